@@ -1,0 +1,171 @@
+//! Names and limits of the bus, each written once.
+
+use std::time::Duration;
+
+/// Account of the members' connections.
+pub const ACCOUNT_BUS: &str = "BUS";
+/// Account that owns the buckets; only daemons are in it.
+pub const ACCOUNT_CONTROL: &str = "CTL";
+/// The engine's system account.
+pub const ACCOUNT_SYSTEM: &str = "SYS";
+
+/// Account in which a node's engine asks its own daemon, and only that one, whom to admit.
+pub fn account_callout(node: &str) -> String {
+    format!("AUTH_{node}")
+}
+
+/// Subject on which the engine publishes authorization requests (nats-server `server/auth_callout.go`).
+pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";
+/// Header that carries the engine's public curve key when requests are encrypted.
+pub const CALLOUT_XKEY_HEADER: &str = "Nats-Server-Xkey";
+
+/// User name of the route layer; the secret is the password.
+pub const ROUTE_USER: &str = "unibus-route";
+
+/// How long the engine waits for a verdict on a connection, and how long a daemon stays mute after its start.
+/// Above 2 s clients may take the engine's PING for an admission.
+pub const AUTHORIZATION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Interval of the heartbeat round that renews the lease.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Time within which a heartbeat round must have been acknowledged and seen again to count.
+pub const HEARTBEAT_ROUND: Duration = Duration::from_secs(4);
+/// Validity of the lease from the send time of its round: longest election (9 s), heartbeat, margin.
+pub const LEASE: Duration = Duration::from_secs(12);
+/// Time within which the engine must confirm a kick before it is killed.
+pub const KICK: Duration = Duration::from_secs(1);
+/// Silence after which the service manager kills the daemon; stands in the unit as WatchdogSec.
+pub const WATCHDOG: Duration = Duration::from_secs(10);
+/// Allowance for the kill of a silent daemon and its engine to take effect.
+pub const KILL: Duration = Duration::from_secs(2);
+
+/// Time after which no node can admit or serve anybody on a view older than a write that it has not seen:
+/// `max(lease + kick, watchdog + kill)` plus 1 % for clock rates.
+pub fn revocation_bound() -> Duration {
+    let bound = (LEASE + KICK).max(WATCHDOG + KILL);
+    bound + bound / 100
+}
+
+/// Longest life of a member's admission; a backstop behind the kick. Jittered downwards by up to a tenth.
+pub const ADMISSION: Duration = Duration::from_secs(600);
+
+/// A write is attempted this often, each time for `WRITE_ATTEMPT`, before its outcome is reported as unknown.
+pub const WRITE_ATTEMPTS: u32 = 3;
+/// Time for one attempt of a write. Requests right after a leader died may never be answered.
+pub const WRITE_ATTEMPT: Duration = Duration::from_millis(2500);
+/// Time for one request to the engine's management interfaces.
+pub const ASK: Duration = Duration::from_millis(2000);
+
+/// Disk that JetStream may use on a node. Blobs and the audit log have their own, smaller limits, so that the control
+/// buckets can always grow.
+pub const STORE_BYTES: u64 = 10 * GIB;
+const GIB: u64 = 1 << 30;
+
+/// A replicated stream that the daemon owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Bucket {
+    /// Who exists: handles, keys, roles, tombstones.
+    Users,
+    /// Rooms, their policies and subject claims.
+    Rooms,
+    /// Who is in which room; authoritative.
+    Members,
+    /// Sealed room keys by epoch.
+    RoomKeys,
+    /// Rooms of a member; derived from `Members`.
+    RoomsByMember,
+    /// Nonces of signed requests, for as long as a request may be valid.
+    Nonces,
+    /// Ciphertext of attachments.
+    Blobs,
+    /// Append-only record of what was decided.
+    Audit,
+}
+
+impl Bucket {
+    /// All of them, in the order in which they are made.
+    pub const ALL: [Bucket; 8] = [
+        Bucket::Users,
+        Bucket::Rooms,
+        Bucket::Members,
+        Bucket::RoomKeys,
+        Bucket::RoomsByMember,
+        Bucket::Nonces,
+        Bucket::Blobs,
+        Bucket::Audit,
+    ];
+
+    /// The buckets whose content decides access: each must be proven current for the lease to hold.
+    pub const DECIDING: [Bucket; 3] = [Bucket::Users, Bucket::Rooms, Bucket::Members];
+
+    /// Name as the operator sees it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bucket::Users => "UNIBUS_users",
+            Bucket::Rooms => "UNIBUS_rooms",
+            Bucket::Members => "UNIBUS_members",
+            Bucket::RoomKeys => "UNIBUS_room_keys",
+            Bucket::RoomsByMember => "UNIBUS_rooms_by_member",
+            Bucket::Nonces => "UNIBUS_nonces",
+            Bucket::Blobs => "OBJ_UNIBUS_blobs",
+            Bucket::Audit => "UNIBUS_audit",
+        }
+    }
+
+    /// Name of the stream behind it.
+    pub fn stream(self) -> String {
+        match self {
+            Bucket::Blobs | Bucket::Audit => self.name().to_owned(),
+            _ => format!("KV_{}", self.name()),
+        }
+    }
+
+    /// Subjects that the stream stores.
+    pub fn subjects(self) -> Vec<String> {
+        match self {
+            Bucket::Blobs => vec!["$O.UNIBUS_blobs.C.>".to_owned(), "$O.UNIBUS_blobs.M.>".to_owned()],
+            Bucket::Audit => vec!["unibus.audit.>".to_owned()],
+            _ => vec![format!("{}>", self.key_prefix())],
+        }
+    }
+
+    /// What stands before a key in the subject of its entry, the last dot included.
+    pub fn key_prefix(self) -> String {
+        format!("$KV.{}.", self.name())
+    }
+
+    /// Age after which entries go by themselves. A nonce outlives any request that may carry it: 120 s of validity, 30 s
+    /// of clock skew on either side.
+    pub fn max_age(self) -> Duration {
+        match self {
+            Bucket::Nonces => Duration::from_secs(180),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Bytes it may hold on a node, or none where only `STORE_BYTES` limits it.
+    pub fn max_bytes(self) -> Option<u64> {
+        match self {
+            Bucket::Blobs => Some(4 * GIB),
+            Bucket::Audit => Some(GIB),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_covers_the_lease_and_the_watchdog() {
+        assert_eq!(revocation_bound(), Duration::from_millis(13_130));
+        assert!(revocation_bound() > WATCHDOG + KILL);
+    }
+
+    #[test]
+    fn limited_streams_leave_room_for_the_control_buckets() {
+        let limited: u64 = Bucket::ALL.iter().filter_map(|b| b.max_bytes()).sum();
+        assert!(limited <= STORE_BYTES / 2);
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line: verbs, their output and exit codes.
+
+mod check_config;
+mod identity;
+mod status;
+mod table;
+mod user;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde_json::json;
+
+use crate::config::{Config, ConfigErrors, LogFormat, Typed};
+use crate::control::Failure;
+use crate::posture::SCHEMA;
+use crate::{clock, engine, faults, serve};
+
+/// Done.
+const DONE: u8 = 0;
+/// Failed.
+const FAILED: u8 = 1;
+/// The configuration cannot be used (sysexits' EX_USAGE, as long-running daemons use it).
+const BAD_CONFIGURATION: u8 = 64;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "membershipd",
+    version = faults::VERSION,
+    about = "Control plane of the unibus message bus; without a verb it serves",
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    typed: Typed,
+    #[command(flatten)]
+    daemon: Daemon,
+}
+
+/// Where the daemon is.
+#[derive(Debug, Args)]
+struct Daemon {
+    /// Directory of the control socket and of the engine's rendered configuration
+    #[arg(long, env = "UNIBUS_RUNTIME_DIR", value_name = "DIR", default_value = "/run/unibus")]
+    runtime_dir: PathBuf,
+}
+
+/// How to answer.
+#[derive(Debug, Args)]
+struct Output {
+    /// Answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Serve: run the engine, admit connections, answer the API
+    Serve(Box<Serve>),
+    /// Show the posture of the running daemon
+    Status(status::Args),
+    /// Check a configuration without starting; reports all mistakes at once
+    CheckConfig(Box<check_config::Args>),
+    /// Make or show an identity: the keys of a person or bot
+    Identity(identity::Args),
+    /// Add, list, show, enable, disable or remove users through the running daemon
+    User(user::Args),
+    #[command(name = engine_child_name(), hide = true)]
+    EngineChild {
+        #[arg(long)]
+        parent: i32,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+}
+
+const fn engine_child_name() -> &'static str {
+    engine::CHILD_VERB
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.verb {
+        None => run_daemon(cli.serve),
+        Some(Verb::Serve(serve)) => run_daemon(*serve),
+        Some(Verb::Status(args)) => status::run(&args),
+        Some(Verb::CheckConfig(args)) => check_config::run(&args),
+        Some(Verb::Identity(args)) => identity::run(&args),
+        Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::EngineChild { parent, command }) => {
+            engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)
+        }
+    };
+    ExitCode::from(outcome.unwrap_or_else(|problem| problem.report()))
+}
+
+fn run_daemon(serve: Serve) -> Result<u8, Problem> {
+    let config = Config::from_typed(serve.typed, clock::unix())?;
+    log_to_stderr(config.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let outcome = runtime.block_on(serve::run(config, serve.daemon.runtime_dir));
+    // Whatever still waits for an answer of an engine that has stopped must not hold the process up.
+    runtime.shutdown_background();
+    outcome?;
+    Ok(DONE)
+}
+
+fn log_to_stderr(format: LogFormat) {
+    // Levels of the libraries below warning would show subjects.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,membershipd=info,engine=info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Why a verb failed, and how that is told.
+#[derive(Debug)]
+enum Problem {
+    Configuration { errors: ConfigErrors, json: bool },
+    Daemon { failure: Failure, json: bool },
+    Other(anyhow::Error),
+}
+
+impl Problem {
+    fn report(self) -> u8 {
+        match self {
+            Problem::Configuration { errors, json } => {
+                if json {
+                    println!("{}", json!({ "schema": SCHEMA, "ok": false, "errors": errors }));
+                }
+                eprintln!("membershipd: {errors}");
+                BAD_CONFIGURATION
+            }
+            Problem::Daemon { failure, json } => {
+                if json {
+                    println!("{}", json!({ "schema": SCHEMA, "error": failure }));
+                }
+                eprintln!("membershipd: {}\n  remedy: {}", failure.message, failure.remedy);
+                FAILED
+            }
+            Problem::Other(error) => {
+                eprintln!("membershipd: {error:#}");
+                FAILED
+            }
+        }
+    }
+}
+
+impl From<ConfigErrors> for Problem {
+    fn from(errors: ConfigErrors) -> Self {
+        Problem::Configuration { errors, json: false }
+    }
+}
+
+impl From<anyhow::Error> for Problem {
+    fn from(error: anyhow::Error) -> Self {
+        Problem::Other(error)
+    }
+}

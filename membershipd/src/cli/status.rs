@@ -1,0 +1,73 @@
+//! `membershipd status`: the posture, for people and programs.
+
+use super::table::Table;
+use super::{DONE, Daemon, Output, Problem};
+use crate::control::{self, Request};
+use crate::posture::Posture;
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    daemon: Daemon,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    let json = args.output.json;
+    let value = control::ask(&args.daemon.runtime_dir, &Request::Status)
+        .map_err(|failure| Problem::Daemon { failure, json })?;
+    if json {
+        println!("{value}");
+        return Ok(DONE);
+    }
+    let posture: Posture = serde_json::from_value(value).map_err(anyhow::Error::from)?;
+    print!("{}", text(&posture));
+    Ok(DONE)
+}
+
+fn text(p: &Posture) -> String {
+    let mut facts = Table::new(&[]);
+    let mut row = |name: &str, value: String| facts.row(vec![name.to_owned(), value]);
+    row("node", format!("{} (membershipd {}, boot {})", p.node, p.version, p.boot));
+    row("posture", format!("bus_auth={} acl={} tls={} store={}", p.bus_auth, p.acl, p.tls, p.store));
+    let engine =
+        |e: &crate::posture::EngineState| format!("nats-server {}, process {}, sha256 {}", e.version, e.pid, e.sha256);
+    row("engine", p.engine.as_ref().map_or("does not run".to_owned(), engine));
+    if let Some(c) = &p.cluster {
+        let size = c.size.map_or("?".to_owned(), |size| size.to_string());
+        let leader = c.leader.as_deref().unwrap_or("none");
+        row("cluster", format!("{} of {size}, leader {leader}, routes to {}", c.name, words(&c.peers)));
+    }
+    let age = p.lease.age_ms.map_or("never proven".to_owned(), |ms| format!("last proof {ms} ms ago"));
+    row("lease", format!("{}, {age}", if p.lease.valid { "valid" } else { "NONE: everything is denied" }));
+    row("admins", p.admins.map_or("unknown without a lease".to_owned(), |n| n.to_string()));
+    row("clients", p.clients.to_string());
+    if !p.faults.is_empty() {
+        row("FAULTS", format!("this is a test build with safeguards off: {}", words(&p.faults)));
+    }
+    let mut replicas = Table::new(&["bucket", "copies", "leader"]);
+    for r in &p.replicas {
+        let current = r.current.map_or("?".to_owned(), |n| n.to_string());
+        replicas.row(vec![
+            r.bucket.clone(),
+            format!("{current} of {}", r.want),
+            r.leader.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    let mut certificates = Table::new(&["certificate", "ends", "file"]);
+    for c in &p.certificates {
+        certificates.row(vec![c.name.clone(), c.not_after.clone(), c.file.clone()]);
+    }
+    [facts, replicas, certificates]
+        .iter()
+        .filter(|t| !t.is_empty())
+        .map(Table::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn words(list: &[String]) -> String {
+    if list.is_empty() { "nobody".to_owned() } else { list.join(", ") }
+}

@@ -1,0 +1,128 @@
+//! `membershipd user`: users, through the running daemon.
+
+use clap::Subcommand;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::table::Table;
+use super::{DONE, Daemon, Output, Problem};
+use crate::bus;
+use crate::control::{self, Request};
+use crate::domain::{Handle, Role, SignPub, State, User};
+
+/// Arguments of `user`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    #[command(flatten)]
+    daemon: Daemon,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, clap::Args)]
+struct Revocation {
+    /// Who
+    handle: Handle,
+    /// Do it even if no admin is left; then only root on a node can add one
+    #[arg(long)]
+    last_admin: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List all users, removed ones included
+    List(Common),
+    /// Show one user
+    Show {
+        /// Who
+        handle: Handle,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Add a user
+    Add {
+        /// Name: a-z, 0-9, '_' and '-', at most 32
+        #[arg(long)]
+        handle: Handle,
+        /// Public signing key, 64 hex digits, from 'membershipd identity show'
+        #[arg(long, value_name = "HEX")]
+        sign_pub: SignPub,
+        /// What the user may do beside using the bus
+        #[arg(long, value_enum, default_value = "user")]
+        role: Role,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Admit a disabled user again
+    Enable {
+        /// Who
+        handle: Handle,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Shut a user out: cuts its connections everywhere, and returns when no node can admit it any more
+    Disable(Revocation),
+    /// Remove a user for good, like disable; handle and key are never given again
+    Remove(Revocation),
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    let set = |handle: &Handle, state, last_admin| Request::UserSet { handle: handle.clone(), state, last_admin };
+    let (request, common) = match &args.what {
+        What::List(common) => (Request::UserList, common),
+        What::Show { handle, common } => (Request::UserShow { handle: handle.clone() }, common),
+        What::Add { handle, sign_pub, role, common } => {
+            (Request::UserAdd { handle: handle.clone(), sign_pub: *sign_pub, role: *role }, common)
+        }
+        What::Enable { handle, common } => (set(handle, State::Active, false), common),
+        What::Disable(of) => (set(&of.handle, State::Disabled, of.last_admin), &of.common),
+        What::Remove(of) => (set(&of.handle, State::Removed, of.last_admin), &of.common),
+    };
+    let json = common.output.json;
+    if let (Request::UserSet { handle, state: State::Disabled | State::Removed, .. }, false) = (&request, json) {
+        let bound = bus::revocation_bound().as_secs_f64();
+        eprintln!("shutting {handle} out; this takes {bound:.1} s, after which no node can honour it any more");
+    }
+    let answer =
+        control::ask(&common.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?;
+    if json {
+        println!("{answer}");
+    } else {
+        print(&request, answer)?;
+    }
+    Ok(DONE)
+}
+
+fn print(request: &Request, answer: Value) -> anyhow::Result<()> {
+    #[derive(Deserialize)]
+    struct Answer {
+        #[serde(default)]
+        users: Vec<User>,
+        user: Option<User>,
+        changed: Option<bool>,
+    }
+    let answer: Answer = serde_json::from_value(answer)?;
+    let mut table = Table::new(&["handle", "role", "state", "sign-pub"]);
+    for user in answer.users.iter().chain(&answer.user) {
+        let (role, state) = (serde_json::to_value(user.role)?, serde_json::to_value(user.state)?);
+        let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
+        table.row(vec![user.handle.to_string(), word(role), word(state), user.sign_pub.to_string()]);
+    }
+    if matches!(request, Request::UserList) && table.is_empty() {
+        println!("no users yet; next: cargo xtask seed-admin");
+        return Ok(());
+    }
+    print!("{table}");
+    if answer.changed == Some(false) {
+        println!("nothing to do: it was so already");
+    }
+    Ok(())
+}

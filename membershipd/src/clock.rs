@@ -1,0 +1,28 @@
+//! Wall-clock time, for certificates and people. Decisions use the monotonic clock, and take it as a parameter.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::faults::Fault;
+
+/// Milliseconds since 1970.
+pub fn unix_ms() -> i64 {
+    let ahead = if Fault::ClockAhead.active() { 10_000 } else { 0 };
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX).saturating_add(ahead)
+}
+
+/// Seconds since 1970.
+pub fn unix() -> i64 {
+    unix_ms() / 1000
+}
+
+/// `seconds` since 1970 as RFC 3339 in UTC.
+pub fn rfc3339(seconds: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|t| t.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("@{seconds}"))
+}

@@ -1,0 +1,239 @@
+//! The files behind a configuration: certificates with their keys, nkey seeds, the route password.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nkeys::{KeyPair, KeyPairType, XKey};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::errors::ConfigErrors;
+use crate::private_file;
+use crate::secret::Secret;
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TlsPurpose {
+    /// Clients and the API.
+    DataPlane,
+    /// Between nodes.
+    Routes,
+}
+
+impl TlsPurpose {
+    fn flags(self) -> [&'static str; 3] {
+        match self {
+            TlsPurpose::DataPlane => ["--tls-cert", "--tls-key", "--tls-ca"],
+            TlsPurpose::Routes => ["--route-cert", "--route-key", "--route-ca"],
+        }
+    }
+
+    fn required(self) -> bool {
+        self == TlsPurpose::Routes
+    }
+}
+
+/// A certificate with its key and the CA that signed it; proven to fit together when loaded.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// Certificate, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// The CA, PEM.
+    pub ca: PathBuf,
+    /// When the certificate ends, seconds since 1970.
+    pub not_after_unix: i64,
+    /// When the CA ends, seconds since 1970.
+    pub ca_not_after_unix: i64,
+}
+
+impl TlsFiles {
+    /// Checks a group of three flags: all or none, and that what they name belongs together.
+    pub(super) fn group(
+        e: &mut ConfigErrors,
+        purpose: TlsPurpose,
+        files: [Option<PathBuf>; 3],
+        now_unix: i64,
+    ) -> Option<Self> {
+        let flags = purpose.flags();
+        if files.iter().all(Option::is_none) && !purpose.required() {
+            return None;
+        }
+        for (flag, _) in flags.iter().zip(&files).filter(|(_, file)| file.is_none()) {
+            e.add(
+                flag,
+                "missing: half a TLS configuration protects nobody",
+                format!("give all of {}", flags.join(", ")),
+            );
+        }
+        let [Some(cert), Some(key), Some(ca)] = files else { return None };
+        let [cert_flag, key_flag, ca_flag] = flags;
+        let remedy = "run 'cargo xtask cluster-certs' and ship the result to the node";
+        let leaf = certificate(e, cert_flag, &cert, now_unix, remedy);
+        let authority = certificate(e, ca_flag, &ca, now_unix, remedy);
+        let key_text = private_file::read(&key).map_err(|error| e.add(key_flag, error, remedy)).ok();
+        let key_der = key_text.and_then(|text| {
+            PrivateKeyDer::from_pem_slice(text.as_bytes())
+                .map_err(|_| e.add(key_flag, format!("{} holds no private key in PEM", key.display()), remedy))
+                .ok()
+        });
+        let (leaf, authority, key_der) = (leaf?, authority?, key_der?);
+        let provider = rustls::crypto::ring::default_provider();
+        let fits = provider
+            .key_provider
+            .load_private_key(key_der)
+            .map(|signer| rustls::sign::CertifiedKey::new(vec![leaf.der.clone()], signer))
+            .and_then(|certified| certified.keys_match());
+        if let Err(error) = fits {
+            let problem = format!("{} is not the key of {}: {error}", key.display(), cert.display());
+            e.add(key_flag, problem, remedy);
+            return None;
+        }
+        if !signed_by(&leaf.der, &authority.der) {
+            let problem = format!("{} was not signed by the CA in {}", cert.display(), ca.display());
+            e.add(cert_flag, problem, remedy);
+            return None;
+        }
+        Some(Self { cert, key, ca, not_after_unix: leaf.not_after, ca_not_after_unix: authority.not_after })
+    }
+
+    /// Server side of TLS for the API, from the files as they are now.
+    pub fn server_config(&self) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+        let chain = CertificateDer::pem_file_iter(&self.cert)?.collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_slice(private_file::read(&self.key)?.as_bytes())?;
+        let mut config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+struct Loaded {
+    der: CertificateDer<'static>,
+    not_after: i64,
+}
+
+fn certificate(e: &mut ConfigErrors, flag: &'static str, path: &Path, now: i64, remedy: &str) -> Option<Loaded> {
+    let der = match CertificateDer::from_pem_file(path) {
+        Ok(der) => der,
+        Err(rustls::pki_types::pem::Error::Io(error)) => {
+            e.add(flag, format!("cannot read {}: {error}", path.display()), remedy);
+            return None;
+        }
+        Err(_) => {
+            e.add(flag, format!("{} holds no certificate in PEM", path.display()), remedy);
+            return None;
+        }
+    };
+    let Ok((_, parsed)) = X509Certificate::from_der(&der) else {
+        e.add(flag, format!("{} holds no readable X.509 certificate", path.display()), remedy);
+        return None;
+    };
+    let (not_before, not_after) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    if now > not_after {
+        let ended = crate::clock::rfc3339(not_after);
+        e.add(flag, format!("the certificate in {} expired on {ended}", path.display()), remedy);
+        return None;
+    }
+    if now < not_before {
+        let begins = crate::clock::rfc3339(not_before);
+        let problem = format!("the certificate in {} is not valid before {begins}", path.display());
+        e.add(flag, problem, "check this machine's clock");
+        return None;
+    }
+    Some(Loaded { not_after, der })
+}
+
+fn signed_by(leaf: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    let (Ok((_, leaf)), Ok((_, authority))) = (X509Certificate::from_der(leaf), X509Certificate::from_der(authority))
+    else {
+        return false;
+    };
+    authority.is_ca() && leaf.verify_signature(Some(authority.public_key())).is_ok()
+}
+
+/// Keys of the daemon in its engine. The callout issuer and xkey are the same on all nodes.
+#[derive(Debug)]
+pub struct Secrets {
+    /// Signs what the engine is told about a connection.
+    pub issuer: KeyPair,
+    /// Decrypts what the engine asks.
+    pub xkey: XKey,
+    /// The daemon in the account of the callout.
+    pub callout: KeyPair,
+    /// The daemon in the account of the buckets.
+    pub control: KeyPair,
+    /// The daemon in the system account.
+    pub system: KeyPair,
+    /// The daemon among the members.
+    pub bus: KeyPair,
+}
+
+const SEEDS_REMEDY: &str = "run 'cargo xtask secrets' and ship the result to the node";
+
+impl Secrets {
+    /// Reads the seeds in `directory`.
+    pub(super) fn load(e: &mut ConfigErrors, directory: &Path) -> Option<Self> {
+        let issuer = nkey(e, &directory.join("issuer.nk"), KeyPairType::Account);
+        let xkey = seed(e, &directory.join("xkey.nk")).and_then(|(path, seed)| {
+            XKey::from_seed(seed.reveal())
+                .map_err(|_| e.add(SECRETS_FLAG, format!("{} holds no curve seed (SX…)", path.display()), SEEDS_REMEDY))
+                .ok()
+        });
+        let mut user = |name| nkey(e, &directory.join(name), KeyPairType::User);
+        let (callout, control) = (user("callout.nk"), user("control.nk"));
+        let (system, bus) = (user("system.nk"), user("bus.nk"));
+        Some(Self { issuer: issuer?, xkey: xkey?, callout: callout?, control: control?, system: system?, bus: bus? })
+    }
+
+    /// Keys for one run of a node on its own.
+    pub(super) fn ephemeral() -> Option<Self> {
+        Some(Self {
+            issuer: KeyPair::new_account(),
+            xkey: XKey::new(),
+            callout: KeyPair::new_user(),
+            control: KeyPair::new_user(),
+            system: KeyPair::new_user(),
+            bus: KeyPair::new_user(),
+        })
+    }
+}
+
+const SECRETS_FLAG: &str = "--secrets-dir";
+
+fn seed(e: &mut ConfigErrors, path: &Path) -> Option<(PathBuf, Secret)> {
+    private_file::read(path)
+        .map(|text| (path.to_owned(), Secret::new(text.trim().to_owned())))
+        .map_err(|error| e.add(SECRETS_FLAG, error, SEEDS_REMEDY))
+        .ok()
+}
+
+fn nkey(e: &mut ConfigErrors, path: &Path, kind: KeyPairType) -> Option<KeyPair> {
+    let (path, seed) = seed(e, path)?;
+    let pair = KeyPair::from_seed(seed.reveal()).ok().filter(|pair| pair.key_pair_type() == kind);
+    if pair.is_none() {
+        let want = if kind == KeyPairType::Account { "an account (SA…)" } else { "a user (SU…)" };
+        e.add(SECRETS_FLAG, format!("{} does not hold the nkey seed of {want}", path.display()), SEEDS_REMEDY);
+    }
+    pair
+}
+
+/// Reads the password of the route layer: 64 hexadecimal digits.
+pub(super) fn read_route_password(e: &mut ConfigErrors, path: Option<PathBuf>) -> Option<Secret> {
+    const FLAG: &str = "--cluster-pass-file";
+    let Some(path) = path else {
+        e.add(FLAG, "a cluster without a route secret is open to its network", SEEDS_REMEDY);
+        return None;
+    };
+    let text = private_file::read(&path).map_err(|error| e.add(FLAG, error, SEEDS_REMEDY)).ok()?;
+    let pass = text.trim();
+    if pass.len() == 64 && pass.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Some(Secret::new(pass.to_owned()));
+    }
+    e.add(FLAG, format!("{} does not hold 64 hexadecimal digits", path.display()), SEEDS_REMEDY);
+    None
+}

@@ -1,0 +1,256 @@
+//! From what was typed to what was meant: parsing and the start guards.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::errors::ConfigErrors;
+use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
+use super::typed::Typed;
+use super::{BusAuth, Cluster, Config, LogFormat, Ports};
+use crate::faults::Fault;
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Parses and checks everything, then either returns the whole or all mistakes.
+pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
+    let mut errors = ConfigErrors::default();
+    let e = &mut errors;
+
+    if typed.store.as_deref().is_some_and(|s| s != "kv") {
+        e.add("--store", "the only store is 'kv'", "leave it out or set it to kv");
+    }
+    let bind = parsed(e, "--bind", typed.bind.as_deref(), "an IP address such as 127.0.0.1").unwrap_or(LOOPBACK);
+    let ports = Ports {
+        client: port(e, "--client-port", typed.client_port.as_deref(), 4250),
+        api: port(e, "--api-port", typed.api_port.as_deref(), 8470),
+        route: port(e, "--route-port", typed.route_port.as_deref(), 6250),
+    };
+    let monitor: SocketAddr = parsed(e, "--monitor", typed.monitor.as_deref(), "an address such as 127.0.0.1:8250")
+        .unwrap_or(SocketAddr::new(LOOPBACK, 8250));
+    if !monitor.ip().is_loopback() {
+        e.add("--monitor", format!("{monitor} is not on loopback"), "the monitor has no authentication: use 127.0.0.1");
+    }
+    distinct_ports(e, &[("--client-port", ports.client), ("--api-port", ports.api), ("--route-port", ports.route)]);
+    let bus_auth = word(
+        e,
+        "--bus-auth",
+        typed.bus_auth.as_deref(),
+        &[("enforce", BusAuth::Enforce), ("off", BusAuth::Off)],
+        BusAuth::Enforce,
+    );
+    let log_format = word(
+        e,
+        "--log-format",
+        typed.log_format.as_deref(),
+        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        LogFormat::Text,
+    );
+    let engine_sha256 = typed.engine_sha256.filter(|hex| hexadecimal(e, "--engine-sha256", hex, 64));
+
+    let tls = TlsFiles::group(e, TlsPurpose::DataPlane, [typed.tls_cert, typed.tls_key, typed.tls_ca], now_unix);
+    let node = node_name(e, typed.node_name, typed.cluster_name.is_some());
+    let cluster = match typed.cluster_name {
+        Some(name) => {
+            if !is_label(&name) {
+                e.add("--cluster-name", format!("'{name}' is not a name"), "1 to 32 of a-z, 0-9 and '-'");
+            }
+            if typed.store.is_none() {
+                e.add("--store", "a cluster keeps its users in the replicated store", "set --store kv");
+            }
+            let route_tls =
+                TlsFiles::group(e, TlsPurpose::Routes, [typed.route_cert, typed.route_key, typed.route_ca], now_unix);
+            let pass = read_route_password(e, typed.cluster_pass_file);
+            let id = typed.cluster_id.filter(|hex| hexadecimal(e, "--cluster-id", hex, 32));
+            if id.is_none() {
+                e.add("--cluster-id", "a cluster needs its identity", "take it from the node's cluster.env");
+            }
+            let routes = routes(e, typed.routes.as_deref());
+            let bind = parsed(e, "--route-bind", typed.route_bind.as_deref(), "an IP address").unwrap_or(bind);
+            match (id, pass, route_tls) {
+                (Some(id), Some(pass), Some(tls)) => Some(Cluster { name, id, routes, bind, pass, tls }),
+                _ => None,
+            }
+        }
+        None => {
+            let alone = [
+                ("--routes", typed.routes.is_some()),
+                ("--cluster-id", typed.cluster_id.is_some()),
+                ("--cluster-pass-file", typed.cluster_pass_file.is_some()),
+                ("--route-cert", typed.route_cert.is_some()),
+                ("--route-key", typed.route_key.is_some()),
+                ("--route-ca", typed.route_ca.is_some()),
+            ];
+            for (flag, _) in alone.into_iter().filter(|(_, given)| *given) {
+                e.add(flag, "given without --cluster-name", "name the cluster, or leave it out for a node on its own");
+            }
+            None
+        }
+    };
+    let clustered = cluster.is_some();
+    let kv_replicas = replicas(e, typed.kv_replicas.as_deref(), cluster.as_ref());
+    let secrets = match typed.secrets_dir {
+        Some(directory) => Secrets::load(e, &directory),
+        None if clustered => {
+            e.add("--secrets-dir", "a node of a cluster needs its nkeys", "run: cargo xtask secrets");
+            None
+        }
+        // Nobody but this process and its child ever uses them, and both end together.
+        None => Secrets::ephemeral(),
+    };
+    start_guards(e, bind, bus_auth, clustered, tls.is_some());
+
+    match secrets {
+        Some(secrets) if errors.0.is_empty() => Ok(Config {
+            node,
+            bind,
+            ports,
+            monitor,
+            bus_auth,
+            cluster,
+            nats_store: typed.nats_store.unwrap_or_else(|| PathBuf::from("local_files/jetstream")),
+            tls,
+            secrets,
+            kv_replicas,
+            engine: typed.engine,
+            engine_sha256,
+            bootstrap: typed.bootstrap.unwrap_or_else(|| PathBuf::from("bootstrap.json")),
+            log_format,
+        }),
+        _ => {
+            if errors.0.is_empty() {
+                errors.add("--secrets-dir", "no keys for the engine", "run: cargo xtask secrets");
+            }
+            Err(errors)
+        }
+    }
+}
+
+/// Postures that leak are refused, not warned about.
+fn start_guards(e: &mut ConfigErrors, bind: IpAddr, bus_auth: BusAuth, clustered: bool, tls: bool) {
+    if Fault::NoStartGuards.active() {
+        return;
+    }
+    let public = !bind.is_loopback();
+    if bus_auth == BusAuth::Off && public {
+        e.add("--bus-auth", format!("off on {bind}, which others can reach"), "use enforce, or --bind 127.0.0.1");
+    }
+    if bus_auth == BusAuth::Off && clustered {
+        e.add("--bus-auth", "off in a cluster: its weakest node would leak for all", "use enforce");
+    }
+    if !tls && public {
+        e.add(
+            "--tls-cert",
+            format!("no TLS on {bind}, which others can reach"),
+            "give --tls-cert, --tls-key, --tls-ca",
+        );
+    }
+    if !tls && clustered {
+        e.add("--tls-cert", "no TLS for clients of a cluster", "give --tls-cert, --tls-key and --tls-ca");
+    }
+}
+
+fn parsed<T: FromStr>(e: &mut ConfigErrors, flag: &'static str, value: Option<&str>, want: &str) -> Option<T> {
+    let value = value?;
+    let parsed = value.parse().ok();
+    if parsed.is_none() {
+        e.add(flag, format!("'{value}' is not {want}"), format!("give {want}"));
+    }
+    parsed
+}
+
+fn word<T: Copy>(e: &mut ConfigErrors, flag: &'static str, value: Option<&str>, words: &[(&str, T)], default: T) -> T {
+    let Some(value) = value else { return default };
+    words.iter().find(|(word, _)| *word == value).map_or_else(
+        || {
+            let known = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or ");
+            e.add(flag, format!("'{value}' is not {known}"), format!("give {known}"));
+            default
+        },
+        |(_, meaning)| *meaning,
+    )
+}
+
+fn port(e: &mut ConfigErrors, flag: &'static str, value: Option<&str>, default: u16) -> u16 {
+    let port = parsed(e, flag, value, "a port from 1 to 65535").unwrap_or(default);
+    if port == 0 {
+        e.add(flag, "port 0 would be another one at every start", "give a port from 1 to 65535");
+    }
+    port
+}
+
+fn distinct_ports(e: &mut ConfigErrors, ports: &[(&'static str, u16)]) {
+    for (i, (flag, port)) in ports.iter().enumerate() {
+        if let Some((other, _)) = ports.iter().take(i).find(|(_, p)| p == port) {
+            e.add(flag, format!("{port} is the port of {other} too"), "give each its own port");
+        }
+    }
+}
+
+fn hexadecimal(e: &mut ConfigErrors, flag: &'static str, value: &str, digits: usize) -> bool {
+    let ok = value.len() == digits && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !ok {
+        let problem = format!("'{value}' is not {digits} lower-case hexadecimal digits");
+        e.add(flag, problem, "take it from the node's cluster.env");
+    }
+    ok
+}
+
+fn is_label(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && !name.starts_with('-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn node_name(e: &mut ConfigErrors, name: Option<String>, clustered: bool) -> String {
+    match name {
+        Some(name) if is_label(&name) => name,
+        Some(name) => {
+            e.add("--node-name", format!("'{name}' is not a node name"), "1 to 32 of a-z, 0-9 and '-'");
+            name
+        }
+        None => {
+            if clustered {
+                e.add("--node-name", "a node of a cluster needs a name", "take it from deploy/nodes.toml");
+            }
+            "standalone".to_owned()
+        }
+    }
+}
+
+fn routes(e: &mut ConfigErrors, value: Option<&str>) -> Vec<SocketAddr> {
+    let remedy = "give nats-route://IP:PORT of each other node, separated by commas";
+    let mut routes = Vec::new();
+    for url in value.unwrap_or_default().split(',').map(str::trim).filter(|url| !url.is_empty()) {
+        if url.contains('@') {
+            // Not printed: what stands before the @ may be a password.
+            e.add("--routes", "a route holds a user or password", "routes have none: use --cluster-pass-file");
+            continue;
+        }
+        match url.strip_prefix("nats-route://").and_then(|rest| rest.parse::<SocketAddr>().ok()) {
+            Some(address) if routes.contains(&address) => e.add("--routes", format!("{url} stands twice"), remedy),
+            Some(address) => routes.push(address),
+            None => e.add("--routes", format!("'{url}' is not a route"), remedy),
+        }
+    }
+    let nodes = routes.len() + 1;
+    if nodes < 3 || nodes.is_multiple_of(2) {
+        e.add(
+            "--routes",
+            format!("{nodes} node{} cannot survive a loss", if nodes == 1 { "" } else { "s" }),
+            "list the routes to all other nodes: two, for a cluster of three",
+        );
+    }
+    routes
+}
+
+fn replicas(e: &mut ConfigErrors, value: Option<&str>, cluster: Option<&Cluster>) -> usize {
+    let nodes = cluster.map_or(1, |c| c.routes.len() + 1);
+    let replicas = parsed(e, "--kv-replicas", value, "1, 3 or 5").unwrap_or_else(|| nodes.min(3));
+    if !matches!(replicas, 1 | 3 | 5) {
+        e.add("--kv-replicas", format!("{replicas} copies have no majority of their own"), "give 1, 3 or 5");
+    } else if cluster.is_some() && replicas > nodes || cluster.is_none() && replicas > 1 {
+        e.add("--kv-replicas", format!("{replicas} copies on {nodes} node(s)"), "at most one copy a node");
+    }
+    replicas
+}

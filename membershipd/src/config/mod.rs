@@ -1,0 +1,125 @@
+//! What was meant: the validated configuration of the daemon.
+
+mod errors;
+mod files;
+mod meaning;
+mod typed;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+pub use errors::{ConfigError, ConfigErrors};
+pub use files::{Secrets, TlsFiles};
+pub use typed::Typed;
+
+use crate::secret::Secret;
+
+/// Whether connections to the bus are authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusAuth {
+    /// Every one.
+    Enforce,
+    /// None; loopback only.
+    Off,
+}
+
+impl BusAuth {
+    /// The word of the flag and of the posture.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BusAuth::Enforce => "enforce",
+            BusAuth::Off => "off",
+        }
+    }
+}
+
+/// Shape of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people and the journal.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Listening ports.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// The bus, for clients.
+    pub client: u16,
+    /// HTTPS control plane.
+    pub api: u16,
+    /// Routes between nodes.
+    pub route: u16,
+}
+
+/// A node's part in a cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    /// Name of the cluster.
+    pub name: String,
+    /// Identity of the cluster, so that a store of another one is never joined to it.
+    pub id: String,
+    /// Route addresses of the other nodes.
+    pub routes: Vec<SocketAddr>,
+    /// Where the other nodes' routes arrive.
+    pub bind: IpAddr,
+    /// Password of the route layer.
+    pub pass: Secret,
+    /// Certificate, key and CA of the route layer.
+    pub tls: TlsFiles,
+}
+
+/// The daemon's configuration, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Name of this node.
+    pub node: String,
+    /// Clients and the API are served here.
+    pub bind: IpAddr,
+    /// Listening ports.
+    pub ports: Ports,
+    /// The engine's monitor; always loopback.
+    pub monitor: SocketAddr,
+    /// Whether connections are authenticated.
+    pub bus_auth: BusAuth,
+    /// Part in a cluster; none: standalone.
+    pub cluster: Option<Cluster>,
+    /// Engine's store.
+    pub nats_store: PathBuf,
+    /// Certificate, key and CA of the data plane; none only on loopback.
+    pub tls: Option<TlsFiles>,
+    /// Keys of the daemon in its engine.
+    pub secrets: Secrets,
+    /// Copies of each bucket when it is made.
+    pub kv_replicas: usize,
+    /// The nats-server binary, where it was named.
+    pub engine: Option<PathBuf>,
+    /// sha256 the binary must have, lower-case hex.
+    pub engine_sha256: Option<String>,
+    /// Where the record of the first admin is looked for.
+    pub bootstrap: PathBuf,
+    /// Shape of the log.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Makes sense of what was typed, as of `now_unix` (seconds), or reports all that is wrong with it.
+    pub fn from_typed(typed: Typed, now_unix: i64) -> Result<Self, ConfigErrors> {
+        meaning::of(typed, now_unix)
+    }
+
+    /// Address under which this machine reaches its own engine and API.
+    pub fn own_address(&self) -> IpAddr {
+        match self.bind {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            ip => ip,
+        }
+    }
+
+    /// Number of nodes that the configuration speaks of.
+    pub fn expected_nodes(&self) -> usize {
+        self.cluster.as_ref().map_or(1, |c| c.routes.len() + 1)
+    }
+}

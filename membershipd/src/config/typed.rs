@@ -1,0 +1,86 @@
+//! What was typed: the flags of the daemon and their environment variables, not yet understood.
+
+use std::path::PathBuf;
+
+/// Settings of the daemon. Each is also read from the environment, which is what cluster.env holds.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Typed {
+    /// Where users, rooms and members are kept: kv (JetStream, replicated in a cluster)
+    #[arg(long, env = "UNIBUS_STORE", value_name = "KIND")]
+    pub store: Option<String>,
+    /// Directory of the engine's JetStream store [default: ./local_files/jetstream]
+    #[arg(long, env = "UNIBUS_NATS_STORE", value_name = "DIR")]
+    pub nats_store: Option<PathBuf>,
+    /// Address on which clients and the API are served [default: 127.0.0.1]
+    #[arg(long, env = "UNIBUS_BIND", value_name = "IP")]
+    pub bind: Option<String>,
+    /// Port of the bus for clients [default: 4250]
+    #[arg(long, env = "UNIBUS_CLIENT_PORT", value_name = "PORT")]
+    pub client_port: Option<String>,
+    /// Port of the HTTPS control plane [default: 8470]
+    #[arg(long, env = "UNIBUS_API_PORT", value_name = "PORT")]
+    pub api_port: Option<String>,
+    /// Port of the routes between nodes [default: 6250]
+    #[arg(long, env = "UNIBUS_ROUTE_PORT", value_name = "PORT")]
+    pub route_port: Option<String>,
+    /// Address on which the other nodes' routes arrive [default: that of --bind]
+    #[arg(long, env = "UNIBUS_ROUTE_BIND", value_name = "IP")]
+    pub route_bind: Option<String>,
+    /// Address of the engine's monitor, loopback only [default: 127.0.0.1:8250]
+    #[arg(long, env = "UNIBUS_MONITOR", value_name = "IP:PORT")]
+    pub monitor: Option<String>,
+    /// enforce: every connection is authenticated; off: none is, on loopback only [default: enforce]
+    #[arg(long, env = "UNIBUS_BUS_AUTH", value_name = "MODE")]
+    pub bus_auth: Option<String>,
+    /// Name of the cluster; without it the node stands alone
+    #[arg(long, env = "UNIBUS_CLUSTER_NAME", value_name = "NAME")]
+    pub cluster_name: Option<String>,
+    /// Identity of the cluster, 32 hex digits made by 'cargo xtask secrets'
+    #[arg(long, env = "UNIBUS_CLUSTER_ID", value_name = "HEX")]
+    pub cluster_id: Option<String>,
+    /// Name of this node [default without a cluster: standalone]
+    #[arg(long, env = "UNIBUS_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Routes to the other nodes, comma separated: nats-route://IP:PORT, without user or password
+    #[arg(long, env = "UNIBUS_ROUTES", value_name = "URLS")]
+    pub routes: Option<String>,
+    /// File with the password of the route layer, mode 0600
+    #[arg(long, env = "UNIBUS_CLUSTER_PASS_FILE", value_name = "FILE")]
+    pub cluster_pass_file: Option<PathBuf>,
+    /// Directory of the node's nkey seeds: issuer.nk, xkey.nk, callout.nk, control.nk, system.nk, bus.nk
+    #[arg(long, env = "UNIBUS_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+    /// Certificate of the data plane
+    #[arg(long, env = "UNIBUS_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Key of the data plane's certificate, mode 0600
+    #[arg(long, env = "UNIBUS_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// CA of the data plane: what clients trust
+    #[arg(long, env = "UNIBUS_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate of this node among the nodes
+    #[arg(long, env = "UNIBUS_ROUTE_CERT", value_name = "FILE")]
+    pub route_cert: Option<PathBuf>,
+    /// Key of the route certificate, mode 0600
+    #[arg(long, env = "UNIBUS_ROUTE_KEY", value_name = "FILE")]
+    pub route_key: Option<PathBuf>,
+    /// CA of the routes; whoever it signed is a full member of the cluster
+    #[arg(long, env = "UNIBUS_ROUTE_CA", value_name = "FILE")]
+    pub route_ca: Option<PathBuf>,
+    /// Copies of each bucket when it is made [default: 3 in a cluster, else 1]
+    #[arg(long, env = "UNIBUS_KV_REPLICAS", value_name = "N")]
+    pub kv_replicas: Option<String>,
+    /// The nats-server binary [default: beside membershipd, then PATH]
+    #[arg(long, env = "UNIBUS_ENGINE", value_name = "FILE")]
+    pub engine: Option<PathBuf>,
+    /// sha256 that the nats-server binary must have
+    #[arg(long, env = "UNIBUS_ENGINE_SHA256", value_name = "HEX")]
+    pub engine_sha256: Option<String>,
+    /// Record of the first admin, imported once and deleted [default: ./bootstrap.json]
+    #[arg(long, env = "UNIBUS_BOOTSTRAP", value_name = "FILE")]
+    pub bootstrap: Option<PathBuf>,
+    /// Log lines as text or json [default: text]
+    #[arg(long, env = "UNIBUS_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}

@@ -1,0 +1,77 @@
+//! The control socket: how root and the daemon's own user ask a running daemon. One request and one answer a connection,
+//! each a line of JSON.
+
+mod client;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Handle, Role, SignPub};
+
+pub use client::ask;
+pub use server::serve;
+
+/// Longest request, bytes.
+pub const REQUEST_BYTES: u64 = 64 * 1024;
+
+/// The socket in the runtime directory.
+pub fn socket(runtime_dir: &Path) -> PathBuf {
+    runtime_dir.join("control.sock")
+}
+
+/// What can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// The posture.
+    Status,
+    /// All users.
+    UserList,
+    /// One user.
+    UserShow {
+        /// Who.
+        handle: Handle,
+    },
+    /// A new user.
+    UserAdd {
+        /// Who.
+        handle: Handle,
+        /// With which key.
+        sign_pub: SignPub,
+        /// In which role.
+        role: Role,
+    },
+    /// A user switched on, off or removed.
+    UserSet {
+        /// Who.
+        handle: Handle,
+        /// To what.
+        state: crate::domain::State,
+        /// Even if no admin is left.
+        last_admin: bool,
+    },
+}
+
+/// Why there is no answer to a request.
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}; remedy: {remedy}")]
+pub struct Failure {
+    /// A word for programs.
+    pub code: String,
+    /// What went wrong.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// The answer: a value, or why there is none.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// The value.
+    Ok(serde_json::Value),
+    /// Why not.
+    Error(Failure),
+}

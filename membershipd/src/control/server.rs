@@ -1,0 +1,117 @@
+//! The answering side of the control socket.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
+use crate::domain::{State, User};
+use crate::posture::{Observer, SCHEMA};
+use crate::users::{UserError, Users};
+
+/// Time to send the request after connecting.
+const ASKING: Duration = Duration::from_secs(5);
+
+/// What the requests act on.
+#[derive(Debug)]
+struct Service {
+    observer: Observer,
+    users: Users,
+}
+
+/// Binds the socket in `runtime_dir`, mode 0600, and returns the task that serves it.
+pub fn serve(runtime_dir: &Path, observer: Observer, users: Users) -> Result<impl Future<Output = ()> + use<>> {
+    let path = socket(runtime_dir);
+    // The lock on the store was taken before: whoever left this socket behind is gone.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot replace the control socket {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(&path)
+        .with_context(|| format!("cannot make the control socket {} (a path of at most 107 bytes)", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+        .with_context(|| format!("cannot protect the control socket {}", path.display()))?;
+    let service = Arc::new(Service { observer, users });
+    let own_uid = rustix::process::geteuid().as_raw();
+    Ok(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let service = service.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = one(&service, stream, own_uid).await {
+                            tracing::debug!("control request: {error:#}");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("control socket: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    })
+}
+
+async fn one(service: &Service, mut stream: UnixStream, own_uid: u32) -> Result<()> {
+    let peer = stream.peer_cred().context("who asks?")?;
+    let answer = if peer.uid() != 0 && peer.uid() != own_uid {
+        Answer::Error(failure("forbidden", "only root and the daemon's own user may ask", "run this as root"))
+    } else {
+        let (reading, _) = stream.split();
+        let mut line = String::new();
+        let mut reader = BufReader::new(reading.take(REQUEST_BYTES));
+        tokio::time::timeout(ASKING, reader.read_line(&mut line)).await.context("the request did not come")??;
+        match serde_json::from_str(&line) {
+            Ok(request) => service.answer(request).await,
+            Err(error) => {
+                let problem = format!("the request is not understood: {error}");
+                Answer::Error(failure("bad_request", &problem, "use the membershipd of the running version"))
+            }
+        }
+    };
+    let mut text = serde_json::to_string(&answer)?;
+    text.push('\n');
+    stream.write_all(text.as_bytes()).await?;
+    Ok(())
+}
+
+impl Service {
+    async fn answer(&self, request: Request) -> Answer {
+        let answer = match request {
+            Request::Status => Ok(json!(self.observer.posture().await)),
+            Request::UserList => self.users.list().map(|users| json!({ "schema": SCHEMA, "users": users })),
+            Request::UserShow { handle } => {
+                self.users.show(&handle).map(|user| json!({ "schema": SCHEMA, "user": user }))
+            }
+            Request::UserAdd { handle, sign_pub, role } => {
+                self.users.add(User { handle, sign_pub, role, state: State::Active }).await.map(outcome)
+            }
+            Request::UserSet { handle, state, last_admin } => {
+                self.users.set_state(&handle, state, last_admin).await.map(outcome)
+            }
+        };
+        answer.map_or_else(|error| Answer::Error(explain(&error)), Answer::Ok)
+    }
+}
+
+fn outcome(outcome: crate::users::Outcome) -> Value {
+    json!({ "schema": SCHEMA, "user": outcome.user, "changed": outcome.changed, "waited_ms": outcome.waited_ms })
+}
+
+fn explain(error: &UserError) -> Failure {
+    failure(error.code(), &error.to_string(), error.remedy())
+}
+
+fn failure(code: &str, message: &str, remedy: &str) -> Failure {
+    Failure { code: code.to_owned(), message: message.to_owned(), remedy: remedy.to_owned() }
+}

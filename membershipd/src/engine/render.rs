@@ -1,0 +1,102 @@
+//! The engine's configuration, rendered from ours. JSON is a subset of the engine's own syntax, so nothing needs quoting
+//! by hand.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::bus::{self, ACCOUNT_BUS, ACCOUNT_CONTROL, ACCOUNT_SYSTEM};
+use crate::config::{Cluster, Config, TlsFiles};
+
+/// Configuration file of the engine. It holds the route password: 0600.
+pub fn render(config: &Config) -> Result<String> {
+    let secrets = &config.secrets;
+    let user = |pair: &nkeys::KeyPair| json!({ "users": [ { "nkey": pair.public_key() } ] });
+    let with_jetstream = |mut account: Value| {
+        if let Value::Object(map) = &mut account {
+            map.insert("jetstream".to_owned(), json!("enabled"));
+        }
+        account
+    };
+    let callout_account = bus::account_callout(&config.node);
+    let mut document = json!({
+        "server_name": config.node,
+        "host": config.bind.to_string(),
+        "port": config.ports.client,
+        "http": config.monitor.to_string(),
+        // The engine wants at least 30 s; it ends as soon as the last client has gone.
+        "lame_duck_duration": "30s",
+        "lame_duck_grace_period": "1s",
+        "ping_interval": "20s",
+        "ping_max": 2,
+        "write_deadline": "5s",
+        "jetstream": {
+            "store_dir": absolute(&config.nats_store)?,
+            "max_file_store": bus::STORE_BYTES,
+            // Without it a power failure of all nodes loses acknowledged writes (nats-server #7564).
+            "sync_interval": "always",
+        },
+        "accounts": {
+            &callout_account: user(&secrets.callout),
+            ACCOUNT_BUS: with_jetstream(user(&secrets.bus)),
+            ACCOUNT_CONTROL: with_jetstream(user(&secrets.control)),
+            ACCOUNT_SYSTEM: user(&secrets.system),
+        },
+        "system_account": ACCOUNT_SYSTEM,
+        "authorization": {
+            "timeout": bus::AUTHORIZATION_TIMEOUT.as_secs_f64(),
+            "auth_callout": {
+                "issuer": secrets.issuer.public_key(),
+                "account": callout_account,
+                "auth_users": [secrets.callout.public_key(), secrets.bus.public_key()],
+                "allowed_accounts": [ACCOUNT_BUS],
+                "xkey": secrets.xkey.public_key(),
+            },
+        },
+    });
+    if let Value::Object(map) = &mut document {
+        if let Some(tls) = &config.tls {
+            map.insert("tls".to_owned(), tls_block(tls, false)?);
+        }
+        if let Some(cluster) = &config.cluster {
+            map.insert("cluster".to_owned(), cluster_block(cluster, config.ports.route)?);
+        }
+    }
+    Ok(serde_json::to_string_pretty(&document)?)
+}
+
+fn cluster_block(cluster: &Cluster, port: u16) -> Result<Value> {
+    // An explicit route takes its password from the URL alone, which is why this file is private.
+    let pass = cluster.pass.reveal();
+    let routes: Vec<_> =
+        cluster.routes.iter().map(|peer| format!("nats-route://{}:{pass}@{peer}", bus::ROUTE_USER)).collect();
+    Ok(json!({
+        "name": cluster.name,
+        "host": cluster.bind.to_string(),
+        "port": port,
+        // Pooled routes were churned as duplicates on a cold start, gossiped ones named container bridges: none of either.
+        "pool_size": -1,
+        "no_advertise": true,
+        "authorization": { "user": bus::ROUTE_USER, "password": pass, "timeout": 5 },
+        "routes": routes,
+        "tls": tls_block(&cluster.tls, true)?,
+    }))
+}
+
+fn tls_block(tls: &TlsFiles, mutual: bool) -> Result<Value> {
+    let mut block = json!({
+        "cert_file": absolute(&tls.cert)?,
+        "key_file": absolute(&tls.key)?,
+        "timeout": 5,
+    });
+    if let (true, Value::Object(map)) = (mutual, &mut block) {
+        map.insert("ca_file".to_owned(), json!(absolute(&tls.ca)?));
+        map.insert("verify".to_owned(), json!(true));
+    }
+    Ok(block)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("cannot make {} absolute", path.display()))
+}

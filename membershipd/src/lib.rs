@@ -1,0 +1,29 @@
+//! membershipd: the control plane of the unibus message bus.
+//!
+//! It runs a nats-server as its engine, decides about every connection to it, and denies whatever it cannot prove.
+//! `serve` is the way in; modules only look downwards from there.
+
+pub mod bootstrap;
+pub mod bus;
+pub mod callout;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod domain;
+pub mod engine;
+pub mod faults;
+pub mod gate;
+pub mod heartbeat;
+pub mod http;
+pub mod identity;
+pub mod kick;
+pub mod lease;
+pub mod link;
+pub mod posture;
+pub mod private_file;
+pub mod secret;
+pub mod serve;
+pub mod store;
+pub mod users;
+pub mod view;

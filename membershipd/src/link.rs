@@ -1,0 +1,109 @@
+//! The daemon's connections to its own engine, one in each account that it needs. They live and end together.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use async_nats::jetstream;
+use async_nats::{Client, ConnectOptions, Event};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus;
+use crate::config::Config;
+
+/// Connections to one incarnation of the engine.
+#[derive(Debug)]
+pub struct Link {
+    /// In the callout account.
+    pub callout: Client,
+    /// In the account of the buckets.
+    pub control: Client,
+    /// JetStream through `control`, with short time-outs.
+    pub jetstream: jetstream::Context,
+    /// In the system account.
+    pub system: Client,
+    /// Id of the engine (`N…`).
+    pub server: String,
+    /// Cancelled when any of the connections is lost.
+    pub lost: CancellationToken,
+}
+
+impl Link {
+    /// Connects all accounts; fails if any does.
+    pub async fn connect(config: &Config) -> Result<Self> {
+        let lost = CancellationToken::new();
+        let secrets = &config.secrets;
+        let callout = connect(config, "callout", &secrets.callout, &lost).await?;
+        let control = connect(config, "control", &secrets.control, &lost).await?;
+        let system = connect(config, "system", &secrets.system, &lost).await?;
+        let server = system.server_info().server_id;
+        let mut jetstream = jetstream::new(control.clone());
+        jetstream.set_timeout(bus::ASK);
+        Ok(Self { callout, control, jetstream, system, server, lost })
+    }
+
+    /// Asks this node's engine on the system account.
+    pub async fn ask(&self, what: &str, body: serde_json::Value) -> Result<serde_json::Value> {
+        let subject = format!("$SYS.REQ.SERVER.{}.{what}", self.server);
+        let answer = tokio::time::timeout(bus::ASK, self.system.request(subject, body.to_string().into()))
+            .await
+            .with_context(|| format!("the engine did not answer {what} in time"))?
+            .with_context(|| format!("the engine did not answer {what}"))?;
+        serde_json::from_slice(&answer.payload).with_context(|| format!("the engine's answer to {what} is no JSON"))
+    }
+}
+
+async fn connect(config: &Config, role: &str, key: &nkeys::KeyPair, lost: &CancellationToken) -> Result<Client> {
+    let on_event = lost.clone();
+    let mut options = ConnectOptions::with_nkey(key.seed()?)
+        .name(format!("membershipd {role}"))
+        .ignore_discovered_servers()
+        .connection_timeout(bus::ASK)
+        .request_timeout(Some(bus::ASK))
+        .ping_interval(Duration::from_secs(5))
+        // A burst of entries or requests must not be dropped on our side.
+        .subscription_capacity(1 << 18)
+        .max_reconnects(1)
+        .event_callback(move |event| {
+            let lost = on_event.clone();
+            async move {
+                match event {
+                    // A new connection would be to an engine whose id, and so whose requests, may differ.
+                    Event::Disconnected | Event::Closed => lost.cancel(),
+                    Event::SlowConsumer(_) => {
+                        tracing::warn!("the daemon could not keep up with its engine");
+                        lost.cancel();
+                    }
+                    other => tracing::debug!("engine connection: {other}"),
+                }
+            }
+        });
+    if let Some(tls) = &config.tls {
+        options = options.require_tls(true).tls_client_config(trusting(&tls.ca)?);
+    }
+    let address = std::net::SocketAddr::new(config.own_address(), config.ports.client);
+    let scheme = if config.tls.is_some() { "tls" } else { "nats" };
+    let client = options
+        .connect(format!("{scheme}://{address}"))
+        .await
+        .with_context(|| format!("cannot connect to the engine at {address} as {role}"))?;
+    // An early Ok of connect() is no proof of an admission: a round trip is.
+    match tokio::time::timeout(bus::ASK, client.flush()).await {
+        Ok(Ok(())) if !lost.is_cancelled() => Ok(client),
+        _ => bail!("the engine at {address} did not admit the daemon as {role}"),
+    }
+}
+
+fn trusting(ca: &PathBuf) -> Result<rustls::ClientConfig> {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca)
+        .with_context(|| format!("cannot read the CA {}", ca.display()))?
+    {
+        roots.add(certificate?).with_context(|| format!("{} is not a CA", ca.display()))?;
+    }
+    Ok(rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}

@@ -1,0 +1,255 @@
+//! The posture of a node: what it is, what it enforces, and whether it can prove it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::bus;
+use crate::clock;
+use crate::config::{BusAuth, Config};
+use crate::engine::{Binary, Engine};
+use crate::faults::{Fault, VERSION};
+use crate::gate::Gate;
+use crate::link::Link;
+use crate::store::{self, Replicas};
+
+/// Version of every JSON document of the daemon.
+pub const SCHEMA: u32 = 1;
+
+/// All that `status --json` says.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Posture {
+    /// Version of this document.
+    pub schema: u32,
+    /// Name of the node.
+    pub node: String,
+    /// Identity of the daemon's process.
+    pub boot: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// Kind of the store.
+    pub store: String,
+    /// `enforce` or `off`.
+    pub bus_auth: String,
+    /// Whether connections are confined to subjects of their own.
+    pub acl: bool,
+    /// Whether clients are served over TLS.
+    pub tls: bool,
+    /// The engine; none: it does not run.
+    pub engine: Option<EngineState>,
+    /// Part in a cluster; none: standalone.
+    pub cluster: Option<ClusterState>,
+    /// Copies of each bucket that the configuration asks for.
+    pub kv_replicas: usize,
+    /// Copies of each bucket.
+    pub replicas: Vec<Replicas>,
+    /// The quorum lease.
+    pub lease: LeaseState,
+    /// Admitted admins; none: the view is no proof.
+    pub admins: Option<usize>,
+    /// Members' connections.
+    pub clients: usize,
+    /// What ends when.
+    pub certificates: Vec<Certificate>,
+    /// The node's clock, milliseconds since 1970.
+    pub unix_ms: i64,
+    /// Whether the record of a first admin waits to be imported.
+    pub bootstrap_pending: bool,
+    /// Safeguards that a test build has switched off.
+    pub faults: Vec<String>,
+}
+
+/// The engine that runs.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct EngineState {
+    /// Its version.
+    pub version: String,
+    /// sha256 of the binary.
+    pub sha256: String,
+    /// Its id.
+    pub server_id: String,
+    /// Its process id.
+    pub pid: u32,
+}
+
+/// The cluster as this node's engine sees it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: String,
+    /// Members of its meta group; none: the engine did not say.
+    pub size: Option<u64>,
+    /// Leader of the meta group; none: there is none, so there is no quorum.
+    pub leader: Option<String>,
+    /// Nodes with a live route to this one.
+    pub peers: Vec<String>,
+}
+
+/// State of the lease.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LeaseState {
+    /// Whether access may be decided now.
+    pub valid: bool,
+    /// Age of the last proof.
+    pub age_ms: Option<u64>,
+    /// How long a proof counts.
+    pub lease_ms: u64,
+    /// After this time no node honours what was revoked, whatever happened to it.
+    pub bound_ms: u64,
+}
+
+/// A certificate that will end.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Certificate {
+    /// What it is.
+    pub name: String,
+    /// Where it is.
+    pub file: String,
+    /// When it ends, RFC 3339.
+    pub not_after: String,
+    /// When it ends, seconds since 1970.
+    pub not_after_unix: i64,
+}
+
+/// What a posture is read from.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The engine's binary.
+    pub binary: Arc<Binary>,
+    /// Identity of this process.
+    pub boot: String,
+    /// The gate.
+    pub gate: Arc<Gate>,
+    /// The engine that runs now.
+    pub engine: watch::Receiver<Option<Engine>>,
+    /// The connections to it.
+    pub link: watch::Receiver<Option<Arc<Link>>>,
+}
+
+impl Observer {
+    /// The posture as of now. Takes a few seconds at most, whatever is broken.
+    pub async fn posture(&self) -> Posture {
+        let config = &self.config;
+        let link = self.link.borrow().clone();
+        let engine = self.engine.borrow().clone();
+        let (cluster, replicas) = match &link {
+            Some(link) => futures::join!(self.cluster(Some(link)), store::replicas(link, config.kv_replicas)),
+            None => (self.cluster(None).await, Vec::new()),
+        };
+        let lease_valid = self.gate.lease_valid(Instant::now());
+        Posture {
+            schema: SCHEMA,
+            node: config.node.clone(),
+            boot: self.boot.clone(),
+            version: VERSION.to_owned(),
+            store: "kv".to_owned(),
+            bus_auth: config.bus_auth.as_str().to_owned(),
+            acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
+            tls: config.tls.is_some(),
+            engine: engine.zip(link).map(|(engine, link)| EngineState {
+                version: self.binary.version.clone(),
+                sha256: self.binary.sha256.clone(),
+                server_id: link.server.clone(),
+                pid: engine.pid,
+            }),
+            cluster,
+            kv_replicas: config.kv_replicas,
+            replicas,
+            lease: LeaseState {
+                valid: lease_valid,
+                age_ms: self.gate.lease_age(Instant::now()).map(|age| millis(age.as_millis())),
+                lease_ms: millis(bus::LEASE.as_millis()),
+                bound_ms: millis(bus::revocation_bound().as_millis()),
+            },
+            admins: lease_valid.then(|| self.gate.view(|view| view.admins())),
+            clients: self.gate.admitted().len(),
+            certificates: self.certificates(),
+            unix_ms: clock::unix_ms(),
+            bootstrap_pending: config.bootstrap.exists(),
+            faults: Fault::names().into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    /// The little that anybody may know: status and the words of the posture. 503 where there is no lease.
+    pub fn health(&self) -> (bool, Value) {
+        let config = &self.config;
+        let valid = self.gate.lease_valid(Instant::now());
+        let status = match (valid, &config.cluster) {
+            (false, _) => "unavailable",
+            (true, Some(_)) if config.kv_replicas < 3 => "not HA",
+            (true, _) => "ok",
+        };
+        let body = json!({
+            "status": status,
+            "enforce": config.bus_auth == BusAuth::Enforce,
+            "acl": config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
+            "tls": config.tls.is_some(),
+            "cluster": config.cluster.is_some(),
+        });
+        (valid, body)
+    }
+
+    async fn cluster(&self, link: Option<&Arc<Link>>) -> Option<ClusterState> {
+        let cluster = self.config.cluster.as_ref()?;
+        let (meta, routes) = match link {
+            Some(link) => futures::join!(link.ask("JSZ", json!({})), link.ask("ROUTEZ", json!({}))),
+            None => return Some(ClusterState { size: None, leader: None, peers: Vec::new(), ..named(cluster) }),
+        };
+        let meta = meta.ok();
+        let meta = meta.as_ref().and_then(|answer| answer.pointer("/data/meta_cluster"));
+        let mut peers: Vec<String> = routes
+            .ok()
+            .as_ref()
+            .and_then(|answer| answer.pointer("/data/routes"))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|route| route.get("remote_name").and_then(Value::as_str).map(str::to_owned))
+            .collect();
+        // System accounts have routes of their own beside the common one.
+        peers.sort();
+        peers.dedup();
+        Some(ClusterState {
+            size: meta.and_then(|m| m.get("cluster_size")).and_then(Value::as_u64),
+            leader: meta.and_then(|m| m.get("leader")).and_then(Value::as_str).map(str::to_owned),
+            peers,
+            ..named(cluster)
+        })
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        let mut all = Vec::new();
+        let groups = [
+            (["server", "client-ca"], self.config.tls.as_ref()),
+            (["route", "cluster-ca"], self.config.cluster.as_ref().map(|cluster| &cluster.tls)),
+        ];
+        for ([leaf, ca], tls) in groups {
+            let Some(tls) = tls else { continue };
+            for (name, file, unix) in [(leaf, &tls.cert, tls.not_after_unix), (ca, &tls.ca, tls.ca_not_after_unix)] {
+                all.push(Certificate {
+                    name: name.to_owned(),
+                    file: file.display().to_string(),
+                    not_after: clock::rfc3339(unix),
+                    not_after_unix: unix,
+                });
+            }
+        }
+        all
+    }
+}
+
+fn named(cluster: &crate::config::Cluster) -> ClusterState {
+    let (name, id) = (cluster.name.clone(), cluster.id.clone());
+    ClusterState { name, id, size: None, leader: None, peers: Vec::new() }
+}
+
+fn millis(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}

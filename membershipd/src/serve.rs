@@ -1,0 +1,289 @@
+//! The daemon, top down: guards, engine, connections to it, listeners, the tasks of a session, drain.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use axum_server::Handle;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::bootstrap;
+use crate::bus::Bucket;
+use crate::callout::Responder;
+use crate::config::Config;
+use crate::control;
+use crate::engine::{Binary, Engine, EngineHost, StoreGuard, render};
+use crate::gate::Gate;
+use crate::heartbeat::{self, Rounds};
+use crate::http::Api;
+use crate::kick::{self, Kicker};
+use crate::link::Link;
+use crate::posture::Observer;
+use crate::private_file;
+use crate::store;
+use crate::users::Users;
+use crate::view::{Change, View};
+
+/// Pause before a failed engine is started again; doubled up to `RESTART_MOST`, and reset by a run of a minute.
+const RESTART_LEAST: Duration = Duration::from_millis(250);
+const RESTART_MOST: Duration = Duration::from_secs(4);
+const STEADY: Duration = Duration::from_secs(60);
+/// Pause between attempts to connect to an engine that is coming up.
+const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the recorded connections are compared with the engine's own list.
+const RECONCILE: Duration = Duration::from_secs(60);
+/// Time for requests of the API to end when the daemon stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is told to stop.
+pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
+    let started = Instant::now();
+    let config = Arc::new(config);
+    let _store = StoreGuard::acquire(&config)?;
+    make_runtime_dir(&runtime_dir)?;
+    let binary = Binary::find(config.engine.as_deref(), config.engine_sha256.as_deref())?;
+    tracing::info!(
+        node = config.node,
+        engine = binary.version,
+        sha256 = binary.sha256,
+        path = %binary.path.display(),
+        "engine found"
+    );
+    let engine_config = std::path::absolute(runtime_dir.join("engine.conf"))?;
+    private_file::write(&engine_config, render(&config)?.as_bytes())?;
+    binary.check(&engine_config)?;
+
+    let mut boot = [0; 8];
+    getrandom::fill(&mut boot).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let boot = data_encoding::HEXLOWER.encode(&boot);
+    let gate = Arc::new(Gate::new(config.bus_auth, started));
+    let rounds = Arc::new(Rounds::new(&config.node, boot.clone()));
+    let (engine_now, engine) = watch::channel(None);
+    let (link_now, link) = watch::channel(None);
+    let kicker = Kicker { engine: engine.clone(), link: link.clone() };
+    let users = Users::new(gate.clone(), link.clone());
+    let observer = Observer {
+        config: config.clone(),
+        binary: Arc::new(binary.clone()),
+        boot,
+        gate: gate.clone(),
+        engine,
+        link: link.clone(),
+    };
+
+    let api = Api::bind(observer.clone())?;
+    let api_handle = Handle::new();
+    let control = control::serve(&runtime_dir, observer, users.clone())?;
+    let stop = CancellationToken::new();
+    let node = Node {
+        config: config.clone(),
+        host: EngineHost::new(binary, engine_config)?,
+        gate: gate.clone(),
+        rounds: rounds.clone(),
+        kicker: kicker.clone(),
+        engine_now,
+        link_now,
+        stop: stop.clone(),
+    };
+    let mut failed = tokio::spawn(api.serve(api_handle.clone()));
+    tokio::spawn(control);
+    tokio::spawn(heartbeat::keep(gate.clone(), rounds, link.clone(), || notify(NotifyState::Watchdog)));
+    tokio::spawn(cut_without_lease(gate.clone(), kicker));
+    let bootstrap = config.bootstrap.clone();
+    tokio::spawn(async move { bootstrap::watch_for(&bootstrap, gate, users, link).await });
+    let mut engine_task = tokio::spawn(node.run());
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = &mut failed => ended.context("the API's task broke").flatten(),
+        ended = &mut engine_task => ended.context("the engine's task broke").flatten(),
+    };
+    tracing::info!("stopping");
+    notify(NotifyState::Stopping);
+    stop.cancel();
+    api_handle.graceful_shutdown(Some(DRAIN));
+    if !engine_task.is_finished() {
+        engine_task.await.context("the engine's task broke").flatten()?;
+    }
+    let _ = std::fs::remove_file(control::socket(&runtime_dir));
+    outcome
+}
+
+/// The engine and what hangs on it.
+struct Node {
+    config: Arc<Config>,
+    host: EngineHost,
+    gate: Arc<Gate>,
+    rounds: Arc<Rounds>,
+    kicker: Kicker,
+    engine_now: watch::Sender<Option<Engine>>,
+    link_now: watch::Sender<Option<Arc<Link>>>,
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Keeps an engine running, and a session with it, until told to stop; then stops the engine by lame duck.
+    async fn run(self) -> Result<()> {
+        let mut pause = RESTART_LEAST;
+        let mut ready = false;
+        loop {
+            let engine = self.host.launch().await?;
+            let launched = Instant::now();
+            tracing::info!(pid = engine.pid, "engine started");
+            self.engine_now.send_replace(Some(engine.clone()));
+            let ended = tokio::select! {
+                status = engine.exited() => Some(status),
+                () = self.stop.cancelled() => None,
+                never = self.sessions(&mut ready) => match never {},
+            };
+            self.link_now.send_replace(None);
+            let Some(status) = ended else {
+                engine.stop().await;
+                return Ok(());
+            };
+            self.engine_now.send_replace(None);
+            self.gate.engine_ended();
+            pause = if launched.elapsed() > STEADY { RESTART_LEAST } else { (pause * 2).min(RESTART_MOST) };
+            tracing::error!(status, ?pause, "the engine ended; starting it again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// One session after the other with the engine that runs.
+    async fn sessions(&self, ready: &mut bool) -> std::convert::Infallible {
+        let mut failures = 0u32;
+        loop {
+            match Link::connect(&self.config).await {
+                Ok(link) => {
+                    failures = 0;
+                    let link = Arc::new(link);
+                    self.link_now.send_replace(Some(link.clone()));
+                    if !*ready {
+                        *ready = true;
+                        tracing::info!(server = link.server, "ready: the engine lives and the listeners are bound");
+                        notify(NotifyState::Ready);
+                    }
+                    let why = tokio::select! {
+                        () = link.lost.cancelled() => anyhow::anyhow!("a connection was lost"),
+                        Err(error) = self.session(&link) => error,
+                    };
+                    self.link_now.send_replace(None);
+                    tracing::warn!("session with the engine ended: {why:#}");
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures.is_multiple_of(50) {
+                        tracing::warn!(failures, "still no session with the engine: {error:#}");
+                    }
+                }
+            }
+            tokio::time::sleep(CONNECT_PAUSE).await;
+        }
+    }
+
+    /// The tasks of a session; ends only with an error.
+    async fn session(&self, link: &Arc<Link>) -> Result<std::convert::Infallible> {
+        let secrets = &self.config.secrets;
+        let issuer = nkeys::KeyPair::from_seed(&secrets.issuer.seed()?)?;
+        let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
+        let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.gate.clone());
+        tokio::select! {
+            ended = responder.run() => ended?,
+            ended = self.keep_view(link) => ended?,
+            ended = self.forget_ended(link) => ended?,
+        }
+        anyhow::bail!("a task of the session ended")
+    }
+
+    /// Makes the buckets, loads the view from them, and follows them.
+    async fn keep_view(&self, link: &Link) -> Result<()> {
+        store::ensure(link, self.config.kv_replicas).await;
+        let mut view = View::default();
+        let mut positions = Vec::new();
+        for bucket in Bucket::DECIDING {
+            let position = loop {
+                let loaded = store::load(link, bucket, |key, value, revision| {
+                    view.apply(bucket, key, value, revision)?;
+                    Ok(())
+                });
+                match loaded.await {
+                    Ok(position) => break position,
+                    Err(error) => {
+                        tracing::debug!(bucket = bucket.name(), "cannot load yet: {error:#}");
+                        tokio::time::sleep(CONNECT_PAUSE * 3).await;
+                    }
+                }
+            };
+            positions.push((bucket, position));
+        }
+        self.kicker.cut(self.gate.replace_view(view)).await;
+        let follow = |(bucket, position)| {
+            store::follow(link, bucket, position, move |key, value, revision| {
+                let (change, denied) = self.gate.apply(bucket, key, value, revision)?;
+                if let Change::Heartbeat(node, heartbeat) = change {
+                    if node == self.config.node {
+                        self.rounds.delivered(bucket, &heartbeat);
+                    }
+                } else if !denied.is_empty() {
+                    let kicker = self.kicker.clone();
+                    tokio::spawn(async move { kicker.cut(denied).await });
+                }
+                Ok(())
+            })
+        };
+        futures::future::try_join_all(positions.into_iter().map(follow)).await?;
+        Ok(())
+    }
+
+    /// Forgets recorded connections that have ended.
+    async fn forget_ended(&self, link: &Link) -> Result<()> {
+        let mut tick = tokio::time::interval(RECONCILE);
+        loop {
+            tick.tick().await;
+            let listed = kick::listed(link).await?;
+            self.gate.reconcile(&listed, Instant::now());
+        }
+    }
+}
+
+/// Cuts every member's connection when the lease ends without having been renewed.
+async fn cut_without_lease(gate: Arc<Gate>, kicker: Kicker) {
+    let mut cut_for = None;
+    loop {
+        let now = Instant::now();
+        match gate.lease_expires() {
+            Some(end) if end > now => tokio::time::sleep_until(end.into()).await,
+            Some(end) if !gate.lease_valid(now) && cut_for != Some(end) => {
+                cut_for = Some(end);
+                tracing::error!("the lease ended: no quorum proves our view; cutting all connections");
+                kicker.cut(gate.admitted()).await;
+            }
+            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+fn make_runtime_dir(path: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("cannot make the runtime directory {} (--runtime-dir)", path.display()))
+}
+
+// Without a service manager there is nobody to tell, which is no failure.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::debug!("cannot notify the service manager: {error}");
+    }
+}

@@ -1,0 +1,90 @@
+//! The streams behind the buckets: made where they are missing, described for the posture.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType};
+use serde::{Deserialize, Serialize};
+
+use crate::bus::Bucket;
+use crate::link::Link;
+
+/// Copies of a bucket, as its leader sees them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Replicas {
+    /// Name of the bucket.
+    pub bucket: String,
+    /// Copies that the configuration asks for.
+    pub want: usize,
+    /// Copies that are current, the leader included; none: nobody answered.
+    pub current: Option<usize>,
+    /// Node that leads it.
+    pub leader: Option<String>,
+}
+
+fn config(bucket: Bucket, num_replicas: usize) -> stream::Config {
+    let blobs = bucket == Bucket::Blobs;
+    stream::Config {
+        name: bucket.stream(),
+        subjects: bucket.subjects(),
+        storage: StorageType::File,
+        num_replicas,
+        max_messages_per_subject: if matches!(bucket, Bucket::Blobs | Bucket::Audit) { -1 } else { 1 },
+        max_bytes: bucket.max_bytes().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
+        max_age: bucket.max_age(),
+        discard: DiscardPolicy::New,
+        // A direct read may come from a copy that lags behind.
+        allow_direct: false,
+        // Tombstones stay: nothing but a blob is ever deleted, and nothing is purged past its revision.
+        deny_delete: !blobs,
+        deny_purge: !blobs,
+        allow_rollup: blobs,
+        ..Default::default()
+    }
+}
+
+/// Makes the buckets that are missing. What a cold cluster is asked is asked again in short attempts, until it answers or
+/// the caller gives up.
+pub async fn ensure(link: &Link, num_replicas: usize) {
+    for bucket in Bucket::ALL {
+        let mut attempts = 0u32;
+        loop {
+            match ensure_one(link, bucket, num_replicas).await {
+                Ok(()) => break,
+                Err(error) => {
+                    attempts += 1;
+                    if attempts.is_multiple_of(20) {
+                        tracing::warn!(bucket = bucket.name(), attempts, "the bucket is not available yet: {error:#}");
+                    }
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn ensure_one(link: &Link, bucket: Bucket, num_replicas: usize) -> Result<()> {
+    // Creation with the same configuration succeeds where the stream exists; with another one it is refused, and what
+    // exists stays as it is: `scale` changes it, not a restart.
+    match link.jetstream.create_stream(config(bucket, num_replicas)).await {
+        Ok(_) => Ok(()),
+        Err(created) => match link.jetstream.get_stream(bucket.stream()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(anyhow!(created)).with_context(|| format!("cannot make {}", bucket.name())),
+        },
+    }
+}
+
+/// Describes the copies of every bucket, asking for all at once.
+pub async fn replicas(link: &Link, want: usize) -> Vec<Replicas> {
+    futures::future::join_all(Bucket::ALL.map(|bucket| async move {
+        let stream = link.jetstream.get_stream(bucket.stream()).await.ok();
+        let info = stream.as_ref().map(|stream| stream.cached_info());
+        let cluster = info.and_then(|info| info.cluster.as_ref());
+        let leader = cluster.and_then(|cluster| cluster.leader.clone());
+        let followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
+        let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
+        Replicas { bucket: bucket.name().to_owned(), want, current, leader }
+    }))
+    .await
+}

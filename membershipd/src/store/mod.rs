@@ -1,0 +1,9 @@
+//! The buckets on JetStream: made, written by compare-and-set, watched.
+
+mod buckets;
+mod watch;
+mod write;
+
+pub use buckets::{Replicas, ensure, replicas};
+pub use watch::{Position, follow, load};
+pub use write::{WriteError, put, put_once};

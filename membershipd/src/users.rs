@@ -1,0 +1,217 @@
+//! Changes of users: decided on the view, written by compare-and-set, finished when no node honours the old state.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::bus::{self, Bucket};
+use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::gate::Gate;
+use crate::link::Link;
+use crate::store::{self, WriteError};
+use crate::view::{Versioned, claim_key, user_key};
+
+/// Attempts at a change that others keep changing too.
+const CONTENTION: u32 = 5;
+/// Time for our own view to show what we have written.
+const CATCH_UP: Duration = Duration::from_secs(2);
+
+/// Why a change of users was not made, or is not known to be.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// This node cannot prove that its view is current.
+    #[error("this node has no proof that its view is current: no quorum, or it has just started")]
+    NoLease,
+    /// There is no such user.
+    #[error("there is no user '{0}'")]
+    Missing(Handle),
+    /// The change contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// The store did not take it, or did not say.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl UserError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            UserError::NoLease => "see 'membershipd status' and 'cargo xtask verify'; try again, or on another node",
+            UserError::Missing(_) => "see 'membershipd user list'",
+            UserError::Conflict(_) => "see 'membershipd user list', removed users included",
+            UserError::Write(WriteError::Unknown) => "run it again once there is a quorum: repeating is safe",
+            UserError::Write(_) => "try again once there is a quorum",
+        }
+    }
+
+    /// A word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            UserError::NoLease | UserError::Write(WriteError::Unavailable) => "unavailable",
+            UserError::Missing(_) => "not_found",
+            UserError::Conflict(_) | UserError::Write(WriteError::Conflict) => "conflict",
+            UserError::Write(WriteError::Unknown) => "unknown",
+            UserError::Write(WriteError::Refused(_)) => "refused",
+        }
+    }
+}
+
+/// What a change came to.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The user as it is now.
+    pub user: User,
+    /// False where it was so already.
+    pub changed: bool,
+    /// Milliseconds waited until no node could honour the old state any more; 0 where nothing was taken away.
+    pub waited_ms: u64,
+}
+
+/// Changes users through one node.
+#[derive(Debug, Clone)]
+pub struct Users {
+    gate: Arc<Gate>,
+    link: watch::Receiver<Option<Arc<Link>>>,
+}
+
+impl Users {
+    /// Decides on `gate`'s view and writes through `link`.
+    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>) -> Self {
+        Self { gate, link }
+    }
+
+    /// All users, tombstones included.
+    pub fn list(&self) -> Result<Vec<User>, UserError> {
+        self.proven()?;
+        Ok(self.gate.view(|view| view.users().cloned().collect()))
+    }
+
+    /// One user.
+    pub fn show(&self, handle: &Handle) -> Result<User, UserError> {
+        self.proven()?;
+        Ok(self.current(handle).ok_or_else(|| UserError::Missing(handle.clone()))?.value)
+    }
+
+    /// Makes a user. The key is claimed first, so that no two users can ever share one; a repetition completes a change
+    /// that was interrupted in between.
+    pub async fn add(&self, user: User) -> Result<Outcome, UserError> {
+        let link = self.proven()?;
+        if let Some(existing) = self.current(&user.handle) {
+            return already(existing.value, user);
+        }
+        self.claim(&link, &user.sign_pub, &user.handle).await?;
+        match store::put(&link, Bucket::Users, &user_key(&user.handle), &json(&user), 0).await {
+            Ok(revision) => {
+                self.caught_up(&user.handle, revision).await;
+                Ok(Outcome { user, changed: true, waited_ms: 0 })
+            }
+            Err(WriteError::Conflict) => {
+                self.caught_up(&user.handle, 1).await;
+                let existing = self.current(&user.handle).ok_or(WriteError::Conflict)?;
+                already(existing.value, user)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Switches a user on or off, or removes it for good. `last_admin` permits to leave the cluster without an admin.
+    pub async fn set_state(&self, handle: &Handle, state: State, last_admin: bool) -> Result<Outcome, UserError> {
+        for _ in 0..CONTENTION {
+            let link = self.proven()?;
+            let Versioned { value: user, revision } =
+                self.current(handle).ok_or_else(|| UserError::Missing(handle.clone()))?;
+            if user.state == state {
+                return Ok(Outcome { user, changed: false, waited_ms: 0 });
+            }
+            if user.state == State::Removed {
+                return Err(UserError::Conflict(format!("user '{handle}' was removed, and that is final")));
+            }
+            let revoking = state != State::Active;
+            let only_admin = user.role == Role::Admin && self.gate.view(|view| view.admins()) == 1;
+            if revoking && user.state == State::Active && only_admin && !last_admin {
+                let problem = format!("'{handle}' is the last admin; add another first, or say --last-admin");
+                return Err(UserError::Conflict(problem));
+            }
+            let changed = User { state, ..user };
+            match store::put(&link, Bucket::Users, &user_key(handle), &json(&changed), revision).await {
+                Ok(revision) => {
+                    let committed = Instant::now();
+                    self.caught_up(handle, revision).await;
+                    let waited_ms = if revoking { fence(committed).await } else { 0 };
+                    return Ok(Outcome { user: changed, changed: true, waited_ms });
+                }
+                Err(WriteError::Conflict) => self.caught_up(handle, revision + 1).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(WriteError::Conflict.into())
+    }
+
+    /// Claims `key` for `handle`, or fails where it is another's.
+    async fn claim(&self, link: &Link, key: &SignPub, handle: &Handle) -> Result<(), UserError> {
+        let owner = self.gate.view(|view| view.claimed_by(key).cloned());
+        let owner = match owner {
+            Some(owner) => owner,
+            None => match store::put(link, Bucket::Users, &claim_key(key), &json(handle), 0).await {
+                Ok(_) => return Ok(()),
+                Err(WriteError::Conflict) => {
+                    tokio::time::sleep(CATCH_UP).await;
+                    self.gate.view(|view| view.claimed_by(key).cloned()).ok_or(WriteError::Conflict)?
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if owner == *handle {
+            return Ok(());
+        }
+        Err(UserError::Conflict(format!("the key {key} belongs to '{owner}'; a key is never used twice")))
+    }
+
+    fn current(&self, handle: &Handle) -> Option<Versioned<User>> {
+        self.gate.view(|view| view.user(handle).cloned())
+    }
+
+    fn proven(&self) -> Result<Arc<Link>, UserError> {
+        if !self.gate.lease_valid(Instant::now()) {
+            return Err(UserError::NoLease);
+        }
+        self.link.borrow().clone().ok_or(UserError::NoLease)
+    }
+
+    // Our own view lags a moment behind our own write; what follows should see it. Only a courtesy: correctness rests on
+    // compare-and-set.
+    async fn caught_up(&self, handle: &Handle, revision: u64) {
+        let deadline = Instant::now() + CATCH_UP;
+        while Instant::now() < deadline && self.current(handle).is_none_or(|user| user.revision < revision) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+fn already(existing: User, wanted: User) -> Result<Outcome, UserError> {
+    if existing == wanted {
+        return Ok(Outcome { user: existing, changed: false, waited_ms: 0 });
+    }
+    let handle = &existing.handle;
+    Err(UserError::Conflict(match existing.state {
+        State::Removed => format!("the handle '{handle}' belonged to a user who was removed; it is never given again"),
+        State::Disabled if existing.sign_pub == wanted.sign_pub => {
+            format!("user '{handle}' exists and is disabled; enable it instead")
+        }
+        _ => format!("user '{handle}' exists with another key or role"),
+    }))
+}
+
+// By then every node has either proven a view that includes the change, and kicked, or has lost its lease or its life.
+async fn fence(committed: Instant) -> u64 {
+    tokio::time::sleep_until((committed + bus::revocation_bound()).into()).await;
+    u64::try_from(committed.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    // Plain structs of strings: this cannot fail, and an empty value would be refused by every reader.
+    serde_json::to_vec(value).unwrap_or_default()
+}

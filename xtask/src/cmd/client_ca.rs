@@ -1,0 +1,24 @@
+//! `client-ca`: the CA that clients of the bus trust.
+
+use anyhow::Result;
+use time::OffsetDateTime;
+
+use crate::Global;
+use crate::making::Making;
+use crate::pki;
+use crate::random::System;
+
+/// One that is already there, also one made by openssl, is proved and kept.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// Makes the client CA if there is none.
+pub(crate) fn run(global: &Global, _args: &Args) -> Result<()> {
+    let paths = global.paths()?;
+    let random = System::new();
+    let mut making = Making::begin(&paths, OffsetDateTime::now_utc(), &random)?;
+    pki::client_ca(&mut making)?;
+    making.finish()?.print();
+    println!("next: cargo xtask cluster-certs");
+    Ok(())
+}

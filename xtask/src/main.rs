@@ -1,0 +1,99 @@
+//! `cargo xtask`: every step between a laptop and a running unibus cluster, one verb each.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::paths::Paths;
+use crate::topology::Topology;
+
+mod cmd;
+mod engine;
+mod exit;
+mod fsx;
+mod making;
+mod node_files;
+mod paths;
+mod pki;
+mod random;
+mod report;
+mod secrets;
+mod topology;
+mod transport;
+mod ui;
+
+/// Brings the unibus cluster up: on this machine (`local`), or on the servers of deploy/nodes.toml.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    version,
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input (nothing was changed)."
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options that every verb understands.
+#[derive(Args)]
+pub(crate) struct Global {
+    /// The cluster's nodes, instead of deploy/nodes.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    topology: Option<PathBuf>,
+    /// Work on this clone of unibus instead of the one this command was built from
+    #[arg(long, value_name = "DIR", env = "UNIBUS_ROOT", global = true, hide_env_values = true)]
+    root: Option<PathBuf>,
+}
+
+impl Global {
+    /// Where everything lies.
+    pub(crate) fn paths(&self) -> Result<Paths> {
+        Paths::find(self.root.as_deref())
+    }
+
+    /// The topology this run is about: `--topology`, else deploy/nodes.toml.
+    pub(crate) fn topology(&self, paths: &Paths) -> Result<Topology> {
+        match &self.topology {
+            Some(file) => Topology::load(file),
+            None => Topology::load(&paths.topology()),
+        }
+    }
+
+    /// Whether `--topology` was given, for verbs that must not take one.
+    #[expect(dead_code, reason = "for the verbs with --local")]
+    pub(crate) fn topology_given(&self) -> bool {
+        self.topology.is_some()
+    }
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make the client CA in deploy/tls, if there is none
+    ClientCa(cmd::client_ca::Args),
+    /// Make or renew the route CA and every node's certificates
+    ClusterCerts(cmd::cluster_certs::Args),
+    /// Make the secrets that are missing; never overwrites one
+    Secrets(cmd::secrets::Args),
+    /// Fetch the engine, prove its sha256 and say where it lies
+    Engine(cmd::engine::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    let done = match cli.verb {
+        Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
+        Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
+        Verb::Engine(args) => cmd::engine::run(global, &args),
+        Verb::Secrets(args) => cmd::secrets::run(global, &args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

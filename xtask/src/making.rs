@@ -1,0 +1,35 @@
+//! A run that makes key material: what every step of it needs, written at its end as a whole.
+
+use std::fs::File;
+
+use anyhow::Result;
+use time::OffsetDateTime;
+
+use crate::fsx::Batch;
+use crate::paths::Paths;
+use crate::random::Random;
+use crate::report::Report;
+
+/// One run. Nothing is on disk before [`Making::finish`], and a second xtask waits until then.
+pub(crate) struct Making<'a> {
+    pub(crate) paths: &'a Paths,
+    pub(crate) now: OffsetDateTime,
+    pub(crate) random: &'a dyn Random,
+    pub(crate) batch: Batch,
+    pub(crate) report: Report,
+    _one_at_a_time: File,
+}
+
+impl<'a> Making<'a> {
+    /// Begins a run, when no other is under way.
+    pub(crate) fn begin(paths: &'a Paths, now: OffsetDateTime, random: &'a dyn Random) -> Result<Self> {
+        let lock = paths.lock()?;
+        Ok(Self { paths, now, random, batch: Batch::default(), report: Report::default(), _one_at_a_time: lock })
+    }
+
+    /// Writes everything, or nothing.
+    pub(crate) fn finish(self) -> Result<Report> {
+        self.batch.commit()?;
+        Ok(self.report)
+    }
+}

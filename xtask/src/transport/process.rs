@@ -1,0 +1,150 @@
+//! A child process that is bounded in time: what hangs is ended and reported, never waited for.
+
+use std::io::{self, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Failure, Output};
+
+/// Runs `command` with `stdin`, and kills it when it takes longer than `within`.
+pub(crate) fn bounded(mut command: Command, stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[cfg(unix)]
+    {
+        // Its own group: what it starts in turn is ended with it, and a Ctrl-C here is ours to handle.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    }
+    let mut child = command.spawn().map_err(|error| Failure::Unreachable(format!("starting {program}: {error}")))?;
+    let deadline = Instant::now() + within;
+    let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let (sender, done) = mpsc::channel();
+    let read = |stream: usize, pipe: Option<Box<dyn Read + Send>>| {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let read = pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut bytes));
+            // The receiver is gone when the deadline passed.
+            let _ = sender.send((stream, read.map(|_| bytes)));
+        });
+    };
+    read(0, out.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+    read(1, err.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+    let stdin = stdin.to_vec();
+    thread::spawn(move || {
+        if let Some(mut input) = input {
+            // A broken pipe hides the exit code that explains it; the exit code is what we report.
+            let _ = input.write_all(&stdin);
+        }
+    });
+
+    let mut streams = [None, None];
+    for _ in 0..2 {
+        match done.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok((stream, bytes)) => {
+                let bytes = bytes.map_err(|error| Failure::Unknown(format!("reading from {program}: {error}")))?;
+                if let Some(slot) = streams.get_mut(stream) {
+                    *slot = Some(bytes);
+                }
+            }
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                return Err(overdue(&mut child, &program, within));
+            }
+        }
+    }
+    let Some(code) = wait(&mut child, deadline).map_err(|e| Failure::Unknown(format!("waiting for {program}: {e}")))?
+    else {
+        return Err(overdue(&mut child, &program, within));
+    };
+    let [stdout, stderr] = streams.map(Option::unwrap_or_default);
+    Ok(Output { code: code.code(), stdout, stderr: String::from_utf8_lossy(&stderr).trim_end().to_owned() })
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<std::process::ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        // It has closed its output, so it is about to end.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn overdue(child: &mut Child, program: &str, within: Duration) -> Failure {
+    end_group(child);
+    // The kill cannot be refused: it is our own child. Reaping it keeps no zombie.
+    let _ = child.kill();
+    let _ = child.wait();
+    Failure::Unknown(format!("{program} gave no answer within {} s and was ended", within.as_secs_f32()))
+}
+
+/// Kills the group that the child leads. The child is not reaped yet, so its id cannot be anybody else's.
+#[cfg(unix)]
+fn end_group(child: &Child) {
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn output_and_exit_code_come_back() {
+        let done = bounded(sh("cat; echo oops >&2; exit 7"), b"in", Duration::from_secs(10)).unwrap();
+        assert_eq!(done, Output { code: Some(7), stdout: b"in".to_vec(), stderr: "oops".to_owned() });
+        assert!(!done.ok());
+    }
+
+    #[test]
+    fn more_than_a_pipe_holds_passes_both_ways() {
+        let big = vec![b'x'; 1 << 20];
+        let done = bounded(sh("cat"), &big, Duration::from_secs(20)).unwrap();
+        assert_eq!(done.stdout.len(), big.len());
+    }
+
+    #[test]
+    fn a_program_that_reads_nothing_is_no_error() {
+        let big = vec![b'x'; 1 << 20];
+        assert_eq!(bounded(sh("exit 3"), &big, Duration::from_secs(10)).unwrap().code, Some(3));
+    }
+
+    #[test]
+    fn what_hangs_is_ended_and_its_effect_is_unknown() {
+        let begun = Instant::now();
+        let failure = bounded(sh("sleep 60"), b"", Duration::from_millis(200)).unwrap_err();
+        assert!(matches!(&failure, Failure::Unknown(why) if why.contains("0.2 s")), "{failure}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_a_hanging_program_started_is_ended_too() {
+        let dir = std::env::temp_dir().join(format!("xtask-bounded-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let mark = dir.join("mark");
+        let script = format!("(sleep 1; touch '{}') & sleep 60", mark.display());
+        bounded(sh(&script), b"", Duration::from_millis(100)).unwrap_err();
+        thread::sleep(Duration::from_millis(1300));
+        let left = mark.exists();
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(!left);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_changed_nothing() {
+        let failure = bounded(Command::new("/nonexistent/x"), b"", Duration::from_secs(1)).unwrap_err();
+        assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+    }
+}

@@ -1,0 +1,164 @@
+//! The checks that compare what the nodes say with each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Answer, CLUSTER, Check, Expected, check};
+use crate::posture::{Posture, Replica};
+
+/// The checks of one node that need the others' answers too.
+pub(super) fn node(
+    expected: &Expected,
+    answer: &Answer,
+    posture: &Posture,
+    reached: &[(&Answer, &Posture)],
+) -> Vec<Check> {
+    let _ = answer;
+    let mut found = vec![leader(expected, posture, reached)];
+    found.extend(replicas(expected, posture, reached));
+    found.extend(missing_certificates(posture, reached));
+    found.push(engine(expected, posture, reached));
+    found.push(version(expected, posture, reached));
+    found
+}
+
+/// The checks that are about no single node.
+pub(super) fn cluster(expected: &Expected, reached: &[(&Answer, &Posture)]) -> Vec<Check> {
+    if reached.is_empty() {
+        return Vec::new();
+    }
+    let said: Vec<String> = reached
+        .iter()
+        .map(|(_, posture)| {
+            let count = posture.admins.map_or_else(|| "unknown".to_owned(), |admins| admins.to_string());
+            format!("{} {count}", posture.node)
+        })
+        .collect();
+    let counts: BTreeSet<Option<u64>> = reached.iter().map(|(_, posture)| posture.admins).collect();
+    let agreed = counts.first().copied().flatten().filter(|_| counts.len() == 1);
+    let ok = agreed.is_some_and(|admins| admins > 0);
+    let got = if let Some(admins) = agreed { admins.to_string() } else { said.join(", ") };
+    let remedy = if counts.contains(&Some(0)) {
+        expected.remedies.verb("seed-admin --sign-pub HEX --yes")
+    } else {
+        "wait until every node has a lease: a node without one cannot count; then verify again".to_owned()
+    };
+    vec![check("admins", CLUSTER, ok, "at least 1, the same on every node".to_owned(), got, remedy)]
+}
+
+fn leader(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Check {
+    let of = |posture: &Posture| posture.cluster.as_ref().and_then(|cluster| cluster.leader.clone());
+    let most = majority(reached.iter().filter_map(|(_, posture)| of(posture)));
+    let here = of(posture);
+    let ok = here.is_some() && here == most && here.as_ref().is_some_and(|leader| expected.nodes.contains(leader));
+    let want = most.as_deref().map_or_else(|| "one that all agree on".to_owned(), |leader| format!("{leader}, as all"));
+    let got = here.unwrap_or_else(|| "none".to_owned());
+    let remedy = format!(
+        "an election takes up to 9 s and needs a majority: start the nodes that are down; its log: {}",
+        expected.remedies.log(&posture.node)
+    );
+    check("leader", &posture.node, ok, want, got, remedy)
+}
+
+fn replicas(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Vec<Check> {
+    let node = &posture.node;
+    let here: BTreeMap<&str, &Replica> =
+        posture.replicas.iter().map(|replica| (replica.bucket.as_str(), replica)).collect();
+    let known: BTreeSet<&str> =
+        reached.iter().flat_map(|(_, posture)| &posture.replicas).map(|replica| replica.bucket.as_str()).collect();
+    if known.is_empty() {
+        let remedy = format!("the buckets are made once there is a quorum; its log: {}", expected.remedies.log(node));
+        return vec![check("replicas", node, false, "the buckets".to_owned(), "no bucket".to_owned(), remedy)];
+    }
+    let least = expected.kv_replicas;
+    known
+        .into_iter()
+        .map(|bucket| {
+            let id = format!("replicas.{bucket}");
+            let Some(replica) = here.get(bucket) else {
+                let remedy = expected.remedies.restart(node);
+                return check(id, node, false, format!("{least} current"), "unknown to this node".to_owned(), remedy);
+            };
+            let (want, current) = (replica.want.max(least), replica.current);
+            let ok = replica.want >= least && current == Some(replica.want);
+            let got = match current {
+                Some(current) if replica.want < least => format!("{current} of {} configured", replica.want),
+                Some(current) => format!("{current} current"),
+                None => "nobody answered".to_owned(),
+            };
+            let remedy = if replica.want < least {
+                expected.remedies.verb(&format!("scale {least}"))
+            } else {
+                "start the nodes that are down, and wait until their copies are current".to_owned()
+            };
+            check(id, node, ok, format!("{want} current"), got, remedy)
+        })
+        .collect()
+}
+
+fn missing_certificates(posture: &Posture, reached: &[(&Answer, &Posture)]) -> Vec<Check> {
+    if posture.certificates.is_empty() {
+        return Vec::new();
+    }
+    let has = |posture: &Posture, name: &str| posture.certificates.iter().any(|have| have.name == name);
+    let known: BTreeSet<&str> = reached
+        .iter()
+        .flat_map(|(_, posture)| &posture.certificates)
+        .map(|certificate| certificate.name.as_str())
+        .collect();
+    known
+        .into_iter()
+        .filter(|name| !has(posture, name))
+        .map(|name| {
+            let remedy = format!("cluster.env of {} names fewer certificates than the other nodes'", posture.node);
+            let (want, got) = ("the same certificates on every node".to_owned(), "none".to_owned());
+            check(format!("certificate.{name}"), &posture.node, false, want, got, remedy)
+        })
+        .collect()
+}
+
+fn engine(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Check {
+    let of = |posture: &Posture| posture.engine.as_ref().map(|engine| (engine.version.clone(), engine.sha256.clone()));
+    let pinned = expected.engine.as_ref().map(|engine| (engine.version.clone(), engine.sha256.clone()));
+    let right = pinned.or_else(|| majority(reached.iter().filter_map(|(_, posture)| of(posture))));
+    let here = of(posture);
+    let show = |engine: &Option<(String, String)>, none: &str| {
+        engine.as_ref().map_or_else(|| none.to_owned(), |(version, sha256)| format!("{version} sha256 {sha256}"))
+    };
+    let ok = here.is_some() && here == right;
+    let want = show(&right, "the same engine on every node");
+    let got = show(&here, "no engine runs");
+    let node = &posture.node;
+    let remedy = if here.is_none() {
+        format!("{}; its log: {}", expected.remedies.restart(node), expected.remedies.log(node))
+    } else {
+        format!("put the expected nats-server on {node}, then {}", expected.remedies.restart(node))
+    };
+    check("engine", node, ok, want, got, remedy)
+}
+
+fn version(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Check {
+    const TEST_BUILD: &str = "+faults";
+    let most = majority(reached.iter().map(|(_, posture)| posture.version.clone()));
+    let test_build = posture.version.ends_with(TEST_BUILD) && !expected.test_build;
+    let ok = most.as_ref() == Some(&posture.version) && !test_build;
+    let want = match &most {
+        Some(version) if !test_build => format!("{version}, as all"),
+        Some(_) => "a release, not a test build".to_owned(),
+        None => "the same on every node".to_owned(),
+    };
+    let remedy = format!(
+        "put the same membershipd on every node, then {}",
+        expected.remedies.restart(&posture.node)
+    );
+    check("version", &posture.node, ok, want, posture.version.clone(), remedy)
+}
+
+/// What more than half of them say.
+fn majority<T: Ord + Clone>(said: impl Iterator<Item = T>) -> Option<T> {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    for one in said {
+        *counts.entry(one).or_default() += 1;
+    }
+    let all: usize = counts.values().sum();
+    counts.into_iter().find(|(_, count)| count * 2 > all).map(|(one, _)| one)
+}

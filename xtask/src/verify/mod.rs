@@ -1,0 +1,130 @@
+//! Whether the cluster is what it should be: a pure judgement over what its nodes say.
+
+mod across;
+mod ask;
+mod each;
+mod report;
+
+use serde::Serialize;
+
+pub(crate) use ask::{Answer, ask_all};
+pub(crate) use report::{json, missing, table};
+
+use crate::posture::Posture;
+
+/// The node of a check that is about the cluster as a whole.
+pub(crate) const CLUSTER: &str = "*";
+/// A certificate that ends sooner than this fails.
+const CERTIFICATE_DAYS: i64 = 30;
+/// How far a node's clock may be from ours, beyond what the round trip explains.
+const SKEW_MS: i64 = 2_000;
+/// Fewer replicas than this do not survive the loss of a node.
+const HA_REPLICAS: u32 = 3;
+
+/// One thing that must hold, and whether it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Check {
+    pub(crate) id: String,
+    pub(crate) node: String,
+    pub(crate) ok: bool,
+    pub(crate) want: String,
+    pub(crate) got: String,
+    /// What to do; empty when all is well.
+    pub(crate) remedy: String,
+}
+
+/// What the operator's files say the cluster is.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    pub(crate) cluster: String,
+    pub(crate) nodes: Vec<String>,
+    pub(crate) kv_replicas: u32,
+    pub(crate) engine: Option<ExpectedEngine>,
+    /// A build with switchable faults may run here: only where tests run, never on a server.
+    pub(crate) test_build: bool,
+    pub(crate) remedies: Remedies,
+}
+
+/// The nats-server that should run.
+#[derive(Clone, Debug)]
+pub(crate) struct ExpectedEngine {
+    pub(crate) version: String,
+    pub(crate) sha256: String,
+}
+
+/// How the operator types a verb for this cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Remedies {
+    /// The flags that choose the cluster, with a space before them, or nothing.
+    pub(crate) flags: String,
+    /// A cluster that `local` started.
+    pub(crate) local: bool,
+}
+
+impl Remedies {
+    /// A verb of xtask, for this cluster.
+    fn verb(&self, verb: &str) -> String {
+        format!("cargo xtask {verb}{}", self.flags)
+    }
+
+    /// Starts a node again.
+    fn restart(&self, node: &str) -> String {
+        if self.local {
+            format!("cargo xtask local{} restart {node}", self.state())
+        } else {
+            format!("ssh {node} sudo systemctl restart membershipd-cluster")
+        }
+    }
+
+    /// Reads a node's log.
+    fn log(&self, node: &str) -> String {
+        if self.local {
+            format!("cargo xtask local{} logs {node}", self.state())
+        } else {
+            format!("ssh {node} sudo journalctl -u membershipd-cluster -n 50")
+        }
+    }
+
+    fn state(&self) -> &str {
+        self.flags.strip_prefix(" --local").unwrap_or(&self.flags)
+    }
+}
+
+/// All checks, in the order of the topology.
+pub(crate) fn checks(expected: &Expected, answers: &[Answer]) -> Vec<Check> {
+    let mut found = Vec::new();
+    let reached: Vec<(&Answer, &Posture)> =
+        answers.iter().filter_map(|answer| answer.posture.as_ref().ok().map(|posture| (answer, posture))).collect();
+    for answer in answers {
+        match &answer.posture {
+            // A node that does not answer has one failure that says so; nothing else is claimed about it.
+            Err(why) => found.push(each::unreachable(expected, &answer.node, why)),
+            Ok(posture) => {
+                found.extend(each::node(expected, answer, posture));
+                found.extend(across::node(expected, answer, posture, &reached));
+            }
+        }
+    }
+    found.extend(across::cluster(expected, &reached));
+    found
+}
+
+/// Whether all of them hold. No checks at all prove nothing.
+pub(crate) fn all_hold(checks: &[Check]) -> bool {
+    !checks.is_empty() && checks.iter().all(|check| check.ok)
+}
+
+/// Builds a check: the remedy is kept only where it is needed.
+fn check(id: impl Into<String>, node: &str, ok: bool, want: String, got: String, remedy: String) -> Check {
+    Check {
+        id: id.into(),
+        node: node.to_owned(),
+        ok,
+        want,
+        got,
+        remedy: if ok { String::new() } else { remedy },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,351 @@
+//! Each check, both ways.
+
+use super::*;
+use crate::posture::fixture::{NOW_MS, healthy};
+use crate::ui::Style;
+
+const ALL: [&str; 3] = ["magnus", "homer", "datardos"];
+
+fn expected() -> Expected {
+    Expected {
+        cluster: "unibus".to_owned(),
+        nodes: ALL.map(str::to_owned).to_vec(),
+        kv_replicas: 3,
+        engine: Some(ExpectedEngine { version: "2.15.1".to_owned(), sha256: "dd9b".repeat(16) }),
+        test_build: false,
+        remedies: Remedies { flags: " --local --state x".to_owned(), local: true },
+    }
+}
+
+fn answers() -> Vec<Answer> {
+    ALL.map(|node| Answer {
+        node: node.to_owned(),
+        posture: Ok(healthy(node, &ALL)),
+        sent_ms: NOW_MS - 10,
+        received_ms: NOW_MS + 10,
+    })
+    .to_vec()
+}
+
+/// The failures as (id, node) after `breaking` was done to homer.
+fn broken(breaking: impl Fn(&mut Posture)) -> Vec<Check> {
+    let mut answers = answers();
+    breaking(answers[1].posture.as_mut().unwrap());
+    failures(&expected(), &answers)
+}
+
+fn failures(expected: &Expected, answers: &[Answer]) -> Vec<Check> {
+    let failed: Vec<Check> = checks(expected, answers).into_iter().filter(|check| !check.ok).collect();
+    for check in &failed {
+        assert!(!check.remedy.is_empty(), "no remedy: {check:?}");
+        assert_ne!(check.want, check.got, "says nothing: {check:?}");
+    }
+    failed
+}
+
+/// Exactly one failure, on homer, with this id; what it got.
+#[track_caller]
+fn only(failed: &[Check], id: &str) -> Check {
+    let ids: Vec<(&str, &str)> = failed.iter().map(|check| (check.id.as_str(), check.node.as_str())).collect();
+    assert_eq!(ids, [(id, "homer")]);
+    failed[0].clone()
+}
+
+#[test]
+fn a_healthy_cluster_passes_and_every_check_is_there() {
+    let found = checks(&expected(), &answers());
+    assert!(all_hold(&found), "{found:?}");
+    assert!(found.iter().all(|check| check.remedy.is_empty()));
+    let of = |node: &str| -> Vec<&str> {
+        found.iter().filter(|check| check.node == node).map(|check| check.id.as_str()).collect()
+    };
+    let ids = [
+        "reachable",
+        "posture",
+        "cluster",
+        "routes",
+        "lease",
+        "certificate.server",
+        "certificate.route",
+        "clock",
+        "ha",
+        "leader",
+        "replicas.UNIBUS_members",
+        "replicas.UNIBUS_rooms",
+        "replicas.UNIBUS_users",
+        "engine",
+        "version",
+    ];
+    for node in ALL {
+        assert_eq!(of(node), ids);
+    }
+    assert_eq!(of(CLUSTER), ["admins"]);
+}
+
+#[test]
+fn no_checks_prove_nothing() {
+    assert!(!all_hold(&[]));
+}
+
+#[test]
+fn a_silent_node_is_named_and_nothing_else_is_claimed_about_it() {
+    let mut answers = answers();
+    answers[1].posture = Err("no daemon runs".to_owned());
+    let found = checks(&expected(), &answers);
+    let of_homer: Vec<&Check> = found.iter().filter(|check| check.node == "homer").collect();
+    assert_eq!(of_homer.len(), 1);
+    assert_eq!((of_homer[0].id.as_str(), of_homer[0].got.as_str()), ("reachable", "no daemon runs"));
+    assert_eq!(
+        of_homer[0].remedy,
+        "cargo xtask local --state x restart homer; its log: cargo xtask local --state x logs homer"
+    );
+    assert!(!all_hold(&found));
+}
+
+#[test]
+fn when_nobody_answers_every_node_is_named() {
+    let mut answers = answers();
+    for answer in &mut answers {
+        answer.posture = Err("gone".to_owned());
+    }
+    let found = failures(&expected(), &answers);
+    assert_eq!(found.iter().map(|check| check.node.as_str()).collect::<Vec<_>>(), ALL);
+}
+
+#[test]
+fn posture_names_exactly_the_words_that_differ() {
+    let got = |breaking: fn(&mut Posture)| only(&broken(breaking), "posture").got;
+    assert_eq!(got(|posture| posture.bus_auth = "off".to_owned()), "bus_auth=off");
+    assert_eq!(got(|posture| posture.acl = false), "acl=false");
+    assert_eq!(got(|posture| posture.tls = false), "tls=false");
+    assert_eq!(got(|posture| posture.store = "sqlite".to_owned()), "store=sqlite");
+    assert_eq!(got(|posture| posture.cluster.as_mut().unwrap().name = "other".to_owned()), "cluster=other");
+    assert_eq!(got(|posture| posture.faults = vec!["lease".to_owned()]), "faults=lease");
+}
+
+#[test]
+fn a_node_without_a_cluster_fails_wherever_the_cluster_counts() {
+    let failed = broken(|posture| posture.cluster = None);
+    let ids: Vec<&str> = failed.iter().map(|check| check.id.as_str()).collect();
+    assert_eq!(ids, ["posture", "cluster", "routes", "leader"]);
+}
+
+#[test]
+fn cluster_size_is_the_meta_groups() {
+    let size = |size| move |posture: &mut Posture| posture.cluster.as_mut().unwrap().size = size;
+    assert_eq!(only(&broken(size(Some(4))), "cluster").got, "4 nodes");
+    assert_eq!(only(&broken(size(Some(2))), "cluster").got, "2 nodes");
+    assert!(only(&broken(size(None)), "cluster").got.contains("no size"));
+}
+
+#[test]
+fn an_unknown_peer_is_named() {
+    let failed = broken(|posture| posture.cluster.as_mut().unwrap().peers.push("mallory".to_owned()));
+    let check = only(&failed, "cluster");
+    assert!(check.got.contains("mallory") && check.remedy.contains("mallory"), "{check:?}");
+}
+
+#[test]
+fn a_missing_route_is_named() {
+    let failed = broken(|posture| posture.cluster.as_mut().unwrap().peers.retain(|peer| peer != "datardos"));
+    assert_eq!(only(&failed, "routes").got, "no route to datardos");
+}
+
+#[test]
+fn a_leader_must_exist_and_be_the_same() {
+    let leader = |leader: Option<&str>| {
+        let leader = leader.map(str::to_owned);
+        broken(move |posture| posture.cluster.as_mut().unwrap().leader = leader.clone())
+    };
+    assert_eq!(only(&leader(None), "leader").got, "none");
+    assert_eq!(only(&leader(Some("magnus")), "leader").got, "magnus");
+}
+
+#[test]
+fn a_leader_that_nobody_knows_fails_everywhere() {
+    let mut answers = answers();
+    for answer in &mut answers {
+        answer.posture.as_mut().unwrap().cluster.as_mut().unwrap().leader = Some("mallory".to_owned());
+    }
+    assert_eq!(failures(&expected(), &answers).len(), 3);
+}
+
+#[test]
+fn every_bucket_must_be_current() {
+    let current = |current| move |posture: &mut Posture| posture.replicas[0].current = current;
+    assert_eq!(only(&broken(current(Some(2))), "replicas.UNIBUS_users").got, "2 current");
+    assert_eq!(only(&broken(current(None)), "replicas.UNIBUS_users").got, "nobody answered");
+}
+
+#[test]
+fn fewer_replicas_than_the_topology_wants_point_to_scale() {
+    let failed = broken(|posture| {
+        posture.replicas[0].want = 1;
+        posture.replicas[0].current = Some(1);
+    });
+    let check = only(&failed, "replicas.UNIBUS_users");
+    assert_eq!(check.remedy, "cargo xtask scale 3 --local --state x");
+}
+
+#[test]
+fn a_bucket_that_one_node_does_not_know_is_missed() {
+    let failed = broken(|posture| drop(posture.replicas.remove(0)));
+    assert_eq!(only(&failed, "replicas.UNIBUS_users").got, "unknown to this node");
+}
+
+#[test]
+fn no_bucket_at_all_is_a_failure() {
+    let mut answers = answers();
+    for answer in &mut answers {
+        answer.posture.as_mut().unwrap().replicas.clear();
+    }
+    let failed = failures(&expected(), &answers);
+    assert_eq!(failed.iter().map(|check| check.id.as_str()).collect::<Vec<_>>(), ["replicas"; 3]);
+}
+
+#[test]
+fn a_lease_must_be_valid() {
+    let failed = broken(|posture| posture.lease.valid = false);
+    assert_eq!(only(&failed, "lease").got, "not valid, 300 ms old");
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_named_with_its_file() {
+    let at = |days: i64| {
+        move |posture: &mut Posture| {
+            posture.certificates[0].not_after_unix = NOW_MS / 1000 + days * 86_400;
+            posture.certificates[0].not_after = "SOON".to_owned();
+        }
+    };
+    assert_eq!(only(&broken(at(29)), "certificate.server").got, "tls/server.crt until SOON");
+    assert_eq!(only(&broken(at(-1)), "certificate.server").got, "tls/server.crt expired SOON");
+    assert!(broken(at(31)).is_empty());
+}
+
+#[test]
+fn a_certificate_that_is_not_named_is_missed() {
+    let failed = broken(|posture| drop(posture.certificates.remove(1)));
+    assert_eq!(only(&failed, "certificate.route").got, "none");
+    let failed = broken(|posture| posture.certificates.clear());
+    assert_eq!(only(&failed, "certificate").got, "it names no certificate");
+}
+
+#[test]
+fn the_engine_must_be_the_expected_one() {
+    let failed = broken(|posture| posture.engine.as_mut().unwrap().sha256 = "00".repeat(32));
+    assert!(only(&failed, "engine").got.contains("sha256 0000"));
+    let failed = broken(|posture| posture.engine.as_mut().unwrap().version = "2.14.5".to_owned());
+    assert!(only(&failed, "engine").got.starts_with("2.14.5"));
+    let failed = broken(|posture| posture.engine = None);
+    assert_eq!(only(&failed, "engine").got, "no engine runs");
+}
+
+#[test]
+fn without_a_pin_the_engines_must_at_least_agree() {
+    let mut expected = expected();
+    expected.engine = None;
+    assert!(failures(&expected, &answers()).is_empty());
+    let mut answers = answers();
+    answers[1].posture.as_mut().unwrap().engine.as_mut().unwrap().version = "2.14.5".to_owned();
+    only(&failures(&expected, &answers), "engine");
+}
+
+#[test]
+fn versions_must_agree() {
+    let failed = broken(|posture| posture.version = "0.2.0".to_owned());
+    assert_eq!(only(&failed, "version").got, "0.2.0");
+}
+
+#[test]
+fn a_test_build_passes_only_where_tests_run() {
+    let mut answers = answers();
+    for answer in &mut answers {
+        answer.posture.as_mut().unwrap().version = "0.1.0+faults".to_owned();
+    }
+    assert_eq!(failures(&expected(), &answers).len(), 3);
+    let local = Expected { test_build: true, ..expected() };
+    assert!(failures(&local, &answers).is_empty());
+}
+
+#[test]
+fn clocks_may_differ_by_two_seconds_beyond_the_round_trip() {
+    let at = |ms: i64| broken(move |posture| posture.unix_ms = NOW_MS + ms);
+    assert!(at(2_010).is_empty());
+    assert_eq!(only(&at(2_011), "clock").got, "2001 ms ahead");
+    assert!(at(-2_010).is_empty());
+    assert_eq!(only(&at(-2_011), "clock").got, "2001 ms behind");
+}
+
+#[test]
+fn one_replica_is_not_ha() {
+    let failed = broken(|posture| posture.kv_replicas = 1);
+    let check = only(&failed, "ha");
+    assert!(check.got.contains("not HA"));
+    assert_eq!(check.remedy, "cargo xtask scale 3 --local --state x");
+}
+
+#[test]
+fn admins_must_exist_and_be_the_same_number_everywhere() {
+    let all = |admins| {
+        let mut answers = answers();
+        for answer in &mut answers {
+            answer.posture.as_mut().unwrap().admins = admins;
+        }
+        failures(&expected(), &answers)
+    };
+    assert!(all(Some(1)).is_empty());
+    let none = all(Some(0));
+    assert_eq!((none[0].id.as_str(), none[0].node.as_str()), ("admins", CLUSTER));
+    assert!(none[0].remedy.contains("seed-admin"));
+    assert_eq!(all(None)[0].id, "admins");
+    let differ = broken(|posture| posture.admins = Some(2));
+    assert_eq!(differ[0].got, "magnus 1, homer 2, datardos 1");
+}
+
+#[test]
+fn servers_get_remedies_for_servers() {
+    let remedies = Remedies { flags: " --topology t.toml".to_owned(), local: false };
+    let mut answers = answers();
+    answers[0].posture = Err("timeout".to_owned());
+    let failed = failures(&Expected { remedies, ..expected() }, &answers);
+    assert!(failed[0].remedy.starts_with("ssh magnus sudo systemctl restart"), "{}", failed[0].remedy);
+}
+
+#[test]
+fn json_says_all_of_it() {
+    let mut answers = answers();
+    answers[2].posture = Err("gone".to_owned());
+    let text = json(&checks(&expected(), &answers), &answers).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["schema"], 1);
+    assert_eq!(value["ok"], false);
+    assert_eq!(value["nodes"].as_array().unwrap().len(), 2);
+    let failed = value["checks"].as_array().unwrap().iter().find(|check| check["ok"] == false).unwrap();
+    for key in ["id", "node", "want", "got", "remedy"] {
+        assert!(failed[key].is_string(), "{key}");
+    }
+}
+
+#[test]
+fn the_table_ends_with_the_failures_and_their_remedies() {
+    let mut answers = answers();
+    answers[1].posture.as_mut().unwrap().lease.valid = false;
+    let text = table(&checks(&expected(), &answers), Style::plain());
+    let (good, bad) = text.split_once("FAILED lease on homer").unwrap();
+    assert!(good.contains("lease") && good.contains("magnus datardos"), "{good}");
+    assert!(bad.contains("remedy  homer denies everything"), "{bad}");
+    assert!(bad.trim_end().ends_with("1 of 46 checks failed"), "{bad}");
+    let text = table(&checks(&expected(), &self::answers()), Style::plain());
+    assert!(text.trim_end().ends_with("all 46 checks hold"), "{text}");
+}
+
+#[test]
+fn what_is_missing_is_said_in_a_few_words() {
+    let mut answers = answers();
+    let homer = answers[1].posture.as_mut().unwrap();
+    homer.lease.valid = false;
+    homer.replicas[0].current = Some(1);
+    let found = checks(&expected(), &answers);
+    assert_eq!(missing(&found, "homer"), "waiting for lease, replicas.UNIBUS_users");
+    assert_eq!(missing(&found, "magnus"), "");
+}

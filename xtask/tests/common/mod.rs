@@ -1,0 +1,197 @@
+//! A clone of its own for each test, the real binary to run in it, and what it left there.
+
+#![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Three nodes in address space that is kept for documentation (RFC 5737).
+pub const TOPOLOGY: &str = r#"[cluster]
+name = "test"
+route_network = "wg"
+kv_replicas = 3
+install_dir = "/opt/unibus"
+
+[ports]
+client = 4250
+control_plane = 8470
+route = 6250
+monitor = 8250
+
+[[node]]
+name = "a"
+ssh = "host-a"
+public = "192.0.2.1"
+wg = "198.51.100.1"
+seed = true
+
+[[node]]
+name = "b"
+ssh = "host-b"
+public = "192.0.2.2"
+wg = "198.51.100.2"
+
+[[node]]
+name = "c"
+ssh = "host-c"
+public = "192.0.2.3"
+wg = "198.51.100.3"
+"#;
+
+pub const NODES: [&str; 3] = ["a", "b", "c"];
+
+/// A directory that looks like a clone and goes away with the test.
+pub struct Clone {
+    pub root: PathBuf,
+}
+
+impl Clone {
+    /// A clone with [`TOPOLOGY`] and the shipped pin of the engine.
+    pub fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let root = std::env::temp_dir().join(format!("unibus-xtask-{}-{number}", std::process::id()));
+        fs::create_dir_all(root.join("deploy")).unwrap();
+        let clone = Self { root: root.canonicalize().unwrap() };
+        clone.write("deploy/nodes.toml", TOPOLOGY);
+        clone.write("deploy/engine.toml", include_str!("../../../deploy/engine.toml"));
+        clone
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.root.join(file)
+    }
+
+    pub fn write(&self, file: &str, text: impl AsRef<[u8]>) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    }
+
+    pub fn chmod(&self, file: &str, mode: u32) {
+        fs::set_permissions(self.path(file), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub fn mode(&self, file: &str) -> u32 {
+        fs::metadata(self.path(file)).unwrap().permissions().mode() & 0o7777
+    }
+
+    /// The real binary, to be run in this clone.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.current_dir(&self.root).env_remove("UNIBUS_ROOT").env_remove("CARGO_MANIFEST_DIR");
+        command.args(args);
+        command
+    }
+
+    /// Runs the words of `line`.
+    pub fn run(&self, line: &str) -> Done {
+        Done::of(self.command(line.split_whitespace()))
+    }
+
+    /// Runs what must succeed.
+    pub fn ok(&self, line: &str) -> Done {
+        let done = self.run(line);
+        assert_eq!(done.code, Some(0), "{line}: {done:?}");
+        done
+    }
+
+    /// Runs what must be refused as bad input, and must change nothing. Returns what it says.
+    pub fn refused(&self, line: &str) -> String {
+        let before = self.tree();
+        let done = self.run(line);
+        assert_eq!(done.code, Some(2), "{line}: {done:?}");
+        assert!(before == self.tree(), "{line} changed something: {done:?}");
+        done.stderr
+    }
+
+    /// Every file and directory with its mode and content.
+    pub fn tree(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+        let mut tree = BTreeMap::new();
+        let mut open = vec![self.root.clone()];
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(&dir).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = fs::symlink_metadata(&path).unwrap();
+                let content = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+                if meta.is_dir() {
+                    open.push(path.clone());
+                }
+                tree.insert(path, (meta.permissions().mode(), content));
+            }
+        }
+        tree
+    }
+
+    /// Writes an executable. Another process does it: a thread of ours that forks meanwhile would inherit the open
+    /// file, and the kernel runs no file that somebody may still write.
+    pub fn script(&self, file: &str, text: &str) -> PathBuf {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "cat > \"$1\" && chmod 755 \"$1\"", "sh"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+        path
+    }
+}
+
+impl Drop for Clone {
+    fn drop(&mut self) {
+        // A test that failed is the news, not what it could not remove.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub struct Done {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    pub fn of(mut command: Command) -> Self {
+        Self::from(command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs openssl in `dir`: it must succeed. Returns what it prints.
+pub fn openssl(dir: &Path, line: &str) -> String {
+    let done = try_openssl(dir, line);
+    assert_eq!(done.code, Some(0), "openssl {line}: {done:?}");
+    done.stdout
+}
+
+/// Runs openssl in `dir`.
+pub fn try_openssl(dir: &Path, line: &str) -> Done {
+    let mut command = Command::new("openssl");
+    command.current_dir(dir).args(line.split_whitespace());
+    Done::of(command)
+}
