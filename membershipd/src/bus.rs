@@ -11,8 +11,11 @@ pub const ACCOUNT_SYSTEM: &str = "SYS";
 
 /// Account in which a node's engine asks its own daemon, and only that one, whom to admit.
 pub fn account_callout(node: &str) -> String {
-    format!("AUTH_{node}")
+    format!("{ACCOUNT_CALLOUT_PREFIX}{node}")
 }
+
+/// What the names of the callout accounts begin with.
+pub const ACCOUNT_CALLOUT_PREFIX: &str = "AUTH_";
 
 /// Subject on which the engine publishes authorization requests (nats-server `server/auth_callout.go`).
 pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";

@@ -124,7 +124,7 @@ impl Gate {
 
     /// Whether access may be decided at `now`.
     pub fn lease_valid(&self, now: Instant) -> bool {
-        self.lock().lease.valid(now)
+        now >= self.mute_until && self.lock().lease.valid(now)
     }
 
     /// Age of the last proof at `now`.

@@ -59,7 +59,8 @@ async fn connect(config: &Config, role: &str, key: &nkeys::KeyPair, lost: &Cance
         .name(format!("membershipd {role}"))
         .ignore_discovered_servers()
         .connection_timeout(bus::ASK)
-        .request_timeout(Some(bus::ASK))
+        // Each request names its own patience.
+        .request_timeout(None)
         .ping_interval(Duration::from_secs(5))
         // A burst of entries or requests must not be dropped on our side.
         .subscription_capacity(1 << 18)

@@ -1,10 +1,11 @@
 //! The daemon, top down: guards, engine, connections to it, listeners, the tasks of a session, drain.
 
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use axum_server::Handle;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -56,6 +57,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let engine_config = std::path::absolute(runtime_dir.join("engine.conf"))?;
     private_file::write(&engine_config, render(&config)?.as_bytes())?;
     binary.check(&engine_config)?;
+
+    ports_free(&config)?;
 
     let mut boot = [0; 8];
     getrandom::fill(&mut boot).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
@@ -279,6 +282,28 @@ fn make_runtime_dir(path: &Path) -> Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("cannot make the runtime directory {} (--runtime-dir)", path.display()))
+}
+
+// The engine would find out too, but only its log would say so, again and again.
+fn ports_free(config: &Config) -> Result<()> {
+    let mut wanted = vec![
+        ("--client-port", SocketAddr::new(config.bind, config.ports.client)),
+        ("--api-port", SocketAddr::new(config.bind, config.ports.api)),
+        ("--monitor", config.monitor),
+    ];
+    if let Some(cluster) = &config.cluster {
+        wanted.push(("--route-port", SocketAddr::new(cluster.bind, config.ports.route)));
+    }
+    let taken: Vec<String> = wanted
+        .into_iter()
+        .filter_map(|(flag, address)| Some(format!("{address} ({flag}): {}", TcpListener::bind(address).err()?)))
+        .collect();
+    ensure!(
+        taken.is_empty(),
+        "cannot listen on {}; remedy: see who does with 'ss -ltnp', or choose other ports",
+        taken.join(", ")
+    );
+    Ok(())
 }
 
 // Without a service manager there is nobody to tell, which is no failure.

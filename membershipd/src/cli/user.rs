@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let json = common.output.json;
     if let (Request::UserSet { handle, state: State::Disabled | State::Removed, .. }, false) = (&request, json) {
         let bound = bus::revocation_bound().as_secs_f64();
-        eprintln!("shutting {handle} out; this takes {bound:.1} s, after which no node can honour it any more");
+        eprintln!("shutting {handle} out: once it is written, {bound:.1} s pass until no node can honour it any more");
     }
     let answer =
         control::ask(&common.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?;

@@ -2,12 +2,19 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use crate::bus::ACCOUNT_CALLOUT_PREFIX;
+
 /// Copies the engine's log into ours until it ends.
 pub(super) fn forward(stream: impl Read) {
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
         let (level, text) = parse(&line);
         let text = without_subject(text);
+        // The banner.
+        if !text.contains(|c: char| c.is_alphanumeric()) {
+            continue;
+        }
         match level {
+            _ if expected(&text) => tracing::debug!(target: "engine", "{text}"),
             "ERR" | "FTL" => tracing::error!(target: "engine", "{text}"),
             "WRN" => tracing::warn!(target: "engine", "{text}"),
             "INF" => tracing::info!(target: "engine", "{text}"),
@@ -23,6 +30,12 @@ fn parse(line: &str) -> (&str, &str) {
         .and_then(|(_, rest)| rest.split_once(" ["))
         .and_then(|(_, rest)| rest.split_once("] "))
         .unwrap_or(("ERR", line))
+}
+
+// Every node has a callout account of its own, which the engines of the others do not know and complain about whenever a
+// daemon subscribes in it.
+fn expected(text: &str) -> bool {
+    text.contains(&format!("Unknown account \"{ACCOUNT_CALLOUT_PREFIX}"))
 }
 
 // Subjects name rooms and people; the journal is read by others than their members. The engine writes them at the end of

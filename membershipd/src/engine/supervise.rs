@@ -18,7 +18,7 @@ use super::log;
 pub const CHILD_VERB: &str = "engine-child";
 
 /// Time for the engine to hand over its leaderships and send its clients away before it is told to stop at once.
-const LAME_DUCK: Duration = Duration::from_secs(10);
+const LAME_DUCK: Duration = Duration::from_secs(35);
 /// Time to end after an interrupt before it is killed.
 const INTERRUPTED: Duration = Duration::from_secs(5);
 

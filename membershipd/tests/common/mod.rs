@@ -1,0 +1,178 @@
+//! What the tests share: a directory and an address of their own, and the real daemon in them.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The pinned engine, where `cargo xtask test` (or `cargo xtask engine`) puts it.
+pub fn engine() -> PathBuf {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/build/engine/2.15.1/nats-server");
+    let path = std::env::var_os("UNIBUS_TEST_ENGINE").map_or(fetched, PathBuf::from);
+    assert!(path.is_file(), "no engine at {}; remedy: cargo xtask engine", path.display());
+    path
+}
+
+/// A directory that goes with the test.
+pub struct Dir(PathBuf);
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Dir {
+    pub fn new() -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("unibus-test-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn write(&self, name: &str, content: &str, mode: u32) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&path).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        path
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A loopback address that no other test has, of this or another run: the process id is in it.
+pub fn own_address() -> IpAddr {
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let [high, low] = u16::try_from(std::process::id() % 65_536).unwrap().to_be_bytes();
+        let address = IpAddr::from(Ipv4Addr::new(127, 64 + high % 128, low, 1 + u8::try_from(number % 250).unwrap()));
+        if TcpListener::bind((address, 4250)).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// The binary under test with a clean environment, in `dir`.
+pub fn membershipd(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_membershipd"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").current_dir(dir).stdin(Stdio::null());
+    command
+}
+
+/// Both outputs and the exit code, for assertions.
+pub fn said(output: &Output) -> String {
+    let code = output.status.code();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("exit {code:?}\n{out}\n{err}")
+}
+
+/// A daemon that runs standalone on an address of its own.
+pub struct Daemon {
+    pub dir: Dir,
+    pub address: IpAddr,
+    pub child: Child,
+}
+
+impl Daemon {
+    /// Starts one and waits for its lease.
+    pub fn start(extra: &[&str]) -> Self {
+        let daemon = Self::launch(Dir::new(), own_address(), extra);
+        daemon.wait_for_lease();
+        daemon
+    }
+
+    pub fn launch(dir: Dir, address: IpAddr, extra: &[&str]) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.path().join("log")).unwrap();
+        let child = Self::command(dir.path(), address, extra).stderr(log).spawn().unwrap();
+        Self { dir, address, child }
+    }
+
+    pub fn command(dir: &Path, address: IpAddr, extra: &[&str]) -> Command {
+        let mut command = membershipd(dir);
+        command
+            .args(["--runtime-dir", "run", "--bind", &address.to_string(), "--monitor", &format!("{address}:8250")])
+            .arg("--engine")
+            .arg(engine())
+            .args(extra);
+        command
+    }
+
+    pub fn wait_for_lease(&self) {
+        self.wait("a lease", || self.status().is_some_and(|s| s["lease"]["valid"] == true));
+    }
+
+    pub fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !condition() {
+            assert!(Instant::now() < deadline, "no {what} after 30 s:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Runs a verb against this daemon.
+    pub fn ask(&self, arguments: &[&str]) -> Output {
+        membershipd(self.dir.path()).args(arguments).args(["--runtime-dir", "run"]).output().unwrap()
+    }
+
+    pub fn status(&self) -> Option<Value> {
+        serde_json::from_slice(&self.ask(&["status", "--json"]).stdout).ok().filter(|v: &Value| v["schema"] == 1)
+    }
+
+    pub fn engine_pid(&self) -> Option<u32> {
+        u32::try_from(self.status()?["engine"]["pid"].as_u64()?).ok()
+    }
+
+    /// A new identity; returns its public key.
+    pub fn identity(&self, handle: &str) -> String {
+        let file = format!("{handle}.toml");
+        let output = self.ask_plain(&["identity", "new", "--handle", handle, "--out", &file, "--json"]);
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["sign_pub"].as_str().unwrap().to_owned()
+    }
+
+    fn ask_plain(&self, arguments: &[&str]) -> Output {
+        membershipd(self.dir.path()).args(arguments).output().unwrap()
+    }
+
+    /// Stops it as a service manager does, and hands its directory on.
+    pub fn stop(mut self) -> Dir {
+        signal(self.child.id(), "TERM");
+        assert!(self.child.wait().unwrap().success(), "{}", self.log());
+        std::mem::replace(&mut self.dir, Dir::new())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Its engine goes with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}
+
+/// Whether a process lives; a zombie does not.
+pub fn alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with('Z')))
+}

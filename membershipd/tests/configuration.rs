@@ -1,0 +1,194 @@
+//! Bad configuration: everything that is wrong is said at once, with exit code 64, and nothing is started or made.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Dir, membershipd, said};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// A CA and a leaf of it, as PEM files `<name>-ca.crt`, `<name>.crt`, `<name>.key`.
+fn mint(dir: &Dir, name: &str, ended: bool) {
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_cert = ca.self_signed(&ca_key).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    if ended {
+        leaf.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    }
+    let cert = leaf.signed_by(&key, &issuer).unwrap();
+    dir.write(&format!("{name}-ca.crt"), &ca_cert.pem(), 0o644);
+    dir.write(&format!("{name}.crt"), &cert.pem(), 0o644);
+    dir.write(&format!("{name}.key"), &key.serialize_pem(), 0o600);
+}
+
+fn seeds(dir: &Dir) {
+    use nkeys::KeyPair as Nkey;
+    dir.write("secrets/issuer.nk", &Nkey::new_account().seed().unwrap(), 0o600);
+    dir.write("secrets/xkey.nk", &nkeys::XKey::new().seed().unwrap(), 0o600);
+    for name in ["callout", "control", "system", "bus"] {
+        dir.write(&format!("secrets/{name}.nk"), &Nkey::new_user().seed().unwrap(), 0o600);
+    }
+    dir.write("cluster.pass", &"ab".repeat(32), 0o600);
+}
+
+/// The settings of a sound node of a cluster.
+fn sound() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("--store", "kv"),
+        ("--bind", "127.0.0.1"),
+        ("--cluster-name", "unibus"),
+        ("--cluster-id", "0123456789abcdef0123456789abcdef"),
+        ("--node-name", "magnus"),
+        ("--routes", "nats-route://127.0.0.2:6250,nats-route://127.0.0.3:6250"),
+        ("--cluster-pass-file", "cluster.pass"),
+        ("--secrets-dir", "secrets"),
+        ("--tls-cert", "data.crt"),
+        ("--tls-key", "data.key"),
+        ("--tls-ca", "data-ca.crt"),
+        ("--route-cert", "route.crt"),
+        ("--route-key", "route.key"),
+        ("--route-ca", "route-ca.crt"),
+    ]
+}
+
+fn material() -> Dir {
+    let dir = Dir::new();
+    mint(&dir, "data", false);
+    mint(&dir, "route", false);
+    seeds(&dir);
+    dir
+}
+
+/// What the daemon says of the sound settings with some replaced (an empty value: left out). It must refuse with 64.
+fn refusal(dir: &Dir, changes: &[(&'static str, &'static str)]) -> String {
+    let mut settings = sound();
+    for (flag, value) in changes {
+        settings.retain(|(known, _)| known != flag);
+        if !value.is_empty() {
+            settings.push((flag, value));
+        }
+    }
+    let arguments = settings.iter().flat_map(|(flag, value)| [*flag, *value]);
+    let output = membershipd(dir.path()).arg("serve").args(arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+    assert!(!dir.path().join("local_files").exists(), "nothing is made on bad configuration");
+    said(&output)
+}
+
+#[test]
+fn each_mistake_is_named_with_its_flag() {
+    let dir = material();
+    mint(&dir, "ended", true);
+    mint(&dir, "other", false);
+    dir.write("short.pass", "abcd", 0o600);
+    dir.write("open.pass", &"ab".repeat(32), 0o640);
+    let cases: &[(&[(&'static str, &'static str)], &str)] = &[
+        (&[("--bind", "nonsense")], "--bind (UNIBUS_BIND): 'nonsense' is not an IP address"),
+        (&[("--client-port", "70000")], "'70000' is not a port"),
+        (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
+        (&[("--monitor", "0.0.0.0:8250")], "is not on loopback"),
+        (&[("--store", "etcd")], "the only store is 'kv'"),
+        (&[("--store", "")], "set --store kv"),
+        (&[("--bus-auth", "maybe")], "'maybe' is not enforce or off"),
+        (&[("--bus-auth", "off")], "off in a cluster"),
+        (&[("--bus-auth", "off"), ("--bind", "0.0.0.0")], "off on 0.0.0.0, which others can reach"),
+        (&[("--cluster-name", "")], "given without --cluster-name"),
+        (&[("--cluster-id", "123")], "'123' is not 32 lower-case hexadecimal digits"),
+        (&[("--node-name", "Magnus")], "'Magnus' is not a node name"),
+        (&[("--node-name", "")], "needs a name"),
+        (&[("--routes", "nats-route://127.0.0.2:6250")], "2 nodes cannot survive a loss"),
+        (&[("--routes", "127.0.0.2:6250")], "'127.0.0.2:6250' is not a route"),
+        (&[("--cluster-pass-file", "")], "open to its network"),
+        (&[("--cluster-pass-file", "short.pass")], "short.pass does not hold 64 hexadecimal digits"),
+        (&[("--cluster-pass-file", "open.pass")], "open.pass has mode 0640"),
+        (&[("--cluster-pass-file", "none.pass")], "cannot read none.pass"),
+        (&[("--secrets-dir", "nowhere")], "cannot read nowhere/issuer.nk"),
+        (&[("--secrets-dir", "")], "needs its nkeys"),
+        (&[("--route-key", "")], "half a TLS configuration"),
+        (&[("--tls-cert", ""), ("--tls-key", ""), ("--tls-ca", "")], "no TLS for clients of a cluster"),
+        (&[("--tls-cert", ""), ("--tls-key", "")], "half a TLS configuration"),
+        (&[("--tls-key", "route.key")], "route.key is not the key of data.crt"),
+        (&[("--tls-ca", "route-ca.crt")], "data.crt was not signed by the CA in route-ca.crt"),
+        (&[("--tls-cert", "other.crt"), ("--tls-key", "other.key")], "other.crt was not signed by the CA"),
+        (&[("--tls-cert", "ended.crt"), ("--tls-key", "ended.key")], "ended.crt expired on 2020-01-01"),
+        (&[("--route-cert", "cluster.pass")], "cluster.pass holds no certificate"),
+        (&[("--kv-replicas", "5")], "5 copies on 3 node(s)"),
+        (&[("--kv-replicas", "2")], "have no majority"),
+        (&[("--engine-sha256", "xyz")], "--engine-sha256"),
+        (&[("--log-format", "xml")], "'xml' is not text or json"),
+    ];
+    for (changes, expected) in cases {
+        let text = refusal(&dir, changes);
+        assert!(text.contains(expected), "{changes:?} should say '{expected}':\n{text}");
+        assert!(text.contains("remedy:"), "{text}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_together_and_no_password_with_them() {
+    let dir = material();
+    let text = refusal(
+        &dir,
+        &[
+            ("--bind", "x"),
+            ("--node-name", "A"),
+            ("--routes", "nats-route://u:hunter2@127.0.0.2:6250"),
+            ("--kv-replicas", "z"),
+        ],
+    );
+    for flag in ["--bind", "--node-name", "--routes", "--kv-replicas"] {
+        assert!(text.contains(flag), "{text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn seeds_of_the_wrong_kind_are_named_by_file_and_never_printed() {
+    let dir = material();
+    let user = nkeys::KeyPair::new_user().seed().unwrap();
+    dir.write("secrets/issuer.nk", &user, 0o600);
+    dir.write("secrets/xkey.nk", &user, 0o600);
+    dir.write("secrets/bus.nk", &user[..20], 0o600);
+    let text = refusal(&dir, &[]);
+    for file in ["issuer.nk", "xkey.nk", "bus.nk"] {
+        assert!(text.contains(file), "{text}");
+    }
+    assert!(!text.contains(&user[..20]), "{text}");
+}
+
+#[test]
+fn a_public_node_needs_tls() {
+    let dir = Dir::new();
+    let output = membershipd(dir.path()).args(["--bind", "0.0.0.0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(said(&output).contains("no TLS on 0.0.0.0"), "{}", said(&output));
+}
+
+#[test]
+fn check_config_reads_a_cluster_env_and_starts_nothing() {
+    let dir = material();
+    let env: String = sound()
+        .iter()
+        .map(|(flag, value)| {
+            format!("UNIBUS_{}={value}\n", flag.trim_start_matches("--").replace('-', "_").to_uppercase())
+        })
+        .collect();
+    dir.write("cluster.env", &format!("# a node\n{env}"), 0o644);
+    let engine = common::engine();
+    dir.write("with-engine.env", &format!("{env}UNIBUS_ENGINE={}\n", engine.display()), 0o644);
+    let check = |file: &str| membershipd(dir.path()).args(["check-config", "--env-file", file]).output().unwrap();
+    let sound = check("with-engine.env");
+    assert!(sound.status.success(), "{}", said(&sound));
+    dir.write("bad.env", &format!("{env}UNIBUS_COLOUR=red\n"), 0o644);
+    assert!(said(&check("bad.env")).contains("--colour"), "{}", said(&check("bad.env")));
+    dir.write("odd.env", "what is this\n", 0o644);
+    assert!(said(&check("odd.env")).contains("odd.env:1: not NAME=VALUE"));
+    dir.write("off.env", &env.replace("127.0.0.1", "everywhere"), 0o644);
+    let bad = check("off.env");
+    assert_eq!(bad.status.code(), Some(64), "{}", said(&bad));
+    assert!(!dir.path().join("local_files").exists());
+}

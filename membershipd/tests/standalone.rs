@@ -1,0 +1,192 @@
+//! The daemon on its own with a real engine: life and death of the two, the store's guard, the bus without authentication.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use common::{Daemon, Dir, alive, engine, membershipd, own_address, said, signal};
+
+#[test]
+fn killed_with_its_engine_left_nowhere() {
+    let mut daemon = Daemon::start(&[]);
+    let engine = daemon.engine_pid().unwrap();
+    assert!(alive(engine));
+    signal(daemon.child.id(), "KILL");
+    daemon.child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while alive(engine) {
+        assert!(Instant::now() < deadline, "the engine {engine} outlived its daemon");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_killed_engine_is_back_within_five_seconds() {
+    let daemon = Daemon::start(&[]);
+    let before = daemon.engine_pid().unwrap();
+    let killed = Instant::now();
+    signal(before, "KILL");
+    daemon.wait("new engine", || daemon.engine_pid().is_some_and(|now| now != before));
+    assert!(killed.elapsed() < Duration::from_secs(5), "took {:?}", killed.elapsed());
+    daemon.wait_for_lease();
+}
+
+#[test]
+fn a_second_daemon_on_the_store_refuses() {
+    let daemon = Daemon::start(&[]);
+    let output = membershipd(daemon.dir.path())
+        .args(["--runtime-dir", "run2", "--bind", &own_address().to_string(), "--engine"])
+        .arg(engine())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("in use by another membershipd"), "{}", said(&output));
+    assert!(daemon.status().is_some(), "the first one must not have noticed");
+}
+
+#[test]
+fn users_survive_a_restart_and_the_last_admin_stays() {
+    let daemon = Daemon::start(&[]);
+    let key = daemon.identity("root");
+    let add = ["user", "add", "--handle", "root", "--sign-pub", &key, "--role", "admin"];
+    assert!(daemon.ask(&add).status.success());
+    assert!(said(&daemon.ask(&add)).contains("nothing to do"), "repeating is safe");
+    let other = daemon.identity("other");
+    let conflict = daemon.ask(&["user", "add", "--handle", "root", "--sign-pub", &other]);
+    assert_eq!(conflict.status.code(), Some(1));
+    assert!(said(&conflict).contains("another key"), "{}", said(&conflict));
+    let shared = daemon.ask(&["user", "add", "--handle", "twin", "--sign-pub", &key]);
+    assert!(said(&shared).contains("belongs to 'root'"), "{}", said(&shared));
+    let last = daemon.ask(&["user", "remove", "root", "--json"]);
+    assert_eq!(last.status.code(), Some(1));
+    assert!(said(&last).contains("last admin") && said(&last).contains("\"code\":\"conflict\""), "{}", said(&last));
+
+    let address = daemon.address;
+    let daemon = Daemon::launch(daemon.stop(), address, &[]);
+    daemon.wait_for_lease();
+    let list = said(&daemon.ask(&["user", "list"]));
+    assert!(list.contains("root") && list.contains("admin") && list.contains(&key), "{list}");
+}
+
+#[test]
+fn a_bootstrap_record_acts_once() {
+    let daemon = Daemon::start(&[]);
+    let (root, second) = (daemon.identity("root"), daemon.identity("second"));
+    let record = |key: &str| format!(r#"{{"schema":1,"handle":"root","sign_pub":"{key}"}}"#);
+    let path = daemon.dir.write("bootstrap.json", &record(&root), 0o644);
+    daemon.wait("complaint about the mode", || daemon.log().contains("chmod 600"));
+    assert!(path.exists(), "a record that others could change is not used");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    daemon.wait("import", || !path.exists());
+    assert_eq!(daemon.status().unwrap()["admins"], 1);
+
+    assert!(
+        daemon.ask(&["user", "add", "--handle", "second", "--sign-pub", &second, "--role", "admin"]).status.success()
+    );
+    assert!(daemon.ask(&["user", "remove", "root"]).status.success());
+    daemon.dir.write("bootstrap.json", &record(&root), 0o600);
+    daemon.wait("deletion of the stale record", || !path.exists());
+    let list = said(&daemon.ask(&["user", "show", "root"]));
+    assert!(list.contains("removed"), "{list}");
+    let again = daemon.ask(&["user", "enable", "root"]);
+    assert!(said(&again).contains("that is final"), "{}", said(&again));
+}
+
+#[test]
+fn a_store_is_only_started_as_it_was_made() {
+    let daemon = Daemon::start(&["--node-name", "one"]);
+    let address = daemon.address;
+    let dir = daemon.stop();
+    let other = Daemon::command(dir.path(), address, &["--node-name", "two"]).output().unwrap();
+    assert_eq!(other.status.code(), Some(1));
+    assert!(said(&other).contains("was made standalone as one"), "{}", said(&other));
+    // A store without its marker may be anything.
+    std::fs::remove_file(dir.path().join("local_files/jetstream.mode.toml")).unwrap();
+    let unmarked = Daemon::command(dir.path(), address, &["--node-name", "one"]).output().unwrap();
+    assert!(said(&unmarked).contains("no marker"), "{}", said(&unmarked));
+}
+
+#[test]
+fn without_authentication_anybody_is_in_but_never_in_jetstream() {
+    let daemon = Daemon::start(&["--bus-auth", "off"]);
+    let status = daemon.status().unwrap();
+    assert_eq!((&status["bus_auth"], &status["acl"]), (&"off".into(), &false.into()));
+    let mut stream = TcpStream::connect((daemon.address, 4250)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+        .write_all(b"CONNECT {\"verbose\":false}\r\nSUB any 1\r\nPUB any 2\r\nhi\r\nPUB $JS.API.INFO 0\r\n\r\n")
+        .unwrap();
+    let mut reader = BufReader::new(stream);
+    let (mut delivered, mut violation) = (false, false);
+    while !(delivered && violation) {
+        let mut line = String::new();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "closed: {}", daemon.log());
+        delivered |= line.starts_with("MSG any 1 2");
+        violation |= line.contains("Permissions Violation for Publish to \"$JS.API.INFO\"");
+    }
+}
+
+#[test]
+fn ports_in_use_are_named_before_anything_starts() {
+    let dir = Dir::new();
+    let address = own_address();
+    let taken = TcpListener::bind((address, 4250)).unwrap();
+    let output = Daemon::command(dir.path(), address, &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains(&format!("{address}:4250 (--client-port)")), "{}", said(&output));
+    drop(taken);
+}
+
+#[test]
+fn engines_that_are_missing_old_or_tampered_do_not_run() {
+    let dir = Dir::new();
+    let run = |engine: &str, extra: &[&str]| {
+        let output = membershipd(dir.path())
+            .args(["--runtime-dir", "run", "--bind", &own_address().to_string(), "--engine", engine])
+            .args(extra)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        said(&output)
+    };
+    assert!(run("nowhere", &[]).contains("cannot find the engine nowhere"));
+    let old = dir.write("old", "#!/bin/sh\necho nats-server: v2.9.10\n", 0o755);
+    assert!(run(old.to_str().unwrap(), &[]).contains("2.14 or later"));
+    let plain = dir.write("plain", "no program", 0o644);
+    assert!(run(plain.to_str().unwrap(), &[]).contains("cannot run the engine"));
+    let want = "0".repeat(64);
+    let tampered = run(engine().to_str().unwrap(), &["--engine-sha256", &want]);
+    assert!(tampered.contains("tampered") && tampered.contains(&want), "{tampered}");
+}
+
+#[test]
+fn a_full_disk_leaves_no_half_file() {
+    let dir = Dir::new();
+    // A file size limit of nothing is a full disk for this one process.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" identity new --handle root --out root.toml";
+    let output = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_membershipd")])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("cannot write root.toml"), "{}", said(&output));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn health_is_for_everybody_and_says_little_to_the_network() {
+    let daemon = Daemon::start(&[]);
+    let mut stream = TcpStream::connect((daemon.address, 8470)).unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    // The test is on loopback, so it sees the posture too.
+    assert!(text.contains("\"status\":\"ok\"") && text.contains("\"posture\""), "{text}");
+}
