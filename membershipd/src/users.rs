@@ -15,8 +15,8 @@ use crate::view::{Versioned, claim_key, user_key};
 
 /// Attempts at a change that others keep changing too.
 const CONTENTION: u32 = 5;
-/// Time for our own view to show what we have written.
-const CATCH_UP: Duration = Duration::from_secs(2);
+/// Time for our own view to show what we have written; longer than it takes to watch anew after a node was lost.
+const CATCH_UP: Duration = Duration::from_secs(6);
 
 /// Why a change of users was not made, or is not known to be.
 #[derive(Debug, thiserror::Error)]

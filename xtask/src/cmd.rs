@@ -3,4 +3,9 @@
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod engine;
+pub(crate) mod local;
 pub(crate) mod secrets;
+pub(crate) mod seed_admin;
+pub(crate) mod status;
+pub(crate) mod test;
+pub(crate) mod verify;

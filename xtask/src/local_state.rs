@@ -44,6 +44,12 @@ impl State {
         Ok(Self { dir })
     }
 
+    /// The directory `dir`, which is absolute.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_path_buf() }
+    }
+
     /// The directory itself.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir

@@ -9,20 +9,32 @@ use clap::{Args, Parser, Subcommand};
 use crate::paths::Paths;
 use crate::topology::Topology;
 
+mod cargo;
 mod cmd;
 mod engine;
 mod exit;
 mod fsx;
+#[cfg(target_os = "linux")]
+mod local;
+mod local_state;
 mod making;
 mod node_files;
+mod overview;
 mod paths;
 mod pki;
+mod plan;
+mod posture;
 mod random;
 mod report;
 mod secrets;
+#[cfg(target_os = "linux")]
+mod supervisor;
+mod target;
+mod tools;
 mod topology;
 mod transport;
 mod ui;
+mod verify;
 
 /// Brings the unibus cluster up: on this machine (`local`), or on the servers of deploy/nodes.toml.
 #[derive(Parser)]
@@ -64,10 +76,9 @@ impl Global {
         }
     }
 
-    /// Whether `--topology` was given, for verbs that must not take one.
-    #[expect(dead_code, reason = "for the verbs with --local")]
-    pub(crate) fn topology_given(&self) -> bool {
-        self.topology.is_some()
+    /// The file that `--topology` names, if it was given.
+    pub(crate) fn topology_flag(&self) -> Option<&PathBuf> {
+        self.topology.as_ref()
     }
 }
 
@@ -79,8 +90,24 @@ enum Verb {
     ClusterCerts(cmd::cluster_certs::Args),
     /// Make the secrets that are missing; never overwrites one
     Secrets(cmd::secrets::Args),
+    /// Run the whole cluster on this machine
+    Local(cmd::local::Args),
+    /// Prove that the cluster is what it should be
+    Verify(cmd::verify::Args),
+    /// Show the cluster on one screen
+    Status(cmd::status::Args),
+    /// Seed the first admin
+    SeedAdmin(cmd::seed_admin::Args),
+    /// Run every test, from format to cluster; fetches what it needs
+    Test(cmd::test::Args),
     /// Fetch the engine, prove its sha256 and say where it lies
     Engine(cmd::engine::Args),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Supervise(supervisor::Supervise),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    ExecChild(supervisor::ExecChild),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +117,15 @@ fn main() -> ExitCode {
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
+        Verb::Local(args) => cmd::local::run(global, &args),
+        Verb::Verify(args) => cmd::verify::run(global, &args),
+        Verb::Status(args) => cmd::status::run(global, &args),
+        Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
+        Verb::Test(args) => cmd::test::run(global, &args),
+        #[cfg(target_os = "linux")]
+        Verb::Supervise(args) => supervisor::supervise(&args),
+        #[cfg(target_os = "linux")]
+        Verb::ExecChild(args) => supervisor::exec_child(&args),
         Verb::Secrets(args) => cmd::secrets::run(global, &args),
     };
     match done {

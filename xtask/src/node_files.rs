@@ -1,4 +1,4 @@
-//! Assembles all that a node gets in deploy/out/<cluster>/<node>, laid out as in its install directory.
+//! Assembles all that a node gets in `deploy/out/<cluster>/<node>`, laid out as in its install directory.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -58,7 +58,6 @@ impl Placement {
     }
 
     /// A node on this machine, at its loopback address.
-    #[allow(dead_code)]
     pub(crate) fn local(topology: &Topology, node: &Node, runtime_dir: &Path) -> Self {
         Self {
             bind: node.public,

@@ -17,7 +17,7 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// The clone that `root` names, else the one cargo runs us in, else the one around the working directory.
+    /// The clone that `root` names, else the one around the working directory, else the one cargo runs us in.
     pub(crate) fn find(root: Option<&Path>) -> Result<Self> {
         let root = match root {
             Some(dir) if is_clone(dir) => absolute(dir)?,
@@ -56,11 +56,6 @@ impl Paths {
     /// What can be made again at any time.
     pub(crate) fn build(&self) -> PathBuf {
         self.root.join("deploy/build")
-    }
-
-    /// What key material lies below.
-    pub(crate) fn base(&self) -> &Path {
-        &self.base
     }
 
     /// The client CA's certificate, which every client of the bus trusts.
@@ -131,10 +126,8 @@ fn find_upwards() -> Result<PathBuf> {
     // Cargo says where the package lies now, which may not be where it was compiled.
     let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let here = env::current_dir().context("finding the working directory")?;
-    package
-        .iter()
-        .flat_map(|dir| dir.ancestors())
-        .chain(here.ancestors())
+    here.ancestors()
+        .chain(package.iter().flat_map(|dir| dir.ancestors()))
         .find(|dir| is_clone(dir))
         .map(Path::to_path_buf)
         .ok_or_else(|| {

@@ -260,7 +260,7 @@ mod tests {
         assert!(account.contains("another type (SU…)"), "{account}");
         let damaged = good.replacen("SU", "SV", 1);
         assert!(user.check(damaged.as_bytes()).unwrap_err().contains("checksum"));
-        assert!(user.check(good[..40].as_bytes()).is_err());
+        assert!(user.check(&good.as_bytes()[..40]).is_err());
         assert!(user.check(good.to_lowercase().as_bytes()).unwrap_err().contains("base32"));
         assert!(user.check(b"").unwrap_err().contains("length"));
         assert!(user.check(format!("{good}\n").as_bytes()).is_err());
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(good.len(), 65);
         pass.check(good.as_bytes()).unwrap();
         pass.check(good.trim_end().as_bytes()).unwrap();
-        assert!(pass.check(good[..62].as_bytes()).unwrap_err().contains("62 characters"));
+        assert!(pass.check(&good.as_bytes()[..62]).unwrap_err().contains("62 characters"));
         assert!(pass.check(good.to_uppercase().as_bytes()).unwrap_err().contains("character 1"));
         assert!(pass.check(good.replacen('a', "x", 1).as_bytes()).is_err());
         assert!(pass.check(b"").is_err());

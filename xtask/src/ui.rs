@@ -189,15 +189,6 @@ impl Progress {
         });
         Line { name: name.to_owned(), bar, said: Mutex::new(String::new()), style: self.style }
     }
-
-    /// Prints above the live lines.
-    pub(crate) fn say(&self, text: &str) {
-        match &self.live {
-            // A terminal that went away takes the text with it.
-            Some(live) => drop(live.println(text)),
-            None => eprintln!("{text}"),
-        }
-    }
 }
 
 /// One line of progress.
@@ -215,6 +206,13 @@ impl Line {
         match &self.bar {
             Some(bar) => bar.set_message(text),
             None => self.print(&text),
+        }
+    }
+
+    /// A detail of what is happening, worth a look on a terminal but not a line in a log.
+    pub(crate) fn doing(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
         }
     }
 

@@ -1,5 +1,7 @@
 //! Every mistake in a topology is reported with file and line, all at once, and changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+
 mod common;
 
 use common::{Clone, TOPOLOGY};
@@ -35,12 +37,17 @@ fn one_mistake_each() {
         // Duplicates
         ("name = \"b\"", "name = \"a\"  # again", "# again", "\"a\" is taken"),
         ("host-b", "host-a\" #again", "#again", "ssh host \"host-a\" is taken"),
-        ("192.0.2.2", "192.0.2.1\" #again", "#again", "192.0.2.1 is taken by another node (line 17)"),
+        ("192.0.2.2", "192.0.2.1\" #again", "#again", "192.0.2.1 is taken by another node (line 16)"),
         ("198.51.100.3", "192.0.2.1\" #again", "#again", "192.0.2.1 is taken"),
         ("route = 6250", "route = 4250", "route = 4250", "already ports.client (line 8)"),
         // Seeds and the number of nodes
         ("seed = true", "", "[[node]]", "no node is the seed"),
-        ("wg = \"198.51.100.2\"", "wg = \"198.51.100.2\"\nseed = true # too", "# too", "second seed; the first is on line 19"),
+        (
+            "wg = \"198.51.100.2\"",
+            "wg = \"198.51.100.2\"\nseed = true # too",
+            "# too",
+            "second seed; the first is on line 18",
+        ),
         ("kv_replicas = 3", "kv_replicas = 5", "kv_replicas", "only 3 nodes"),
         ("kv_replicas = 3", "kv_replicas = 2", "kv_replicas", "odd"),
         ("kv_replicas = 3", "kv_replicas = 0", "kv_replicas", "at least one"),

@@ -14,7 +14,7 @@ use crate::link::Link;
 pub struct Replicas {
     /// Name of the bucket.
     pub bucket: String,
-    /// Copies that the configuration asks for.
+    /// Copies that the stream is set to have; where nobody answered, those that this node would make.
     pub want: usize,
     /// Copies that are current, the leader included; none: nobody answered.
     pub current: Option<usize>,
@@ -76,13 +76,14 @@ async fn ensure_one(link: &Link, bucket: Bucket, num_replicas: usize) -> Result<
 }
 
 /// Describes the copies of every bucket, asking for all at once.
-pub async fn replicas(link: &Link, want: usize) -> Vec<Replicas> {
+pub async fn replicas(link: &Link, configured: usize) -> Vec<Replicas> {
     futures::future::join_all(Bucket::ALL.map(|bucket| async move {
         let stream = link.jetstream.get_stream(bucket.stream()).await.ok();
         let info = stream.as_ref().map(|stream| stream.cached_info());
         let cluster = info.and_then(|info| info.cluster.as_ref());
         let leader = cluster.and_then(|cluster| cluster.leader.clone());
         let followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
+        let want = info.map_or(configured, |info| info.config.num_replicas);
         let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
         Replicas { bucket: bucket.name().to_owned(), want, current, leader }
     }))

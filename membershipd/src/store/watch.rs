@@ -13,8 +13,8 @@ use futures::StreamExt;
 use crate::bus::Bucket;
 use crate::link::Link;
 
-/// Silence after which the watch is made anew: more than two heartbeats.
-const SILENCE: Duration = Duration::from_millis(2500);
+/// Silence after which the watch is made anew: our own heartbeat has been missing twice.
+const SILENCE: Duration = Duration::from_millis(2000);
 /// Time after which the engine forgets a watch that nobody listens to.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// Pause before the next attempt, so that a failing engine is not flooded with consumers.

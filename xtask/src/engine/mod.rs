@@ -45,8 +45,18 @@ pub(crate) fn obtain(paths: &Paths, choice: Option<&Path>) -> Result<Engine> {
     }
 }
 
+/// Whether the pinned engine is here already, so that nothing needs to be fetched.
+#[cfg(target_os = "linux")]
+pub(crate) fn cached(paths: &Paths, pin: &Pin) -> bool {
+    place(paths, pin).exists()
+}
+
+fn place(paths: &Paths, pin: &Pin) -> PathBuf {
+    paths.build().join("engine").join(&pin.version).join(FILE)
+}
+
 fn pinned(paths: &Paths, pin: &Pin) -> Result<Engine> {
-    let path = paths.build().join("engine").join(&pin.version).join(FILE);
+    let path = place(paths, pin);
     if !path.exists() {
         fetch::into_place(pin, &path)?;
     }

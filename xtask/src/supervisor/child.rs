@@ -218,10 +218,7 @@ pub(super) fn how(status: ExitStatus) -> String {
 }
 
 /// Where the sender of news is cloned from.
-pub(super) fn teller<T: Send + 'static>(
-    sender: Sender<T>,
-    wrap: impl Fn(News) -> T + Send + Sync + 'static,
-) -> Tell {
+pub(super) fn teller<T: Send + 'static>(sender: Sender<T>, wrap: impl Fn(News) -> T + Send + Sync + 'static) -> Tell {
     let sender = Mutex::new(sender);
     Arc::new(move |news| {
         if let Ok(sender) = sender.lock() {

@@ -5,7 +5,8 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +51,11 @@ impl Control {
         Ok(Some(control))
     }
 
+    /// Whether the supervisor still runs.
+    pub(crate) fn alive(&self) -> Result<bool> {
+        Ok(Self::find(&self.state)?.is_some())
+    }
+
     /// Removes what a supervisor that was killed has left.
     pub(crate) fn clean_up(state: &State) -> Result<()> {
         match fs::remove_dir_all(state.sockets()) {
@@ -77,9 +83,9 @@ impl Control {
         line.push('\n');
         (&stream).write_all(line.as_bytes()).context("asking the supervisor")?;
         let mut answer = String::new();
-        BufReader::new(&stream).read_line(&mut answer).with_context(|| {
-            format!("the supervisor of {} does not answer", Paths::shown(self.state.dir()))
-        })?;
+        BufReader::new(&stream)
+            .read_line(&mut answer)
+            .with_context(|| format!("the supervisor of {} does not answer", Paths::shown(self.state.dir())))?;
         if answer.is_empty() {
             bail!("the supervisor ended without an answer; see {}", Paths::shown(&self.state.supervisor_log()));
         }
@@ -110,23 +116,28 @@ impl Control {
 
     /// Asks for something to happen to a node and waits until it did.
     pub(crate) fn carry_out(&self, request: &Request) -> Result<NodeStatus> {
-        let (name, settled): (&str, fn(Phase) -> bool) = match request {
-            Request::Start { node } | Request::Restart { node } => {
-                (node, |phase| matches!(phase, Phase::Ready | Phase::Failed))
-            }
-            Request::Stop { node } | Request::Kill { node, stay_down: true } => {
-                (node, |phase| phase == Phase::Stopped)
-            }
-            Request::Kill { node, .. } | Request::Freeze { node } | Request::Thaw { node } => (node, |_| true),
-            Request::Status | Request::Down => bail!("that is about no single node"),
+        let (Request::Start { node: name }
+        | Request::Restart { node: name }
+        | Request::Stop { node: name }
+        | Request::Kill { node: name, .. }
+        | Request::Freeze { node: name }
+        | Request::Thaw { node: name }) = request
+        else {
+            bail!("that is about no single node");
         };
-        let before = self.find_node(&self.ask(&Request::Status)?, name)?;
+        let before = find_node(&self.ask(&Request::Status)?, name)?;
         let mut status = self.ask(request)?;
         let deadline = Instant::now() + SETTLING;
         loop {
-            let node = self.find_node(&status, name)?;
-            // Ready still means the life before while a restart is under way: the phase is then 'stopping'.
-            if settled(node.phase) {
+            let node = find_node(&status, name)?;
+            let settled = match request {
+                // While it ends for a restart it is 'stopping', so 'ready' means the next life.
+                Request::Start { .. } | Request::Restart { .. } => matches!(node.phase, Phase::Ready | Phase::Failed),
+                Request::Stop { .. } | Request::Kill { stay_down: true, .. } => node.phase == Phase::Stopped,
+                Request::Kill { .. } => node.pid != before.pid,
+                _ => true,
+            };
+            if settled {
                 return Ok(node);
             }
             if node.starts > before.starts.saturating_add(2) && node.phase == Phase::Waiting {
@@ -140,12 +151,12 @@ impl Control {
             status = self.ask(&Request::Status)?;
         }
     }
+}
 
-    fn find_node(&self, status: &Status, name: &str) -> Result<NodeStatus> {
-        let known: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
-        let found = status.nodes.iter().find(|node| node.name == name).cloned();
-        found.with_context(|| format!("there is no node '{name}'; this cluster has {}", known.join(", ")))
-    }
+fn find_node(status: &Status, name: &str) -> Result<NodeStatus> {
+    let known: Vec<&str> = status.nodes.iter().map(|node| node.name.as_str()).collect();
+    let found = status.nodes.iter().find(|node| node.name == name).cloned();
+    found.with_context(|| format!("there is no node '{name}'; this cluster has {}", known.join(", ")))
 }
 
 /// The last words of a node, for a message about its end.
@@ -164,9 +175,9 @@ pub(crate) fn start(state: &State, nodes: &[String], foreground: bool) -> Result
         .open(state.supervisor_log())
         .with_context(|| format!("opening {shown}"))?;
     let error_log = log.try_clone().with_context(|| format!("opening {shown}"))?;
-    let program: PathBuf = std::env::current_exe().context("finding xtask itself")?;
-    let mut command = Command::new(program);
-    command.arg("supervise").arg("--state").arg(state.dir());
+    // Our own program, also when cargo has meanwhile put another one in its place.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("xtask").arg("supervise").arg("--state").arg(state.dir());
     if foreground {
         command.arg("--lifeline").stdin(Stdio::piped());
     } else {

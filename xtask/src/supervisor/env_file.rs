@@ -47,7 +47,8 @@ mod tests {
 
     #[test]
     fn values_are_read_as_they_stand() {
-        let read = parse("# made\n\nUNIBUS_ROUTES=nats-route://127.0.0.12:6250,x\nUNIBUS_TLS_CERT=tls/server.crt\n").unwrap();
+        let read =
+            parse("# made\n\nUNIBUS_ROUTES=nats-route://127.0.0.12:6250,x\nUNIBUS_TLS_CERT=tls/server.crt\n").unwrap();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let want = [pair("UNIBUS_ROUTES", "nats-route://127.0.0.12:6250,x"), pair("UNIBUS_TLS_CERT", "tls/server.crt")];
         assert_eq!(read, want);

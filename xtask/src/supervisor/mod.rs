@@ -11,8 +11,7 @@ mod machine;
 mod proto;
 mod serve;
 
-pub(crate) use client::{Control, start};
-pub(crate) use env_file::read as read_env_file;
+pub(crate) use client::{Control, last_lines, start};
 pub(crate) use exec_child::{ExecChild, run as exec_child};
 pub(crate) use proto::{NodeStatus, Phase, Request, Status};
 pub(crate) use serve::{Supervise, run as supervise};

@@ -32,6 +32,7 @@ const DOWN: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_secs(60);
 /// Nobody needs longer to write one line.
 const ASKING: Duration = Duration::from_secs(5);
+const LOCKING: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: u64 = 4096;
 
 /// Hidden: `local` starts this.
@@ -76,16 +77,21 @@ struct Supervisor {
 }
 
 /// Runs until it is told to end.
-pub(crate) fn run(paths: &Paths, args: &Supervise) -> Result<()> {
-    let state = State::new(paths, Some(&args.state))?;
+pub(crate) fn run(args: &Supervise) -> Result<()> {
+    let state = State::at(&args.state);
     // Nothing made here is anybody else's business.
     umask(Mode::from_raw_mode(0o077));
     // A Ctrl-C at the terminal is for the foreground process, which ends us in good order. Fails only where
     // we lead a session already.
     let _ = setsid();
     let lock = File::create(state.supervisor_lock()).context("opening supervisor.lock")?;
-    if !try_lock(&lock).context("locking supervisor.lock")? {
-        bail!("another supervisor runs in {}", Paths::shown(state.dir()));
+    let deadline = Instant::now() + LOCKING;
+    // Whoever looks whether we run holds it for a moment.
+    while !try_lock(&lock).context("locking supervisor.lock")? {
+        if Instant::now() >= deadline {
+            bail!("another supervisor runs in {}", Paths::shown(state.dir()));
+        }
+        thread::sleep(Duration::from_millis(10));
     }
     let (listener, sockets) = open_sockets(&state.sockets())?;
     let (sender, messages) = mpsc::channel();
@@ -394,6 +400,10 @@ fn answer(stream: &UnixStream, sender: &Sender<Message>) -> Result<()> {
     stream.set_write_timeout(Some(ASKING))?;
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST_REQUEST)).read_line(&mut line).context("reading it")?;
+    if line.is_empty() {
+        // Somebody only looked whether we are here.
+        return Ok(());
+    }
     let request = serde_json::from_str(&line).with_context(|| format!("'{}'", line.trim()))?;
     let (reply, replied) = mpsc::channel();
     sender.send(Message::Asked { request, reply }).context("the supervisor is ending")?;

@@ -146,10 +146,7 @@ fn version(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture
         Some(_) => "a release, not a test build".to_owned(),
         None => "the same on every node".to_owned(),
     };
-    let remedy = format!(
-        "put the same membershipd on every node, then {}",
-        expected.remedies.restart(&posture.node)
-    );
+    let remedy = format!("put the same membershipd on every node, then {}", expected.remedies.restart(&posture.node));
     check("version", &posture.node, ok, want, posture.version.clone(), remedy)
 }
 

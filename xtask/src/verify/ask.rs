@@ -21,10 +21,8 @@ pub(crate) struct Answer {
 /// Asks all nodes in parallel; the answers come in the order of `nodes`.
 pub(crate) fn ask_all(transport: &dyn Transport, nodes: &[String], runtime_dir: &str) -> Vec<Answer> {
     thread::scope(|scope| {
-        let asked: Vec<_> = nodes
-            .iter()
-            .map(|node| (node, scope.spawn(move || ask(transport, node, runtime_dir))))
-            .collect();
+        let asked: Vec<_> =
+            nodes.iter().map(|node| (node, scope.spawn(move || ask(transport, node, runtime_dir)))).collect();
         asked
             .into_iter()
             .map(|(node, answer)| {

@@ -82,8 +82,7 @@ fn cluster(expected: &Expected, posture: &Posture) -> Check {
 }
 
 fn routes(expected: &Expected, posture: &Posture) -> Check {
-    let others: Vec<&str> =
-        expected.nodes.iter().map(String::as_str).filter(|&node| node != posture.node).collect();
+    let others: Vec<&str> = expected.nodes.iter().map(String::as_str).filter(|&node| node != posture.node).collect();
     let peers: &[String] = posture.cluster.as_ref().map_or(&[], |cluster| &cluster.peers);
     let missing: Vec<&str> = others.iter().copied().filter(|&other| !peers.iter().any(|peer| peer == other)).collect();
     let got = if missing.is_empty() { others.join(", ") } else { format!("no route to {}", missing.join(", ")) };
@@ -130,7 +129,7 @@ fn certificates(expected: &Expected, answer: &Answer, posture: &Posture) -> Vec<
 }
 
 fn renewal(expected: &Expected) -> String {
-    if expected.remedies.local {
+    if expected.remedies.hosts.is_none() {
         format!("cargo xtask local{} renews what expires at its next start", expected.remedies.state())
     } else {
         expected.remedies.verb("cluster-certs")

@@ -5,10 +5,12 @@ mod ask;
 mod each;
 mod report;
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 pub(crate) use ask::{Answer, ask_all};
-pub(crate) use report::{json, missing, table};
+pub(crate) use report::{json, missing, summary, table};
 
 use crate::posture::Posture;
 
@@ -57,31 +59,30 @@ pub(crate) struct ExpectedEngine {
 pub(crate) struct Remedies {
     /// The flags that choose the cluster, with a space before them, or nothing.
     pub(crate) flags: String,
-    /// A cluster that `local` started.
-    pub(crate) local: bool,
+    /// The host that ssh knows each node by; none for a cluster that `local` started.
+    pub(crate) hosts: Option<BTreeMap<String, String>>,
 }
 
 impl Remedies {
     /// A verb of xtask, for this cluster.
-    fn verb(&self, verb: &str) -> String {
+    pub(crate) fn verb(&self, verb: &str) -> String {
         format!("cargo xtask {verb}{}", self.flags)
     }
 
     /// Starts a node again.
     fn restart(&self, node: &str) -> String {
-        if self.local {
-            format!("cargo xtask local{} restart {node}", self.state())
-        } else {
-            format!("ssh {node} sudo systemctl restart membershipd-cluster")
-        }
+        self.on(node, "restart", "systemctl restart membershipd-cluster")
     }
 
     /// Reads a node's log.
     fn log(&self, node: &str) -> String {
-        if self.local {
-            format!("cargo xtask local{} logs {node}", self.state())
-        } else {
-            format!("ssh {node} sudo journalctl -u membershipd-cluster -n 50")
+        self.on(node, "logs", "journalctl -u membershipd-cluster -n 50")
+    }
+
+    fn on(&self, node: &str, here: &str, there: &str) -> String {
+        match &self.hosts {
+            None => format!("cargo xtask local{} {here} {node}", self.state()),
+            Some(hosts) => format!("ssh {} sudo {there}", hosts.get(node).map_or(node, String::as_str)),
         }
     }
 
@@ -116,14 +117,7 @@ pub(crate) fn all_hold(checks: &[Check]) -> bool {
 
 /// Builds a check: the remedy is kept only where it is needed.
 fn check(id: impl Into<String>, node: &str, ok: bool, want: String, got: String, remedy: String) -> Check {
-    Check {
-        id: id.into(),
-        node: node.to_owned(),
-        ok,
-        want,
-        got,
-        remedy: if ok { String::new() } else { remedy },
-    }
+    Check { id: id.into(), node: node.to_owned(), ok, want, got, remedy: if ok { String::new() } else { remedy } }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Each check, both ways.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::posture::fixture::{NOW_MS, healthy};
 use crate::ui::Style;
@@ -13,7 +15,7 @@ fn expected() -> Expected {
         kv_replicas: 3,
         engine: Some(ExpectedEngine { version: "2.15.1".to_owned(), sha256: "dd9b".repeat(16) }),
         test_build: false,
-        remedies: Remedies { flags: " --local --state x".to_owned(), local: true },
+        remedies: Remedies { flags: " --local --state x".to_owned(), hosts: None },
     }
 }
 
@@ -304,11 +306,12 @@ fn admins_must_exist_and_be_the_same_number_everywhere() {
 
 #[test]
 fn servers_get_remedies_for_servers() {
-    let remedies = Remedies { flags: " --topology t.toml".to_owned(), local: false };
+    let hosts = BTreeMap::from([("magnus".to_owned(), "admin@m".to_owned())]);
+    let remedies = Remedies { flags: " --topology t.toml".to_owned(), hosts: Some(hosts) };
     let mut answers = answers();
     answers[0].posture = Err("timeout".to_owned());
     let failed = failures(&Expected { remedies, ..expected() }, &answers);
-    assert!(failed[0].remedy.starts_with("ssh magnus sudo systemctl restart"), "{}", failed[0].remedy);
+    assert!(failed[0].remedy.starts_with("ssh admin@m sudo systemctl restart"), "{}", failed[0].remedy);
 }
 
 #[test]
@@ -346,6 +349,22 @@ fn what_is_missing_is_said_in_a_few_words() {
     homer.lease.valid = false;
     homer.replicas[0].current = Some(1);
     let found = checks(&expected(), &answers);
-    assert_eq!(missing(&found, "homer"), "waiting for lease, replicas.UNIBUS_users");
+    assert_eq!(missing(&found, "homer"), "waiting for lease, replicas");
     assert_eq!(missing(&found, "magnus"), "");
+}
+
+#[test]
+fn failures_that_say_the_same_are_told_once() {
+    let mut answers = answers();
+    for answer in &mut answers[..2] {
+        let posture = answer.posture.as_mut().unwrap();
+        posture.replicas[0].current = Some(2);
+        posture.replicas[1].current = Some(2);
+    }
+    answers[2].posture = Err("gone".to_owned());
+    let found = checks(&expected(), &answers);
+    let text = table(&found, Style::plain());
+    assert_eq!(text.matches("FAILED").count(), 2, "{text}");
+    assert!(text.contains("FAILED replicas on magnus, homer\n  of      UNIBUS_rooms, UNIBUS_users\n"), "{text}");
+    assert_eq!(summary(&found), "replicas (magnus, homer), reachable (datardos)");
 }

@@ -13,7 +13,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Three nodes in address space that is kept for documentation (RFC 5737).
-pub const TOPOLOGY: &str = r#"[cluster]
+pub(crate) const TOPOLOGY: &str = r#"[cluster]
 name = "test"
 route_network = "wg"
 kv_replicas = 3
@@ -45,16 +45,16 @@ public = "192.0.2.3"
 wg = "198.51.100.3"
 "#;
 
-pub const NODES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 
 /// A directory that looks like a clone and goes away with the test.
-pub struct Clone {
-    pub root: PathBuf,
+pub(crate) struct Clone {
+    pub(crate) root: PathBuf,
 }
 
 impl Clone {
     /// A clone with [`TOPOLOGY`] and the shipped pin of the engine.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let root = std::env::temp_dir().join(format!("unibus-xtask-{}-{number}", std::process::id()));
@@ -65,50 +65,60 @@ impl Clone {
         clone
     }
 
-    pub fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.root.join(file)
     }
 
-    pub fn write(&self, file: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, file: &str, text: impl AsRef<[u8]>) {
         let path = self.path(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    pub fn read(&self, file: &str) -> String {
+    pub(crate) fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
     }
 
-    pub fn chmod(&self, file: &str, mode: u32) {
+    pub(crate) fn chmod(&self, file: &str, mode: u32) {
         fs::set_permissions(self.path(file), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    pub fn mode(&self, file: &str) -> u32 {
+    pub(crate) fn mode(&self, file: &str) -> u32 {
         fs::metadata(self.path(file)).unwrap().permissions().mode() & 0o7777
     }
 
     /// The real binary, to be run in this clone.
-    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
         command.current_dir(&self.root).env_remove("UNIBUS_ROOT").env_remove("CARGO_MANIFEST_DIR");
         command.args(args);
         command
     }
 
+    /// A shell script in this clone, in which `$0` is the real binary. `runner` runs the shell.
+    pub(crate) fn shell(&self, runner: &[&str], script: &str) -> Done {
+        let words: Vec<&str> =
+            runner.iter().copied().chain(["sh", "-c", script, env!("CARGO_BIN_EXE_xtask")]).collect();
+        let (first, rest) = words.split_first().unwrap();
+        let mut command = Command::new(first);
+        command.args(rest).current_dir(&self.root).env_remove("UNIBUS_ROOT").env_remove("CARGO_MANIFEST_DIR");
+        Done::of(command)
+    }
+
     /// Runs the words of `line`.
-    pub fn run(&self, line: &str) -> Done {
+    pub(crate) fn run(&self, line: &str) -> Done {
         Done::of(self.command(line.split_whitespace()))
     }
 
     /// Runs what must succeed.
-    pub fn ok(&self, line: &str) -> Done {
+    pub(crate) fn ok(&self, line: &str) -> Done {
         let done = self.run(line);
         assert_eq!(done.code, Some(0), "{line}: {done:?}");
         done
     }
 
     /// Runs what must be refused as bad input, and must change nothing. Returns what it says.
-    pub fn refused(&self, line: &str) -> String {
+    pub(crate) fn refused(&self, line: &str) -> String {
         let before = self.tree();
         let done = self.run(line);
         assert_eq!(done.code, Some(2), "{line}: {done:?}");
@@ -117,7 +127,7 @@ impl Clone {
     }
 
     /// Every file and directory with its mode and content.
-    pub fn tree(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    pub(crate) fn tree(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
         let mut tree = BTreeMap::new();
         let mut open = vec![self.root.clone()];
         while let Some(dir) = open.pop() {
@@ -136,7 +146,7 @@ impl Clone {
 
     /// Writes an executable. Another process does it: a thread of ours that forks meanwhile would inherit the open
     /// file, and the kernel runs no file that somebody may still write.
-    pub fn script(&self, file: &str, text: &str) -> PathBuf {
+    pub(crate) fn script(&self, file: &str, text: &str) -> PathBuf {
         let path = self.path(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut child = Command::new("sh")
@@ -160,14 +170,14 @@ impl Drop for Clone {
 
 /// What a run left behind.
 #[derive(Debug)]
-pub struct Done {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Done {
-    pub fn of(mut command: Command) -> Self {
+    pub(crate) fn of(mut command: Command) -> Self {
         Self::from(command.output().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 }
@@ -183,14 +193,14 @@ impl From<Output> for Done {
 }
 
 /// Runs openssl in `dir`: it must succeed. Returns what it prints.
-pub fn openssl(dir: &Path, line: &str) -> String {
+pub(crate) fn openssl(dir: &Path, line: &str) -> String {
     let done = try_openssl(dir, line);
     assert_eq!(done.code, Some(0), "openssl {line}: {done:?}");
     done.stdout
 }
 
 /// Runs openssl in `dir`.
-pub fn try_openssl(dir: &Path, line: &str) -> Done {
+pub(crate) fn try_openssl(dir: &Path, line: &str) -> Done {
     let mut command = Command::new("openssl");
     command.current_dir(dir).args(line.split_whitespace());
     Done::of(command)

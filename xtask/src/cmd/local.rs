@@ -1,0 +1,229 @@
+//! `local`: the whole cluster on this machine.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::Global;
+use crate::exit::BadInput;
+
+/// Three real nodes on this machine, enforced and proved: the engine is fetched, certificates and secrets are minted,
+/// an admin is seeded. Stays in the foreground with a live status; Ctrl-C takes everything down. What was stored is
+/// there again the next time.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    /// Keep everything in this directory instead of deploy/build/local
+    #[arg(long, value_name = "DIR", global = true)]
+    state: Option<PathBuf>,
+    /// Return once the cluster is proved, and leave it running
+    #[arg(long)]
+    detach: bool,
+    /// Take the cluster down
+    #[arg(long, conflicts_with_all = ["detach", "fresh", "base_address", "engine", "kv_replicas", "membershipd", "json"])]
+    down: bool,
+    /// Begin with empty stores; certificates, secrets and the admin's identity stay
+    #[arg(long)]
+    fresh: bool,
+    /// The first node's loopback address; the others have the next ones [default: as last time, else 127.0.0.11]
+    #[arg(long, value_name = "A")]
+    base_address: Option<Ipv4Addr>,
+    /// Run this nats-server instead of the pinned one
+    #[arg(long, value_name = "FILE")]
+    engine: Option<PathBuf>,
+    /// Copies of every bucket: 3, or 1 for a staged roll-out [default: as last time, else 3]
+    #[arg(long, value_name = "N")]
+    kv_replicas: Option<u32>,
+    /// Run this membershipd instead of building this clone's
+    #[arg(long, value_name = "FILE")]
+    membershipd: Option<PathBuf>,
+    /// Print the verdict of verify as JSON instead of tables
+    #[arg(long, requires = "detach")]
+    json: bool,
+}
+
+/// What to do with a running cluster.
+#[derive(clap::Subcommand)]
+enum What {
+    /// End a node in good order and leave it down
+    Stop {
+        /// Which
+        node: String,
+    },
+    /// Start a node that is down, and wait until it is ready
+    Start {
+        /// Which
+        node: String,
+    },
+    /// End a node in good order, start it again, and wait until it is ready
+    Restart {
+        /// Which
+        node: String,
+    },
+    /// End a node with SIGKILL, as a power cut would; it is started again, as on a server
+    Kill {
+        /// Which
+        node: String,
+        /// Leave it down
+        #[arg(long)]
+        stay_down: bool,
+    },
+    /// Stop a node's processes where they are; the watchdog ends them after 10 s, as on a server
+    Freeze {
+        /// Which
+        node: String,
+    },
+    /// Let a frozen node run on
+    Thaw {
+        /// Which
+        node: String,
+    },
+    /// Show the end of a node's log
+    Logs {
+        /// Which
+        node: String,
+        /// So many lines
+        #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
+        lines: usize,
+    },
+    /// Show the nodes' processes
+    Ps {
+        /// Print JSON, as the supervisor says it
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn run(_global: &Global, _args: &Args) -> Result<()> {
+    Err(BadInput::new(
+        "`local` needs Linux: its nodes live on the loopback addresses 127.0.0.11 to 13 and die with their parents",
+    ))
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) use linux::run;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::{Args, BadInput, Global, Result, What};
+    use crate::exit;
+    use crate::local::{self, Options, control, word};
+    use crate::local_state::State;
+    use crate::paths::Paths;
+    use crate::supervisor::{NodeStatus, Phase, Request, last_lines};
+    use crate::topology::Topology;
+    use crate::ui::{Cell, Style, Table};
+    use anyhow::{Context, bail};
+
+    /// Brings the cluster up, takes it down, or does something to one of its nodes.
+    pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+        if global.topology_flag().is_some() {
+            return Err(exit::BadInput::new("`local` makes a topology of its own: --topology has no place here"));
+        }
+        let paths = global.paths()?;
+        let state = State::new(&paths, args.state.as_deref())?;
+        match &args.what {
+            None if args.down => local::down(&state),
+            None => local::up(&paths, &state, &options(args)),
+            Some(_) if args.is_up() => {
+                Err(BadInput::new("the flags that start a cluster have no place beside a subcommand of `local`"))
+            }
+            Some(What::Logs { node, lines }) => logs(&state, node, *lines),
+            Some(What::Ps { json }) => ps(&state, *json),
+            Some(what) => act(&state, what),
+        }
+    }
+
+    impl Args {
+        fn is_up(&self) -> bool {
+            self.detach
+                || self.down
+                || self.fresh
+                || self.json
+                || self.base_address.is_some()
+                || self.engine.is_some()
+                || self.kv_replicas.is_some()
+                || self.membershipd.is_some()
+        }
+    }
+
+    fn options(args: &Args) -> Options {
+        Options {
+            detach: args.detach,
+            fresh: args.fresh,
+            base_address: args.base_address,
+            engine: args.engine.clone(),
+            kv_replicas: args.kv_replicas,
+            membershipd: args.membershipd.clone(),
+            json: args.json,
+        }
+    }
+
+    fn act(state: &State, what: &What) -> Result<()> {
+        let request = match what {
+            What::Stop { node } => Request::Stop { node: node.clone() },
+            What::Start { node } => Request::Start { node: node.clone() },
+            What::Restart { node } => Request::Restart { node: node.clone() },
+            What::Kill { node, stay_down } => Request::Kill { node: node.clone(), stay_down: *stay_down },
+            What::Freeze { node } => Request::Freeze { node: node.clone() },
+            What::Thaw { node } => Request::Thaw { node: node.clone() },
+            What::Logs { .. } | What::Ps { .. } => Request::Status,
+        };
+        let node = control(state)?.carry_out(&request)?;
+        println!("{}: {}", node.name, in_words(&node));
+        if node.phase == Phase::Failed {
+            let exit = node.last_exit.as_deref().unwrap_or("it ended");
+            bail!("{} refuses to start: {exit}{}", node.name, last_lines(&node));
+        }
+        Ok(())
+    }
+
+    fn in_words(node: &NodeStatus) -> String {
+        let frozen = if node.frozen { ", frozen" } else { "" };
+        match node.pid {
+            Some(pid) => format!("{}{frozen}, pid {pid}", word(node.phase)),
+            None => word(node.phase).to_owned(),
+        }
+    }
+
+    fn logs(state: &State, node: &str, lines: usize) -> Result<()> {
+        if !state.topology().exists() {
+            return Err(state.absent());
+        }
+        Topology::load(&state.topology())?.node(node)?;
+        let file = state.log(node);
+        let text = std::fs::read(&file).with_context(|| format!("reading {}", Paths::shown(&file)))?;
+        let text = String::from_utf8_lossy(&text);
+        let all: Vec<&str> = text.lines().collect();
+        for line in all.iter().skip(all.len().saturating_sub(lines)) {
+            println!("{line}");
+        }
+        eprintln!("all of it: {}", Paths::shown(&file));
+        Ok(())
+    }
+
+    fn ps(state: &State, json: bool) -> Result<()> {
+        let status = control(state)?.ask(&Request::Status)?;
+        if json {
+            println!("{}", serde_json::to_string(&status).context("writing JSON")?);
+            return Ok(());
+        }
+        let mut table = Table::new(&["node", "state", "pid", "starts", "last end"]);
+        for node in &status.nodes {
+            let state = if node.frozen { format!("{}, frozen", word(node.phase)) } else { word(node.phase).to_owned() };
+            table.row(vec![
+                node.name.as_str().into(),
+                Cell::judged(node.phase == Phase::Ready && !node.frozen, state),
+                node.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()).into(),
+                node.starts.to_string().into(),
+                node.last_exit.as_deref().unwrap_or("-").into(),
+            ]);
+        }
+        print!("{}", table.render(Style::stdout()));
+        Ok(())
+    }
+}

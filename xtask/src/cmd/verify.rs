@@ -1,0 +1,33 @@
+//! `verify`: proves that the cluster is what it should be.
+
+use anyhow::{Context, Result, bail};
+
+use crate::Global;
+use crate::target::Which;
+use crate::ui::Style;
+use crate::verify::{all_hold, json, summary, table};
+
+/// Asks every node for its posture and judges it; exit code 0 only when every check holds.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// Print the verdict as JSON: {schema, ok, checks, nodes}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints the verdict and fails if anything does not hold.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    let target = args.which.open(global)?;
+    let (checks, answers) = target.verify();
+    if args.json {
+        println!("{}", json(&checks, &answers).context("writing JSON")?);
+    } else {
+        print!("{}", table(&checks, Style::stdout()));
+    }
+    if all_hold(&checks) {
+        return Ok(());
+    }
+    bail!("the cluster is not what it should be: {}", summary(&checks))
+}

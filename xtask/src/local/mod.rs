@@ -1,0 +1,266 @@
+//! A whole cluster on this machine: set up, started, proved and taken down.
+
+mod build;
+mod live;
+mod preflight;
+mod setup;
+mod sockets;
+
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::exit::BadInput;
+use crate::local_state::{BOOTSTRAP, State};
+use crate::paths::Paths;
+use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
+use crate::target::Target;
+use crate::ui::{Line, Progress, Style, Table, next, took};
+use crate::verify::{Answer, Check, all_hold, json, missing, table};
+
+/// How long a cluster may take until everything holds.
+const BUDGET: Duration = Duration::from_secs(120);
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What was typed.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) detach: bool,
+    pub(crate) fresh: bool,
+    pub(crate) base_address: Option<Ipv4Addr>,
+    pub(crate) engine: Option<PathBuf>,
+    pub(crate) kv_replicas: Option<u32>,
+    pub(crate) membershipd: Option<PathBuf>,
+    pub(crate) json: bool,
+}
+
+/// Brings the cluster up and proves it; in the foreground stays until it is told to end.
+pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> {
+    let begun = Instant::now();
+    let Some(_one_at_a_time) = state.lock()? else {
+        return Err(match Control::find(state)? {
+            Some(control) => running(state, &control.ask(&Request::Status)?),
+            None => anyhow::anyhow!("another `cargo xtask local` is setting up {}", Paths::shown(state.dir())),
+        });
+    };
+    if let Some(control) = Control::find(state)? {
+        return Err(running(state, &control.ask(&Request::Status)?));
+    }
+    let progress = Progress::new();
+    let admin = setup::set_up(paths, state, options, &progress)?;
+    let target = Target::local(state)?;
+    if !setup::has_data(state, &target) {
+        // Before the start: the daemon finds it as soon as it has a lease.
+        crate::cmd::seed_admin::leave_record(&target, &admin.handle, &admin.sign_pub)?;
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("listening to signals")?;
+    }
+    let (control, mut supervisor) = supervisor::start(state, target.nodes(), !options.detach)?;
+    let proof = prove(state, &target, &control, &admin, &progress, &interrupted);
+    let (checks, answers) = match proof {
+        Ok(proof) => proof,
+        Err(error) => {
+            // Half a cluster is of no use to anyone; its logs and stores stay.
+            if let Err(also) = control.down() {
+                eprintln!("error: {also:#}");
+            }
+            return Err(error);
+        }
+    };
+    if options.json {
+        println!("{}", json(&checks, &answers).context("writing JSON")?);
+    } else {
+        print!("{}\n{}", table(&checks, Style::stdout()), endpoints(paths, state, &target, &admin, options.detach));
+        println!("up and proved after {}", took(begun.elapsed()));
+    }
+    if options.detach {
+        return Ok(());
+    }
+    let ended = live::watch(&target, &control, &interrupted);
+    if ended? == live::Ended::Interrupted {
+        eprintln!("taking everything down");
+        control.down()?;
+    }
+    let _ = supervisor.wait();
+    eprintln!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
+    Ok(())
+}
+
+/// Takes the cluster down. Says so when there is none.
+pub(crate) fn down(state: &State) -> Result<()> {
+    match Control::find(state)? {
+        Some(control) => {
+            control.down()?;
+            println!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
+        }
+        None => {
+            Control::clean_up(state)?;
+            println!("no local cluster runs in {}", Paths::shown(state.dir()));
+        }
+    }
+    print!("{}", next(&[(&format!("cargo xtask local{}", state.flags_of_local()), "start it")]));
+    Ok(())
+}
+
+/// The supervisor of a running cluster, or the error that says there is none.
+pub(crate) fn control(state: &State) -> Result<Control> {
+    if !state.topology().exists() {
+        return Err(state.absent());
+    }
+    Control::find(state)?.with_context(|| {
+        format!(
+            "no local cluster runs in {}; start it with: cargo xtask local{}",
+            Paths::shown(state.dir()),
+            state.flags_of_local()
+        )
+    })
+}
+
+fn running(state: &State, status: &Status) -> anyhow::Error {
+    let nodes: Vec<String> = status.nodes.iter().map(|node| format!("{} {}", node.name, word(node.phase))).collect();
+    let flags = state.flags_of_local();
+    let kind = if status.foreground { "in the foreground" } else { "detached" };
+    anyhow::anyhow!(
+        "a local cluster runs already in {} ({kind}, supervisor {}): {}\n\
+         next: cargo xtask verify --local{flags}\n      cargo xtask local{flags} --down",
+        Paths::shown(state.dir()),
+        status.pid,
+        nodes.join(", ")
+    )
+}
+
+/// A phase as it is shown.
+pub(crate) const fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Stopped => "stopped",
+        Phase::Starting => "starting",
+        Phase::Ready => "ready",
+        Phase::Stopping => "stopping",
+        Phase::Waiting => "ended, starts again",
+        Phase::Failed => "failed",
+    }
+}
+
+/// Waits until everything holds, and shows what is missing meanwhile.
+fn prove(
+    state: &State,
+    target: &Target,
+    control: &Control,
+    admin: &setup::Admin,
+    progress: &Progress,
+    interrupted: &AtomicBool,
+) -> Result<(Vec<Check>, Vec<Answer>)> {
+    let lines: Vec<(&String, Line)> = target.nodes().iter().map(|node| (node, progress.line(node))).collect();
+    for (_, line) in &lines {
+        line.set("starting");
+    }
+    let deadline = Instant::now() + BUDGET;
+    let mut seeded = false;
+    loop {
+        if interrupted.load(Ordering::Relaxed) {
+            bail!("interrupted before the cluster was proved; everything is down again");
+        }
+        let status = control.ask(&Request::Status)?;
+        refuse_failed(state, &status)?;
+        let (checks, answers) = target.verify();
+        if all_hold(&checks) {
+            for (_, line) in &lines {
+                line.done("");
+            }
+            return Ok((checks, answers));
+        }
+        if !seeded && lost_its_record(state, target, &answers)? {
+            crate::cmd::seed_admin::leave_record(target, &admin.handle, &admin.sign_pub)?;
+            seeded = true;
+        }
+        for (node, line) in &lines {
+            line.set(waiting_for(&checks, node));
+        }
+        if Instant::now() >= deadline {
+            for (_, line) in &lines {
+                line.failed("");
+            }
+            let found = table(&checks, Style::stderr());
+            bail!("the cluster is not what it should be after {}:\n{found}", took(BUDGET));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn waiting_for(checks: &[Check], node: &str) -> String {
+    if checks.iter().any(|check| check.id == "reachable" && check.node == node && !check.ok) {
+        return "starting".to_owned();
+    }
+    let missing_here = missing(checks, node);
+    match (missing_here.is_empty(), missing(checks, crate::verify::CLUSTER)) {
+        (false, _) => missing_here,
+        (true, cluster) if cluster.is_empty() => "ready".to_owned(),
+        (true, cluster) => format!("ready, {cluster}"),
+    }
+}
+
+/// A configuration that a daemon refuses will not get better by waiting.
+fn refuse_failed(state: &State, status: &Status) -> Result<()> {
+    let failed: Vec<_> = status.nodes.iter().filter(|node| node.phase == Phase::Failed).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let mut message = "the nodes' configuration is refused:".to_owned();
+    for node in failed {
+        let exit = node.last_exit.as_deref().unwrap_or("it ended");
+        let _ =
+            write!(message, "\n{} ({}): {exit}{}", node.name, Paths::shown(&state.node(&node.name)), last_lines(node));
+    }
+    Err(BadInput::new(message))
+}
+
+/// A store that has data but never had an admin: the last `local` ended before its record was imported.
+fn lost_its_record(state: &State, target: &Target, answers: &[Answer]) -> Result<bool> {
+    let nobody = answers
+        .iter()
+        .filter_map(|answer| answer.posture.as_ref().ok())
+        .any(|posture| posture.lease.valid && posture.admins == Some(0) && !posture.bootstrap_pending);
+    Ok(nobody && !state.node(&target.seed()?.name).join(BOOTSTRAP).exists())
+}
+
+fn endpoints(paths: &Paths, state: &State, target: &Target, admin: &setup::Admin, detached: bool) -> String {
+    let ports = target.topology.ports;
+    let mut table = Table::new(&["node", "clients (TLS)", "API", "log"]);
+    for node in &target.topology.nodes {
+        table.row(vec![
+            node.name.as_str().into(),
+            format!("tls://{}:{}", node.public, ports.client).into(),
+            format!("https://{}:{}/healthz", node.public, ports.control_plane).into(),
+            Paths::shown(&state.log(&node.name)).into(),
+        ]);
+    }
+    let flags = state.flags_of_local();
+    let membershipd = Paths::shown(&state.programs().join(setup::MEMBERSHIPD));
+    let identity = Paths::shown(&state.admin());
+    let ca = paths.with_base(state.dir()).map(|paths| Paths::shown(&paths.client_ca_cert())).unwrap_or_default();
+    let export = format!("{membershipd} identity show --identity {identity} --nkey-seed-to admin.nk");
+    let verify = format!("cargo xtask verify --local{flags}");
+    let status = format!("cargo xtask status --local{flags} --watch");
+    let down = format!("cargo xtask local{flags} --down");
+    let end = if detached { (down.as_str(), "take it down") } else { ("Ctrl-C", "take everything down") };
+    format!(
+        "{}\nadmin {} with {identity}; clients trust {ca}\n\n{}",
+        table.render(Style::stdout()),
+        admin.handle,
+        next(&[
+            (&verify, "prove it again"),
+            (&status, "one screen, live"),
+            (&export, "the admin's seed, as NATS clients read it"),
+            end,
+        ])
+    )
+}

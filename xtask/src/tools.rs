@@ -1,0 +1,92 @@
+//! What the tests need and a machine does not have: fetched once, kept in deploy/build.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use data_encoding::HEXLOWER;
+use ring::digest;
+
+use crate::cargo;
+use crate::paths::Paths;
+use crate::ui::Line;
+
+/// The release that deny.toml was written for.
+const CARGO_DENY: &str = "0.20.2";
+const REQUIREMENTS: &str = "xtask/tests/clients/requirements.txt";
+
+/// The `cargo-deny` on PATH, else one that cargo installs for this clone.
+pub(crate) fn cargo_deny(paths: &Paths, line: &Line) -> Result<PathBuf> {
+    if let Some(found) = on_path("cargo-deny") {
+        line.set(format!("using {}", found.display()));
+        return Ok(found);
+    }
+    let root = paths.build().join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
+    let program = root.join("bin/cargo-deny");
+    once(&root, &program, line, |root| {
+        line.set(format!("building cargo-deny {CARGO_DENY}, about two minutes, once"));
+        let mut install = cargo::cargo(paths);
+        // Without optimization it builds in half the time, and it has little to do here.
+        install.args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"]).arg(root);
+        cargo::run(install, line).map(drop)
+    })
+    .context("cargo-deny could not be installed; install it yourself and put it on PATH")?;
+    Ok(program)
+}
+
+/// The Python packages that the tests' clients import; the directory belongs on PYTHONPATH.
+pub(crate) fn python_clients(paths: &Paths, line: &Line) -> Result<PathBuf> {
+    let requirements = paths.root().join(REQUIREMENTS);
+    let wanted = fs::read(&requirements).with_context(|| format!("reading {REQUIREMENTS}"))?;
+    let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &wanted).as_ref());
+    let short: String = hash.chars().take(16).collect();
+    let root = paths.build().join("python").join(short);
+    once(&root, &root, line, |root| {
+        line.set("fetching the Python clients");
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"])
+            .arg("--target")
+            .arg(root)
+            .arg("--requirement")
+            .arg(&requirements)
+            // An operator's habit, which this is not about: the packages go into a directory of their own.
+            .env("PIP_REQUIRE_VIRTUALENV", "0");
+        cargo::run(pip, line).map(drop)
+    })
+    .context("the Python clients could not be installed; python3 with pip is needed: apt-get install python3-pip")?;
+    Ok(root)
+}
+
+/// Makes `root` unless `proof` is there already: beside its place first, then renamed, so that it is whole or absent.
+fn once(root: &Path, proof: &Path, line: &Line, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if proof.exists() {
+        return Ok(());
+    }
+    let dir = root.parent().context("a tool's place has no directory")?;
+    let shown = Paths::shown(dir);
+    fs::create_dir_all(dir).with_context(|| format!("making {shown}"))?;
+    let lock = File::open(dir).with_context(|| format!("opening {shown}"))?;
+    if !crate::local_state::try_lock(&lock).with_context(|| format!("locking {shown}"))? {
+        line.set("another xtask is fetching it; waiting");
+        lock.lock().with_context(|| format!("locking {shown}"))?;
+    }
+    if proof.exists() {
+        return Ok(());
+    }
+    let new = root.with_extension("new");
+    for old in [&new, root] {
+        // Of one that was interrupted. The lock is ours, so nobody uses it.
+        if old.exists() {
+            fs::remove_dir_all(old).with_context(|| format!("removing {}", Paths::shown(old)))?;
+        }
+    }
+    make(&new)?;
+    fs::rename(&new, root).with_context(|| format!("putting {} in place", Paths::shown(root)))
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask local` from nothing to proven and back, as the README promises it.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use super::harness::{Build, Cluster, NODES, alive, failures, said, signal, wait, xtask};
+
+const BUCKETS: [&str; 8] = [
+    "UNIBUS_users",
+    "UNIBUS_rooms",
+    "UNIBUS_members",
+    "UNIBUS_room_keys",
+    "UNIBUS_rooms_by_member",
+    "UNIBUS_nonces",
+    "OBJ_UNIBUS_blobs",
+    "UNIBUS_audit",
+];
+
+#[test]
+fn the_verdict_of_a_new_cluster_says_everything() {
+    let cluster = Cluster::start(Build::Real);
+    let (verdict, code) = cluster.verify();
+    assert_eq!(code, Some(0), "{:?}", failures(&verdict));
+    assert_eq!((&verdict["schema"], &verdict["ok"]), (&1.into(), &true.into()));
+    let nodes = verdict["nodes"].as_array().unwrap();
+    assert_eq!(nodes.len(), NODES.len());
+    let mut ends = std::collections::BTreeSet::new();
+    for node in nodes {
+        assert_eq!(node["bus_auth"], "enforce");
+        assert_eq!((&node["acl"], &node["tls"], &node["store"]), (&true.into(), &true.into(), &"kv".into()));
+        assert_eq!(node["cluster"]["size"], 3);
+        assert!(NODES.iter().any(|name| node["cluster"]["leader"] == *name), "{node}");
+        let replicas = node["replicas"].as_array().unwrap();
+        for bucket in BUCKETS {
+            let of = replicas.iter().find(|replica| replica["bucket"] == bucket);
+            assert!(of.is_some_and(|r| r["want"] == 3 && r["current"] == 3), "{bucket}: {of:?}");
+        }
+        assert_eq!(node["admins"], 1);
+        assert_eq!(node["engine"]["version"], "2.15.1");
+        assert_eq!(node["engine"]["sha256"].as_str().unwrap().len(), 64);
+        let certificates = node["certificates"].as_array().unwrap();
+        for name in ["server", "client-ca", "route", "cluster-ca"] {
+            let of = certificates.iter().find(|certificate| certificate["name"] == name).unwrap();
+            assert!(of["not_after"].as_str().unwrap().starts_with("20"), "{of}");
+        }
+        ends.insert(certificates.iter().find(|c| c["name"] == "server").unwrap()["not_after"].to_string());
+    }
+    assert_eq!(ends.len(), 3, "the nodes' certificates must not all end together");
+
+    let second = cluster.up(Build::Real, &[]);
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+    assert!(said(&second).contains(cluster.state.to_str().unwrap()), "{}", said(&second));
+    let fresh = cluster.up(Build::Real, &["--fresh"]);
+    assert_eq!(fresh.status.code(), Some(1), "stores of a running cluster must stay: {}", said(&fresh));
+
+    let status = said(&cluster.xtask(&["status", "--local", "--state", cluster.state.to_str().unwrap()]));
+    for word in ["magnus", "homer", "datardos", "leader", "lease"] {
+        assert!(status.contains(word), "{status}");
+    }
+
+    let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
+    assert!(cluster.local(&["--down"]).status.success());
+    for (daemon, engine) in pids {
+        assert!(!alive(daemon) && !alive(engine), "something was left running");
+    }
+    let again = cluster.local(&["--down"]);
+    assert!(again.status.success(), "{}", said(&again));
+    assert!(cluster.up(Build::Real, &["--fresh"]).status.success(), "fresh again");
+    assert_eq!(cluster.verify().1, Some(0));
+}
+
+#[test]
+fn the_foreground_takes_everything_with_it() {
+    for how in ["INT", "KILL"] {
+        let cluster = Cluster::reserve();
+        let (daemon, shown) = (Build::Real.path(), cluster.state.join("shown"));
+        let mut foreground = xtask()
+            .args(["local", "--state", cluster.state.to_str().unwrap(), "--base-address", &cluster.base.to_string()])
+            .args(["--membershipd", daemon.to_str().unwrap()])
+            .stdout(std::fs::File::create(&shown).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait("cluster in the foreground", 60, || {
+            let shown = std::fs::read_to_string(&shown).unwrap();
+            if shown.contains("up and proved") { Ok(()) } else { Err(shown) }
+        });
+        let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
+        signal(foreground.id(), how);
+        let status = foreground.wait().unwrap();
+        if how == "INT" {
+            assert_eq!(status.code(), Some(0), "Ctrl-C is the ordinary end");
+        }
+        for (daemon, engine) in pids {
+            wait("end of all processes", 60, || {
+                if alive(daemon) || alive(engine) { Err(format!("after SIG{how}: {daemon} {engine}")) } else { Ok(()) }
+            });
+        }
+    }
+}
+
+#[test]
+fn one_copy_works_and_is_called_not_ha() {
+    let cluster = Cluster::reserve();
+    let up = cluster.up(Build::Real, &["--kv-replicas", "1"]);
+    assert!(said(&up).contains("not HA") || said(&up).contains("ha"), "{}", said(&up));
+    let (verdict, code) = cluster.verify();
+    assert_eq!(code, Some(1));
+    let failed = failures(&verdict);
+    assert!(failed.iter().all(|check| check.starts_with("ha@")) && failed.len() == 3, "{failed:?}");
+    let health: Value =
+        serde_json::from_str(super::tls::curl(&cluster, "magnus", "/healthz").split_once(' ').unwrap().1).unwrap();
+    assert_eq!(health["status"], "not HA");
+    let admin = cluster.admin_seed();
+    for node in NODES {
+        cluster.connected(node, &admin);
+    }
+}

@@ -1,0 +1,284 @@
+//! A cluster for one test, and the ways to look at it and to break it.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::client::Client;
+
+pub(crate) const NODES: [&str; 3] = ["magnus", "homer", "datardos"];
+
+/// Which build of the daemon a cluster runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    Real,
+    /// With the cargo feature `fault-injection`.
+    Faults,
+}
+
+impl Build {
+    pub(crate) fn path(self) -> PathBuf {
+        let variable = match self {
+            Build::Real => "UNIBUS_TEST_MEMBERSHIPD",
+            Build::Faults => "UNIBUS_TEST_MEMBERSHIPD_FAULTS",
+        };
+        let path = std::env::var_os(variable).map(PathBuf::from);
+        path.unwrap_or_else(|| panic!("{variable} names no daemon; remedy: cargo xtask test builds it and sets this"))
+    }
+}
+
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+pub(crate) struct Cluster {
+    pub(crate) state: PathBuf,
+    pub(crate) base: Ipv4Addr,
+    _address: TcpListener,
+}
+
+impl Cluster {
+    /// A verified cluster.
+    pub(crate) fn start(build: Build) -> Self {
+        let cluster = Self::reserve();
+        let up = cluster.up(build, &[]);
+        assert!(up.status.success(), "{}", said(&up));
+        cluster
+    }
+
+    /// A directory and three addresses that no other test has, of this or another run.
+    pub(crate) fn reserve() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let [high, low] = u16::try_from(std::process::id() % 65_536).unwrap().to_be_bytes();
+            let base = Ipv4Addr::new(127, 16 + high % 48, low, u8::try_from(1 + 4 * (number % 60)).unwrap());
+            // Held for as long as the cluster: a port that nothing else uses marks the addresses as taken.
+            let Ok(address) = TcpListener::bind((base, 1)) else { continue };
+            let state = std::env::temp_dir().join(format!("unibus-cluster-{}-{number}", std::process::id()));
+            fs::create_dir_all(&state).unwrap();
+            return Self { state, base, _address: address };
+        }
+    }
+
+    /// `local --detach` with these flags more.
+    pub(crate) fn up(&self, build: Build, flags: &[&str]) -> Output {
+        let (base, daemon) = (self.base.to_string(), build.path());
+        let mut all = vec!["--detach", "--base-address", &base, "--membershipd", daemon.to_str().unwrap()];
+        all.extend(flags);
+        self.local(&all)
+    }
+
+    /// A verb of xtask.
+    pub(crate) fn xtask(&self, arguments: &[&str]) -> Output {
+        xtask().args(arguments).output().unwrap()
+    }
+
+    /// `local` and its subcommands, for this cluster.
+    pub(crate) fn local(&self, arguments: &[&str]) -> Output {
+        self.xtask(&[&["local", "--state", self.state.to_str().unwrap()], arguments].concat())
+    }
+
+    /// A subcommand of `local` that must succeed.
+    pub(crate) fn control(&self, arguments: &[&str]) {
+        let output = self.local(arguments);
+        assert!(output.status.success(), "local {arguments:?}: {}", said(&output));
+    }
+
+    /// The verdict of `verify` and its exit code.
+    pub(crate) fn verify(&self) -> (Value, Option<i32>) {
+        let output = self.xtask(&["verify", "--local", "--state", self.state.to_str().unwrap(), "--json"]);
+        let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        (value, output.status.code())
+    }
+
+    /// Waits until `verify` is content.
+    pub(crate) fn wait_until_verified(&self) {
+        wait("a verified cluster", 60, || {
+            let (verdict, code) = self.verify();
+            if code == Some(0) { Ok(()) } else { Err(failures(&verdict).join("\n")) }
+        });
+    }
+
+    pub(crate) fn node(&self, name: &str) -> PathBuf {
+        self.state.join("nodes").join(name)
+    }
+
+    pub(crate) fn address(&self, name: &str) -> IpAddr {
+        let index = NODES.iter().position(|node| *node == name).unwrap();
+        IpAddr::from(Ipv4Addr::from(u32::from(self.base) + u32::try_from(index).unwrap()))
+    }
+
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.state.join("tls/ca.crt")
+    }
+
+    /// A verb of the daemon's binary in a node's directory.
+    pub(crate) fn membershipd(&self, node: &str, arguments: &[&str]) -> Output {
+        Command::new(self.node(node).join("membershipd"))
+            .args(arguments)
+            .env_clear()
+            .current_dir(self.node(node))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// `membershipd user …` on a node.
+    pub(crate) fn user(&self, node: &str, arguments: &[&str]) -> Output {
+        self.membershipd(node, &[&["user"], arguments, &["--runtime-dir", "run"]].concat())
+    }
+
+    /// The posture of a node whose daemon answers.
+    pub(crate) fn posture(&self, node: &str) -> Option<Value> {
+        let output = self.membershipd(node, &["status", "--json", "--runtime-dir", "run"]);
+        serde_json::from_slice(&output.stdout).ok().filter(|posture: &Value| posture["node"] == node)
+    }
+
+    /// A node's processes: daemon and engine.
+    pub(crate) fn pids(&self, node: &str) -> (u32, u32) {
+        let output = self.local(&["ps", "--json"]);
+        let ps: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let nodes = ps["nodes"].as_array().unwrap();
+        let daemon = nodes.iter().find(|n| n["name"] == node).unwrap()["pid"].as_u64().unwrap();
+        let engine = self.posture(node).unwrap()["engine"]["pid"].as_u64().unwrap();
+        (u32::try_from(daemon).unwrap(), u32::try_from(engine).unwrap())
+    }
+
+    pub(crate) fn log(&self, node: &str) -> String {
+        fs::read_to_string(self.node(node).join("log")).unwrap_or_default()
+    }
+
+    /// Sets variables in a node's cluster.env (an empty value: takes it out) and restarts the node.
+    pub(crate) fn reconfigure(&self, node: &str, settings: &[(&str, &str)]) {
+        self.set_env(node, settings);
+        self.control(&["restart", node]);
+    }
+
+    pub(crate) fn set_env(&self, node: &str, settings: &[(&str, &str)]) {
+        let file = self.node(node).join("cluster.env");
+        let mut lines: Vec<String> = fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect();
+        for (name, value) in settings {
+            lines.retain(|line| !line.starts_with(&format!("{name}=")));
+            if !value.is_empty() {
+                lines.push(format!("{name}={value}"));
+            }
+        }
+        fs::write(&file, lines.join("\n") + "\n").unwrap();
+    }
+
+    /// The seed of the admin that `local` made.
+    pub(crate) fn admin_seed(&self) -> String {
+        seed_of(&self.state.join("admin.toml"))
+    }
+
+    /// A new identity: its seed, its public key and its nkey.
+    pub(crate) fn identity(&self, handle: &str) -> Identity {
+        let file = self.state.join(format!("{handle}.toml"));
+        let output = self
+            .membershipd(NODES[0], &["identity", "new", "--handle", handle, "--out", file.to_str().unwrap(), "--json"]);
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let text = |name: &str| value[name].as_str().unwrap().to_owned();
+        Identity { seed: seed_of(&file), sign_pub: text("sign_pub"), nkey: text("nkey") }
+    }
+
+    /// A new user in the cluster.
+    pub(crate) fn add_user(&self, node: &str, handle: &str) -> Identity {
+        let identity = self.identity(handle);
+        let output = self.user(node, &["add", "--handle", handle, "--sign-pub", &identity.sign_pub]);
+        assert!(output.status.success(), "{}", said(&output));
+        identity
+    }
+
+    /// A stock client that connects to a node with a seed; it must be let in.
+    pub(crate) fn connected(&self, node: &str, seed: &str) -> Client {
+        let mut client = Client::new();
+        let answer = client.connect(self, node, seed);
+        assert_eq!(answer["ok"], true, "{node}: {answer}");
+        client
+    }
+
+    /// Whether a node lets somebody in who has this seed.
+    pub(crate) fn admits(&self, node: &str, seed: &str) -> bool {
+        Client::new().connect(self, node, seed)["ok"] == true
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for node in NODES {
+                let log = self.log(node);
+                let tail: Vec<&str> = log.lines().rev().take(15).collect();
+                eprintln!("--- end of the log of {node}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            }
+        }
+        let _ = self.local(&["--down"]);
+        let _ = fs::remove_dir_all(&self.state);
+    }
+}
+
+pub(crate) struct Identity {
+    pub(crate) seed: String,
+    pub(crate) sign_pub: String,
+    pub(crate) nkey: String,
+}
+
+fn seed_of(identity: &Path) -> String {
+    let text = fs::read_to_string(identity).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("sign = \"")).unwrap();
+    line.trim_end_matches('"').to_owned()
+}
+
+/// The xtask under test, for this clone.
+pub(crate) fn xtask() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.env("UNIBUS_ROOT", root()).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn said(output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    format!("exit {:?}\n{out}\n{err}", output.status.code())
+}
+
+/// The failed checks of a verdict, each as `id@node`.
+pub(crate) fn failures(verdict: &Value) -> Vec<String> {
+    let checks = verdict["checks"].as_array().unwrap();
+    let failed = checks.iter().filter(|check| check["ok"] == false);
+    failed.map(|check| format!("{}@{}", check["id"].as_str().unwrap(), check["node"].as_str().unwrap())).collect()
+}
+
+/// Waits for a condition, which says what is still missing.
+pub(crate) fn wait(what: &str, seconds: u64, mut condition: impl FnMut() -> Result<(), String>) -> Duration {
+    let started = Instant::now();
+    loop {
+        match condition() {
+            Ok(()) => return started.elapsed(),
+            Err(missing) => {
+                assert!(started.elapsed() < Duration::from_secs(seconds), "no {what} after {seconds} s: {missing}");
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// `Ok` where it holds.
+pub(crate) fn holds(condition: bool, missing: impl Into<String>) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(missing.into()) }
+}
+
+/// Whether a process lives; a zombie does not.
+pub(crate) fn alive(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with('Z')))
+}
+
+pub(crate) fn signal(pid: u32, name: &str) {
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+}

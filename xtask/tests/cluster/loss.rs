@@ -1,0 +1,136 @@
+//! One node lost: the others go on. Two lost: the last one denies. Nothing acknowledged is missing afterwards.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::client::Client;
+use super::harness::{Build, Cluster, NODES, alive, failures, holds, said, signal, wait};
+
+/// The engine's longest election (nats-server `server/raft.go`) and two seconds for ours.
+const RECOVERY: Duration = Duration::from_secs(9 + 2);
+
+#[test]
+fn one_node_stopped_killed_or_frozen_is_not_missed() {
+    let cluster = Cluster::start(Build::Real);
+    let admin = cluster.admin_seed();
+    let faults: [(&str, &[&str], &[&str]); 3] = [
+        ("homer", &["stop"], &["start"]),
+        ("datardos", &["kill", "--stay-down"], &["start"]),
+        ("magnus", &["freeze"], &["thaw"]),
+    ];
+    for (round, (victim, fault, repair)) in faults.into_iter().enumerate() {
+        let others: Vec<&str> = NODES.into_iter().filter(|node| *node != victim).collect();
+        let mut clients: Vec<Client> = others.iter().map(|node| cluster.connected(node, &admin)).collect();
+        let started = Instant::now();
+        cluster.control(&[fault, &[victim]].concat());
+        let what = format!("{} of {victim}", fault[0]);
+        for node in &others {
+            let identity = cluster.identity(&format!("u-{round}-{node}"));
+            let handle = format!("u-{round}-{node}");
+            wait(&format!("write on {node} after the {what}"), 30, || {
+                let output = cluster.user(node, &["add", "--handle", &handle, "--sign-pub", &identity.sign_pub]);
+                holds(output.status.success(), said(&output))
+            });
+            assert!(started.elapsed() < RECOVERY, "writes on {node} took {:?} after the {what}", started.elapsed());
+            wait(&format!("connect on {node} after the {what}"), 30, || {
+                let answer = Client::new().connect(&cluster, node, &identity.seed);
+                let quick = answer["ms"].as_u64().is_some_and(|ms| ms < 1000);
+                holds(answer["ok"] == true && quick, answer.to_string())
+            });
+        }
+        assert!(started.elapsed() < RECOVERY, "it took {:?} after the {what}", started.elapsed());
+        // Past the lease: whoever would lose it has lost it by now.
+        std::thread::sleep(Duration::from_secs(13).saturating_sub(started.elapsed()));
+        for (node, client) in others.iter().zip(&mut clients) {
+            assert!(client.is_connected(), "{node} cut a client after the {what}");
+        }
+        // A frozen node was ended by its watchdog and is back by itself; thawing it again must do no harm.
+        let _ = cluster.local(&[repair, &[victim]].concat());
+        cluster.wait_until_verified();
+    }
+    let list = said(&cluster.user("magnus", &["list"]));
+    for round in 0..3 {
+        let written = NODES.iter().filter(|node| list.contains(&format!("u-{round}-{node}"))).count();
+        assert_eq!(written, 2, "an acknowledged user of round {round} is missing:\n{list}");
+    }
+}
+
+#[test]
+fn a_last_node_denies_and_nothing_is_lost() {
+    let cluster = Cluster::start(Build::Real);
+    let before = cluster.add_user("magnus", "before");
+    let mut client = cluster.connected("homer", &cluster.admin_seed());
+    let lost = Instant::now();
+    for node in ["magnus", "datardos"] {
+        cluster.control(&["kill", "--stay-down", node]);
+    }
+    // Still within the lease: the write has nobody to acknowledge it.
+    let early = cluster.identity("early");
+    let asked = Instant::now();
+    let output = cluster.user("homer", &["add", "--handle", "early", "--sign-pub", &early.sign_pub]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(asked.elapsed() < Duration::from_secs(10), "the refusal took {:?}", asked.elapsed());
+    assert!(said(&output).contains("remedy"), "{}", said(&output));
+
+    without_a_quorum_nobody_is_served(&cluster, &mut client, lost).unwrap();
+    let output = cluster.user("homer", &["add", "--handle", "late", "--sign-pub", &early.sign_pub]);
+    assert!(said(&output).contains("no proof that its view is current"), "{}", said(&output));
+    assert_eq!(cluster.verify().1, Some(1));
+    assert!(failures(&cluster.verify().0).contains(&"lease@homer".to_owned()));
+
+    for node in ["magnus", "datardos"] {
+        cluster.control(&["start", node]);
+    }
+    cluster.wait_until_verified();
+    let list = said(&cluster.user("homer", &["list"]));
+    assert!(list.contains("before") && list.contains("root"), "{list}");
+    for node in NODES {
+        cluster.connected(node, &before.seed);
+    }
+}
+
+/// On the survivor `homer`: health is 503, who is in is cut within the bound, who knocks is refused.
+pub(crate) fn without_a_quorum_nobody_is_served(
+    cluster: &Cluster,
+    client: &mut Client,
+    lost: Instant,
+) -> Result<(), String> {
+    let bound = Duration::from_millis(cluster.posture("homer").unwrap()["lease"]["bound_ms"].as_u64().unwrap());
+    let patience = (bound + Duration::from_secs(2)).saturating_sub(lost.elapsed());
+    holds(client.wait_closed(patience.as_secs() + 1).is_some(), "a client is served without a quorum")?;
+    holds(lost.elapsed() <= bound + Duration::from_secs(2), format!("cut only after {:?}", lost.elapsed()))?;
+    holds(!cluster.admits("homer", &cluster.admin_seed()), "a client was admitted without a quorum")?;
+    let health = super::tls::curl(cluster, "homer", "/healthz");
+    holds(health.starts_with("503"), format!("health is {health}"))?;
+    let live = super::tls::curl(cluster, "homer", "/livez");
+    holds(live.starts_with("200"), format!("liveness is {live}"))
+}
+
+#[test]
+fn daemon_and_engine_share_their_fate() {
+    let cluster = Cluster::start(Build::Real);
+    let (daemon, engine) = cluster.pids("homer");
+    signal(daemon, "KILL");
+    wait("end of the orphaned engine", 5, || holds(!alive(engine), "it lives"));
+    cluster.wait_until_verified();
+
+    let (daemon, engine) = cluster.pids("homer");
+    signal(engine, "KILL");
+    let took = wait("new engine", 10, || {
+        let now = cluster.posture("homer").and_then(|posture| posture["engine"]["pid"].as_u64());
+        holds(now.is_some_and(|now| now != u64::from(engine)), "no engine")
+    });
+    assert!(took < Duration::from_secs(5), "the engine took {took:?}");
+    cluster.wait_until_verified();
+    assert_eq!(cluster.pids("homer").0, daemon, "the daemon had no reason to end");
+
+    // A daemon that hangs is ended by the watchdog, and its engine with it.
+    let (daemon, engine) = cluster.pids("homer");
+    signal(daemon, "STOP");
+    let took = wait("watchdog", 20, || holds(!alive(daemon) && !alive(engine), "they live"));
+    assert!(took > Duration::from_secs(5), "that was not the watchdog: {took:?}");
+    cluster.wait_until_verified();
+    let mut client = cluster.connected("homer", &cluster.admin_seed());
+    assert_eq!(client.say(json!({"op": "subscribe", "subject": "_INBOX.root.>"}))["ok"], true);
+}

@@ -1,0 +1,15 @@
+//! Whole clusters: `cargo xtask local` with the real daemon and engine, used by stock clients and broken on purpose.
+//!
+//! Every test has a cluster of its own, in a directory and on loopback addresses of its own, and takes it down again.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must stop")]
+
+mod access;
+mod bring_up;
+mod client;
+mod harness;
+mod loss;
+mod persistence;
+mod safeguards;
+mod tls;
+mod verify;
