@@ -192,3 +192,23 @@ fn check_config_reads_a_cluster_env_and_starts_nothing() {
     assert_eq!(bad.status.code(), Some(64), "{}", said(&bad));
     assert!(!dir.path().join("local_files").exists());
 }
+
+#[test]
+fn a_store_made_standalone_is_never_started_clustered() {
+    let dir = material();
+    let engine = common::engine();
+    let address = common::own_address();
+    let daemon = common::Daemon::launch(dir, address, &["--bus-auth", "off", "--node-name", "magnus"]);
+    daemon.wait_for_lease();
+    let dir = daemon.stop();
+    let mut settings = sound();
+    settings.retain(|(flag, _)| *flag != "--bind");
+    let (bind, monitor) = (address.to_string(), format!("{address}:8250"));
+    let output = membershipd(dir.path())
+        .args(settings.iter().flat_map(|(flag, value)| [*flag, *value]))
+        .args(["--bind", &bind, "--monitor", &monitor, "--runtime-dir", "run", "--engine", engine.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("was made standalone as magnus"), "{}", said(&output));
+}

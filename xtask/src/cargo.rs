@@ -83,6 +83,8 @@ pub(crate) fn run(mut command: Command, line: &Line) -> Result<String> {
             if let Some(doing) = progress(&text) {
                 begun += 1;
                 line.doing(&format!("{doing} ({begun})"));
+                // No part of what went wrong.
+                continue;
             }
             if last.len() == SHOWN {
                 last.pop_front();

@@ -1,5 +1,7 @@
 //! The layout of a local cluster's state directory: the one place that knows its file names.
 
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only `local` uses all of it"))]
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};

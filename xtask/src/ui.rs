@@ -268,7 +268,8 @@ impl Screen {
         if self.terminal {
             let up = self.drawn.lines().count();
             let back = if up == 0 { String::new() } else { format!("\x1b[{up}A\r\x1b[J") };
-            print!("{back}{text}");
+            // A line that were wrapped would count as two the next time: the terminal shall cut it off.
+            print!("{back}\x1b[?7l{text}\x1b[?7h");
             text.clone_into(&mut self.drawn);
         } else if self.drawn != same {
             print!("{text}");

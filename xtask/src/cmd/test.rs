@@ -67,7 +67,7 @@ fn all(paths: &Paths, args: &Args, summary: &mut Summary) -> Result<()> {
     let faults = summary.step("fault build", |line| cargo::build_faults(paths, line))?;
     let plain = summary.step("membershipd", |line| cargo::build_membershipd(paths, line))?;
 
-    let mut tests = cargo(&["test", "--locked", "--workspace"]);
+    let mut tests = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     tests
         .args(&args.filter)
         .env(ENGINE_VAR, &engine.path)

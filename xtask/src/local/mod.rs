@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::exit::BadInput;
 use crate::local_state::{BOOTSTRAP, State};
@@ -23,7 +24,7 @@ use crate::paths::Paths;
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
 use crate::target::Target;
 use crate::ui::{Line, Progress, Style, Table, next, took};
-use crate::verify::{Answer, Check, all_hold, json, missing, table};
+use crate::verify::{Answer, Check, as_asked, json, missing, table};
 
 /// How long a cluster may take until everything holds.
 const BUDGET: Duration = Duration::from_secs(120);
@@ -56,17 +57,15 @@ pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> 
     let progress = Progress::new();
     let admin = setup::set_up(paths, state, options, &progress)?;
     let target = Target::local(state)?;
-    if !setup::has_data(state, &target) {
+    if !setup::has_data(state) {
         // Before the start: the daemon finds it as soon as it has a lease.
         crate::cmd::seed_admin::leave_record(&target, &admin.handle, &admin.sign_pub)?;
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("listening to signals")?;
-    }
+    // From here on a signal must not end us alone.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listening to signals")?;
     let (control, mut supervisor) = supervisor::start(state, target.nodes(), !options.detach)?;
-    let proof = prove(state, &target, &control, &admin, &progress, &interrupted);
-    let (checks, answers) = match proof {
+    let interrupted = take_down_on(signals, control.clone());
+    let (checks, answers) = match prove(state, &target, &control, &admin, &progress, &interrupted) {
         Ok(proof) => proof,
         Err(error) => {
             // Half a cluster is of no use to anyone; its logs and stores stay.
@@ -85,14 +84,29 @@ pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> 
     if options.detach {
         return Ok(());
     }
-    let ended = live::watch(&target, &control, &interrupted);
-    if ended? == live::Ended::Interrupted {
-        eprintln!("taking everything down");
-        control.down()?;
+    live::watch(&target, &control, &interrupted)?;
+    let ended = supervisor.wait().context("waiting for the supervisor")?;
+    if !ended.success() {
+        bail!("the supervisor ended with {ended}; see {}", Paths::shown(&state.supervisor_log()));
     }
-    let _ = supervisor.wait();
     eprintln!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
     Ok(())
+}
+
+/// Takes everything down at the first signal, whatever else is going on: a node that does not answer keeps others waiting.
+fn take_down_on(mut signals: Signals, control: Control) -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&interrupted);
+    thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            heard.store(true, Ordering::Relaxed);
+            eprintln!("taking everything down");
+            if let Err(error) = control.down() {
+                eprintln!("error: {error:#}");
+            }
+        }
+    });
+    interrupted
 }
 
 /// Takes the cluster down. Says so when there is none.
@@ -169,10 +183,13 @@ fn prove(
         if interrupted.load(Ordering::Relaxed) {
             bail!("interrupted before the cluster was proved; everything is down again");
         }
-        let status = control.ask(&Request::Status)?;
-        refuse_failed(state, &status)?;
+        let status = control.ask(&Request::Status);
+        if interrupted.load(Ordering::Relaxed) {
+            continue;
+        }
+        refuse_failed(state, &status?)?;
         let (checks, answers) = target.verify();
-        if all_hold(&checks) {
+        if as_asked(&target.expected, &checks) {
             for (_, line) in &lines {
                 line.done("");
             }

@@ -19,7 +19,6 @@ use crate::local_state::{BOOTSTRAP, RUNTIME_DIR, Record, STORES, State};
 use crate::node_files::{self, Cluster, Placement};
 use crate::paths::Paths;
 use crate::random::System;
-use crate::target::Target;
 use crate::topology::Topology;
 use crate::transport::bounded;
 use crate::ui::Progress;
@@ -41,6 +40,13 @@ pub(super) struct Admin {
 /// Everything up to the start.
 pub(super) fn set_up(paths: &Paths, state: &State, options: &Options, progress: &Progress) -> Result<Admin> {
     let topology = topology(state, options)?;
+    if !state.admin().exists() && !options.fresh && has_data(state) {
+        let shown = Paths::shown(&state.admin());
+        return Err(BadInput::new(format!(
+            "{shown} is gone, and the stores know only the admin whose keys were in it; put it back, or begin with \
+             empty stores by --fresh"
+        )));
+    }
     preflight::check(paths, &topology, options.engine.as_deref())?;
     let engine = engine::obtain(paths, options.engine.as_deref())?;
     let membershipd = build::membershipd(paths, options.membershipd.as_deref(), progress)?;
@@ -65,8 +71,8 @@ pub(super) fn set_up(paths: &Paths, state: &State, options: &Options, progress: 
 }
 
 /// Whether any node has stored anything: then the cluster has an admin already, or will say that it has none.
-pub(super) fn has_data(state: &State, target: &Target) -> bool {
-    target.nodes().iter().any(|node| state.node(node).join(STORES).exists())
+pub(super) fn has_data(state: &State) -> bool {
+    fs::read_dir(state.nodes()).is_ok_and(|nodes| nodes.flatten().any(|node| node.path().join(STORES).exists()))
 }
 
 /// As typed now, else as it was the last time.
@@ -87,6 +93,7 @@ fn topology(state: &State, options: &Options) -> Result<Topology> {
     if let Some(stored) = last_replicas
         && stored != kv_replicas
         && !options.fresh
+        && has_data(state)
     {
         return Err(BadInput::new(format!(
             "--kv-replicas {kv_replicas}: the stores in {} were made with {stored}; keep that, or begin with empty \

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::env_file;
@@ -106,8 +106,30 @@ impl Child {
         }
     }
 
+    /// Stops the daemon and its engine, and returns once they stand still.
+    pub(super) fn freeze(&self) -> Result<()> {
+        // The daemon first: it must not see its engine stand still.
+        self.signal(Signal::STOP)?;
+        self.signal_children(Signal::STOP)?;
+        let deadline = Instant::now() + LOOK;
+        // A process that is on a processor stops a moment after the signal was sent.
+        while Instant::now() < deadline {
+            if children(self.pid)?.into_iter().chain([self.pid]).all(is_stopped) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        bail!("the processes do not stand still")
+    }
+
+    /// Lets them run on.
+    pub(super) fn thaw(&self) -> Result<()> {
+        self.signal_children(Signal::CONT)?;
+        self.signal(Signal::CONT)
+    }
+
     /// Signals what the daemon has started: the engine.
-    pub(super) fn signal_children(&self, signal: Signal) -> Result<()> {
+    fn signal_children(&self, signal: Signal) -> Result<()> {
         for child in children(self.pid)? {
             let Ok(handle) = pidfd_open(child, PidfdFlags::empty()) else { continue };
             // The id may have passed to a stranger before we took hold of it.
@@ -143,6 +165,12 @@ fn children(parent: Pid) -> Result<Vec<Pid>> {
         }
     }
     Ok(found)
+}
+
+/// One that has ended stands still too.
+fn is_stopped(pid: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, after)| after.starts_with(['T', 't', 'Z', 'X']))
 }
 
 /// proc(5): pid (comm) state ppid …, where comm may hold anything.

@@ -73,7 +73,7 @@ impl Control {
         let stream = loop {
             match connect(&self.state.sockets()) {
                 // It has taken its lock and opens its socket next.
-                Err(error) if is_absent(&error) && Instant::now() < deadline => thread::sleep(LOOK),
+                Err(error) if is_absent(&error) && Instant::now() < deadline && self.alive()? => thread::sleep(LOOK),
                 other => break other.context("asking the supervisor")?,
             }
         };

@@ -260,14 +260,12 @@ impl Supervisor {
         match (&known.child, request) {
             (None, _) if needs_process && !waits => bail!("{node} is not running"),
             (Some(child), Request::Freeze { .. }) => {
-                // The daemon first: it must not see its engine stand still.
-                child.signal(Signal::STOP)?;
-                child.signal_children(Signal::STOP)?;
+                child.freeze()?;
                 known.frozen = true;
                 say(&format!("{node}: frozen"));
             }
             (Some(child), Request::Thaw { .. }) => {
-                thaw(child)?;
+                child.thaw()?;
                 known.frozen = false;
                 say(&format!("{node}: thawed"));
             }
@@ -318,12 +316,7 @@ impl Supervisor {
 /// As systemd does: whoever is stopped must run on to hear of it.
 fn terminate(child: &Child) -> Result<()> {
     child.signal(Signal::TERM)?;
-    thaw(child)
-}
-
-fn thaw(child: &Child) -> Result<()> {
-    child.signal_children(Signal::CONT)?;
-    child.signal(Signal::CONT)
+    child.thaw()
 }
 
 fn socket_of(node: &str, life: u64) -> String {

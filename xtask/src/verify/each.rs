@@ -3,6 +3,9 @@
 use super::{Answer, CERTIFICATE_DAYS, Check, Expected, HA_REPLICAS, SKEW_MS, check};
 use crate::posture::Posture;
 
+/// The id of the check that a staged roll-out with one replica does not pass yet.
+pub(super) const HA: &str = "ha";
+
 /// The one check of a node that did not answer.
 pub(super) fn unreachable(expected: &Expected, node: &str, why: &str) -> Check {
     let (restart, log) = (expected.remedies.restart(node), expected.remedies.log(node));
@@ -152,5 +155,5 @@ fn ha(expected: &Expected, posture: &Posture) -> Check {
     let ok = has >= HA_REPLICAS;
     let got = if ok { format!("{has} replicas") } else { format!("not HA: {has} replica(s)") };
     let remedy = expected.remedies.verb(&format!("scale {HA_REPLICAS}"));
-    check("ha", &posture.node, ok, format!("at least {HA_REPLICAS} replicas"), got, remedy)
+    check(HA, &posture.node, ok, format!("at least {HA_REPLICAS} replicas"), got, remedy)
 }

@@ -368,3 +368,23 @@ fn failures_that_say_the_same_are_told_once() {
     assert!(text.contains("FAILED replicas on magnus, homer\n  of      UNIBUS_rooms, UNIBUS_users\n"), "{text}");
     assert_eq!(summary(&found), "replicas (magnus, homer), reachable (datardos)");
 }
+
+#[test]
+fn one_replica_is_as_asked_only_where_it_was_asked_for() {
+    let one = |kv_replicas, breaking: fn(&mut Posture)| {
+        let mut answers = answers();
+        for answer in &mut answers {
+            let posture = answer.posture.as_mut().unwrap();
+            posture.kv_replicas = 1;
+            for replica in &mut posture.replicas {
+                (replica.want, replica.current) = (1, Some(1));
+            }
+            breaking(posture);
+        }
+        let expected = Expected { kv_replicas, ..expected() };
+        as_asked(&expected, &checks(&expected, &answers))
+    };
+    assert!(one(1, |_| {}));
+    assert!(!one(3, |_| {}));
+    assert!(!one(1, |posture| posture.lease.valid = false), "nothing else is excused");
+}

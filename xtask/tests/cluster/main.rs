@@ -2,7 +2,13 @@
 //!
 //! Every test has a cluster of its own, in a directory and on loopback addresses of its own, and takes it down again.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must stop")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must stop"
+)]
 
 mod access;
 mod bring_up;
