@@ -26,6 +26,9 @@ const ENGINE_VAR: &str = "UNIBUS_TEST_ENGINE";
 const MEMBERSHIPD_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD";
 const FAULTS_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD_FAULTS";
 
+/// Tests at once. Those that take long wait for clusters that elect and expire, and hardly compute.
+const THREADS: &str = "4";
+
 /// Times of the steps, for the summary.
 struct Summary {
     steps: Vec<(&'static str, Duration, bool)>,
@@ -70,6 +73,7 @@ fn all(paths: &Paths, args: &Args, summary: &mut Summary) -> Result<()> {
     let mut tests = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
     tests
         .args(&args.filter)
+        .env("RUST_TEST_THREADS", THREADS)
         .env(ENGINE_VAR, &engine.path)
         .env(PYTHON_VAR, &python)
         .env(MEMBERSHIPD_VAR, &plain)
