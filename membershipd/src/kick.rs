@@ -1,8 +1,10 @@
 //! Cutting connections in this node's engine, and the engine itself where it does not obey.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use futures::StreamExt;
+use anyhow::Context;
+use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -10,7 +12,6 @@ use crate::bus;
 use crate::engine::Engine;
 use crate::gate::ConnectionId;
 use crate::link::Link;
-use std::sync::Arc;
 
 /// Kicks that are under way at once.
 const AT_ONCE: usize = 64;
@@ -74,4 +75,18 @@ pub async fn listed(link: &Link) -> anyhow::Result<HashSet<ConnectionId>> {
             return Ok(ids);
         }
     }
+}
+
+/// Ids of the members' connections of this engine, as they end.
+pub async fn ended(link: &Link) -> anyhow::Result<impl Stream<Item = ConnectionId> + Unpin + use<>> {
+    let subject = format!("$SYS.ACCOUNT.{}.DISCONNECT", bus::ACCOUNT_BUS);
+    let events = link.system.subscribe(subject).await.context("cannot subscribe to the engine's events")?;
+    let server = link.server.clone();
+    // Every engine of the cluster tells everybody.
+    let own = move |message: async_nats::Message| {
+        let event: Value = serde_json::from_slice(&message.payload).ok()?;
+        let from = event.pointer("/server/id").and_then(Value::as_str)?;
+        event.pointer("/client/id").and_then(Value::as_u64).filter(|_| from == server)
+    };
+    Ok(Box::pin(events.filter_map(move |message| std::future::ready(own(message)))))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use axum_server::Handle;
+use futures::StreamExt;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -247,13 +248,19 @@ impl Node {
         Ok(())
     }
 
-    /// Forgets recorded connections that have ended.
+    /// Forgets recorded connections that have ended: by the engine's word, and now and then by its list, because an
+    /// admission that the client did not wait for ends without a word.
     async fn forget_ended(&self, link: &Link) -> Result<()> {
+        let mut ended = kick::ended(link).await?;
         let mut tick = tokio::time::interval(RECONCILE);
         loop {
-            tick.tick().await;
-            let listed = kick::listed(link).await?;
-            self.gate.reconcile(&listed, Instant::now());
+            tokio::select! {
+                id = ended.next() => self.gate.ended(id.context("the engine's events ended")?),
+                _ = tick.tick() => {
+                    let listed = kick::listed(link).await?;
+                    self.gate.reconcile(&listed, Instant::now());
+                }
+            }
         }
     }
 }

@@ -38,7 +38,11 @@ pub(super) fn cluster(expected: &Expected, reached: &[(&Answer, &Posture)]) -> V
     let ok = agreed.is_some_and(|admins| admins > 0);
     let got = if let Some(admins) = agreed { admins.to_string() } else { said.join(", ") };
     let remedy = if counts.contains(&Some(0)) {
-        expected.remedies.verb("seed-admin --sign-pub HEX --yes")
+        format!(
+            "in a new cluster: {}; where the admins were disabled or removed, as root on a node: membershipd user \
+             enable HANDLE, or user add --role admin",
+            expected.remedies.verb("seed-admin --sign-pub HEX --yes")
+        )
     } else {
         "wait until every node has a lease: a node without one cannot count; then verify again".to_owned()
     };

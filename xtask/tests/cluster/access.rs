@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::client::Client;
-use super::harness::{Build, Cluster, NODES, holds, said};
+use super::harness::{Build, Cluster, NODES, holds, said, wait};
 
 #[test]
 fn a_stock_client_gets_in_with_its_key_and_with_nothing_else() {
@@ -14,6 +14,7 @@ fn a_stock_client_gets_in_with_its_key_and_with_nothing_else() {
         let answer = client.connect(&cluster, node, &admin);
         assert_eq!((&answer["ok"], &answer["server"]), (&json!(true), &json!(node)), "{answer}");
     }
+    connections_are_counted(&cluster, &admin);
     strangers_are_refused(&cluster).unwrap();
     signatures_are_checked(&cluster, "victim").unwrap();
 
@@ -33,6 +34,20 @@ fn a_stock_client_gets_in_with_its_key_and_with_nothing_else() {
 
     disabling_shuts_out_everywhere(&cluster, &alice.seed);
     nothing_secret_shows(&cluster);
+}
+
+fn connections_are_counted(cluster: &Cluster, seed: &str) {
+    let clients = |wanted: u64| {
+        wait(&format!("count of {wanted} clients"), 20, || {
+            let count = cluster.posture("homer").and_then(|posture| posture["clients"].as_u64());
+            holds(count == Some(wanted), format!("{count:?}"))
+        });
+    };
+    clients(0);
+    let client = cluster.connected("homer", seed);
+    clients(1);
+    drop(client);
+    clients(0);
 }
 
 /// Whoever shows no known key stays outside, on every node.
