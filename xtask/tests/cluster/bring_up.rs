@@ -117,3 +117,45 @@ fn one_copy_works_and_is_called_not_ha() {
         cluster.connected(node, &admin);
     }
 }
+
+#[test]
+fn bad_input_is_refused_before_anything_is_made() {
+    let cluster = Cluster::reserve();
+    let refused = |flags: &[&str], expected: &[&str]| {
+        let output = cluster.local(&[&["--detach"], flags].concat());
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{flags:?}: {}", said(&output));
+        for word in expected {
+            assert!(said(&output).contains(word), "{flags:?} should say '{word}': {}", said(&output));
+        }
+        assert!(!cluster.state.join("nodes").exists(), "{flags:?} made something");
+    };
+    let (base, daemon) = (cluster.base.to_string(), Build::Real.path());
+    let daemon = daemon.to_str().unwrap();
+    refused(&["--base-address", "10.0.0.1", "--membershipd", daemon], &["10.0.0.1", "127.0.0.0/8"]);
+    refused(&["--base-address", "nonsense"], &["--base-address", "nonsense"]);
+    refused(&["--base-address", &base, "--kv-replicas", "2", "--membershipd", daemon], &["kv_replicas"]);
+    refused(&["--base-address", &base, "--engine", "/nowhere/nats-server"], &["/nowhere/nats-server"]);
+    refused(&["--base-address", &base, "--membershipd", "/nowhere/membershipd"], &["/nowhere/membershipd"]);
+
+    let old = cluster.state.join("old");
+    std::fs::write(&old, "#!/bin/sh\necho nats-server: v2.9.10\n").unwrap();
+    std::fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    refused(&["--base-address", &base, "--engine", old.to_str().unwrap()], &["2.9.10", "2.14"]);
+
+    let taken = std::net::TcpListener::bind((cluster.address("homer"), 8470)).unwrap();
+    let (port, own) = (format!("{}:8470", cluster.address("homer")), std::process::id().to_string());
+    refused(&["--base-address", &base, "--membershipd", daemon], &[&port, &own]);
+    drop(taken);
+}
+
+#[test]
+fn nothing_generated_is_git_s_business() {
+    for path in ["tls/ca.key", "tls/ca.crt", "secrets/unibus/issuer.nk", "out/unibus/magnus/cluster.env", "build/x"] {
+        let ignored = std::process::Command::new("git")
+            .args(["check-ignore", "--quiet", &format!("deploy/{path}")])
+            .current_dir(super::harness::root())
+            .status()
+            .unwrap();
+        assert!(ignored.success(), "deploy/{path} is not ignored by git");
+    }
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -54,13 +55,15 @@ impl Cluster {
     /// A directory and three addresses that no other test has, of this or another run.
     pub(crate) fn reserve() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
         loop {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let [high, low] = u16::try_from(std::process::id() % 65_536).unwrap().to_be_bytes();
             let base = Ipv4Addr::new(127, 16 + high % 48, low, u8::try_from(1 + 4 * (number % 60)).unwrap());
             // Held for as long as the cluster: a port that nothing else uses marks the addresses as taken.
             let Ok(address) = TcpListener::bind((base, 1)) else { continue };
-            let state = std::env::temp_dir().join(format!("unibus-cluster-{}-{number}", std::process::id()));
+            let state = std::env::temp_dir().join(format!("{PREFIX}{}-{number}", std::process::id()));
             fs::create_dir_all(&state).unwrap();
             return Self { state, base, _address: address };
         }
@@ -220,6 +223,21 @@ impl Drop for Cluster {
         }
         let _ = self.local(&["--down"]);
         let _ = fs::remove_dir_all(&self.state);
+    }
+}
+
+/// Names of the clusters' directories begin with this; the process that made them follows.
+const PREFIX: &str = "unibus-cluster-";
+
+/// Takes down what an earlier run left because it was killed: clusters whose test process is gone.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let made_by = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        if made_by.is_some_and(|pid: u32| !alive(pid)) {
+            let _ = xtask().args(["local", "--down", "--state"]).arg(entry.path()).output();
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
