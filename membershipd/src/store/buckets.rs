@@ -75,17 +75,35 @@ async fn ensure_one(link: &Link, bucket: Bucket, num_replicas: usize) -> Result<
     }
 }
 
+/// Times that a bucket is asked about before a copy counts as not current, and the pause in between. A follower of an idle
+/// stream is called current only while it was heard of within the last moment, so a single look can be unlucky.
+const LOOKS: usize = 3;
+const LOOK_PAUSE: Duration = Duration::from_millis(400);
+
 /// Describes the copies of every bucket, asking for all at once.
 pub async fn replicas(link: &Link, configured: usize) -> Vec<Replicas> {
     futures::future::join_all(Bucket::ALL.map(|bucket| async move {
-        let stream = link.jetstream.get_stream(bucket.stream()).await.ok();
-        let info = stream.as_ref().map(|stream| stream.cached_info());
-        let cluster = info.and_then(|info| info.cluster.as_ref());
-        let leader = cluster.and_then(|cluster| cluster.leader.clone());
-        let followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
-        let want = info.map_or(configured, |info| info.config.num_replicas);
-        let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
-        Replicas { bucket: bucket.name().to_owned(), want, current, leader }
+        let mut seen = look(link, bucket, configured).await;
+        for _ in 1..LOOKS {
+            // Nobody answering took its time already, and is a finding of its own.
+            if seen.current.is_none_or(|current| current >= seen.want) {
+                break;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+            seen = look(link, bucket, configured).await;
+        }
+        seen
     }))
     .await
+}
+
+async fn look(link: &Link, bucket: Bucket, configured: usize) -> Replicas {
+    let stream = link.jetstream.get_stream(bucket.stream()).await.ok();
+    let info = stream.as_ref().map(|stream| stream.cached_info());
+    let cluster = info.and_then(|info| info.cluster.as_ref());
+    let leader = cluster.and_then(|cluster| cluster.leader.clone());
+    let followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
+    let want = info.map_or(configured, |info| info.config.num_replicas);
+    let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
+    Replicas { bucket: bucket.name().to_owned(), want, current, leader }
 }
