@@ -52,12 +52,13 @@ pub fn revocation_bound() -> Duration {
 /// Longest life of a member's admission; a backstop behind the kick. Jittered downwards by up to a tenth.
 pub const ADMISSION: Duration = Duration::from_secs(600);
 
-/// A write is attempted this often, each time for `WRITE_ATTEMPT`, before its outcome is reported as unknown.
-pub const WRITE_ATTEMPTS: u32 = 3;
-/// Time for one attempt of a write. Requests right after a leader died may never be answered.
-pub const WRITE_ATTEMPT: Duration = Duration::from_millis(2500);
-/// Time for one request to the engine's management interfaces.
-pub const ASK: Duration = Duration::from_millis(2000);
+/// A write is attempted this often, each time for `ATTEMPT`, before its outcome is reported as unknown.
+pub const WRITE_ATTEMPTS: u32 = 6;
+/// Time for one attempt at something that is repeated. Requests right after a leader died are lost and never answered, so
+/// short attempts are what ends an outage soon after its election.
+pub const ATTEMPT: Duration = Duration::from_secs(1);
+/// Time for one request to the engine that is not repeated.
+pub const ASK: Duration = Duration::from_secs(2);
 
 /// Disk that JetStream may use on a node. Blobs and the audit log have their own, smaller limits, so that the control
 /// buckets can always grow.

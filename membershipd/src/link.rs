@@ -38,7 +38,7 @@ impl Link {
         let system = connect(config, "system", &secrets.system, &lost).await?;
         let server = system.server_info().server_id;
         let mut jetstream = jetstream::new(control.clone());
-        jetstream.set_timeout(bus::ASK);
+        jetstream.set_timeout(bus::ATTEMPT);
         Ok(Self { callout, control, jetstream, system, server, lost })
     }
 

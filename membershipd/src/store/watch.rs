@@ -18,7 +18,7 @@ const SILENCE: Duration = Duration::from_millis(2000);
 /// Time after which the engine forgets a watch that nobody listens to.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// Pause before the next attempt, so that a failing engine is not flooded with consumers.
-const BACK_OFF: Duration = Duration::from_millis(500);
+const BACK_OFF: Duration = Duration::from_millis(250);
 
 /// The last revision of a bucket that was seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -44,7 +44,7 @@ struct ApiError {
 }
 
 /// Writes `value` under `key` if its revision still is `expected` (0: there is no entry). Returns the new revision.
-/// Tries again where that is safe; takes at most `WRITE_ATTEMPTS * WRITE_ATTEMPT` and a little.
+/// Tries again where that is safe; takes at most `WRITE_ATTEMPTS * ATTEMPT` and a little.
 pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected: u64) -> Result<u64, WriteError> {
     let mut unknown = false;
     let mut last = WriteError::Unavailable;
@@ -52,7 +52,7 @@ pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected:
         if attempt > 0 {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        match put_once(link, bucket, key, value, Some(expected), bus::WRITE_ATTEMPT).await {
+        match put_once(link, bucket, key, value, Some(expected), bus::ATTEMPT).await {
             // After a lost acknowledgement the conflict may be with our own write.
             Err(WriteError::Conflict) if unknown => return own_write(link, bucket, key, value).await,
             Err(WriteError::Unknown) => {
