@@ -123,13 +123,15 @@ impl Users {
             let link = self.proven()?;
             let Versioned { value: user, revision } =
                 self.current(handle).ok_or_else(|| UserError::Missing(handle.clone()))?;
+            let revoking = state != State::Active;
             if user.state == state {
-                return Ok(Outcome { user, changed: false, waited_ms: 0 });
+                // Perhaps a repetition of a change whose outcome was unknown, made a moment ago and not honoured yet by all.
+                let waited_ms = if revoking { fence(Instant::now()).await } else { 0 };
+                return Ok(Outcome { user, changed: false, waited_ms });
             }
             if user.state == State::Removed {
                 return Err(UserError::Conflict(format!("user '{handle}' was removed, and that is final")));
             }
-            let revoking = state != State::Active;
             let only_admin = user.role == Role::Admin && self.gate.view(|view| view.admins()) == 1;
             if revoking && user.state == State::Active && only_admin && !last_admin {
                 let problem = format!("'{handle}' is the last admin; add another first, or say --last-admin");

@@ -190,3 +190,22 @@ fn health_is_for_everybody_and_says_little_to_the_network() {
     // The test is on loopback, so it sees the posture too.
     assert!(text.contains("\"status\":\"ok\"") && text.contains("\"posture\""), "{text}");
 }
+
+#[test]
+fn a_repeated_revocation_waits_as_long_as_the_first() {
+    let daemon = Daemon::start(&[]);
+    let key = daemon.identity("alice");
+    assert!(daemon.ask(&["user", "add", "--handle", "alice", "--sign-pub", &key]).status.success());
+    let bound = daemon.status().unwrap()["lease"]["bound_ms"].as_u64().unwrap();
+    for changed in [true, false] {
+        let output = daemon.ask(&["user", "disable", "alice", "--json"]);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["changed"], changed, "{answer}");
+        assert!(
+            answer["waited_ms"].as_u64().unwrap() >= bound,
+            "an earlier disable may have been lost halfway: {answer}"
+        );
+    }
+    let enabled = daemon.ask(&["user", "enable", "alice", "--json"]);
+    assert!(said(&enabled).contains("\"waited_ms\":0"), "{}", said(&enabled));
+}
