@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::paths::Paths;
 use crate::topology::Topology;
 
+mod build;
 mod cargo;
 mod cmd;
 mod engine;
@@ -90,6 +91,8 @@ enum Verb {
     ClusterCerts(cmd::cluster_certs::Args),
     /// Make the secrets that are missing; never overwrites one
     Secrets(cmd::secrets::Args),
+    /// Build the static membershipd that servers run
+    Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
     /// Prove that the cluster is what it should be
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let global = &cli.global;
     let done = match cli.verb {
+        Verb::Build(args) => cmd::build::run(global, &args),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
