@@ -7,6 +7,7 @@ pub(crate) mod engine;
 pub(crate) mod local;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
+pub(crate) mod stage;
 pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod verify;

@@ -28,6 +28,7 @@ mod posture;
 mod random;
 mod report;
 mod secrets;
+mod staging;
 #[cfg(target_os = "linux")]
 mod supervisor;
 mod target;
@@ -43,7 +44,7 @@ mod verify;
     name = "cargo xtask",
     bin_name = "cargo xtask",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input (nothing was changed)."
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input (nothing was changed), 3 would change (--diff)."
 )]
 struct Cli {
     #[command(flatten)]
@@ -91,10 +92,10 @@ enum Verb {
     ClusterCerts(cmd::cluster_certs::Args),
     /// Make the secrets that are missing; never overwrites one
     Secrets(cmd::secrets::Args),
-    /// Build the static membershipd that servers run
     Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
+    Stage(cmd::stage::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Engine(args) => cmd::engine::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
+        Verb::Stage(args) => cmd::stage::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),

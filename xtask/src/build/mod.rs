@@ -7,7 +7,7 @@ use std::process::{self, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::builder::Builder;
 use crate::cargo;
@@ -25,7 +25,7 @@ mod toolchain;
 /// What servers run.
 const TARGET: &str = "x86_64-unknown-linux-musl";
 /// The daemon's file name, here and on a node.
-const FILE: &str = "membershipd";
+pub(crate) const FILE: &str = "membershipd";
 const RECORD: &str = "membershipd.json";
 const SCHEMA: u32 = 1;
 const VERSION_WITHIN: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ const VERSION_WITHIN: Duration = Duration::from_secs(10);
 const TEST_BUILD: &str = "+faults";
 
 /// What is known about the program in deploy/build, beside which it lies as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Built {
     schema: u32,
     pub(crate) version: String,
@@ -70,6 +70,27 @@ pub(crate) fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Resul
     install(&program, &place(paths))?;
     let record = serde_json::to_string_pretty(&built).context("writing JSON")?;
     fsx::write(&paths.build().join(RECORD), fsx::PUBLIC, format!("{record}\n").as_bytes())?;
+    Ok(built)
+}
+
+/// The program that was built, proved to be what was built then and fit to be staged.
+pub(crate) fn load(paths: &Paths) -> Result<Built> {
+    let (program, record) = (place(paths), paths.build().join(RECORD));
+    let again = "next: cargo xtask build";
+    let Some(text) = fsx::read(&record)?.filter(|_| program.exists()) else {
+        return Err(BadInput::new(format!("there is no {} yet; {again}", Paths::shown(&program))));
+    };
+    let built: Built = serde_json::from_slice(&text)
+        .map_err(|error| BadInput::new(format!("{}: {error}; {again}", Paths::shown(&record))))?;
+    let sha256 = sha256_of(&program)?;
+    if sha256 != built.sha256 {
+        return Err(BadInput::new(format!(
+            "{} is not what was built: its sha256 is {sha256}, not {}; {again}",
+            Paths::shown(&program),
+            built.sha256
+        )));
+    }
+    inspect(&program)?;
     Ok(built)
 }
 

@@ -9,9 +9,10 @@ use crate::build::{self, Builder};
 use crate::paths::Paths;
 use crate::ui::{Progress, next, took};
 
-/// Builds a static x86_64-unknown-linux-musl membershipd into deploy/build, with its sha256 and version beside it. It is
-/// inspected first: ELF, static, stripped, x86-64, no test build. Nothing is installed on this machine; where no builder
-/// works the message names the packages.
+/// Build the static membershipd that servers run
+///
+/// It is put into deploy/build, with its sha256 and version beside it, after it was inspected: ELF, static, stripped,
+/// x86-64, no test build. Nothing is installed on this machine; where no builder works the message names the packages.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How to build; without it the first that works here
