@@ -1,11 +1,13 @@
 //! One module a verb, each with its `Args` and a `run`.
 
+pub(crate) mod build;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod engine;
 pub(crate) mod local;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
+pub(crate) mod stage;
 pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod verify;

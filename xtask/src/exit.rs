@@ -26,12 +26,28 @@ impl fmt::Display for BadInput {
 
 impl std::error::Error for BadInput {}
 
+/// Some node is not as it should be, and nothing was done about it. Exit code 3; what there is to say has been said.
+#[derive(Debug)]
+pub(crate) struct WouldChange;
+
+impl fmt::Display for WouldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("some node is not as it should be")
+    }
+}
+
+impl std::error::Error for WouldChange {}
+
+const WOULD_CHANGE: u8 = 3;
 /// Exit code for usage and bad input; clap uses it too.
 const USAGE: u8 = 2;
 const FAILED: u8 = 1;
 
 /// The exit code that an error deserves.
 pub(crate) fn code(error: &Error) -> u8 {
+    if error.is::<WouldChange>() {
+        return WOULD_CHANGE;
+    }
     // A disk that takes no more counts as bad input: files are written all or none, so nothing changed.
     let refused = error.chain().any(|cause| {
         cause.is::<BadInput>()
@@ -50,6 +66,9 @@ pub(crate) fn code(error: &Error) -> u8 {
 
 /// Prints an error with its causes and says how to end.
 pub(crate) fn report(error: &Error) -> ExitCode {
+    if error.is::<WouldChange>() {
+        return ExitCode::from(WOULD_CHANGE);
+    }
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {
         eprintln!("  caused by: {cause}");

@@ -20,7 +20,7 @@ pub(crate) const ENV_FILE: &str = "cluster.env";
 /// The daemon's stores, in a node's install directory.
 pub(crate) const STORES: &str = "local_files";
 /// The record that seeds the first admin, in a node's install directory.
-pub(crate) const BOOTSTRAP: &str = "bootstrap.json";
+pub(crate) const BOOTSTRAP: &str = "bootstrap/admin.json";
 
 /// A local cluster's state directory.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::paths::Paths;
 use crate::topology::Topology;
 
+mod build;
 mod cargo;
 mod cmd;
 mod engine;
@@ -27,6 +28,7 @@ mod posture;
 mod random;
 mod report;
 mod secrets;
+mod staging;
 #[cfg(target_os = "linux")]
 mod supervisor;
 mod target;
@@ -42,7 +44,7 @@ mod verify;
     name = "cargo xtask",
     bin_name = "cargo xtask",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input (nothing was changed)."
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input (nothing was changed), 3 would change (--diff)."
 )]
 struct Cli {
     #[command(flatten)]
@@ -90,8 +92,10 @@ enum Verb {
     ClusterCerts(cmd::cluster_certs::Args),
     /// Make the secrets that are missing; never overwrites one
     Secrets(cmd::secrets::Args),
+    Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
+    Stage(cmd::stage::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -114,11 +118,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let global = &cli.global;
     let done = match cli.verb {
+        Verb::Build(args) => cmd::build::run(global, &args),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
+        Verb::Stage(args) => cmd::stage::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),

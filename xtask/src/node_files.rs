@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 
 use crate::engine;
 use crate::fsx::{PRIVATE, PUBLIC};
+use crate::local_state::BOOTSTRAP;
 use crate::making::Making;
 use crate::paths::Paths;
 use crate::pki::{self, Force};
@@ -17,12 +18,16 @@ use crate::report::{Outcome, Report};
 use crate::secrets::{self, PER_NODE, SHARED};
 use crate::topology::{Node, RouteNetwork, Topology};
 
-const CLIENT_CA: &str = "tls/client-ca.crt";
-const ROUTE_CA: &str = "tls/cluster-ca.crt";
-const SECRETS: &str = "secrets";
-const CLUSTER_ENV: &str = "cluster.env";
+/// What a node trusts in its clients, and they in it.
+pub(crate) const CLIENT_CA: &str = "tls/client-ca.crt";
+/// What nodes trust in each other.
+pub(crate) const ROUTE_CA: &str = "tls/cluster-ca.crt";
+/// The folder of the secrets.
+pub(crate) const SECRETS: &str = "secrets";
+/// The settings of the daemon.
+pub(crate) const CLUSTER_ENV: &str = "cluster.env";
 /// Made in their place by [`pki`].
-const TLS_OWN: [&str; 4] = ["tls/route.crt", "tls/route.key", "tls/server.crt", "tls/server.key"];
+pub(crate) const TLS_OWN: [&str; 4] = ["tls/route.crt", "tls/route.key", "tls/server.crt", "tls/server.key"];
 
 /// What differs between a node on a server and one on this machine.
 #[derive(Clone, Debug)]
@@ -192,6 +197,7 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("KV_REPLICAS", topology.cluster.kv_replicas.to_string()),
         ("ENGINE", format!("./{}", engine::FILE)),
         ("ENGINE_SHA256", cluster.engine_sha256.to_owned()),
+        ("BOOTSTRAP", BOOTSTRAP.to_owned()),
         ("RUNTIME_DIR", placement.runtime_dir.display().to_string()),
     ];
     let mut text =

@@ -34,6 +34,11 @@ impl Report {
         self.files.push(FileReport { path: path.to_path_buf(), outcome, why: why.into() });
     }
 
+    /// What was made or renewed.
+    pub(crate) fn changed_files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter(|file| file.outcome != Outcome::Kept).map(|file| file.path.as_path())
+    }
+
     /// Whether anything was written.
     pub(crate) fn changed(&self) -> bool {
         self.files.iter().any(|f| f.outcome != Outcome::Kept)

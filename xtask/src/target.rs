@@ -66,7 +66,8 @@ impl Target {
         Ok(Self::new(topology, transport, RUNTIME_DIR, engine, remedies))
     }
 
-    fn servers(topology: Topology, pin: Pin, topology_flag: Option<&PathBuf>) -> Self {
+    /// The servers of a topology.
+    pub(crate) fn servers(topology: Topology, pin: Pin, topology_flag: Option<&PathBuf>) -> Self {
         let hosts: BTreeMap<String, String> =
             topology.nodes.iter().map(|node| (node.name.clone(), node.ssh.clone())).collect();
         let engine = ExpectedEngine { version: pin.version, sha256: pin.sha256 };
@@ -102,6 +103,11 @@ impl Target {
     /// The node that is started first and that the first admin is seeded on.
     pub(crate) fn seed(&self) -> Result<&Node> {
         self.topology.seed()
+    }
+
+    /// Where everything lies on a server; none where the nodes are directories of this machine.
+    pub(crate) fn install_dir(&self) -> Option<&str> {
+        self.expected.remedies.hosts.as_ref().map(|_| self.topology.cluster.install_dir.as_str())
     }
 
     /// Asks every node for its posture.

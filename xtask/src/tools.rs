@@ -86,7 +86,8 @@ fn once(root: &Path, proof: &Path, line: &Line, make: impl FnOnce(&Path) -> Resu
     fs::rename(&new, root).with_context(|| format!("putting {} in place", Paths::shown(root)))
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// The program of that name, as a shell would find it.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// How a word is meant; shown as a colour where there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -174,6 +174,11 @@ impl Progress {
     /// Progress as this process' standard error allows.
     pub(crate) fn new() -> Self {
         Self { live: io::stderr().is_terminal().then(MultiProgress::new), style: Style::stderr() }
+    }
+
+    /// Lines that nobody sees, for what is over at once.
+    pub(crate) fn silent() -> Self {
+        Self { live: Some(MultiProgress::with_draw_target(ProgressDrawTarget::hidden())), style: Style::stderr() }
     }
 
     /// A line for `name`: a node, or a step.

@@ -10,14 +10,15 @@ use serde_json::json;
 use crate::Global;
 use crate::exit::BadInput;
 use crate::local_state::BOOTSTRAP;
-use crate::plan::{self, Effect, Step};
+use crate::plan::{self, Effect, Goal, Mode, Step};
+use crate::staging;
 use crate::target::{Target, Which};
 use crate::transport::Output;
-use crate::ui::{Style, next};
+use crate::ui::{Progress, Style, next};
 
 const WITHIN: Duration = Duration::from_secs(15);
 /// The daemon deletes the record once it has read it.
-const MODE: u32 = 0o600;
+const MODE: Mode = Mode(0o600);
 const HANDLE_RULE: &str = "1 to 32 of a-z, 0-9, '_' and '-', the first a letter or digit";
 
 /// Leaves a record on the seed node; the daemon imports it once it has a lease, unless the cluster already had a
@@ -74,12 +75,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         Found::This => Vec::new(),
         Found::Nobody => plan(&target, &args.handle, &args.sign_pub)?,
     };
-    if args.yes {
-        plan::execute(&steps, target.transport.as_ref())?;
-    }
+    let steps = if args.yes { carry_out(&target, steps)? } else { steps };
     if args.json {
-        let value = json!({ "schema": 1, "done": args.yes, "steps": steps });
-        println!("{value}");
+        println!("{}", plan::json(&steps, target.transport.as_ref(), args.yes)?);
         return Ok(());
     }
     if steps.is_empty() {
@@ -104,16 +102,24 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
 
 /// Leaves the record for `local`, whose cluster is not up yet.
 pub(crate) fn leave_record(target: &Target, handle: &str, sign_pub: &str) -> Result<()> {
-    plan::execute(&plan(target, handle, sign_pub)?, target.transport.as_ref())
+    carry_out(target, plan(target, handle, sign_pub)?).map(drop)
+}
+
+fn carry_out(target: &Target, steps: Vec<Step>) -> Result<Vec<Step>> {
+    let outcome = plan::execute(steps, target.transport.as_ref(), Goal::Do, &Progress::silent());
+    let failures = outcome.failures();
+    if failures.is_empty() { Ok(outcome.steps) } else { bail!(failures.join("; ")) }
 }
 
 fn plan(target: &Target, handle: &str, sign_pub: &str) -> Result<Vec<Step>> {
     let record = json!({ "schema": 1, "handle": handle, "sign_pub": sign_pub });
-    Ok(vec![Step {
-        id: "bootstrap".to_owned(),
-        node: target.seed()?.name.clone(),
-        effect: Effect::PutFile { path: BOOTSTRAP.to_owned(), mode: MODE, content: format!("{record}\n") },
-    }])
+    // On a server the daemon runs as a user of its own, which must read the record and delete it.
+    let (path, owner) = match target.install_dir() {
+        Some(dir) => (format!("{dir}/{BOOTSTRAP}"), Some(staging::DAEMON.to_owned())),
+        None => (BOOTSTRAP.to_owned(), None),
+    };
+    let effect = Effect::PutFile { path, owner, mode: MODE, content: format!("{record}\n") };
+    Ok(vec![Step::new("bootstrap", &target.seed()?.name, effect)])
 }
 
 /// Whom any node knows; and why not, if none could say.

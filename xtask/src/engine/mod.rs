@@ -46,7 +46,6 @@ pub(crate) fn obtain(paths: &Paths, choice: Option<&Path>) -> Result<Engine> {
 }
 
 /// Whether the pinned engine is here already, so that nothing needs to be fetched.
-#[cfg(target_os = "linux")]
 pub(crate) fn cached(paths: &Paths, pin: &Pin) -> bool {
     place(paths, pin).exists()
 }

@@ -72,7 +72,8 @@ pub(crate) struct Node {
     pub(crate) seed: bool,
 }
 
-const INSTALL_DIR: &str = "/opt/unibus";
+/// Where everything lies on a node, as shipped; the unit is written for it.
+pub(crate) const INSTALL_DIR: &str = "/opt/unibus";
 
 impl Topology {
     /// Reads a topology; every mistake in it is reported, with its line.

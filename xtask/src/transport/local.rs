@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Failure, Output, Transport, bounded};
+use super::{Call, Failure, Output, Transport, bounded};
 use crate::fsx;
 use crate::paths::Paths;
 
@@ -41,9 +41,28 @@ impl Transport for Local {
         bounded(command, stdin, within)
     }
 
-    fn put_file(&self, node: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-        let file = self.dir(node)?.join(path);
-        fsx::write(&file, mode, bytes).map_err(|error| Failure::Unreachable(format!("{error:#}")))
+    fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure> {
+        match call {
+            Call::Run(argv) => {
+                let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+                self.run(node, &argv, b"", within)
+            }
+            // All of this cluster belongs to whoever runs it.
+            Call::Put { path, mode, content, owner: _ } => {
+                let file = self.dir(node)?.join(path);
+                fsx::write(&file, mode.0, content.as_bytes())
+                    .map_err(|error| Failure::Unreachable(format!("{error:#}")))?;
+                Ok(Output { code: Some(0), stdout: Vec::new(), stderr: String::new() })
+            }
+            Call::Sync(files) => Err(Failure::Unreachable(format!("files for {} go to servers only", files.to))),
+        }
+    }
+
+    fn command(&self, _: &str, call: &Call) -> Result<Option<Vec<String>>, Failure> {
+        match call {
+            Call::Run(argv) => Ok(Some(argv.clone())),
+            Call::Put { .. } | Call::Sync(_) => Ok(None),
+        }
     }
 
     fn place(&self, node: &str) -> String {

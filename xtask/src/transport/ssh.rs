@@ -1,23 +1,33 @@
 //! Nodes that ssh reaches, with the operator's own configuration and known hosts.
 
 use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Failure, Output, Transport, bounded};
+use super::{Call, Failure, Files, Output, Transport, bounded};
 
 /// ssh's own exit code for 'I could not'.
 const SSH_FAILED: i32 = 255;
 /// The remote shell's exit codes for a program that is not there or may not be run.
 const NOT_RUNNABLE: [i32; 2] = [126, 127];
 
-/// Runs in the install directory. The arguments come after the script, so that nothing is quoted twice.
-const RUN: &str = "cd -- \"$1\" && shift && exec \"$@\"";
+/// Becomes root unless it is. `sudo` keeps the directory and the standard streams.
+const AS_ROOT: &str = "[ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
 
-/// The length is compared before the rename: a connection that dies half-way must leave the old file.
-const PUT: &str = "set -eu; umask 077; cd -- \"$1\"; t=$(mktemp \"./.put.XXXXXXXX\"); trap 'rm -f -- \"$t\"' EXIT; \
+/// Runs in the install directory. The arguments come after the script, so that nothing is quoted twice.
+const RUN: &str = "cd -- \"$1\" && shift || exit; [ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
+
+/// Takes install directory, path, mode, length and owner. The length is compared before the rename: a connection that
+/// dies half-way must leave the old file. A path below the install directory may lie where the daemon can write; so its
+/// temporary file is made in the install directory itself, where nobody but root can put another in its place.
+const PUT: &str = "set -eu; umask 077; cd -- \"$1\"; case $2 in \"$1\"/*) d=.;; /*) d=${2%/*};; *) d=.;; esac; \
+                   t=$(mktemp \"$d/.put.XXXXXXXX\"); trap 'rm -f -- \"$t\"' EXIT; \
                    cat > \"$t\"; [ \"$(wc -c < \"$t\")\" -eq \"$4\" ] || { echo 'the file arrived incomplete' >&2; exit 1; }; \
-                   chmod -- \"$3\" \"$t\"; sync -- \"$t\"; mv -f -- \"$t\" \"$2\"; trap - EXIT";
+                   chmod -- \"$3\" \"$t\"; [ -z \"$5\" ] || chown -- \"$5\" \"$t\"; \
+                   sync -- \"$t\"; mv -fT -- \"$t\" \"$2\"; trap - EXIT";
 
 /// Reaches nodes by ssh.
 pub(crate) struct Ssh {
@@ -39,22 +49,46 @@ impl Ssh {
         }
     }
 
-    fn call(&self, node: &str, script: &str, args: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+    /// The whole command that runs `script` on the node.
+    fn ssh(&self, node: &str, script: &str, args: &[&str]) -> Result<Vec<String>, Failure> {
         let host = self.host(node)?;
-        let mut command = Command::new("ssh");
-        command.args(options()).args(["--", host]).arg(remote_command(script, args));
+        let fixed = std::iter::once("ssh".to_owned()).chain(options());
+        Ok(fixed.chain(["--".to_owned(), host.to_owned(), remote_command(script, args)]).collect())
+    }
+
+    fn rsync(&self, node: &str, files: &Files) -> Result<Vec<String>, Failure> {
+        let host = self.host(node)?;
+        let rsh: Vec<String> = std::iter::once("ssh".to_owned()).chain(options()).collect();
+        let mut words = vec!["rsync".to_owned()];
+        // Content decides, not the time of a build; owner and mode are those of the plan, not those of this machine.
+        words.extend(["--checksum", "--perms", "--owner", "--group", "--itemize-changes"].map(str::to_owned));
+        words.extend([format!("--chmod=F{}", files.mode), format!("--chown={}", files.owner)]);
+        words.extend(["--timeout=30".to_owned(), format!("--rsh={}", rsh.join(" "))]);
+        words.push(format!("--rsync-path=sh -c {} sh rsync", quote(AS_ROOT)));
+        if files.dry {
+            words.push("--dry-run".to_owned());
+        }
+        words.push("--".to_owned());
+        words.extend(files.from.iter().map(|file| file.display().to_string()));
+        words.push(format!("{host}:{}/", files.to));
+        Ok(words)
+    }
+
+    fn start(&self, node: &str, words: &[String], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+        let host = self.host(node)?;
+        let [program, args @ ..] = words else {
+            return Err(Failure::Unreachable("no command was given".to_owned()));
+        };
+        make_control_dir()?;
+        let mut command = Command::new(program);
+        command.args(args);
         let output = bounded(command, stdin, within).map_err(|failure| match failure {
-            Failure::Unknown(why) => Failure::Unknown(format!("ssh {host}: {why}")),
-            Failure::Unreachable(why) => Failure::Unreachable(format!("ssh {host}: {why}")),
+            Failure::Unknown(why) => Failure::Unknown(format!("{program} {host}: {why}")),
+            Failure::Unreachable(why) => Failure::Unreachable(format!("{program} {host}: {why}")),
         })?;
         match output.code {
-            Some(SSH_FAILED) => Err(Failure::Unreachable(format!("ssh {host}: {}", last_line(&output.stderr)))),
-            Some(code) if NOT_RUNNABLE.contains(&code) => Err(Failure::Unreachable(format!(
-                "{host}: {} (is unibus installed in {}?)",
-                last_line(&output.stderr),
-                self.install_dir
-            ))),
-            None => Err(Failure::Unknown(format!("ssh {host} was ended by a signal"))),
+            Some(SSH_FAILED) => Err(Failure::Unreachable(format!("{program} {host}: {}", output.reason()))),
+            None => Err(Failure::Unknown(format!("{program} {host} was ended by a signal"))),
             Some(_) => Ok(output),
         }
     }
@@ -63,17 +97,28 @@ impl Ssh {
 impl Transport for Ssh {
     fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
         let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
-        self.call(node, RUN, &args, stdin, within)
+        let output = self.start(node, &self.ssh(node, RUN, &args)?, stdin, within)?;
+        match output.code {
+            Some(code) if NOT_RUNNABLE.contains(&code) => Err(Failure::Unreachable(format!(
+                "{}: {} (is unibus installed in {}?)",
+                self.host(node)?,
+                output.reason(),
+                self.install_dir
+            ))),
+            _ => Ok(output),
+        }
     }
 
-    fn put_file(&self, node: &str, path: &str, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-        let (mode, length) = (format!("{mode:04o}"), bytes.len().to_string());
-        let args = [self.install_dir.as_str(), path, &mode, &length];
-        let output = self.call(node, PUT, &args, bytes, Duration::from_secs(30))?;
-        if output.ok() {
-            return Ok(());
-        }
-        Err(Failure::Unreachable(format!("{}: writing {path}: {}", self.place(node), last_line(&output.stderr))))
+    fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure> {
+        let stdin = match call {
+            Call::Put { content, .. } => content.as_bytes(),
+            Call::Run(_) | Call::Sync(_) => b"",
+        };
+        self.start(node, &self.words(node, call)?, stdin, within)
+    }
+
+    fn command(&self, node: &str, call: &Call) -> Result<Option<Vec<String>>, Failure> {
+        self.words(node, call).map(Some)
     }
 
     fn place(&self, node: &str) -> String {
@@ -81,9 +126,62 @@ impl Transport for Ssh {
     }
 }
 
-/// Never asks, never hangs for ever, never relaxes host key checking.
-fn options() -> [&'static str; 8] {
-    ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
+impl Ssh {
+    fn words(&self, node: &str, call: &Call) -> Result<Vec<String>, Failure> {
+        match call {
+            Call::Run(argv) => {
+                // A path of the node's own, such as ./membershipd, is meant from the install directory.
+                let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+                match argv.first() {
+                    Some(program) if program.starts_with("./") => {
+                        let args: Vec<&str> =
+                            std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
+                        self.ssh(node, RUN, &args)
+                    }
+                    _ => self.ssh(node, AS_ROOT, &argv),
+                }
+            }
+            Call::Put { path, owner, mode, content } => {
+                let (mode, length) = (mode.to_string(), content.len().to_string());
+                let put = [&self.install_dir, path, &mode, &length, owner.as_deref().unwrap_or_default()];
+                let args: Vec<&str> = ["sh", "-c", PUT, "sh"].into_iter().chain(put).collect();
+                self.ssh(node, AS_ROOT, &args)
+            }
+            Call::Sync(files) => self.rsync(node, files),
+        }
+    }
+}
+
+/// Never asks, never hangs for ever, never relaxes host key checking. One connection serves a whole run, and ends by itself
+/// soon after.
+fn options() -> Vec<String> {
+    let control = format!("ControlPath={}/%C", control_dir());
+    let wanted = ["BatchMode=yes", "ConnectTimeout=5", "ServerAliveInterval=5", "ServerAliveCountMax=3"];
+    let shared = ["ControlMaster=auto", "ControlPersist=10", control.as_str()];
+    wanted.iter().chain(&shared).flat_map(|option| ["-o".to_owned(), (*option).to_owned()]).collect()
+}
+
+/// Short, because the path of a socket is limited to about a hundred bytes, and the same for every run.
+fn control_dir() -> String {
+    format!("/tmp/unibus-ssh-{}", rustix::process::getuid().as_raw())
+}
+
+/// Whoever can write there can use the operator's connections, so it must be ours alone.
+fn make_control_dir() -> Result<(), Failure> {
+    let dir = control_dir();
+    match DirBuilder::new().mode(0o700).create(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Failure::Unreachable(format!("making {dir} for the connections of ssh: {error}")));
+        }
+        _ => {}
+    }
+    let private = |meta: fs::Metadata| {
+        meta.is_dir() && meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o077 == 0
+    };
+    if fs::symlink_metadata(&dir).is_ok_and(private) {
+        return Ok(());
+    }
+    Err(Failure::Unreachable(format!("{dir} should be a private directory of yours and is not; find out whose it is")))
 }
 
 /// One word for ssh, which joins its arguments and gives them to the remote user's shell, whichever that is.
@@ -94,7 +192,7 @@ fn remote_command(script: &str, args: &[&str]) -> String {
 }
 
 /// One argument for a shell. A quote is written as a double-quoted one: fish reads a backslash in its own way.
-fn quote(word: &str) -> String {
+pub(crate) fn quote(word: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(safe) {
         return word.to_owned();
@@ -102,16 +200,13 @@ fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\"'\"'"))
 }
 
-fn last_line(text: &str) -> &str {
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What the remote side does, with a local shell in ssh's place.
+    /// What the remote side does, with a local shell in ssh's place, which is root as far as it knows.
     fn remote(script: &str, args: &[&str], stdin: &[u8]) -> Output {
+        let script = &script.replace("$(id -u)", "0");
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(remote_command(script, args));
         bounded(shell, stdin, Duration::from_secs(10)).unwrap()
@@ -150,7 +245,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = scratch("put");
         let at = dir.to_str().unwrap();
-        let put = |length: &str| remote(PUT, &[at, "bootstrap.json", "0640", length], b"whole");
+        let put = |length: &str| remote(PUT, &[at, "bootstrap.json", "0640", length, ""], b"whole");
         assert_eq!(put("9").code, Some(1), "cut short");
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "nothing may be left");
         let done = put("5");
@@ -178,8 +273,32 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_the_last_thing_said() {
-        assert_eq!(last_line("banner\nPermission denied.\n\n"), "Permission denied.");
-        assert_eq!(last_line(""), "no message");
+    fn who_is_not_root_asks_sudo_and_never_for_a_password() {
+        let script = AS_ROOT.replace("$(id -u)", "1000").replace("exec \"$@\"", "printf '%s|' \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script.as_str(), "sh", "install", "-d", "a b"]);
+        let output = bounded(shell, b"", Duration::from_secs(10)).unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "sudo|-n|--|install|-d|a b|");
+        assert!(RUN.ends_with(AS_ROOT), "the same way in the install directory");
+    }
+
+    #[test]
+    fn files_are_sent_by_content_with_the_owner_and_mode_of_the_plan() {
+        let ssh = Ssh::new(BTreeMap::from([("a".to_owned(), "host-a".to_owned())]), "/opt/unibus");
+        let files = Files {
+            from: vec!["/x/cluster.pass".into()],
+            to: "/opt/unibus/secrets".to_owned(),
+            owner: "root:root".to_owned(),
+            mode: crate::plan::Mode(0o600),
+            dry: false,
+        };
+        let words = ssh.rsync("a", &files).unwrap();
+        for word in ["--checksum", "--chmod=F0600", "--chown=root:root", "/x/cluster.pass"] {
+            assert!(words.iter().any(|w| w == word), "{word}: {words:?}");
+        }
+        assert_eq!(words.last().map(String::as_str), Some("host-a:/opt/unibus/secrets/"));
+        assert!(!words.iter().any(|word| word == "--dry-run"));
+        let dry = ssh.rsync("a", &Files { dry: true, ..files }).unwrap();
+        assert!(dry.iter().any(|word| word == "--dry-run"));
     }
 }

@@ -67,7 +67,7 @@ fn unix_ms() -> i64 {
 mod tests {
     use super::*;
     use crate::posture::fixture;
-    use crate::transport::{Failure, Output};
+    use crate::transport::{Call, Failure, Output};
 
     struct Fake;
 
@@ -85,8 +85,12 @@ mod tests {
             Ok(Output { code: Some(code), stdout, stderr: stderr.to_owned() })
         }
 
-        fn put_file(&self, _: &str, _: &str, _: &[u8], _: u32) -> Result<(), Failure> {
+        fn call(&self, _: &str, _: &Call, _: Duration) -> Result<Output, Failure> {
             Err(Failure::Unreachable("not here".to_owned()))
+        }
+
+        fn command(&self, _: &str, _: &Call) -> Result<Option<Vec<String>>, Failure> {
+            Ok(None)
         }
 
         fn place(&self, node: &str) -> String {

@@ -39,7 +39,7 @@ fn the_admin_outlives_restarts_sweeps_and_a_lost_disk() {
         &["identity", "show", "--identity", cluster.state.join("admin.toml").to_str().unwrap()],
     ));
     let key = key.split("sign-pub").nth(1).unwrap().split_whitespace().next().unwrap();
-    let record = cluster.node("magnus").join("bootstrap.json");
+    let record = cluster.node("magnus").join("bootstrap/admin.json");
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&record).unwrap();
     std::io::Write::write_all(&mut file, format!(r#"{{"schema":1,"handle":"root","sign_pub":"{key}"}}"#).as_bytes())
         .unwrap();

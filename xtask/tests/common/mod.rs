@@ -192,6 +192,41 @@ impl From<Output> for Done {
     }
 }
 
+/// A program that says `says`, compiled with `flags`.
+pub(crate) fn program(clone: &Clone, says: &str, flags: &[&str]) {
+    clone.write("program.c", format!("#include <stdio.h>\nint main(void) {{ puts(\"{says}\"); return 0; }}\n"));
+    let done = Command::new("cc")
+        .args(flags)
+        .arg("-o")
+        .arg(clone.path("program"))
+        .arg(clone.path("program.c"))
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+/// A tool that notes how it was called, and leaves the program where cargo would.
+pub(crate) fn builder(clone: &Clone, name: &str) {
+    let root = clone.root.display();
+    clone.script(
+        &format!("bin/{name}"),
+        &format!(
+            "#!/bin/sh\nPATH=/usr/bin:/bin\n\
+             echo \"{name} $* target=${{CARGO_TARGET_DIR#{root}/}} zig=$CARGO_ZIGBUILD_ZIG_PATH \
+             cc=$CC_x86_64_unknown_linux_musl bootstrap=$RUSTC_BOOTSTRAP flags=$RUSTFLAGS\" >> {root}/log\n\
+             out=$CARGO_TARGET_DIR/x86_64-unknown-linux-musl/release\nmkdir -p \"$out\"\ncp {root}/program \"$out/membershipd\"\n"
+        ),
+    );
+}
+
+/// A clone in which `build` works, with a `cross` that takes whatever the program is.
+pub(crate) fn with_cross() -> Clone {
+    let clone = Clone::new();
+    builder(&clone, "cross");
+    clone.script("bin/docker", "#!/bin/sh\n[ \"$1\" = info ]\n");
+    clone
+}
+
 /// Runs openssl in `dir`: it must succeed. Returns what it prints.
 pub(crate) fn openssl(dir: &Path, line: &str) -> String {
     let done = try_openssl(dir, line);

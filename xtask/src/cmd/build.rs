@@ -1,0 +1,50 @@
+//! `build`: the static membershipd that servers run.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::Global;
+use crate::build::{self, Builder};
+use crate::paths::Paths;
+use crate::ui::{Progress, next, took};
+
+/// Build the static membershipd that servers run
+///
+/// It is put into deploy/build, with its sha256 and version beside it, after it was inspected: ELF, static, stripped,
+/// x86-64, no test build. Nothing is installed on this machine; where no builder works the message names the packages.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How to build; without it the first that works here
+    #[arg(long, value_enum)]
+    builder: Option<Builder>,
+    /// Print what was built as JSON: {schema, version, sha256, bytes, builder, compiler, commit}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Builds, and says what there is now.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    let paths = global.paths()?;
+    let progress = Progress::new();
+    let line = progress.line("build");
+    let begun = Instant::now();
+    let built = match build::build(&paths, args.builder, &line) {
+        Ok(built) => built,
+        Err(error) => {
+            line.failed("nothing was put in place");
+            return Err(error);
+        }
+    };
+    line.done(&took(begun.elapsed()));
+    if args.json {
+        println!("{}", serde_json::to_string(&built).context("writing JSON")?);
+        return Ok(());
+    }
+    println!("membershipd {}, static, stripped, x86-64, {} bytes", built.version, built.bytes);
+    println!("built with {} ({})", built.builder, built.compiler);
+    println!("sha256 {}", built.sha256);
+    println!("{}", Paths::shown(&build::place(&paths)));
+    print!("{}", next(&[("cargo xtask stage", "")]));
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Carries a plan out, or only asks how far it is: node by node in order, the nodes side by side.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Effect, Probe, State, Step};
+use crate::transport::{Call, Transport};
+use crate::ui::{Line, Progress, took};
+
+/// A question is answered at once, or the node is ill.
+const ASK_WITHIN: Duration = Duration::from_secs(30);
+/// Two programs of 30 MB over a slow line.
+const DO_WITHIN: Duration = Duration::from_secs(600);
+
+/// What is wanted of the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Carry the steps out that are not so yet.
+    Do,
+    /// Only ask.
+    Look,
+}
+
+/// All steps, each with the state it was left in.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Outcome {
+    /// How many steps ended in such a state.
+    pub(crate) fn count(&self, state: &State) -> usize {
+        self.steps.iter().filter(|step| step.state == *state).count()
+    }
+
+    /// What failed, one sentence a node; empty when nothing did.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let failed = self.steps.iter().filter_map(|step| match &step.state {
+            State::Failed(why) => Some((step, why)),
+            _ => None,
+        });
+        failed.map(|(step, why)| format!("{}: step '{}' ({}): {why}", step.node, step.id, step.subject())).collect()
+    }
+}
+
+/// Works through the steps. A step that fails stops its node there and then, and the others after the step they are at.
+pub(crate) fn execute(steps: Vec<Step>, transport: &dyn Transport, goal: Goal, progress: &Progress) -> Outcome {
+    let stop = AtomicBool::new(false);
+    let mut nodes: Vec<Vec<Step>> = Vec::new();
+    for step in steps {
+        match nodes.iter_mut().find(|node| node.first().is_some_and(|first| first.node == step.node)) {
+            Some(node) => node.push(step),
+            None => nodes.push(vec![step]),
+        }
+    }
+    thread::scope(|scope| {
+        for node in &mut nodes {
+            let Some(name) = node.first().map(|step| step.node.clone()) else { continue };
+            let (stop, line) = (&stop, progress.line(&name));
+            scope.spawn(move || work(node, transport, goal, stop, &line));
+        }
+    });
+    Outcome { steps: nodes.into_iter().flatten().collect() }
+}
+
+/// One node's steps, in order.
+fn work(steps: &mut [Step], transport: &dyn Transport, goal: Goal, stop: &AtomicBool, line: &Line) {
+    let begun = Instant::now();
+    let total = steps.len();
+    let (mut failed, mut different) = (None, 0_usize);
+    for (number, step) in (1..).zip(steps.iter_mut()) {
+        if failed.is_some() || stop.load(Ordering::Relaxed) {
+            step.state = State::NotReached;
+            continue;
+        }
+        line.doing(&format!("{number}/{total} {} {}", step.id, step.subject()));
+        step.state = match goal {
+            Goal::Do => carry_out(step, transport),
+            Goal::Look => look(step, transport, different > 0),
+        };
+        match &step.state {
+            State::Failed(why) => {
+                failed = Some(format!("at step {number} of {total}, {}: {why}", step.id));
+                stop.store(true, Ordering::Relaxed);
+            }
+            State::Changed | State::WouldChange => different += 1,
+            _ => {}
+        }
+    }
+    let reached = steps.iter().filter(|step| step.state != State::NotReached).count();
+    let time = took(begun.elapsed());
+    match failed {
+        Some(why) => line.failed(&why),
+        None if reached < total => {
+            line.failed(&format!("stopped after {reached} of {total} steps: another node failed"))
+        }
+        None if goal == Goal::Look => line.done(&format!("{different} of {total} steps would change it, {time}")),
+        None => line.done(&format!("{different} of {total} steps changed it, {time}")),
+    }
+}
+
+fn carry_out(step: &Step, transport: &dyn Transport) -> State {
+    // What compares by itself sends only what differs, so it is not asked first.
+    if let Probe::Asks(_) = step.probe() {
+        match holds(step, transport) {
+            Ok(true) => return State::AlreadySo,
+            Ok(false) => {}
+            Err(why) => return State::Failed(why),
+        }
+    }
+    match transport.call(&step.node, &step.call(), DO_WITHIN) {
+        Err(failure) => State::Failed(failure.to_string()),
+        Ok(output) if !output.ok() => State::Failed(output.reason().to_owned()),
+        Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
+        Ok(_) => State::Changed,
+    }
+}
+
+fn look(step: &Step, transport: &dyn Transport, after_a_change: bool) -> State {
+    match holds(step, transport) {
+        Ok(true) => State::AlreadySo,
+        Ok(false) => State::WouldChange,
+        // A comparison with what an earlier step has yet to make cannot succeed.
+        Err(_) if after_a_change && is_sync(step) => State::WouldChange,
+        Err(why) => State::Failed(why),
+    }
+}
+
+fn is_sync(step: &Step) -> bool {
+    matches!(step.effect, Effect::SyncFiles { .. })
+}
+
+/// Whether the node is as the step would leave it.
+fn holds(step: &Step, transport: &dyn Transport) -> Result<bool, String> {
+    match step.probe() {
+        Probe::Asks(unless) => {
+            let output = transport
+                .call(&step.node, &Call::Run(unless.argv), ASK_WITHIN)
+                .map_err(|failure| failure.to_string())?;
+            let said = String::from_utf8_lossy(&output.stdout);
+            Ok(output.ok() && unless.prints.is_none_or(|wanted| said.trim_end() == wanted))
+        }
+        Probe::Compares(call) => {
+            let output = transport.call(&step.node, &call, ASK_WITHIN).map_err(|failure| failure.to_string())?;
+            if output.ok() { Ok(output.stdout.is_empty()) } else { Err(output.reason().to_owned()) }
+        }
+    }
+}

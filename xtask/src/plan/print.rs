@@ -1,0 +1,124 @@
+//! A plan for people and as JSON: the very commands that the executor starts.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::{Effect, Outcome, Probe, State, Step};
+use crate::paths::Paths;
+use crate::transport::{Call, Failure, Transport, quote};
+use crate::ui::{Style, Tone};
+
+const SCHEMA: u32 = 1;
+
+/// Every step with what it is asked and what it does. A secret's content is nowhere in it.
+pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> String {
+    let mut out = String::new();
+    let mut node = "";
+    let mut number = 0;
+    for step in steps {
+        if step.node != node {
+            node = &step.node;
+            number = 0;
+            let place = transport.place(node);
+            let _ = writeln!(out, "{}  {}", style.paint(Tone::Bold, node), style.paint(Tone::Dim, &place));
+        }
+        number += 1;
+        let (tone, state) = word(&step.state);
+        let state = if state.is_empty() { String::new() } else { format!("  {}", style.paint(tone, state)) };
+        let _ = writeln!(out, "{number:>3}. {}: {}{state}", step.id, about(step));
+        for line in details(step) {
+            let _ = writeln!(out, "       {line}");
+        }
+    }
+    out
+}
+
+/// One line: how many steps ended in which way.
+pub(crate) fn summary(outcome: &Outcome) -> String {
+    let states = [
+        (State::Changed, "changed"),
+        (State::WouldChange, "would change"),
+        (State::AlreadySo, "already so"),
+        (State::NotReached, "not reached"),
+    ];
+    let counted = states.iter().map(|(state, word)| (outcome.count(state), word)).filter(|(count, _)| *count > 0);
+    let mut parts: Vec<String> = counted.map(|(count, word)| format!("{count} {word}")).collect();
+    let failed = outcome.failures().len();
+    if failed > 0 {
+        parts.push(format!("{failed} failed"));
+    }
+    format!("{} steps: {}", outcome.steps.len(), parts.join(", "))
+}
+
+fn word(state: &State) -> (Tone, &'static str) {
+    match state {
+        State::Planned => (Tone::Plain, ""),
+        State::AlreadySo => (Tone::Dim, "already so"),
+        State::WouldChange => (Tone::Warn, "changes"),
+        State::Changed => (Tone::Good, "changed"),
+        State::Failed(_) => (Tone::Bad, "failed"),
+        State::NotReached => (Tone::Dim, "not reached"),
+    }
+}
+
+fn about(step: &Step) -> String {
+    match &step.effect {
+        Effect::MakeUser { name, .. } => format!("system user {name}"),
+        Effect::MakeDirectory { path, owner, mode } => format!("directory {path}, {owner} {mode}"),
+        Effect::SyncFiles { to, owner, mode, files } => format!("{} files to {to}/, {owner} {mode}", files.len()),
+        Effect::PutFile { path, owner, mode, .. } => match owner {
+            Some(owner) => format!("file {path}, {owner} {mode}"),
+            None => format!("file {path}, {mode}"),
+        },
+        Effect::MakeLink { path, to } => format!("link {path} to {to}"),
+        Effect::Run { argv, .. } => format!("run {}", shell(argv)),
+    }
+}
+
+fn details(step: &Step) -> Vec<String> {
+    match (&step.effect, step.call(), step.probe()) {
+        (Effect::SyncFiles { files, .. }, ..) => files
+            .iter()
+            .map(|file| {
+                let known = file.sha256.as_ref().map_or_else(|| "secret".to_owned(), |hash| format!("sha256 {hash}"));
+                format!("{}  {known}", Paths::shown(&file.from))
+            })
+            .collect(),
+        (Effect::PutFile { content, .. }, ..) => content.lines().map(|line| format!("| {line}")).collect(),
+        (Effect::Run { .. }, _, Probe::Asks(unless)) => vec![format!("unless {}", shell(&unless.argv))],
+        (_, Call::Run(argv), _) => vec![shell(&argv)],
+        _ => Vec::new(),
+    }
+}
+
+/// A command as one could type it.
+fn shell(argv: &[String]) -> String {
+    argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// The plan with, for each step, the whole commands that are started on this machine: what asks, and what does.
+pub(crate) fn json(steps: &[Step], transport: &dyn Transport, done: bool) -> Result<Value, Failure> {
+    let steps = steps.iter().map(|step| of(step, transport)).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({ "schema": SCHEMA, "done": done, "steps": steps }))
+}
+
+fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
+    let (kind, asks, prints) = match step.probe() {
+        Probe::Asks(unless) => ("asks", Call::Run(unless.argv), unless.prints),
+        Probe::Compares(call) => ("compares", call, Some(String::new())),
+    };
+    let (state, why) = match &step.state {
+        State::Failed(why) => (json!("failed"), Some(why)),
+        other => (json!(other), None),
+    };
+    Ok(json!({
+        "id": step.id,
+        "node": step.node,
+        "effect": step.effect,
+        "probe": { "kind": kind, "command": transport.command(&step.node, &asks)?, "prints": prints },
+        "command": transport.command(&step.node, &step.call())?,
+        "state": state,
+        "why": why,
+    }))
+}

@@ -1,0 +1,148 @@
+//! What `stage` makes of a server, as steps: user, directories, release, certificates, secrets, settings, unit.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use data_encoding::HEXLOWER;
+use ring::digest;
+
+use crate::build::{self, Built};
+use crate::engine::{self, Engine};
+use crate::fsx::{PRIVATE, PUBLIC};
+use crate::local_state::{BOOTSTRAP, STORES};
+use crate::node_files::{CLIENT_CA, CLUSTER_ENV, ROUTE_CA, SECRETS, TLS_OWN};
+use crate::paths::Paths;
+use crate::plan::{Effect, Mode, SentFile, Step, Unless, words};
+use crate::secrets::{PER_NODE, SHARED};
+use crate::topology::{INSTALL_DIR, Topology};
+
+/// The user that the daemon runs as, and its group.
+const USER: &str = "unibus";
+/// Owner of what the daemon must read itself although nobody else may.
+pub(crate) const DAEMON: &str = "unibus:unibus";
+/// Owner of what the daemon must not change.
+const ROOT: &str = "root:root";
+/// Owner of what the daemon may look into, or, by the mode, put away.
+const SHARED_WITH_DAEMON: &str = "root:unibus";
+/// The unit, in deploy/ and on a server.
+pub(crate) const UNIT: &str = "membershipd-cluster.service";
+const UNITS: &str = "/etc/systemd/system";
+const PROGRAM: Mode = Mode(0o755);
+/// Digits of a release's name that come from its programs; enough to tell a few dozen apart.
+const RELEASE_DIGITS: usize = 12;
+
+/// All that is sent to every server alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Release {
+    pub(crate) id: String,
+    membershipd: SentFile,
+    engine: SentFile,
+    unit: String,
+}
+
+impl Release {
+    /// The release of these two programs. The same programs make the same release, whenever they are staged.
+    pub(crate) fn new(paths: &Paths, built: &Built, engine: &Engine, unit: &str, topology: &Topology) -> Self {
+        let both = digest::digest(&digest::SHA256, format!("{} {}", built.sha256, engine.sha256).as_bytes());
+        let digits: String = HEXLOWER.encode(both.as_ref()).chars().take(RELEASE_DIGITS).collect();
+        Self {
+            id: format!("{}-{digits}", built.version),
+            membershipd: SentFile { from: build::place(paths), sha256: Some(built.sha256.clone()) },
+            engine: SentFile { from: engine.path.clone(), sha256: Some(engine.sha256.clone()) },
+            unit: unit.replace(INSTALL_DIR, &topology.cluster.install_dir),
+        }
+    }
+}
+
+/// The steps for one server, from nothing to everything that `up` needs. `from` is the node's folder on this machine.
+pub(crate) fn steps(release: &Release, topology: &Topology, node: &str, from: &Path) -> Result<Vec<Step>> {
+    let dir = topology.cluster.install_dir.as_str();
+    let below = |path: &str| format!("{dir}/{path}");
+    let release_dir = below(&format!("releases/{}", release.id));
+    let mut steps = Vec::new();
+    let mut step = |id, effect| steps.push(Step::new(id, node, effect));
+
+    step("user", Effect::MakeUser { name: USER.to_owned(), home: dir.to_owned() });
+    let bootstrap = parent(BOOTSTRAP);
+    let directories = [
+        ("install directory", dir.to_owned(), ROOT, 0o755),
+        ("releases", below("releases"), ROOT, 0o755),
+        ("release directory", release_dir.clone(), ROOT, 0o755),
+        ("tls directory", below("tls"), SHARED_WITH_DAEMON, 0o750),
+        // systemd, as root, reads these and hands the daemon copies.
+        ("secrets directory", below(SECRETS), ROOT, 0o700),
+        ("stores", below(STORES), DAEMON, 0o700),
+        // Root leaves the record of the first admin here; the daemon reads and deletes it, and can write nowhere else
+        // that root looks into: not beside the programs, the units' settings or the secrets.
+        ("bootstrap directory", below(bootstrap), SHARED_WITH_DAEMON, 0o770),
+    ];
+    for (id, path, owner, mode) in directories {
+        step(id, Effect::MakeDirectory { path, owner: owner.to_owned(), mode: Mode(mode) });
+    }
+
+    let programs = vec![release.membershipd.clone(), release.engine.clone()];
+    step("programs", sync(&release_dir, ROOT, PROGRAM, programs));
+    let (keys, own_certs): (Vec<&str>, Vec<&str>) = TLS_OWN.into_iter().partition(|file| file.ends_with(".key"));
+    let certs = own_certs.into_iter().chain([CLIENT_CA, ROUTE_CA]);
+    let certs = certs.map(|file| public(from.join(file))).collect::<Result<Vec<_>>>()?;
+    step("certificates", sync(&below("tls"), ROOT, Mode(PUBLIC), certs));
+    // The daemon reloads these from their directory, so it must be able to read them itself.
+    let keys = keys.into_iter().map(|file| secret(from.join(file))).collect();
+    step("keys", sync(&below("tls"), DAEMON, Mode(PRIVATE), keys));
+    let secrets = SHARED.iter().chain(&PER_NODE).map(|file| secret(from.join(SECRETS).join(file.file))).collect();
+    step("secrets", sync(&below(SECRETS), ROOT, Mode(PRIVATE), secrets));
+    step("settings", sync(dir, ROOT, Mode(PUBLIC), vec![public(from.join(CLUSTER_ENV))?]));
+
+    // One link decides which release runs; the names that everybody uses go through it.
+    let link = |path: &str, to: String| Effect::MakeLink { path: below(path), to };
+    step("current release", link("current", format!("releases/{}", release.id)));
+    step("daemon's name", link(build::FILE, format!("current/{}", build::FILE)));
+    step("engine's name", link(engine::FILE, format!("current/{}", engine::FILE)));
+
+    step(
+        "unit",
+        Effect::PutFile {
+            path: format!("{UNITS}/{UNIT}"),
+            owner: Some(ROOT.to_owned()),
+            mode: Mode(PUBLIC),
+            content: release.unit.clone(),
+        },
+    );
+    step(
+        "reload units",
+        Effect::Run {
+            argv: words(&["systemctl", "daemon-reload"]),
+            unless: Unless {
+                argv: words(&["systemctl", "show", "--property", "NeedDaemonReload", "--value", "--", UNIT]),
+                prints: Some("no".to_owned()),
+            },
+        },
+    );
+    // It changes nothing: it fails where the program does not run there or the settings do not fit together.
+    let check = words(&[&format!("./{}", build::FILE), "check-config", "--env-file", CLUSTER_ENV]);
+    step("check settings", Effect::Run { argv: check.clone(), unless: Unless { argv: check, prints: None } });
+    Ok(steps)
+}
+
+fn sync(to: &str, owner: &str, mode: Mode, files: Vec<SentFile>) -> Effect {
+    Effect::SyncFiles { to: to.to_owned(), owner: owner.to_owned(), mode, files }
+}
+
+fn public(from: PathBuf) -> Result<SentFile> {
+    let sha256 = engine::sha256_of(&from)?;
+    Ok(SentFile { from, sha256: Some(sha256) })
+}
+
+fn secret(from: PathBuf) -> SentFile {
+    SentFile { from, sha256: None }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(dir, _)| dir)
+}
+
+/// The unit as it is in the clone.
+pub(crate) fn unit(paths: &Paths) -> Result<String> {
+    let file = paths.root().join("deploy").join(UNIT);
+    std::fs::read_to_string(&file).with_context(|| format!("reading {}", Paths::shown(&file)))
+}
