@@ -13,6 +13,9 @@ const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// Two programs of 30 MB over a slow line.
 const DO_WITHIN: Duration = Duration::from_secs(600);
 
+/// What sudo's own complaints begin with; no program that a probe runs says that.
+const SUDO_FAILED: &str = "sudo: ";
+
 /// What is wanted of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goal {
@@ -138,12 +141,55 @@ fn holds(step: &Step, transport: &dyn Transport) -> Result<bool, String> {
             let output = transport
                 .call(&step.node, &Call::Run(unless.argv), ASK_WITHIN)
                 .map_err(|failure| failure.to_string())?;
+            // The question was never put to the node: that is no answer.
+            if !output.ok() && output.stderr.starts_with(SUDO_FAILED) {
+                return Err(output.reason().to_owned());
+            }
             let said = String::from_utf8_lossy(&output.stdout);
             Ok(output.ok() && unless.prints.is_none_or(|wanted| said.trim_end() == wanted))
         }
         Probe::Compares(call) => {
             let output = transport.call(&step.node, &call, ASK_WITHIN).map_err(|failure| failure.to_string())?;
             if output.ok() { Ok(output.stdout.is_empty()) } else { Err(output.reason().to_owned()) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Unless, words};
+    use crate::transport::{Failure, Output};
+
+    /// A node on which sudo asks for a password.
+    struct NoSudo;
+
+    impl Transport for NoSudo {
+        fn run(&self, _: &str, _: &[&str], _: &[u8], _: Duration) -> Result<Output, Failure> {
+            Err(Failure::Unreachable("not used".to_owned()))
+        }
+
+        fn call(&self, _: &str, _: &Call, _: Duration) -> Result<Output, Failure> {
+            let stderr = "sudo: a password is required".to_owned();
+            Ok(Output { code: Some(1), stdout: Vec::new(), stderr })
+        }
+
+        fn command(&self, _: &str, _: &Call) -> Result<Option<Vec<String>>, Failure> {
+            Ok(None)
+        }
+
+        fn place(&self, node: &str) -> String {
+            node.to_owned()
+        }
+    }
+
+    #[test]
+    fn a_node_that_could_not_be_asked_is_not_called_different() {
+        let unless = Unless { argv: words(&["true"]), prints: None };
+        let step = Step::new("settings", "a", Effect::Run { argv: words(&["true"]), unless });
+        for goal in [Goal::Look, Goal::Do] {
+            let outcome = execute(vec![step.clone()], &NoSudo, goal, &Progress::new());
+            assert!(outcome.failures()[0].contains("a password is required"), "{:?}", outcome.steps);
         }
     }
 }
