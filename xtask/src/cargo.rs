@@ -25,6 +25,13 @@ const VERSION_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) fn cargo(paths: &Paths) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     command.current_dir(paths.root());
+    // `cargo run` describes xtask in these, and build scripts such as ring's look at them: with them passed on, every
+    // other build would find the last one stale.
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
