@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Only this node; may be given several times
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
-    /// Print the plan as JSON: {schema, done, steps: [{id, node, effect, probe, command, state, why}]}
+    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}
     #[arg(long)]
     json: bool,
     /// Refused: what `local` runs is no server

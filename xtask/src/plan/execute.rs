@@ -1,5 +1,6 @@
 //! Carries a plan out, or only asks how far it is: node by node in order, the nodes side by side.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,24 +48,32 @@ impl Outcome {
     }
 }
 
-/// Works through the steps. A step that fails stops its node there and then, and the others after the step they are at.
+/// Works through the steps, wave after wave. A step that fails stops its node there and then, the others after the step they
+/// are at, and all later waves.
 pub(crate) fn execute(steps: Vec<Step>, transport: &dyn Transport, goal: Goal, progress: &Progress) -> Outcome {
-    let stop = AtomicBool::new(false);
-    let mut nodes: Vec<Vec<Step>> = Vec::new();
+    let mut waves: BTreeMap<u32, Vec<Vec<Step>>> = BTreeMap::new();
     for step in steps {
+        let nodes = waves.entry(step.wave).or_default();
         match nodes.iter_mut().find(|node| node.first().is_some_and(|first| first.node == step.node)) {
             Some(node) => node.push(step),
             None => nodes.push(vec![step]),
         }
     }
-    thread::scope(|scope| {
-        for node in &mut nodes {
-            let Some(name) = node.first().map(|step| step.node.clone()) else { continue };
-            let (stop, line) = (&stop, progress.line(&name));
-            scope.spawn(move || work(node, transport, goal, stop, &line));
+    let stop = AtomicBool::new(false);
+    for nodes in waves.values_mut() {
+        if stop.load(Ordering::Relaxed) {
+            nodes.iter_mut().flatten().for_each(|step| step.state = State::NotReached);
+            continue;
         }
-    });
-    Outcome { steps: nodes.into_iter().flatten().collect() }
+        thread::scope(|scope| {
+            for node in nodes {
+                let Some(name) = node.first().map(|step| step.node.clone()) else { continue };
+                let (stop, line) = (&stop, progress.line(&name));
+                scope.spawn(move || work(node, transport, goal, stop, &line));
+            }
+        });
+    }
+    Outcome { steps: waves.into_values().flatten().flatten().collect() }
 }
 
 /// One node's steps, in order.
@@ -191,5 +200,16 @@ mod tests {
             let outcome = execute(vec![step.clone()], &NoSudo, goal, &Progress::new());
             assert!(outcome.failures()[0].contains("a password is required"), "{:?}", outcome.steps);
         }
+    }
+
+    #[test]
+    fn nothing_of_a_wave_begins_after_the_one_before_it_failed() {
+        let unless = Unless { argv: words(&["true"]), prints: None };
+        let step = |node, wave| {
+            Step::new("start", node, Effect::Run { argv: words(&["true"]), unless: unless.clone() }).in_wave(wave)
+        };
+        let outcome = execute(vec![step("b", 2), step("a", 1)], &NoSudo, Goal::Do, &Progress::new());
+        let states: Vec<_> = outcome.steps.iter().map(|step| (step.node.as_str(), &step.state)).collect();
+        assert!(matches!(states[..], [("a", State::Failed(_)), ("b", State::NotReached)]), "{states:?}");
     }
 }

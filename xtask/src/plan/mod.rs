@@ -20,6 +20,8 @@ mod print;
 pub(crate) struct Step {
     pub(crate) id: &'static str,
     pub(crate) node: String,
+    /// Steps of one wave are worked on all nodes side by side; a wave begins when the one before it has ended well.
+    pub(crate) wave: u32,
     pub(crate) effect: Effect,
     pub(crate) state: State,
 }
@@ -99,7 +101,12 @@ const LOOK_AT_FILE: &str = "stat -c '%04a %U:%G' -- \"$1\" && sha256sum < \"$1\"
 impl Step {
     /// A step that nobody has looked at yet.
     pub(crate) fn new(id: &'static str, node: &str, effect: Effect) -> Self {
-        Self { id, node: node.to_owned(), effect, state: State::default() }
+        Self { id, node: node.to_owned(), wave: 0, effect, state: State::default() }
+    }
+
+    /// The same step in another wave.
+    pub(crate) fn in_wave(self, wave: u32) -> Self {
+        Self { wave, ..self }
     }
 
     /// What carries the step out.

@@ -14,11 +14,15 @@ const SCHEMA: u32 = 1;
 /// Every step with what it is asked and what it does. A secret's content is nowhere in it.
 pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> String {
     let mut out = String::new();
-    let mut node = "";
+    let mut at = None;
     let mut number = 0;
     for step in steps {
-        if step.node != node {
-            node = &step.node;
+        if at != Some((step.wave, &step.node)) {
+            if at.is_some_and(|(wave, _)| wave != step.wave) {
+                let _ = writeln!(out, "{}", style.paint(Tone::Dim, "when all of that has ended well:"));
+            }
+            at = Some((step.wave, &step.node));
+            let node = step.node.as_str();
             number = 0;
             let place = transport.place(node);
             let _ = writeln!(out, "{}  {}", style.paint(Tone::Bold, node), style.paint(Tone::Dim, &place));
@@ -115,6 +119,7 @@ fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
     Ok(json!({
         "id": step.id,
         "node": step.node,
+        "wave": step.wave,
         "effect": step.effect,
         "probe": { "kind": kind, "command": transport.command(&step.node, &asks)?, "prints": prints },
         "command": transport.command(&step.node, &step.call())?,
