@@ -1,6 +1,7 @@
 //! The command line: verbs, their output and exit codes.
 
 mod check_config;
+mod control;
 mod identity;
 mod status;
 mod table;
@@ -75,6 +76,8 @@ enum Verb {
     Identity(identity::Args),
     /// Add, list, show, enable, disable or remove users through the running daemon
     User(user::Args),
+    /// Relay requests, a line of JSON each, from standard input to the running daemon
+    Control(control::Args),
     #[command(name = engine_child_name(), hide = true)]
     EngineChild {
         #[arg(long)]
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Control(args)) => control::run(&args),
         Some(Verb::EngineChild { parent, command }) => {
             engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)
         }

@@ -5,13 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Answer, Failure, Request, socket};
+use serde::Serialize;
+
+use super::{Answer, Failure, socket};
 
 /// Longest wait for an answer: a revocation waits its bound out.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks the daemon that runs with `runtime_dir`.
-pub fn ask(runtime_dir: &Path, request: &Request) -> Result<serde_json::Value, Failure> {
+/// Asks the daemon that runs with `runtime_dir`. What it can be asked is [`super::Request`]; a relay passes on what it was given.
+pub fn ask(runtime_dir: &Path, request: &impl Serialize) -> Result<serde_json::Value, Failure> {
     let path = socket(runtime_dir);
     let fail = |code: &str, message: String, remedy: &str| Failure {
         code: code.to_owned(),
