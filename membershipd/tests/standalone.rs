@@ -281,3 +281,43 @@ impl Relay {
         assert_eq!((rest.as_str(), self.child.wait().unwrap().code()), ("", Some(0)));
     }
 }
+
+#[test]
+fn waiting_tells_what_is_missing_and_scale_refuses_what_cannot_be() {
+    let dir = Dir::new();
+    let waiting = |within: &str, goal: &str, dir: &Dir| {
+        let arguments = ["wait", "--for", goal, "--within", within, "--runtime-dir", "run", "--json"];
+        membershipd(dir.path()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // No daemon: not yet, and no error of another kind.
+    let output = waiting("0", "alive", &dir).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("not alive within 0 s: no daemon answers at run/control.sock"), "{}", said(&output));
+
+    // Whoever waits before the daemon is there has it as soon as it is.
+    let waiters: Vec<Child> = ["alive", "quorum", "healthy", "current"].map(|goal| waiting("30", goal, &dir)).into();
+    let daemon = Daemon::launch(dir, own_address(), &[]);
+    for waiter in waiters {
+        let output = waiter.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}\n{}", said(&output), daemon.log());
+        assert!(said(&output).contains("\"ok\":true"), "{}", said(&output));
+    }
+    assert_eq!(daemon.status().unwrap()["lease"]["valid"], true);
+
+    // A silent daemon does not hold anybody up for longer than one look.
+    signal(daemon.child.id(), "STOP");
+    let asked = Instant::now();
+    let output = waiting("0", "healthy", &daemon.dir).wait_with_output().unwrap();
+    signal(daemon.child.id(), "CONT");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("did not answer within 10 s"), "{}", said(&output));
+    assert!(asked.elapsed() < Duration::from_secs(15), "took {:?}", asked.elapsed());
+
+    let check = |copies| daemon.ask(&["scale", copies, "--check"]);
+    assert!(check("1").status.success(), "{}", said(&check("1")));
+    assert_eq!(check("3").status.code(), Some(1));
+    assert!(said(&check("3")).contains("UNIBUS_users is set to have 1 copies"), "{}", said(&check("3")));
+    let refused = daemon.ask(&["scale", "3", "--json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("a node on its own has one copy"), "{}", said(&refused));
+}
