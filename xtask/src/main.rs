@@ -100,6 +100,8 @@ enum Verb {
     Up(cmd::up::Args),
     Roll(cmd::roll::Args),
     Rollback(cmd::rollback::Args),
+    Replace(cmd::replace::Args),
+    Scale(cmd::scale::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -132,6 +134,8 @@ fn main() -> ExitCode {
         Verb::Up(args) => cmd::up::run(global, &args),
         Verb::Roll(args) => cmd::roll::run(global, &args),
         Verb::Rollback(args) => cmd::rollback::run(global, &args),
+        Verb::Replace(args) => cmd::replace::run(global, &args),
+        Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),
