@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Handle, Role, SignPub};
 
-pub use client::ask;
+pub use client::{ask, ask_for};
 pub use server::serve;
 
 /// Longest request, bytes.
@@ -51,6 +51,11 @@ pub enum Request {
         state: crate::domain::State,
         /// Even if no admin is left.
         last_admin: bool,
+    },
+    /// More copies of every bucket.
+    Scale {
+        /// How many.
+        copies: usize,
     },
 }
 

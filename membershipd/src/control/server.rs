@@ -14,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
+use crate::scale;
 use crate::users::{UserError, Users};
 
 /// Time to send the request after connecting.
@@ -98,6 +99,12 @@ impl Service {
             }
             Request::UserSet { handle, state, last_admin } => {
                 self.users.set_state(&handle, state, last_admin).await.map(outcome)
+            }
+            Request::Scale { copies } => {
+                return scale::raise(&self.observer, copies).await.map_or_else(
+                    |error| Answer::Error(failure(error.code(), &error.to_string(), error.remedy())),
+                    Answer::Ok,
+                );
             }
         };
         answer.map_or_else(|error| Answer::Error(explain(&error)), Answer::Ok)
