@@ -42,6 +42,9 @@ pub(crate) struct Placement {
     pub(crate) monitor: SocketAddr,
     /// Where the control socket lies; relative to the install directory, or absolute.
     pub(crate) runtime_dir: PathBuf,
+    /// Whether the settings say which engine runs. On a server the release does: settings are put there before the release
+    /// that they come with runs, and stay when the one before it comes back.
+    names_engine: bool,
 }
 
 impl Placement {
@@ -62,6 +65,7 @@ impl Placement {
             },
             monitor: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), topology.ports.monitor),
             runtime_dir: PathBuf::from("/run/unibus"),
+            names_engine: false,
         }
     }
 
@@ -73,6 +77,7 @@ impl Placement {
             route_bind: topology.route_address(node),
             monitor: SocketAddr::new(node.public, topology.ports.monitor),
             runtime_dir: runtime_dir.to_path_buf(),
+            names_engine: true,
         }
     }
 }
@@ -176,7 +181,7 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         .others(node)
         .map(|other| format!("nats-route://{}", SocketAddr::new(topology.route_address(other), ports.route)))
         .collect();
-    let settings = [
+    let mut settings = vec![
         ("STORE", "kv".to_owned()),
         ("NATS_STORE", "./local_files/jetstream".to_owned()),
         ("BIND", placement.bind.to_string()),
@@ -200,13 +205,26 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("ROUTE_KEY", "tls/route.key".to_owned()),
         ("ROUTE_CA", ROUTE_CA.to_owned()),
         ("KV_REPLICAS", topology.cluster.kv_replicas.to_string()),
-        ("ENGINE", format!("./{}", engine::FILE)),
-        ("ENGINE_SHA256", cluster.engine_sha256.to_owned()),
         ("BOOTSTRAP", BOOTSTRAP.to_owned()),
         ("RUNTIME_DIR", placement.runtime_dir.display().to_string()),
     ];
+    if placement.names_engine {
+        settings.extend(engine_settings(&format!("./{}", engine::FILE), cluster.engine_sha256));
+    }
     let mut text =
         format!("# Settings of {}, made by `cargo xtask` from the topology; edit that instead.\n", node.name);
+    text.push_str(&as_env(&settings));
+    text
+}
+
+/// Which engine the daemon runs, and what it must be.
+pub(crate) fn engine_settings(file: &str, sha256: &str) -> [(&'static str, String); 2] {
+    [("ENGINE", file.to_owned()), ("ENGINE_SHA256", sha256.to_owned())]
+}
+
+/// Settings as the daemon's environment file has them.
+pub(crate) fn as_env(settings: &[(&str, String)]) -> String {
+    let mut text = String::new();
     for (key, value) in settings {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "UNIBUS_{key}={value}");

@@ -1,9 +1,10 @@
 //! Which cluster a verb is about: servers of a topology, or the one that `local` runs. Nothing is guessed.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::Global;
 use crate::engine::Pin;
@@ -11,6 +12,7 @@ use crate::exit::BadInput;
 use crate::local_state::{RUNTIME_DIR, State};
 use crate::paths::Paths;
 use crate::plan::{self, LockFlags, Step};
+use crate::rolling::Service;
 use crate::topology::{Node, Topology};
 use crate::transport::{self, Transport};
 use crate::verify::{Answer, Check, Expected, ExpectedEngine, Remedies, ask_all, checks};
@@ -53,6 +55,17 @@ impl Which {
             ));
         }
         Target::local(&State::new(&paths, self.state.as_deref())?)
+    }
+
+    /// Who starts and stops its daemons.
+    pub(crate) fn service(&self, global: &Global) -> Result<Service> {
+        if !self.local {
+            return Ok(Service::Systemd);
+        }
+        let paths = global.paths()?;
+        let state = State::new(&paths, self.state.as_deref())?.dir().to_path_buf();
+        let xtask = env::current_exe().context("finding this program's own file")?;
+        Ok(Service::Local { xtask, root: paths.root().to_path_buf(), state })
     }
 }
 

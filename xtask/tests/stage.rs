@@ -177,6 +177,9 @@ fn a_dry_run_prints_every_step_and_opens_no_connection() {
         "directory /opt/unibus/bootstrap, root:unibus 0770",
         "directory /opt/unibus/local_files, unibus:unibus 0700",
         "link /opt/unibus/membershipd to current/membershipd",
+        "unless test -L /opt/unibus/current",
+        "       | UNIBUS_ENGINE=/opt/unibus/releases/0.1.0-",
+        " check-config --env-file cluster.env --env-file releases/0.1.0-",
         "file /etc/systemd/system/membershipd-cluster.service, root:root 0644",
         "       | WatchdogSignal=SIGKILL",
         "  1. lock: take /run/unibus.lock for 'stage'\n",
@@ -256,7 +259,7 @@ fn diff_only_asks_and_says_by_its_exit_code_what_it_heard() {
     // One node lacks its settings, another has a link that leads elsewhere.
     let find = |id: &str, node: &str| steps.iter().find(|step| step["id"] == id && step["node"] == node).unwrap();
     answer(&clone, &argv(&find("settings", "b")["probe"]["command"]), 0, ">fc........ cluster.env");
-    answer(&clone, &argv(&find("current release", "c")["probe"]["command"]), 0, "releases/0.0.9-x");
+    answer(&clone, &argv(&find("staged release", "c")["probe"]["command"]), 0, "releases/0.0.9-x");
     let done = run(&clone, "stage --diff --json");
     assert_eq!(done.code, Some(3), "{done:?}");
     let changing: Vec<(String, String)> = plan(&done)
@@ -264,7 +267,7 @@ fn diff_only_asks_and_says_by_its_exit_code_what_it_heard() {
         .filter(|step| step["state"] == "would_change")
         .map(|step| (step["node"].as_str().unwrap().to_owned(), step["id"].as_str().unwrap().to_owned()))
         .collect();
-    let wanted = [("b", "settings"), ("c", "current release")];
+    let wanted = [("b", "settings"), ("c", "staged release")];
     assert_eq!(changing, wanted.map(|(node, id)| (node.to_owned(), id.to_owned())));
     let asked: Vec<Vec<String>> = steps.iter().map(|step| argv(&step["probe"]["command"])).collect();
     for call in seen(&clone).into_values().flatten() {
@@ -516,6 +519,7 @@ fn the_unit_is_hardened_and_names_every_secret() {
         "RuntimeDirectory=unibus",
         "RuntimeDirectoryMode=0700",
         "EnvironmentFile=/opt/unibus/cluster.env",
+        "EnvironmentFile=/opt/unibus/current/release.env",
     ] {
         assert!(SHIPPED_UNIT.lines().any(|have| have == line), "{line}");
     }

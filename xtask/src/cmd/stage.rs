@@ -115,7 +115,16 @@ fn report(target: &Target, outcome: &Outcome, goal: Goal, args: &Args) -> Result
                 println!("everything was so already: nothing was changed");
             }
             println!("nothing was started");
-            print!("{}", next(&[(&target.verb("seed-admin --sign-pub HEX"), "the first admin, if there is none")]));
+            let (up, roll) = (target.verb("up"), target.verb("roll"));
+            let seed = target.verb("seed-admin --sign-pub HEX");
+            print!(
+                "{}",
+                next(&[
+                    (&up, "start servers that do not run yet"),
+                    (&roll, "take running ones to what was staged"),
+                    (&seed, "the first admin, if there is none"),
+                ])
+            );
             Ok(())
         }
     }

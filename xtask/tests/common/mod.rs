@@ -1,7 +1,9 @@
 //! A clone of its own for each test, the real binary to run in it, and what it left there.
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must stop")]
+
+pub(crate) mod servers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
