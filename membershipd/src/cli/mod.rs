@@ -2,6 +2,7 @@
 
 mod check_config;
 mod identity;
+mod load;
 mod status;
 mod table;
 mod user;
@@ -75,6 +76,8 @@ enum Verb {
     Identity(identity::Args),
     /// Add, list, show, enable, disable or remove users through the running daemon
     User(user::Args),
+    /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
+    Load(load::Args),
     #[command(name = engine_child_name(), hide = true)]
     EngineChild {
         #[arg(long)]
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::EngineChild { parent, command }) => {
             engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)
         }
