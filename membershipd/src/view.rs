@@ -1,6 +1,6 @@
 //! This node's view of the buckets that decide access, fed in the order in which they were committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,7 @@ pub struct View {
     users: BTreeMap<Handle, Versioned<User>>,
     claims: HashMap<SignPub, Handle>,
     initialized: Option<Versioned<Initialized>>,
+    nodes: BTreeSet<String>,
 }
 
 impl View {
@@ -97,6 +98,7 @@ impl View {
         let json = |e: serde_json::Error| unreadable(e.to_string());
         if let Some(node) = key.strip_prefix("heartbeat.") {
             let heartbeat = serde_json::from_slice(value).map_err(json)?;
+            self.nodes.insert(node.to_owned());
             return Ok(Change::Heartbeat(node.to_owned(), heartbeat));
         }
         if bucket != Bucket::Users {
@@ -151,6 +153,11 @@ impl View {
     /// Whether, and with whom, the cluster was initialized.
     pub fn initialized(&self) -> Option<&Versioned<Initialized>> {
         self.initialized.as_ref()
+    }
+
+    /// Names of all nodes that ever wrote a heartbeat.
+    pub fn nodes(&self) -> impl Iterator<Item = &String> {
+        self.nodes.iter()
     }
 
     /// Number of admins who are admitted.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::{Handle, Role, SignPub};
 use crate::probe::{ProbeValue, Register};
 
-pub use client::ask;
+pub use client::{ask, ask_for};
 pub use server::serve;
 
 /// Longest request, bytes.
@@ -66,6 +66,11 @@ pub enum Request {
     ProbeRead {
         /// Which.
         key: Register,
+    },
+    /// More copies of every bucket.
+    Scale {
+        /// How many.
+        copies: usize,
     },
 }
 

@@ -15,6 +15,7 @@ use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
+use crate::scale;
 use crate::users::{UserError, Users};
 
 /// Time to send the request after connecting.
@@ -114,6 +115,12 @@ impl Service {
                 let (value, revision) = found.map_or((None, 0), |v| (Some(v.value), v.revision));
                 json!({ "schema": SCHEMA, "value": value, "revision": revision })
             }),
+            Request::Scale { copies } => {
+                return scale::raise(&self.observer, copies).await.map_or_else(
+                    |error| Answer::Error(failure(error.code(), &error.to_string(), error.remedy())),
+                    Answer::Ok,
+                );
+            }
         };
         answer.map_or_else(|error| Answer::Error(explain(&error)), Answer::Ok)
     }
