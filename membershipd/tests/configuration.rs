@@ -88,6 +88,7 @@ fn each_mistake_is_named_with_its_flag() {
     dir.write("open.pass", &"ab".repeat(32), 0o640);
     let cases: &[(&[(&'static str, &'static str)], &str)] = &[
         (&[("--bind", "nonsense")], "--bind (UNIBUS_BIND): 'nonsense' is not an IP address"),
+        (&[("--advertise", "0.0.0.0")], "--advertise (UNIBUS_ADVERTISE): nobody can connect to an unspecified address"),
         (&[("--client-port", "70000")], "'70000' is not a port"),
         (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
         (&[("--monitor", "0.0.0.0:8250")], "is not on loopback"),

@@ -4,6 +4,7 @@ pub(crate) mod build;
 mod changing;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
+pub(crate) mod doctor;
 pub(crate) mod engine;
 pub(crate) mod local;
 pub(crate) mod replace;

@@ -12,6 +12,7 @@ use crate::topology::Topology;
 mod build;
 mod cargo;
 mod cmd;
+mod doctor;
 mod engine;
 mod exit;
 mod fsx;
@@ -87,6 +88,7 @@ impl Global {
 
 #[derive(Subcommand)]
 enum Verb {
+    Doctor(cmd::doctor::Args),
     /// Make the client CA in deploy/tls, if there is none
     ClientCa(cmd::client_ca::Args),
     /// Make or renew the route CA and every node's certificates
@@ -127,6 +129,7 @@ fn main() -> ExitCode {
         Verb::Build(args) => cmd::build::run(global, &args),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
+        Verb::Doctor(args) => cmd::doctor::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),

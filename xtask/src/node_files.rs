@@ -34,6 +34,8 @@ pub(crate) const TLS_OWN: [&str; 4] = ["tls/route.crt", "tls/route.key", "tls/se
 pub(crate) struct Placement {
     /// Where clients and the API listen.
     pub(crate) bind: IpAddr,
+    /// The address that clients reach it by.
+    pub(crate) advertise: IpAddr,
     /// Where routes listen.
     pub(crate) route_bind: IpAddr,
     /// The engine's monitor, on loopback.
@@ -54,6 +56,7 @@ impl Placement {
         };
         Self {
             bind: any,
+            advertise: node.public,
             route_bind: match topology.cluster.route_network {
                 // The mesh is private: nobody outside should reach the routes.
                 RouteNetwork::Wg => node.wg,
@@ -70,6 +73,7 @@ impl Placement {
     pub(crate) fn local(topology: &Topology, node: &Node, runtime_dir: &Path) -> Self {
         Self {
             bind: node.public,
+            advertise: node.public,
             route_bind: topology.route_address(node),
             monitor: SocketAddr::new(node.public, topology.ports.monitor),
             runtime_dir: runtime_dir.to_path_buf(),
@@ -181,6 +185,7 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("STORE", "kv".to_owned()),
         ("NATS_STORE", "./local_files/jetstream".to_owned()),
         ("BIND", placement.bind.to_string()),
+        ("ADVERTISE", placement.advertise.to_string()),
         ("CLIENT_PORT", ports.client.to_string()),
         ("API_PORT", ports.control_plane.to_string()),
         ("ROUTE_PORT", ports.route.to_string()),

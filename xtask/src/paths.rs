@@ -68,6 +68,11 @@ impl Paths {
         self.base.join("tls/ca.key")
     }
 
+    /// The directories that hold key material.
+    pub(crate) fn key_material(&self) -> [PathBuf; 3] {
+        ["tls", "secrets", "out"].map(|dir| self.base.join(dir))
+    }
+
     /// A cluster's secrets that never leave the laptop as a whole.
     pub(crate) fn secrets(&self, cluster: &str) -> PathBuf {
         self.base.join("secrets").join(cluster)

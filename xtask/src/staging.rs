@@ -17,7 +17,7 @@ use crate::secrets::{PER_NODE, SHARED};
 use crate::topology::{INSTALL_DIR, Topology};
 
 /// The user that the daemon runs as, and its group.
-const USER: &str = "unibus";
+pub(crate) const USER: &str = "unibus";
 /// Owner of what the daemon must read itself although nobody else may.
 pub(crate) const DAEMON: &str = "unibus:unibus";
 /// Owner of what the daemon must not change.

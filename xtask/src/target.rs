@@ -11,6 +11,7 @@ use crate::engine::Pin;
 use crate::exit::BadInput;
 use crate::local_state::{RUNTIME_DIR, State};
 use crate::paths::Paths;
+use crate::plan::{self, LockFlags, Step};
 use crate::rolling::Service;
 use crate::topology::{Node, Topology};
 use crate::transport::{self, Transport};
@@ -123,6 +124,12 @@ impl Target {
     /// Where everything lies on a server; none where the nodes are directories of this machine.
     pub(crate) fn install_dir(&self) -> Option<&str> {
         self.expected.remedies.hosts.as_ref().map(|_| self.topology.cluster.install_dir.as_str())
+    }
+
+    /// The same steps under this cluster's lock.
+    pub(crate) fn locked(&self, steps: Vec<Step>, verb: &str, flags: &LockFlags) -> Vec<Step> {
+        // Beside the runtime directory, which comes and goes with the daemon.
+        plan::locked(steps, &self.nodes, &format!("{}.lock", self.runtime_dir), verb, flags)
     }
 
     /// Asks every node for its posture.

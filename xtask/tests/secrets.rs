@@ -63,6 +63,7 @@ fn the_environment_of_a_node_holds_no_secret() {
     for line in [
         "UNIBUS_NODE_NAME=b",
         "UNIBUS_BIND=0.0.0.0",
+        "UNIBUS_ADVERTISE=192.0.2.2",
         "UNIBUS_ROUTE_BIND=198.51.100.2",
         "UNIBUS_ROUTES=nats-route://198.51.100.1:6250,nats-route://198.51.100.3:6250",
         "UNIBUS_MONITOR=127.0.0.1:8250",

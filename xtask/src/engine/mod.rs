@@ -50,6 +50,11 @@ pub(crate) fn cached(paths: &Paths, pin: &Pin) -> bool {
     place(paths, pin).exists()
 }
 
+/// The pinned engine if it is here already, proved.
+pub(crate) fn obtain_cached(paths: &Paths, pin: &Pin) -> Result<Option<Engine>> {
+    if cached(paths, pin) { pinned(paths, pin).map(Some) } else { Ok(None) }
+}
+
 fn place(paths: &Paths, pin: &Pin) -> PathBuf {
     paths.build().join("engine").join(&pin.version).join(FILE)
 }
