@@ -18,6 +18,7 @@ use crate::bus::Bucket;
 use crate::callout::Responder;
 use crate::config::Config;
 use crate::control;
+use crate::copies::Copies;
 use crate::engine::{Binary, Engine, EngineHost, StoreGuard, render};
 use crate::gate::Gate;
 use crate::heartbeat::{self, Rounds};
@@ -26,6 +27,7 @@ use crate::kick::{self, Kicker};
 use crate::link::Link;
 use crate::posture::Observer;
 use crate::private_file;
+use crate::probe::Probes;
 use crate::store;
 use crate::users::Users;
 use crate::view::{Change, View};
@@ -75,13 +77,15 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         binary: Arc::new(binary.clone()),
         boot,
         gate: gate.clone(),
+        copies: Arc::new(Copies::new(config.kv_replicas)),
         engine,
         link: link.clone(),
     };
 
+    let copies = observer.copies.clone();
     let api = Api::bind(observer.clone())?;
     let api_handle = Handle::new();
-    let control = control::serve(&runtime_dir, observer, users.clone())?;
+    let control = control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), link.clone()))?;
     let stop = CancellationToken::new();
     let node = Node {
         config: config.clone(),
@@ -97,6 +101,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     tokio::spawn(control);
     tokio::spawn(heartbeat::keep(gate.clone(), rounds, link.clone(), || notify(NotifyState::Watchdog)));
     tokio::spawn(cut_without_lease(gate.clone(), kicker));
+    tokio::spawn(copies.keep_looking(link.clone()));
     let bootstrap = config.bootstrap.clone();
     tokio::spawn(async move { bootstrap::watch_for(&bootstrap, gate, users, link).await });
     let mut engine_task = tokio::spawn(node.run());

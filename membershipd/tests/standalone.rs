@@ -7,6 +7,7 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Daemon, Dir, alive, engine, membershipd, own_address, said, signal};
@@ -208,4 +209,115 @@ fn a_repeated_revocation_waits_as_long_as_the_first() {
     }
     let enabled = daemon.ask(&["user", "enable", "alice", "--json"]);
     assert!(said(&enabled).contains("\"waited_ms\":0"), "{}", said(&enabled));
+}
+
+#[test]
+fn a_relay_answers_every_line_and_a_slow_one_holds_nobody_up() {
+    let daemon = Daemon::start(&[]);
+    let key = daemon.identity("alice");
+    assert!(daemon.ask(&["user", "add", "--handle", "alice", "--sign-pub", &key]).status.success());
+    let mut relay = Relay::start(&daemon);
+    relay.say(r#"{"id":1,"request":{"verb":"user-set","handle":"alice","state":"disabled","last_admin":false}}"#);
+    relay.say(r#"{"id":"two","request":{"verb":"status"}}"#);
+    let status = relay.hear();
+    assert_eq!((&status["id"], &status["answer"]["ok"]["schema"]), (&"two".into(), &1.into()), "{status}");
+    relay.say(r#"{"id":3,"request":{"verb":"unheard-of"}}"#);
+    let unheard = relay.hear();
+    assert_eq!((&unheard["id"], &unheard["answer"]["error"]["code"]), (&3.into(), &"bad_request".into()), "{unheard}");
+    relay.say(r#"{"id":4,"reqest":{}}"#);
+    let misspelt = relay.hear();
+    assert_eq!(
+        (&misspelt["id"], &misspelt["answer"]["error"]["code"]),
+        (&4.into(), &"bad_request".into()),
+        "{misspelt}"
+    );
+    relay.say(r#"{"request":{"verb":"user-show","handle":"nobody"}}"#);
+    let missing = relay.hear();
+    assert_eq!((missing.get("id"), &missing["answer"]["error"]["code"]), (None, &"not_found".into()), "{missing}");
+    let slow = relay.hear();
+    assert_eq!((&slow["id"], &slow["answer"]["ok"]["changed"]), (&1.into(), &true.into()), "{slow}");
+
+    // Without a daemon each line is still answered, and the session goes on.
+    let mut daemon = daemon;
+    signal(daemon.child.id(), "KILL");
+    daemon.child.wait().unwrap();
+    relay.say(r#"{"id":5,"request":{"verb":"status"}}"#);
+    let gone = relay.hear();
+    assert_eq!((&gone["id"], &gone["answer"]["error"]["code"]), (&5.into(), &"not_running".into()), "{gone}");
+    relay.end();
+}
+
+/// `membershipd control`, driven line by line.
+struct Relay {
+    child: Child,
+    requests: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Relay {
+    fn start(daemon: &Daemon) -> Self {
+        let mut command = membershipd(daemon.dir.path());
+        command.args(["control", "--runtime-dir", "run"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (requests, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        Self { child, requests, answers }
+    }
+
+    fn say(&mut self, line: &str) {
+        writeln!(self.requests, "{line}").unwrap();
+    }
+
+    fn hear(&mut self) -> serde_json::Value {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no answer: {line:?}"))
+    }
+
+    /// Ends the input; the relay must end well, and say nothing more.
+    fn end(mut self) {
+        drop(self.requests);
+        let mut rest = String::new();
+        self.answers.read_to_string(&mut rest).unwrap();
+        assert_eq!((rest.as_str(), self.child.wait().unwrap().code()), ("", Some(0)));
+    }
+}
+
+#[test]
+fn waiting_tells_what_is_missing_and_scale_refuses_what_cannot_be() {
+    let dir = Dir::new();
+    let waiting = |within: &str, goal: &str, dir: &Dir| {
+        let arguments = ["wait", "--for", goal, "--within", within, "--runtime-dir", "run", "--json"];
+        membershipd(dir.path()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    // No daemon: not yet, and no error of another kind.
+    let output = waiting("0", "alive", &dir).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("not alive within 0 s: no daemon answers at run/control.sock"), "{}", said(&output));
+
+    // Whoever waits before the daemon is there has it as soon as it is.
+    let waiters: Vec<Child> = ["alive", "quorum", "healthy", "current"].map(|goal| waiting("30", goal, &dir)).into();
+    let daemon = Daemon::launch(dir, own_address(), &[]);
+    for waiter in waiters {
+        let output = waiter.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}\n{}", said(&output), daemon.log());
+        assert!(said(&output).contains("\"ok\":true"), "{}", said(&output));
+    }
+    assert_eq!(daemon.status().unwrap()["lease"]["valid"], true);
+
+    // A silent daemon does not hold anybody up for longer than one look.
+    signal(daemon.child.id(), "STOP");
+    let asked = Instant::now();
+    let output = waiting("0", "healthy", &daemon.dir).wait_with_output().unwrap();
+    signal(daemon.child.id(), "CONT");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("did not answer within 10 s"), "{}", said(&output));
+    assert!(asked.elapsed() < Duration::from_secs(15), "took {:?}", asked.elapsed());
+
+    let check = |copies| daemon.ask(&["scale", copies, "--check"]);
+    assert!(check("1").status.success(), "{}", said(&check("1")));
+    assert_eq!(check("3").status.code(), Some(1));
+    assert!(said(&check("3")).contains("UNIBUS_users is set to have 1 copies"), "{}", said(&check("3")));
+    let refused = daemon.ask(&["scale", "3", "--json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("a node on its own has one copy"), "{}", said(&refused));
 }

@@ -28,6 +28,7 @@ mod plan;
 mod posture;
 mod random;
 mod report;
+mod rolling;
 mod secrets;
 mod staging;
 #[cfg(target_os = "linux")]
@@ -98,6 +99,9 @@ enum Verb {
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
     Stage(cmd::stage::Args),
+    Up(cmd::up::Args),
+    Roll(cmd::roll::Args),
+    Rollback(cmd::rollback::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -128,6 +132,9 @@ fn main() -> ExitCode {
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
+        Verb::Up(args) => cmd::up::run(global, &args),
+        Verb::Roll(args) => cmd::roll::run(global, &args),
+        Verb::Rollback(args) => cmd::rollback::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),

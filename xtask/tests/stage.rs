@@ -14,14 +14,21 @@ use serde_json::Value;
 const ENGINE: &str = "deploy/build/engine/2.15.1/nats-server";
 const SHIPPED_UNIT: &str = include_str!("../../deploy/membershipd-cluster.service");
 
-/// Notes its words and standard input under the host's name, and answers from `answers`, by the hash of its words.
+/// Notes its words and standard input under the host's name, and answers from `answers`, by the hash of its words. The
+/// commands of the lock have none: they run as they are, on a file of this clone.
 const RECORDER: &str = r#"#!/bin/sh
 root=${0%/bin/*}
 for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
 case $0 in */rsync) host=${last%%:*};; esac
 { printf '%s\037' "${0##*/}" "$@"; printf '\036'; } >> "$root/seen/$host"
-case $0 in */ssh) cat >> "$root/stdin";; esac
 answer=$root/answers/$(printf '%s\n' "${0##*/}" "$@" | sha256sum | cut -c1-64)
+case $last in */run/unibus.lock) [ -e "$answer" ] || {
+    mkdir -p "$root/locks"
+    here=$(printf '%s' "$last" | sed -e "s#/run/unibus.lock#$root/locks/$host#" -e 's/$(id -u)/0/')
+    tee -a "$root/stdin" | sh -c "$here"
+    exit
+} ;; esac
+case $0 in */ssh) cat >> "$root/stdin";; esac
 [ -e "$answer" ] || exit 0
 code=$(head -n 1 "$answer")
 if [ "$code" = 0 ]; then tail -n +2 "$answer"; else tail -n +2 "$answer" >&2; fi
@@ -96,6 +103,19 @@ fn answer(clone: &Clone, words: &[String], code: u8, says: &str) {
     fs::write(clone.path("answers").join(hash), format!("{code}\n{says}\n")).unwrap();
 }
 
+/// The steps that change servers.
+fn work(steps: &[Value]) -> impl Iterator<Item = &Value> {
+    steps.iter().filter(|step| step["probe"]["kind"] != "in_the_effect")
+}
+
+/// The locks that lie on the servers.
+fn locks(clone: &Clone) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(clone.path("locks")) else { return Vec::new() };
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 /// The servers have nothing, but a program that runs.
 fn empty_servers(clone: &Clone, steps: &[Value]) {
     for step in steps {
@@ -103,6 +123,7 @@ fn empty_servers(clone: &Clone, steps: &[Value]) {
         let runs = step["id"] == "check settings";
         match step["probe"]["kind"].as_str().unwrap() {
             "asks" => answer(clone, &probe, u8::from(!runs), ""),
+            "in_the_effect" => {}
             _ => {
                 answer(clone, &probe, 0, ">f+++++++++ x");
                 answer(clone, &argv(&step["command"]), 0, ">f+++++++++ x");
@@ -156,8 +177,15 @@ fn a_dry_run_prints_every_step_and_opens_no_connection() {
         "directory /opt/unibus/bootstrap, root:unibus 0770",
         "directory /opt/unibus/local_files, unibus:unibus 0700",
         "link /opt/unibus/membershipd to current/membershipd",
+        "unless test -L /opt/unibus/current",
+        "       | UNIBUS_ENGINE=/opt/unibus/releases/0.1.0-",
+        " check-config --env-file cluster.env --env-file releases/0.1.0-",
         "file /etc/systemd/system/membershipd-cluster.service, root:root 0644",
         "       | WatchdogSignal=SIGKILL",
+        "  1. lock: take /run/unibus.lock for 'stage'\n",
+        "when 2 of these 3 have granted the lock:\n",
+        "in the end, also if something failed:\n",
+        "  1. unlock: give /run/unibus.lock back\n",
         "dry run: nothing was changed, no connection was opened\nnext: cargo xtask stage --yes",
     ] {
         assert!(done.stdout.contains(part), "{part}:\n{}", done.stdout);
@@ -187,10 +215,15 @@ fn what_yes_starts_is_what_the_dry_run_printed() {
         }
     }
     assert_eq!(seen(&clone), wanted);
+    assert_eq!(locks(&clone), Vec::<String>::new());
     let after = plan(&done);
     assert_eq!(after.len(), steps.len());
     for step in &after {
-        let state = if step["id"] == "check settings" { "already_so" } else { "changed" };
+        let state = match step["id"].as_str().unwrap() {
+            "check settings" => "already_so",
+            "lock" | "unlock" => "done",
+            _ => "changed",
+        };
         assert_eq!(step["state"], state, "{step}");
     }
 }
@@ -211,10 +244,11 @@ fn nothing_is_done_twice() {
     for call in seen(&clone).into_values().flatten() {
         assert!(!changing.contains(&call), "{call:?}");
     }
+    assert!(done.stdout.starts_with(&format!("{} steps: {0} already so\n", work(&steps).count())), "{done:?}");
     let done = run(&clone, "stage --diff");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("nothing would change"), "{done:?}");
-    assert_eq!(done.stdout.matches("  already so\n").count(), steps.len(), "{done:?}");
+    assert_eq!(done.stdout.matches("  already so\n").count(), work(&steps).count(), "{done:?}");
 }
 
 #[test]
@@ -225,7 +259,7 @@ fn diff_only_asks_and_says_by_its_exit_code_what_it_heard() {
     // One node lacks its settings, another has a link that leads elsewhere.
     let find = |id: &str, node: &str| steps.iter().find(|step| step["id"] == id && step["node"] == node).unwrap();
     answer(&clone, &argv(&find("settings", "b")["probe"]["command"]), 0, ">fc........ cluster.env");
-    answer(&clone, &argv(&find("current release", "c")["probe"]["command"]), 0, "releases/0.0.9-x");
+    answer(&clone, &argv(&find("staged release", "c")["probe"]["command"]), 0, "releases/0.0.9-x");
     let done = run(&clone, "stage --diff --json");
     assert_eq!(done.code, Some(3), "{done:?}");
     let changing: Vec<(String, String)> = plan(&done)
@@ -233,7 +267,7 @@ fn diff_only_asks_and_says_by_its_exit_code_what_it_heard() {
         .filter(|step| step["state"] == "would_change")
         .map(|step| (step["node"].as_str().unwrap().to_owned(), step["id"].as_str().unwrap().to_owned()))
         .collect();
-    let wanted = [("b", "settings"), ("c", "current release")];
+    let wanted = [("b", "settings"), ("c", "staged release")];
     assert_eq!(changing, wanted.map(|(node, id)| (node.to_owned(), id.to_owned())));
     let asked: Vec<Vec<String>> = steps.iter().map(|step| argv(&step["probe"]["command"])).collect();
     for call in seen(&clone).into_values().flatten() {
@@ -259,7 +293,7 @@ fn a_node_that_fails_stops_what_follows_and_the_next_run_goes_on() {
         "{done:?}"
     );
     assert!(done.stderr.contains("cargo xtask stage --yes"), "{done:?}");
-    let b: Vec<Value> = plan(&done).into_iter().filter(|step| step["node"] == "b").collect();
+    let b: Vec<Value> = work(&plan(&done)).filter(|step| step["node"] == "b").cloned().collect();
     let at = b.iter().position(|step| step["id"] == "tls directory").unwrap();
     assert!(b[..at].iter().all(|step| step["state"] == "changed"), "{b:?}");
     assert!(b[at]["why"].as_str().unwrap().contains("No space left"), "{b:?}");
@@ -271,10 +305,99 @@ fn a_node_that_fails_stops_what_follows_and_the_next_run_goes_on() {
     assert_eq!(run(&clone, "stage --yes").code, Some(0));
 
     // A host that ssh cannot reach is named with ssh's own reason.
-    answer(&clone, &argv(&steps[0]["probe"]["command"]), 255, "ssh: connect to host a: Connection refused");
+    answer(
+        &clone,
+        &argv(&work(&steps).next().unwrap()["probe"]["command"]),
+        255,
+        "ssh: connect to host a: Connection refused",
+    );
     let done = run(&clone, "stage --yes");
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("a: step 'user'") && done.stderr.contains("Connection refused"), "{done:?}");
+}
+
+#[test]
+fn another_operators_lock_is_respected_waited_for_or_broken() {
+    let clone = ready();
+    let steps = plan(&run(&clone, "stage --json"));
+    staged_servers(&clone, &steps);
+    let theirs = r#"{"schema":1,"holder":"bert@desk","process":{"pid":4711,"started":"1","boot":"x","space":"y","machine":null},"since":"2026-11-23T00:05:41Z","verb":"roll","token":"00"}"#;
+    let hold =
+        |hosts: &[&str]| hosts.iter().for_each(|host| clone.write(&format!("locks/{host}"), format!("{theirs}\n")));
+    hold(&["host-a", "host-b", "host-c"]);
+    for line in ["stage --yes", "stage --yes --wait-lock 1"] {
+        let done = run(&clone, line);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        for part in [
+            "a, b, c: step 'lock'",
+            "held by bert@desk (pid 4711) since 2026-11-23T00:05:41Z for 'roll'",
+            "--break-lock",
+        ] {
+            assert!(done.stderr.contains(part), "{part}: {done:?}");
+        }
+        assert!(done.stdout.contains(&format!("{} steps: {0} not reached", work(&steps).count())), "{done:?}");
+    }
+    let commands: Vec<_> = seen(&clone).into_values().flatten().collect();
+    assert!(commands.iter().all(|words| words.last().unwrap().contains("/run/unibus.lock")), "{commands:?}");
+    assert_eq!(run(&clone, "stage --diff").code, Some(0), "who only looks needs no lock");
+    assert_eq!(locks(&clone), ["host-a", "host-b", "host-c"]);
+
+    let done = run(&clone, "stage --yes --break-lock");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("b: broke the lock of bert@desk (pid 4711)"), "{done:?}");
+    assert_eq!(locks(&clone), Vec::<String>::new());
+
+    // Where only a minority holds it, it keeps nobody out.
+    hold(&["host-b"]);
+    let done = run(&clone, "stage --yes");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("b: no lock there, a majority has granted it: held by bert@desk"), "{done:?}");
+    assert_eq!(locks(&clone), ["host-b"]);
+
+    let done = run(&clone, "stage --wait-lock 5");
+    assert!(
+        done.stdout.contains("is waited for, 5 s at most") && done.stdout.contains("stage --wait-lock 5 --yes"),
+        "{done:?}"
+    );
+    assert_eq!(run(&clone, "stage --wait-lock 5 --break-lock").code, Some(2));
+}
+
+#[test]
+fn the_lock_of_a_run_that_was_killed_is_taken_over() {
+    let clone = ready();
+    let steps = plan(&run(&clone, "stage --json"));
+    staged_servers(&clone, &steps);
+    // The node's first answer never comes, so the run is killed while it holds the lock.
+    let waits = clone.path("waits");
+    let slow = argv(&work(&steps).next().unwrap()["probe"]["command"]);
+    answer(&clone, &slow, 0, "unibus");
+    let recorder = clone.read("bin/ssh");
+    let wait = "[ ! -e \"$root/waits\" ] || while [ -e \"$root/held\" ]; do sleep 0.05; done\ncode=$(";
+    clone.script("bin/ssh", &recorder.replace("code=$(", wait));
+    clone.write("held", "");
+    fs::write(&waits, "").unwrap();
+    let mut command = clone.command(["stage", "--yes"]);
+    let path = std::env::var("PATH").unwrap();
+    command.env("PATH", format!("{}:{path}", clone.path("bin").display())).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while locks(&clone) != ["host-a", "host-b", "host-c"] {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "the lock was never taken");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // While it lives it is respected, although it is ours.
+    fs::remove_file(&waits).unwrap();
+    let done = run(&clone, "stage --yes");
+    assert!(done.code == Some(1) && done.stderr.contains(&format!("(pid {})", child.id())), "{done:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = run(&clone, "stage --yes");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.stderr.contains("a: took over the lock of ") && done.stderr.contains("that process is gone"),
+        "{done:?}"
+    );
+    assert_eq!(locks(&clone), Vec::<String>::new());
 }
 
 #[test]
@@ -316,11 +439,13 @@ fn no_secret_is_in_a_plan_an_argument_or_a_message() {
 fn one_node_may_be_staged_alone() {
     let clone = ready();
     let steps = plan(&run(&clone, "stage --json --node c --node a"));
-    assert!(steps.iter().all(|step| step["node"] != "b"));
+    assert!(work(&steps).all(|step| step["node"] != "b"));
     empty_servers(&clone, &steps);
     let done = run(&clone, "stage --yes --node c");
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(seen(&clone).into_keys().collect::<Vec<_>>(), ["host-c"]);
+    let seen = seen(&clone);
+    assert_eq!((seen["host-a"].len(), seen["host-b"].len()), (2, 2), "the lock is the whole cluster's: {seen:?}");
+    assert!(seen["host-c"].len() > work(&steps).count() / 2);
     let done = run(&clone, "stage --node c");
     assert!(done.stdout.contains("next: cargo xtask stage --node c --yes"), "{done:?}");
 }
@@ -394,6 +519,7 @@ fn the_unit_is_hardened_and_names_every_secret() {
         "RuntimeDirectory=unibus",
         "RuntimeDirectoryMode=0700",
         "EnvironmentFile=/opt/unibus/cluster.env",
+        "EnvironmentFile=/opt/unibus/current/release.env",
     ] {
         assert!(SHIPPED_UNIT.lines().any(|have| have == line), "{line}");
     }

@@ -1,10 +1,14 @@
 //! The command line: verbs, their output and exit codes.
 
 mod check_config;
+mod control;
 mod identity;
+mod load;
+mod scale;
 mod status;
 mod table;
 mod user;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -75,6 +79,14 @@ enum Verb {
     Identity(identity::Args),
     /// Add, list, show, enable, disable or remove users through the running daemon
     User(user::Args),
+    /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
+    Load(load::Args),
+    /// Wait until the node, or the cluster as it sees it, is as it should be
+    Wait(wait::Args),
+    /// Raise every bucket to N copies in place, and wait until all are current; never lowers
+    Scale(scale::Args),
+    /// Relay requests, a line of JSON each, from standard input to the running daemon
+    Control(control::Args),
     #[command(name = engine_child_name(), hide = true)]
     EngineChild {
         #[arg(long)]
@@ -98,6 +110,10 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Load(args)) => load::run(&args),
+        Some(Verb::Wait(args)) => wait::run(&args),
+        Some(Verb::Scale(args)) => scale::run(&args),
+        Some(Verb::Control(args)) => control::run(&args),
         Some(Verb::EngineChild { parent, command }) => {
             engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)
         }

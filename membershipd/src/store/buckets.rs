@@ -14,13 +14,16 @@ use crate::link::Link;
 pub struct Replicas {
     /// Name of the bucket.
     pub bucket: String,
-    /// Copies that the stream is set to have; where nobody answered, those that this node would make.
+    /// Copies that the stream is set to have; where nobody answered, those that it had when last seen, or would be made with.
     pub want: usize,
     /// Copies that are current, the leader included; none: nobody answered.
     pub current: Option<usize>,
     /// Node that leads it.
     pub leader: Option<String>,
 }
+
+/// Pause between attempts at what a cold cluster may not answer yet.
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 fn config(bucket: Bucket, num_replicas: usize) -> stream::Config {
     let blobs = bucket == Bucket::Blobs;
@@ -56,7 +59,7 @@ pub async fn ensure(link: &Link, num_replicas: usize) {
                     if attempts.is_multiple_of(20) {
                         tracing::warn!(bucket = bucket.name(), attempts, "the bucket is not available yet: {error:#}");
                     }
-                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
@@ -80,30 +83,30 @@ async fn ensure_one(link: &Link, bucket: Bucket, num_replicas: usize) -> Result<
 const LOOKS: usize = 3;
 const LOOK_PAUSE: Duration = Duration::from_millis(400);
 
-/// Describes the copies of every bucket, asking for all at once.
-pub async fn replicas(link: &Link, configured: usize) -> Vec<Replicas> {
+/// Describes the copies of every bucket, asking for all at once; `assumed` is how many one has of which nobody answers.
+pub async fn replicas(link: &Link, assumed: usize) -> Vec<Replicas> {
     futures::future::join_all(Bucket::ALL.map(|bucket| async move {
-        let mut seen = look(link, bucket, configured).await;
+        let mut seen = look(link, bucket, assumed).await;
         for _ in 1..LOOKS {
             // Nobody answering took its time already, and is a finding of its own.
             if seen.current.is_none_or(|current| current >= seen.want) {
                 break;
             }
             tokio::time::sleep(LOOK_PAUSE).await;
-            seen = look(link, bucket, configured).await;
+            seen = look(link, bucket, assumed).await;
         }
         seen
     }))
     .await
 }
 
-async fn look(link: &Link, bucket: Bucket, configured: usize) -> Replicas {
+async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
     let stream = link.jetstream.get_stream(bucket.stream()).await.ok();
     let info = stream.as_ref().map(|stream| stream.cached_info());
     let cluster = info.and_then(|info| info.cluster.as_ref());
     let leader = cluster.and_then(|cluster| cluster.leader.clone());
     let followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
-    let want = info.map_or(configured, |info| info.config.num_replicas);
+    let want = info.map_or(assumed, |info| info.config.num_replicas);
     let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
     Replicas { bucket: bucket.name().to_owned(), want, current, leader }
 }

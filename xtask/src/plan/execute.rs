@@ -1,12 +1,14 @@
 //! Carries a plan out, or only asks how far it is: node by node in order, the nodes side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::locking::{At, Link, Lock};
+use super::operator::Operator;
 use super::{Effect, Probe, State, Step};
-use crate::transport::{Call, Transport};
+use crate::transport::{Call, Failure, Output, Transport};
 use crate::ui::{Line, Progress, took};
 
 /// A question is answered at once, or the node is ill.
@@ -30,28 +32,52 @@ pub(crate) enum Goal {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) steps: Vec<Step>,
+    /// Why nothing was begun, if the cluster's lock was not granted.
+    refused: Option<String>,
 }
 
 impl Outcome {
-    /// How many steps ended in such a state.
+    /// How many steps ended in such a state; the lock's do not count.
     pub(crate) fn count(&self, state: &State) -> usize {
-        self.steps.iter().filter(|step| step.state == *state).count()
+        self.steps.iter().filter(|step| !step.is_lock() && step.state == *state).count()
     }
 
-    /// What failed, one sentence a node; empty when nothing did.
+    /// What failed, one sentence for all nodes on which it failed alike; empty when nothing did.
     pub(crate) fn failures(&self) -> Vec<String> {
-        let failed = self.steps.iter().filter_map(|step| match &step.state {
-            State::Failed(why) => Some((step, why)),
-            _ => None,
-        });
-        failed.map(|(step, why)| format!("{}: step '{}' ({}): {why}", step.node, step.id, step.subject())).collect()
+        let mut said: Vec<(String, Vec<&str>)> = Vec::new();
+        for step in &self.steps {
+            let State::Failed(why) = &step.state else { continue };
+            let text = format!("step '{}' ({}): {why}", step.id, step.subject());
+            match said.iter_mut().find(|(other, _)| *other == text) {
+                Some((_, nodes)) => nodes.push(&step.node),
+                None => said.push((text, vec![&step.node])),
+            }
+        }
+        let said = said.into_iter().map(|(text, nodes)| format!("{}: {text}", nodes.join(", ")));
+        said.chain(self.refused.clone()).collect()
     }
 }
 
+/// The steps of one wave, by node.
+type Wave = Vec<Vec<Step>>;
+
 /// Works through the steps, wave after wave. A step that fails stops its node there and then, the others after the step they
-/// are at, and all later waves.
+/// are at, and all later waves; only a lock is given back in any case.
 pub(crate) fn execute(steps: Vec<Step>, transport: &dyn Transport, goal: Goal, progress: &Progress) -> Outcome {
-    let mut waves: BTreeMap<u32, Vec<Vec<Step>>> = BTreeMap::new();
+    execute_as(&Operator::this(), steps, transport, goal, progress)
+}
+
+/// The same for any operator.
+pub(super) fn execute_as(
+    me: &Operator,
+    steps: Vec<Step>,
+    transport: &dyn Transport,
+    goal: Goal,
+    progress: &Progress,
+) -> Outcome {
+    // Who only looks keeps nobody out.
+    let steps = steps.into_iter().filter(|step| goal == Goal::Do || !step.is_lock());
+    let mut waves: BTreeMap<u32, Wave> = BTreeMap::new();
     for step in steps {
         let nodes = waves.entry(step.wave).or_default();
         match nodes.iter_mut().find(|node| node.first().is_some_and(|first| first.node == step.node)) {
@@ -59,25 +85,76 @@ pub(crate) fn execute(steps: Vec<Step>, transport: &dyn Transport, goal: Goal, p
             None => nodes.push(vec![step]),
         }
     }
-    let stop = AtomicBool::new(false);
-    for nodes in waves.values_mut() {
-        if stop.load(Ordering::Relaxed) {
-            nodes.iter_mut().flatten().for_each(|step| step.state = State::NotReached);
-            continue;
-        }
-        thread::scope(|scope| {
-            for node in nodes {
-                let Some(name) = node.first().map(|step| step.node.clone()) else { continue };
-                let (stop, line) = (&stop, progress.line(&name));
-                scope.spawn(move || work(node, transport, goal, stop, &line));
-            }
-        });
+    let worked_on: BTreeSet<String> =
+        waves.values().flatten().flatten().filter(|step| !step.is_lock()).map(|step| step.node.clone()).collect();
+    let mut peers: BTreeMap<String, Peer<'_>> = BTreeMap::new();
+    for step in waves.values().flatten().flatten() {
+        peers.entry(step.node.clone()).or_insert_with(|| Peer { node: step.node.clone(), transport });
     }
-    Outcome { steps: waves.into_values().flatten().flatten().collect() }
+    let stop = AtomicBool::new(false);
+    let (mut lock, mut refused) = (None, None);
+    for nodes in waves.values_mut() {
+        let mut ways: BTreeMap<&str, &mut Peer<'_>> =
+            peers.iter_mut().map(|(node, peer)| (node.as_str(), peer)).collect();
+        match nodes.first().and_then(|node| node.first()).map(|step| &step.effect) {
+            Some(Effect::TakeLock { .. }) => match Lock::take(me, &mut locks(nodes, &mut ways, &worked_on), progress) {
+                Ok(taken) => lock = Some(taken),
+                Err(why) => {
+                    refused = Some(why);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            },
+            Some(Effect::GiveLock { .. }) if lock.is_some() => {
+                if let Some(lock) = lock.take() {
+                    lock.give(&mut locks(nodes, &mut ways, &worked_on), progress);
+                }
+            }
+            _ if stop.load(Ordering::Relaxed) => {
+                nodes.iter_mut().flatten().for_each(|step| step.state = State::NotReached);
+            }
+            _ => thread::scope(|scope| {
+                for node in nodes {
+                    let Some(name) = node.first().map(|step| step.node.clone()) else { continue };
+                    let (Some(peer), line, stop) = (ways.remove(name.as_str()), progress.line(&name), &stop) else {
+                        continue;
+                    };
+                    scope.spawn(move || work(node, peer, goal, stop, &line));
+                }
+            }),
+        }
+    }
+    Outcome { steps: waves.into_values().flatten().flatten().collect(), refused }
+}
+
+/// The steps of a lock, one a node, with the ways there.
+fn locks<'a>(
+    nodes: &'a mut Wave,
+    ways: &mut BTreeMap<&str, &'a mut Peer<'_>>,
+    worked_on: &BTreeSet<String>,
+) -> Vec<At<'a>> {
+    let steps = nodes.iter_mut().flatten();
+    let at = steps.filter_map(|step| {
+        let link = ways.remove(step.node.as_str())?;
+        let comes_again = worked_on.contains(&step.node);
+        Some(At { step, link, comes_again })
+    });
+    at.collect()
+}
+
+/// One node and the way there.
+struct Peer<'a> {
+    node: String,
+    transport: &'a dyn Transport,
+}
+
+impl Link for Peer<'_> {
+    fn call(&mut self, call: &Call, within: Duration) -> Result<Output, Failure> {
+        self.transport.call(&self.node, call, within)
+    }
 }
 
 /// One node's steps, in order.
-fn work(steps: &mut [Step], transport: &dyn Transport, goal: Goal, stop: &AtomicBool, line: &Line) {
+fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, line: &Line) {
     let begun = Instant::now();
     let total = steps.len();
     let (mut failed, mut different) = (None, 0_usize);
@@ -88,8 +165,8 @@ fn work(steps: &mut [Step], transport: &dyn Transport, goal: Goal, stop: &Atomic
         }
         line.doing(&format!("{number}/{total} {} {}", step.id, step.subject()));
         step.state = match goal {
-            Goal::Do => carry_out(step, transport),
-            Goal::Look => look(step, transport, different > 0),
+            Goal::Do => carry_out(step, peer),
+            Goal::Look => look(step, peer, different > 0),
         };
         match &step.state {
             State::Failed(why) => {
@@ -112,16 +189,16 @@ fn work(steps: &mut [Step], transport: &dyn Transport, goal: Goal, stop: &Atomic
     }
 }
 
-fn carry_out(step: &Step, transport: &dyn Transport) -> State {
+fn carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
     // What compares by itself sends only what differs, so it is not asked first.
     if let Probe::Asks(_) = step.probe() {
-        match holds(step, transport) {
+        match holds(step, peer) {
             Ok(true) => return State::AlreadySo,
             Ok(false) => {}
             Err(why) => return State::Failed(why),
         }
     }
-    match transport.call(&step.node, &step.call(), DO_WITHIN) {
+    match peer.call(&step.call(), step.within.unwrap_or(DO_WITHIN)) {
         Err(failure) => State::Failed(failure.to_string()),
         Ok(output) if !output.ok() => State::Failed(output.reason().to_owned()),
         Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
@@ -129,8 +206,8 @@ fn carry_out(step: &Step, transport: &dyn Transport) -> State {
     }
 }
 
-fn look(step: &Step, transport: &dyn Transport, after_a_change: bool) -> State {
-    match holds(step, transport) {
+fn look(step: &Step, peer: &mut Peer<'_>, after_a_change: bool) -> State {
+    match holds(step, peer) {
         Ok(true) => State::AlreadySo,
         Ok(false) => State::WouldChange,
         // A comparison with what an earlier step has yet to make cannot succeed.
@@ -144,12 +221,10 @@ fn is_sync(step: &Step) -> bool {
 }
 
 /// Whether the node is as the step would leave it.
-fn holds(step: &Step, transport: &dyn Transport) -> Result<bool, String> {
+fn holds(step: &Step, peer: &mut Peer<'_>) -> Result<bool, String> {
     match step.probe() {
         Probe::Asks(unless) => {
-            let output = transport
-                .call(&step.node, &Call::Run(unless.argv), ASK_WITHIN)
-                .map_err(|failure| failure.to_string())?;
+            let output = peer.call(&Call::Run(unless.argv), ASK_WITHIN).map_err(|failure| failure.to_string())?;
             // The question was never put to the node: that is no answer.
             if !output.ok() && output.stderr.starts_with(SUDO_FAILED) {
                 return Err(output.reason().to_owned());
@@ -158,9 +233,10 @@ fn holds(step: &Step, transport: &dyn Transport) -> Result<bool, String> {
             Ok(output.ok() && unless.prints.is_none_or(|wanted| said.trim_end() == wanted))
         }
         Probe::Compares(call) => {
-            let output = transport.call(&step.node, &call, ASK_WITHIN).map_err(|failure| failure.to_string())?;
+            let output = peer.call(&call, ASK_WITHIN).map_err(|failure| failure.to_string())?;
             if output.ok() { Ok(output.stdout.is_empty()) } else { Err(output.reason().to_owned()) }
         }
+        Probe::InTheEffect => Ok(false),
     }
 }
 
@@ -168,7 +244,6 @@ fn holds(step: &Step, transport: &dyn Transport) -> Result<bool, String> {
 mod tests {
     use super::*;
     use crate::plan::{Unless, words};
-    use crate::transport::{Failure, Output};
 
     /// A node on which sudo asks for a password.
     struct NoSudo;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Effect, Outcome, Probe, State, Step};
+use super::{Effect, Outcome, Probe, State, Step, locking};
 use crate::paths::Paths;
 use crate::transport::{Call, Failure, Transport, quote};
 use crate::ui::{Style, Tone};
@@ -19,7 +19,7 @@ pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> 
     for step in steps {
         if at != Some((step.wave, &step.node)) {
             if at.is_some_and(|(wave, _)| wave != step.wave) {
-                let _ = writeln!(out, "{}", style.paint(Tone::Dim, "when all of that has ended well:"));
+                let _ = writeln!(out, "{}", style.paint(Tone::Dim, &between(steps, step)));
             }
             at = Some((step.wave, &step.node));
             let node = step.node.as_str();
@@ -38,6 +38,24 @@ pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> 
     out
 }
 
+/// What must have happened before a later wave begins with `step`.
+fn between(steps: &[Step], step: &Step) -> String {
+    let before = steps.iter().filter(|other| other.wave < step.wave).max_by_key(|other| other.wave);
+    if matches!(step.effect, Effect::GiveLock { .. }) {
+        "in the end, also if something failed:".to_owned()
+    } else if before.is_some_and(Step::is_lock) {
+        let (majority, nodes) = locking::needs(steps);
+        format!("when {majority} of these {nodes} have granted the lock:")
+    } else {
+        "when all of that has ended well:".to_owned()
+    }
+}
+
+/// How many steps there are; the lock's do not count.
+pub(crate) fn count(steps: &[Step]) -> usize {
+    steps.iter().filter(|step| !step.is_lock()).count()
+}
+
 /// One line: how many steps ended in which way.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let states = [
@@ -48,11 +66,11 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
     ];
     let counted = states.iter().map(|(state, word)| (outcome.count(state), word)).filter(|(count, _)| *count > 0);
     let mut parts: Vec<String> = counted.map(|(count, word)| format!("{count} {word}")).collect();
-    let failed = outcome.failures().len();
+    let failed = outcome.steps.iter().filter(|step| !step.is_lock() && matches!(step.state, State::Failed(_))).count();
     if failed > 0 {
         parts.push(format!("{failed} failed"));
     }
-    format!("{} steps: {}", outcome.steps.len(), parts.join(", "))
+    format!("{} steps: {}", count(&outcome.steps), parts.join(", "))
 }
 
 fn word(state: &State) -> (Tone, &'static str) {
@@ -63,6 +81,8 @@ fn word(state: &State) -> (Tone, &'static str) {
         State::Changed => (Tone::Good, "changed"),
         State::Failed(_) => (Tone::Bad, "failed"),
         State::NotReached => (Tone::Dim, "not reached"),
+        State::Done => (Tone::Dim, "done"),
+        State::Without(_) => (Tone::Warn, "not here"),
     }
 }
 
@@ -77,6 +97,15 @@ fn about(step: &Step) -> String {
         },
         Effect::MakeLink { path, to } => format!("link {path} to {to}"),
         Effect::Run { argv, .. } => format!("run {}", shell(argv)),
+        Effect::TakeLock { path, verb, wait_seconds, break_foreign } => {
+            let foreign = match (break_foreign, wait_seconds) {
+                (true, _) => "; that of another operator is broken".to_owned(),
+                (false, Some(seconds)) => format!("; that of another operator is waited for, {seconds} s at most"),
+                (false, None) => String::new(),
+            };
+            format!("take {path} for '{verb}'{foreign}")
+        }
+        Effect::GiveLock { path } => format!("give {path} back"),
     }
 }
 
@@ -111,9 +140,11 @@ fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
     let (kind, asks, prints) = match step.probe() {
         Probe::Asks(unless) => ("asks", Call::Run(unless.argv), unless.prints),
         Probe::Compares(call) => ("compares", call, Some(String::new())),
+        Probe::InTheEffect => ("in_the_effect", step.call(), None),
     };
     let (state, why) = match &step.state {
         State::Failed(why) => (json!("failed"), Some(why)),
+        State::Without(why) => (json!("without"), Some(why)),
         other => (json!(other), None),
     };
     Ok(json!({

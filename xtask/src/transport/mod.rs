@@ -60,6 +60,8 @@ impl std::error::Error for Failure {}
 pub(crate) enum Call {
     /// A command, in the root directory. Never a secret among its words.
     Run(Vec<String>),
+    /// A command that is told something by standard input; no secret either.
+    Feed { argv: Vec<String>, stdin: String },
     /// A whole file, with its mode from the first byte; one that is there is replaced.
     Put { path: String, owner: Option<String>, mode: Mode, content: String },
     /// Files that are sent if they differ.

@@ -112,6 +112,7 @@ impl Transport for Ssh {
     fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure> {
         let stdin = match call {
             Call::Put { content, .. } => content.as_bytes(),
+            Call::Feed { stdin, .. } => stdin.as_bytes(),
             Call::Run(_) | Call::Sync(_) => b"",
         };
         self.start(node, &self.words(node, call)?, stdin, within)
@@ -129,7 +130,7 @@ impl Transport for Ssh {
 impl Ssh {
     fn words(&self, node: &str, call: &Call) -> Result<Vec<String>, Failure> {
         match call {
-            Call::Run(argv) => {
+            Call::Run(argv) | Call::Feed { argv, .. } => {
                 // A path of the node's own, such as ./membershipd, is meant from the install directory.
                 let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
                 match argv.first() {

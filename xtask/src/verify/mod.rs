@@ -76,7 +76,7 @@ impl Remedies {
     }
 
     /// Reads a node's log.
-    fn log(&self, node: &str) -> String {
+    pub(crate) fn log(&self, node: &str) -> String {
         self.on(node, "logs", "journalctl -u membershipd-cluster -n 50")
     }
 

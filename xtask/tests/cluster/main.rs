@@ -17,5 +17,6 @@ mod harness;
 mod loss;
 mod persistence;
 mod safeguards;
+mod scale;
 mod tls;
 mod verify;

@@ -1,7 +1,9 @@
 //! A clone of its own for each test, the real binary to run in it, and what it left there.
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must stop")]
+
+pub(crate) mod servers;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -212,7 +214,7 @@ pub(crate) fn builder(clone: &Clone, name: &str) {
         &format!("bin/{name}"),
         &format!(
             "#!/bin/sh\nPATH=/usr/bin:/bin\n\
-             echo \"{name} $* target=${{CARGO_TARGET_DIR#{root}/}} zig=$CARGO_ZIGBUILD_ZIG_PATH \
+             echo \"{name} $* target=${{CARGO_TARGET_DIR#{root}/}} zig=$CARGO_ZIGBUILD_ZIG_PATH cache=${{ZIG_GLOBAL_CACHE_DIR#{root}/}} \
              cc=$CC_x86_64_unknown_linux_musl bootstrap=$RUSTC_BOOTSTRAP flags=$RUSTFLAGS\" >> {root}/log\n\
              out=$CARGO_TARGET_DIR/x86_64-unknown-linux-musl/release\nmkdir -p \"$out\"\ncp {root}/program \"$out/membershipd\"\n"
         ),
