@@ -4,6 +4,8 @@ pub(crate) mod build;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod engine;
+#[cfg(target_os = "linux")]
+pub(crate) mod fleet;
 pub(crate) mod local;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;

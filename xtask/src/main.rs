@@ -14,6 +14,8 @@ mod cargo;
 mod cmd;
 mod engine;
 mod exit;
+#[cfg(target_os = "linux")]
+mod fleet;
 mod fsx;
 #[cfg(target_os = "linux")]
 mod local;
@@ -108,6 +110,9 @@ enum Verb {
     Engine(cmd::engine::Args),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
+    Fleet(cmd::fleet::Args),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
     Supervise(supervisor::Supervise),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
@@ -122,6 +127,8 @@ fn main() -> ExitCode {
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
+        #[cfg(target_os = "linux")]
+        Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
