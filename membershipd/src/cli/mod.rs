@@ -129,9 +129,10 @@ fn run_daemon(serve: Serve) -> Result<u8, Problem> {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    // Levels of the libraries below warning would show subjects.
-    let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,membershipd=info,engine=info"));
+    // Levels of the libraries below warning would show subjects. What becomes of a connection is for `link` to say.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("warn,async_nats::connector=off,membershipd=info,engine=info")
+    });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),
