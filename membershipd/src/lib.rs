@@ -23,6 +23,7 @@ pub mod lease;
 pub mod link;
 pub mod posture;
 pub mod private_file;
+pub mod probe_routes;
 pub mod scale;
 pub mod secret;
 pub mod serve;

@@ -3,6 +3,7 @@
 mod check_config;
 mod control;
 mod identity;
+mod probe_routes;
 mod scale;
 mod status;
 mod table;
@@ -82,6 +83,8 @@ enum Verb {
     Wait(wait::Args),
     /// Raise every bucket to N copies in place, and wait until all are current; never lowers
     Scale(scale::Args),
+    /// Prove every route anew: a TLS handshake with each other node's route port
+    ProbeRoutes(probe_routes::Args),
     /// Relay requests, a line of JSON each, from standard input to the running daemon
     Control(control::Args),
     #[command(name = engine_child_name(), hide = true)]
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Some(Verb::User(args)) => user::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),
+        Some(Verb::ProbeRoutes(args)) => probe_routes::run(&args),
         Some(Verb::Control(args)) => control::run(&args),
         Some(Verb::EngineChild { parent, command }) => {
             engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)

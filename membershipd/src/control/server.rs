@@ -14,8 +14,8 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
-use crate::scale;
 use crate::users::{UserError, Users};
+use crate::{probe_routes, scale};
 
 /// Time to send the request after connecting.
 const ASKING: Duration = Duration::from_secs(5);
@@ -99,6 +99,13 @@ impl Service {
             }
             Request::UserSet { handle, state, last_admin } => {
                 self.users.set_state(&handle, state, last_admin).await.map(outcome)
+            }
+            Request::ProbeRoutes => {
+                let Some(cluster) = &self.observer.config.cluster else {
+                    return Answer::Error(failure("bad_request", "a node on its own has no routes", "ask a cluster's"));
+                };
+                let routes = probe_routes::probe(cluster).await;
+                Ok(json!({ "schema": SCHEMA, "routes": routes }))
             }
             Request::Scale { copies } => {
                 return scale::raise(&self.observer, copies).await.map_or_else(
