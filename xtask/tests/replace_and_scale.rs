@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::servers::Servers;
+use common::hosts::Servers;
 use common::{NODES, TOPOLOGY};
 use serde_json::Value;
 

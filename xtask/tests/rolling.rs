@@ -9,7 +9,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use common::NODES;
-use common::servers::{Servers, argv, steps};
+use common::hosts::{Servers, argv, steps};
 use serde_json::Value;
 
 const VERBS: [&str; 5] = ["up", "roll", "roll --restart", "rollback", "rollback --outage"];

@@ -16,7 +16,8 @@ pub(crate) struct Flags {
     /// Do it; without this the steps are only printed, and no connection is opened
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}
+    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}, and where there
+    /// are such: here, if_a_node_fails, went_back
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
