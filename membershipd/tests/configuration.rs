@@ -130,6 +130,33 @@ fn each_mistake_is_named_with_its_flag() {
 }
 
 #[test]
+fn a_ca_file_may_hold_the_old_and_the_new_one() {
+    let dir = material();
+    mint(&dir, "other", false);
+    mint(&dir, "third", false);
+    let text = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
+    let (own, other) = (text("route-ca.crt"), text("other-ca.crt"));
+    let env: String = sound()
+        .iter()
+        .map(|(flag, value)| {
+            format!("UNIBUS_{}={value}\n", flag.trim_start_matches("--").replace('-', "_").to_uppercase())
+        })
+        .collect();
+    dir.write("cluster.env", &format!("{env}UNIBUS_ENGINE={}\n", common::engine().display()), 0o644);
+    let check = || membershipd(dir.path()).args(["check-config", "--env-file", "cluster.env"]).output().unwrap();
+    for bundle in [format!("{own}{other}"), format!("{other}{own}")] {
+        dir.write("route-ca.crt", &bundle, 0o644);
+        assert!(check().status.success(), "{}", said(&check()));
+    }
+    dir.write("route-ca.crt", &format!("{other}{}", text("third-ca.crt")), 0o644);
+    assert!(said(&check()).contains("route.crt was not signed by the CA in route-ca.crt"), "{}", said(&check()));
+    // Half a bundle is not taken for a whole one.
+    let damaged = other.lines().enumerate().filter(|(line, _)| *line != 2).map(|(_, line)| format!("{line}\n"));
+    dir.write("route-ca.crt", &format!("{own}{}", damaged.collect::<String>()), 0o644);
+    assert_eq!(check().status.code(), Some(64), "{}", said(&check()));
+}
+
+#[test]
 fn all_mistakes_are_told_together_and_no_password_with_them() {
     let dir = material();
     let text = refusal(

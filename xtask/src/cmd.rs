@@ -6,6 +6,8 @@ pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod doctor;
 pub(crate) mod engine;
+#[cfg(target_os = "linux")]
+pub(crate) mod fleet;
 pub(crate) mod local;
 pub(crate) mod replace;
 pub(crate) mod roll;

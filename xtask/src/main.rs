@@ -15,6 +15,8 @@ mod cmd;
 mod doctor;
 mod engine;
 mod exit;
+#[cfg(target_os = "linux")]
+mod fleet;
 mod fsx;
 #[cfg(target_os = "linux")]
 mod local;
@@ -116,6 +118,9 @@ enum Verb {
     Engine(cmd::engine::Args),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
+    Fleet(cmd::fleet::Args),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
     Supervise(supervisor::Supervise),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
@@ -131,6 +136,8 @@ fn main() -> ExitCode {
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Doctor(args) => cmd::doctor::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
+        #[cfg(target_os = "linux")]
+        Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
