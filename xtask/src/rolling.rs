@@ -1,6 +1,7 @@
 //! In which order nodes are started, restarted and taken back, and what must hold in between: topologies turned into steps.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::build;
 use crate::engine;
@@ -18,8 +19,14 @@ const QUORUM: u32 = 60;
 const HEALTHY: u32 = 120;
 /// A copy that missed a restart is current within seconds; a machine under load takes its time.
 const CURRENT_WITHIN: u32 = 120;
-/// A copy that begins with nothing fetches everything. Less than the ten minutes that any step may take.
-const CAUGHT_UP: u32 = 540;
+/// A copy that begins with nothing fetches everything; whoever runs the verb again goes on waiting.
+const CAUGHT_UP: u32 = 900;
+/// TimeoutStopSec= and TimeoutStartSec= of the unit.
+const RESTARTED: u32 = 60 + 120;
+/// What `membershipd scale` takes at most.
+const SCALED: u32 = 300;
+/// What ssh and the machine need beside what is waited for.
+const MARGIN: u32 = 30;
 
 /// What is waited for on a node: each more than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +92,6 @@ pub(crate) enum Restart {
 
 /// The step after which a node runs another release from its next start.
 pub(crate) const SWITCH: &str = "switch release";
-const RESTART: &str = "restart";
 
 /// Steps, wave after wave.
 #[derive(Default)]
@@ -100,6 +106,16 @@ impl Waves {
         self.wave += 1;
         self.steps.extend(steps.into_iter().map(|step| step.in_wave(self.wave)));
     }
+}
+
+/// A step that by itself ends within so many seconds.
+fn limited(id: &'static str, node: &str, effect: Effect, seconds: u32) -> Step {
+    Step::new(id, node, effect).within(Duration::from_secs(u64::from(seconds + MARGIN)))
+}
+
+/// Whether a step changes nothing, but waits until something holds.
+pub(crate) fn is_gate(step: &Step) -> bool {
+    [Until::Alive, Until::Quorum, Until::Healthy, Until::Current].iter().any(|until| until.id() == step.id)
 }
 
 impl Site<'_> {
@@ -198,10 +214,10 @@ impl Site<'_> {
         let mut waves = Waves::default();
         waves.then(self.nodes().map(|node| self.until(node, Until::Current)));
         let copies = copies.to_string();
-        let argv = self.membershipd(&["scale", &copies, "--json"]);
+        let argv = self.membershipd(&["scale", &copies, "--within", &SCALED.to_string(), "--json"]);
         let unless = Unless { argv: self.membershipd(&["scale", &copies, "--check"]), prints: None };
         let first = self.nodes().next().unwrap_or_default();
-        waves.then([Step::new("raise the copies", first, Effect::Run { argv, unless })]);
+        waves.then([limited("raise the copies", first, Effect::Run { argv, unless }, SCALED)]);
         waves.then(self.nodes().map(|node| self.until(node, Until::CaughtUp)));
         waves.then(settings);
         waves.steps
@@ -225,7 +241,7 @@ impl Site<'_> {
         let (word, seconds) = what.word_and_seconds();
         let wait = |seconds: u32| self.membershipd(&["wait", "--for", word, "--within", &seconds.to_string()]);
         let unless = Unless { argv: wait(0), prints: None };
-        Step::new(what.id(), node, Effect::Run { argv: wait(seconds), unless })
+        limited(what.id(), node, Effect::Run { argv: wait(seconds), unless }, seconds)
     }
 
     fn well(&self, node: &str, last: Until) -> [Step; 2] {
@@ -244,7 +260,7 @@ impl Site<'_> {
 
     fn start(&self, node: &str) -> Step {
         let unless = Unless { argv: words(&["systemctl", "is-active", "--quiet", "--", UNIT]), prints: None };
-        Step::new("start", node, Effect::Run { argv: words(&["systemctl", "start", "--", UNIT]), unless })
+        limited("start", node, Effect::Run { argv: words(&["systemctl", "start", "--", UNIT]), unless }, RESTARTED)
     }
 
     fn restart(&self, node: &str, restart: Restart) -> Step {
@@ -262,7 +278,7 @@ impl Site<'_> {
             // The socket is as old as the daemon; where there is none find fails, and so there is something to be done.
             Restart::WhereChanged => Unless { argv: self.newer_than_daemon(), prints: Some(String::new()) },
         };
-        Step::new(RESTART, node, Effect::Run { argv, unless })
+        limited("restart", node, Effect::Run { argv, unless }, RESTARTED)
     }
 
     fn newer_than_daemon(&self) -> Vec<String> {

@@ -4,7 +4,8 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::exit::BadInput;
-use crate::plan::{self, Goal, Outcome, State, Step};
+use crate::plan::{self, Goal, LockFlags, Outcome, State, Step};
+use crate::rolling;
 use crate::target::Target;
 use crate::transport::Transport;
 use crate::ui::{Progress, Style, Tone, next};
@@ -15,9 +16,12 @@ pub(crate) struct Flags {
     /// Do it; without this the steps are only printed, and no connection is opened
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}
+    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}, and where there
+    /// are such: here, if_a_node_fails, went_back
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) lock: LockFlags,
 }
 
 /// The flag of a verb that has nothing to do with a local cluster.
@@ -78,18 +82,27 @@ pub(crate) fn dry_run(
     for line in &besides.here {
         println!("here, when all of that has ended well: {line}");
     }
-    println!("\n{} steps, each skipped where it is so already; the whole commands: --json", steps.len());
+    println!("\n{} steps, each skipped where it is so already; the whole commands: --json", plan::count(steps));
     for note in words.notes {
         println!("{note}");
     }
     println!("dry run: nothing was changed, no connection was opened");
-    print!("{}", next(&[(&target.verb(&format!("{} --yes", words.verb)), "do it")]));
+    print!("{}", next(&[(&with_yes(target, flags, words), "do it")]));
     Ok(())
 }
 
-/// Carries the steps out.
+/// This run again, for real.
+fn with_yes(target: &Target, flags: &Flags, words: &Words<'_>) -> String {
+    target.verb(&format!("{}{} --yes", words.verb, flags.lock.typed()))
+}
+
+/// Carries the steps out. To have waited is no change.
 pub(crate) fn carry_out(target: &Target, steps: Vec<Step>) -> Outcome {
-    plan::execute(steps, target.transport.as_ref(), Goal::Do, &Progress::new())
+    let mut outcome = plan::execute(steps, target.transport.as_ref(), Goal::Do, &Progress::new());
+    for step in outcome.steps.iter_mut().filter(|step| step.state == State::Changed && rolling::is_gate(step)) {
+        step.state = State::Done;
+    }
+    outcome
 }
 
 /// The plan as JSON, with what belongs to it.
@@ -132,7 +145,7 @@ pub(crate) fn report(
             "{}\n{}{remedy}\nput that right and run this again, it goes on where it stopped: {}",
             failures.join("\n"),
             logs(target, outcome),
-            target.verb(&format!("{} --yes", words.verb))
+            with_yes(target, flags, words)
         );
     }
     if !flags.json {

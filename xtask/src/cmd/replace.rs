@@ -44,7 +44,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let name = node.name.clone();
     let target = Target::servers(topology.clone(), Pin::load(&paths.engine_pin())?, global.topology_flag());
     let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
-    let (steps, besides) = (site.replace(&name, put, refreshed), Besides::default());
+    let steps = target.locked(site.replace(&name, put, refreshed), "replace", &args.flags.lock);
+    let besides = Besides::default();
     let verb = format!("replace {name}");
     let old = format!("the machine that was {name} must never be started again: two nodes of one name fight");
     let next = [("verify", "prove that the cluster is what it should be")];

@@ -40,7 +40,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let service = args.which.service(global)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     let restart = if args.restart { Restart::Always } else { Restart::WhereChanged };
-    let steps = site.roll(&args.node, restart);
+    let steps = target.locked(site.roll(&args.node, restart), "roll", &args.flags.lock);
     let mut besides = Besides::default();
     if target.install_dir().is_some() {
         besides.title = "a node that was switched to another release and does not get well goes back at once:";
@@ -89,7 +89,7 @@ fn went_wrong(target: &Target, outcome: &Outcome, site: &Site<'_>, node: &str, a
         println!("{}", plan::summary(outcome));
     }
     eprintln!("{failures}\n{node} is not well with the new release: taking it back to the previous one");
-    let back = changing::carry_out(target, site.back(node));
+    let back = changing::carry_out(target, target.locked(site.back(node), "roll", &args.flags.lock));
     let is_back = back.failures().is_empty();
     if args.flags.json {
         let mut value = changing::json(&outcome.steps, &Besides::default(), target.transport.as_ref(), false)?;

@@ -37,7 +37,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     }
     let target = Target::servers(topology, Pin::load(&paths.engine_pin())?, global.topology_flag());
     let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
-    let (steps, besides) = (site.rollback(&args.node, args.outage), Besides::default());
+    let steps = target.locked(site.rollback(&args.node, args.outage), "rollback", &args.flags.lock);
+    let besides = Besides::default();
     let nodes: String = args.node.iter().map(|node| format!(" --node {node}")).collect();
     let verb = format!("rollback{nodes}{}", if args.outage { " --outage" } else { "" });
     let notes: &[&str] =

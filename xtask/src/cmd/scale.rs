@@ -52,7 +52,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
 
     let service = args.which.service(global)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
-    let steps = site.scale(args.copies, settings);
+    let steps = target.locked(site.scale(args.copies, settings), "scale", &args.flags.lock);
     let besides = Besides { here, ..Besides::default() };
     let verb = format!("scale {}", args.copies);
     let next = [("verify", "prove that the cluster is what it should be")];

@@ -27,7 +27,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let paths = global.paths()?;
     let target = Target::servers(global.topology(&paths)?, Pin::load(&paths.engine_pin())?, global.topology_flag());
     let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
-    let (steps, besides) = (site.up(), Besides::default());
+    let steps = target.locked(site.up(), "up", &args.flags.lock);
+    let besides = Besides::default();
     let next = [("verify", "prove that the cluster is what it should be")];
     let words = Words { verb: "up", notes: &[], next: &next };
     if !args.flags.yes {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must stop")]
 
-pub(crate) mod servers;
+pub(crate) mod hosts;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

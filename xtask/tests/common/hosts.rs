@@ -16,7 +16,7 @@ const ENGINE: &str = "deploy/build/engine/2.15.1/nats-server";
 const SSH: &str = r#"#!/bin/sh
 root=${0%/bin/*}
 for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
-{ printf '%s\037' ssh "$@"; printf '\036'; } >> "$root/seen"
+{ printf '%s\037' ssh "$@"; printf '\036'; } >> "$root/seen/$host"
 if [ -e "$root/cut" ] && printf '%s' "$last" | grep -qF -- "$(cat "$root/cut")"; then
     echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255
 fi
@@ -33,7 +33,7 @@ const RSYNC: &str = r#"#!/bin/sh
 root=${0%/bin/*}
 for last; do :; done
 host=${last%%:*}
-{ printf '%s\037' rsync "$@"; printf '\036'; } >> "$root/seen"
+{ printf '%s\037' rsync "$@"; printf '\036'; } >> "$root/seen/$host"
 first=yes
 for word; do
     [ $first = yes ] && { set --; first=no; }
@@ -146,6 +146,7 @@ impl Servers {
             servers.machine(&format!("host-{node}"));
         }
         clone.write("copies", "1\n");
+        fs::create_dir(clone.path("seen")).unwrap();
         servers
     }
 
@@ -160,7 +161,7 @@ impl Servers {
 
     /// An empty machine.
     pub(crate) fn machine(&self, host: &str) {
-        for dir in ["opt/unibus", "units"] {
+        for dir in ["opt/unibus", "units", "run"] {
             fs::create_dir_all(self.clone.path(&format!("hosts/{host}/{dir}"))).unwrap();
         }
     }
@@ -199,9 +200,25 @@ impl Servers {
         done
     }
 
-    /// The steps that `line --json` prints.
+    /// The steps that `line --json` prints; those of the lock, which keeps other operators out, come first and last and are
+    /// left out.
     pub(crate) fn plan(&self, line: &str) -> Vec<Value> {
-        steps(&self.ok(&format!("{line} --json")))
+        let all = steps(&self.ok(&format!("{line} --json")));
+        let count = all.len();
+        let lock =
+            |at: usize| if at < NODES.len() { Some("lock") } else { (at >= count - NODES.len()).then_some("unlock") };
+        for (at, step) in all.iter().enumerate() {
+            let id = step["id"].as_str().unwrap();
+            assert_eq!(lock(at), Some(id).filter(|id| ["lock", "unlock"].contains(id)), "{line}: {at}");
+        }
+        all[NODES.len()..count - NODES.len()].to_vec()
+    }
+
+    /// Every command that `line --json` announces: those that ask and those that do.
+    pub(crate) fn announced(&self, line: &str) -> Vec<Vec<String>> {
+        let all = steps(&self.ok(&format!("{line} --json")));
+        let commands = all.iter().flat_map(|step| [&step["probe"]["command"], &step["command"]]);
+        commands.filter(|command| command.is_array()).map(argv).collect()
     }
 
     /// What systemd and the daemons were told to do, in order; questions are left out.
@@ -219,16 +236,20 @@ impl Servers {
 
     /// All commands that went out.
     pub(crate) fn seen(&self) -> Vec<Vec<String>> {
-        let text = fs::read_to_string(self.clone.path("seen")).unwrap_or_default();
-        let calls = text.split_terminator('\u{1e}');
-        calls.map(|call| call.split_terminator('\u{1f}').map(str::to_owned).collect()).collect()
+        let mut all = Vec::new();
+        for host in fs::read_dir(self.clone.path("seen")).unwrap() {
+            let text = fs::read_to_string(host.unwrap().path()).unwrap();
+            let calls = text.split_terminator('\u{1e}');
+            all.extend(calls.map(|call| call.split_terminator('\u{1f}').map(str::to_owned).collect()));
+        }
+        all
     }
 
     /// Forgets deeds and commands.
     pub(crate) fn forget(&self) {
-        for file in ["log", "seen"] {
-            let _ = fs::remove_file(self.clone.path(file));
-        }
+        let _ = fs::remove_file(self.clone.path("log"));
+        fs::remove_dir_all(self.clone.path("seen")).unwrap();
+        fs::create_dir(self.clone.path("seen")).unwrap();
     }
 
     /// A path in the install directory of a node.
