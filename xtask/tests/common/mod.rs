@@ -1,7 +1,7 @@
 //! A clone of its own for each test, the real binary to run in it, and what it left there.
 
 #![allow(dead_code, reason = "each test program uses its own part of this")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on must stop")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must stop")]
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -11,6 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+pub(crate) mod servers;
 
 /// Three nodes in address space that is kept for documentation (RFC 5737).
 pub(crate) const TOPOLOGY: &str = r#"[cluster]
