@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub(crate) mod servers;
+
 /// Three nodes in address space that is kept for documentation (RFC 5737).
 pub(crate) const TOPOLOGY: &str = r#"[cluster]
 name = "test"
