@@ -57,6 +57,11 @@ impl Which {
         Target::local(&State::new(&paths, self.state.as_deref())?)
     }
 
+    /// The state directory of the local cluster, if that is meant.
+    pub(crate) fn local_state(&self, global: &Global) -> Result<Option<State>> {
+        if self.local { State::new(&global.paths()?, self.state.as_deref()).map(Some) } else { Ok(None) }
+    }
+
     /// Who starts and stops its daemons.
     pub(crate) fn service(&self, global: &Global) -> Result<Service> {
         if !self.local {
