@@ -6,9 +6,13 @@ pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod doctor;
 pub(crate) mod engine;
+#[cfg(target_os = "linux")]
+pub(crate) mod fleet;
 pub(crate) mod local;
+pub(crate) mod replace;
 pub(crate) mod roll;
 pub(crate) mod rollback;
+pub(crate) mod scale;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
 pub(crate) mod stage;

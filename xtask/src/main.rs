@@ -15,6 +15,8 @@ mod cmd;
 mod doctor;
 mod engine;
 mod exit;
+#[cfg(target_os = "linux")]
+mod fleet;
 mod fsx;
 #[cfg(target_os = "linux")]
 mod local;
@@ -110,6 +112,8 @@ enum Verb {
     Up(cmd::up::Args),
     Roll(cmd::roll::Args),
     Rollback(cmd::rollback::Args),
+    Replace(cmd::replace::Args),
+    Scale(cmd::scale::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -120,6 +124,9 @@ enum Verb {
     Test(cmd::test::Args),
     /// Fetch the engine, prove its sha256 and say where it lies
     Engine(cmd::engine::Args),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Fleet(cmd::fleet::Args),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Supervise(supervisor::Supervise),
@@ -137,12 +144,16 @@ fn main() -> ExitCode {
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Doctor(args) => cmd::doctor::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
+        #[cfg(target_os = "linux")]
+        Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
         Verb::Up(args) => cmd::up::run(global, &args),
         Verb::Roll(args) => cmd::roll::run(global, &args),
         Verb::Rollback(args) => cmd::rollback::run(global, &args),
+        Verb::Replace(args) => cmd::replace::run(global, &args),
+        Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),

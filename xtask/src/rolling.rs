@@ -18,6 +18,8 @@ const QUORUM: u32 = 60;
 const HEALTHY: u32 = 120;
 /// A copy that missed a restart is current within seconds; a machine under load takes its time.
 const CURRENT_WITHIN: u32 = 120;
+/// A copy that begins with nothing fetches everything. Less than the ten minutes that any step may take.
+const CAUGHT_UP: u32 = 540;
 
 /// What is waited for on a node: each more than the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ enum Until {
     Healthy,
     /// Every copy of every bucket is current and every node is connected: any one of them may go.
     Current,
+    /// The same, where a copy begins with nothing.
+    CaughtUp,
 }
 
 impl Until {
@@ -38,7 +42,7 @@ impl Until {
             Self::Alive => "until alive",
             Self::Quorum => "until quorum",
             Self::Healthy => "until healthy",
-            Self::Current => "until current",
+            Self::Current | Self::CaughtUp => "until current",
         }
     }
 
@@ -48,6 +52,7 @@ impl Until {
             Self::Quorum => ("quorum", QUORUM),
             Self::Healthy => ("healthy", HEALTHY),
             Self::Current => ("current", CURRENT_WITHIN),
+            Self::CaughtUp => ("current", CAUGHT_UP),
         }
     }
 }
@@ -168,6 +173,37 @@ impl Site<'_> {
         let mut waves = Waves::default();
         self.go_back(&mut waves, node);
         waves.then(self.well(node, Until::Current));
+        waves.steps
+    }
+
+    /// A machine in the place of another one: `put` makes it what it should be, `refreshed` tells the other nodes.
+    pub(crate) fn replace(&self, node: &str, put: Vec<Step>, refreshed: Vec<Step>) -> Vec<Step> {
+        let mut waves = Waves::default();
+        // One node is lost already: a second one must not be, not even for a moment.
+        waves.then(self.others_are_healthy(node));
+        waves.then(put.into_iter().chain(refreshed));
+        waves.then([self.enable(node)]);
+        waves.then([self.restart(node, Restart::WhereChanged)]);
+        waves.then(self.well(node, Until::CaughtUp));
+        for other in self.nodes().filter(|other| *other != node) {
+            waves.then([self.until(other, Until::Current)]);
+            waves.then([self.restart(other, Restart::WhereChanged)]);
+            waves.then(self.well(other, Until::Current));
+        }
+        waves.steps
+    }
+
+    /// Raises every bucket to `copies`; `settings` then says so to the nodes, whose daemons need no restart for it.
+    pub(crate) fn scale(&self, copies: u32, settings: Vec<Step>) -> Vec<Step> {
+        let mut waves = Waves::default();
+        waves.then(self.nodes().map(|node| self.until(node, Until::Current)));
+        let copies = copies.to_string();
+        let argv = self.membershipd(&["scale", &copies, "--json"]);
+        let unless = Unless { argv: self.membershipd(&["scale", &copies, "--check"]), prints: None };
+        let first = self.nodes().next().unwrap_or_default();
+        waves.then([Step::new("raise the copies", first, Effect::Run { argv, unless })]);
+        waves.then(self.nodes().map(|node| self.until(node, Until::CaughtUp)));
+        waves.then(settings);
         waves.steps
     }
 

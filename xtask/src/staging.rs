@@ -160,6 +160,22 @@ fn own_files(dir: &str, from: &Path) -> Result<[(&'static str, Effect); 3]> {
     ])
 }
 
+/// The steps that bring a running server's certificates and settings up to date, and nothing else.
+pub(crate) fn refreshed(topology: &Topology, node: &str, from: &Path) -> Result<Vec<Step>> {
+    let files = own_files(&topology.cluster.install_dir, from)?;
+    Ok(files.into_iter().map(|(id, effect)| Step::new(id, node, effect)).collect())
+}
+
+/// A node's settings alone, whose content is known before the file exists; none of the install directory where the nodes are
+/// directories of this machine.
+pub(crate) fn put_settings(install_dir: Option<&str>, node: &str, content: String) -> Step {
+    let (path, owner) = match install_dir {
+        Some(dir) => (format!("{dir}/{CLUSTER_ENV}"), Some(ROOT.to_owned())),
+        None => (CLUSTER_ENV.to_owned(), None),
+    };
+    Step::new("settings", node, Effect::PutFile { path, owner, mode: Mode(PUBLIC), content })
+}
+
 /// Whatever of these is newer than a node's running daemon counts only from its next start. Directories do not count: what
 /// is in them does.
 pub(crate) fn read_at_start(topology: &Topology) -> Vec<String> {

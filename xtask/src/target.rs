@@ -57,20 +57,17 @@ impl Which {
         Target::local(&State::new(&paths, self.state.as_deref())?)
     }
 
-    /// The state directory of the local cluster, if that is meant.
-    pub(crate) fn local_state(&self, global: &Global) -> Result<Option<State>> {
-        if self.local { State::new(&global.paths()?, self.state.as_deref()).map(Some) } else { Ok(None) }
+    /// The directory of the local cluster, if that is meant.
+    pub(crate) fn state(&self, paths: &Paths) -> Result<Option<State>> {
+        if self.local { State::new(paths, self.state.as_deref()).map(Some) } else { Ok(None) }
     }
 
     /// Who starts and stops its daemons.
     pub(crate) fn service(&self, global: &Global) -> Result<Service> {
-        if !self.local {
-            return Ok(Service::Systemd);
-        }
         let paths = global.paths()?;
-        let state = State::new(&paths, self.state.as_deref())?.dir().to_path_buf();
+        let Some(state) = self.state(&paths)? else { return Ok(Service::Systemd) };
         let xtask = env::current_exe().context("finding this program's own file")?;
-        Ok(Service::Local { xtask, root: paths.root().to_path_buf(), state })
+        Ok(Service::Local { xtask, root: paths.root().to_path_buf(), state: state.dir().to_path_buf() })
     }
 }
 

@@ -136,7 +136,7 @@ pub(crate) fn report(
         );
     }
     if !flags.json {
-        if outcome.count(&State::Changed) == 0 {
+        if outcome.count(&State::Changed) == 0 && besides.here.is_empty() {
             println!("everything was so already: nothing was changed");
         }
         let commands: Vec<(String, &str)> = words.next.iter().map(|(verb, why)| (target.verb(verb), *why)).collect();

@@ -46,7 +46,8 @@ pub(crate) struct Args {
 
 /// Makes or renews what is missing or worn out; or goes on with a rotation.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
-    let local = args.which.local_state(global)?;
+    let paths = global.paths()?;
+    let local = args.which.state(&paths)?;
     if args.rotate {
         return match local {
             Some(state) => rotate_local(global, args, &state),
@@ -61,7 +62,6 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     if !args.lock.typed().is_empty() {
         return Err(BadInput::new("without --rotate no node is changed, so there is no lock to wait for or to break"));
     }
-    let paths = global.paths()?;
     let topology = global.topology(&paths)?;
     let pin = Pin::load(&paths.engine_pin())?;
     let force = match args.force {

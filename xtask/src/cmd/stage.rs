@@ -137,7 +137,7 @@ fn again(target: &Target, args: &Args, goal: &str) -> String {
 }
 
 /// The release, with everything in place that it takes; all that is missing is said at once.
-fn release(paths: &Paths, topology: &Topology) -> Result<Release> {
+pub(super) fn release(paths: &Paths, topology: &Topology) -> Result<Release> {
     let pin = Pin::load(&paths.engine_pin())?;
     let mut missing = Vec::new();
     let mut need = |what: Result<()>| missing.extend(what.err().map(|error| format!("{error:#}")));

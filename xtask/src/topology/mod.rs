@@ -13,7 +13,10 @@ use crate::paths::Paths;
 use self::typed::{Mistake, Mistakes};
 
 mod check;
+mod edit;
 mod typed;
+
+pub(crate) use self::edit::with_replicas;
 
 /// Three nodes, five or seven, and what they have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]

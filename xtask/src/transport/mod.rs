@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub(crate) use local::Local;
 pub(crate) use process::bounded;
-pub(crate) use ssh::{Ssh, quote};
+pub(crate) use ssh::{Ssh, make_control_dir, quote};
 
 use crate::plan::Mode;
 

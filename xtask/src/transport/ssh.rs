@@ -167,8 +167,9 @@ fn control_dir() -> String {
     format!("/tmp/unibus-ssh-{}", rustix::process::getuid().as_raw())
 }
 
-/// Whoever can write there can use the operator's connections, so it must be ours alone.
-fn make_control_dir() -> Result<(), Failure> {
+/// The directory of the connections' sockets. Whoever can write there can use the operator's connections, so it must be
+/// ours alone.
+pub(crate) fn make_control_dir() -> Result<String, Failure> {
     let dir = control_dir();
     match DirBuilder::new().mode(0o700).create(&dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -180,7 +181,7 @@ fn make_control_dir() -> Result<(), Failure> {
         meta.is_dir() && meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o077 == 0
     };
     if fs::symlink_metadata(&dir).is_ok_and(private) {
-        return Ok(());
+        return Ok(dir);
     }
     Err(Failure::Unreachable(format!("{dir} should be a private directory of yours and is not; find out whose it is")))
 }

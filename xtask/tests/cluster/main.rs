@@ -16,6 +16,7 @@ mod client;
 mod harness;
 mod loss;
 mod persistence;
+mod rolling;
 mod safeguards;
 mod scale;
 mod tls;

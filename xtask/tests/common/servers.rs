@@ -84,9 +84,15 @@ scale)
 esac
 "#;
 
-/// Everything belongs to root, whoever runs the test.
+/// Everything belongs to whom it should, whoever runs the test.
 const STAT: &str = r#"#!/bin/sh
-format=$(printf %s "$2" | sed 's/%U:%G/root:root/')
+for last; do :; done
+case $last in
+*/tls | */bootstrap) owner=root:unibus ;;
+*/local_files) owner=unibus:unibus ;;
+*) owner=root:root ;;
+esac
+format=$(printf %s "$2" | sed "s/%U:%G/$owner/")
 shift 2
 PATH=${PATH#*:} exec stat -c "$format" "$@"
 "#;
@@ -137,9 +143,7 @@ impl Servers {
         clone.script("server/stat", STAT);
         clone.script("server/install", "#!/bin/sh\nexec mkdir -p -m \"$7\" -- \"$9\"\n");
         for node in NODES {
-            for dir in ["opt/unibus", "units"] {
-                fs::create_dir_all(clone.path(&format!("hosts/host-{node}/{dir}"))).unwrap();
-            }
+            servers.machine(&format!("host-{node}"));
         }
         clone.write("copies", "1\n");
         servers
@@ -152,6 +156,13 @@ impl Servers {
         servers.ok("up --yes");
         servers.forget();
         servers
+    }
+
+    /// An empty machine.
+    pub(crate) fn machine(&self, host: &str) {
+        for dir in ["opt/unibus", "units"] {
+            fs::create_dir_all(self.clone.path(&format!("hosts/{host}/{dir}"))).unwrap();
+        }
     }
 
     /// Puts another version of the daemon where `stage` finds it.
