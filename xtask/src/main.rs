@@ -31,6 +31,7 @@ mod posture;
 mod random;
 mod report;
 mod rolling;
+mod rotate;
 mod secrets;
 mod staging;
 #[cfg(target_os = "linux")]
@@ -72,6 +73,13 @@ impl Global {
     /// Where everything lies.
     pub(crate) fn paths(&self) -> Result<Paths> {
         Paths::find(self.root.as_deref())
+    }
+
+    /// What was typed of these options, as words for another run of this program.
+    pub(crate) fn words(&self, paths: &Paths) -> Vec<String> {
+        let topology = self.topology.iter().map(|file| ("--topology", file.display().to_string()));
+        let root = ("--root", paths.root().display().to_string());
+        topology.chain([root]).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
     /// The topology this run is about: `--topology`, else deploy/nodes.toml.
