@@ -1,6 +1,7 @@
 //! One module a verb, each with its `Args` and a `run`.
 
 pub(crate) mod build;
+pub(crate) mod chaos;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod engine;
