@@ -30,6 +30,8 @@ const FREEZE_MOST: Duration = Duration::from_secs(8);
 const HEALING: Duration = Duration::from_secs(90);
 /// How much longer than the bound a quorum may stay lost until enough was denied.
 const DENYING: Duration = Duration::from_secs(20);
+/// A window is ended only when enough was done in it, but not later than this: a busy machine needs its time.
+const PROVING: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
 /// So many operations of each kind prove something.
 const PROOF: usize = 10;
@@ -205,7 +207,7 @@ impl<'a> Run<'a> {
         loop {
             window.end_us = now_us();
             let enough = self.load.look(|history| proves_enough(history, window, &self.rules));
-            if enough || begun.elapsed() >= MOST || self.is_interrupted() {
+            if enough || begun.elapsed() >= PROVING || self.is_interrupted() {
                 return Ok(());
             }
             self.load.check()?;

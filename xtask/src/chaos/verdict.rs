@@ -66,8 +66,8 @@ pub(crate) struct JudgedWindow {
     pub(crate) heal_us: u64,
     pub(crate) end_us: u64,
     pub(crate) kinds: BTreeMap<Kind, Tally>,
-    /// Until writes and connects through the other nodes succeeded again, each at once: from the fault; where there was no
-    /// quorum, from the repair. None: not within the window.
+    /// Until writes and connects through the other nodes succeeded promptly again, for good: from the fault; where there was
+    /// no quorum, from the repair. None: not within the window, or there was no fault.
     pub(crate) recovery_ms: Option<u64>,
     pub(crate) violations: Vec<Violation>,
 }

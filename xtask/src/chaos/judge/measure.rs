@@ -53,7 +53,7 @@ pub(super) fn recovery(history: &History, window: &Window) -> Option<u64> {
 /// the faulty ones; without one, all of them after the repair began.
 fn recovered(history: &History, window: &Window, kind: Kind) -> Option<u64> {
     let spared = |op: &&Op| !op.tried.iter().any(|node| window.nodes.contains(node));
-    let (from, to) = if window.quorum { (window.begin_us, window.heal_us) } else { (window.heal_us, window.end_us) };
+    let (from, to) = (if window.quorum { window.begin_us } else { window.heal_us }, window.end_us);
     let mut ops: Vec<&Op> = history
         .ops
         .iter()
