@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 mod changing;
+pub(crate) mod chaos;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod doctor;

@@ -11,6 +11,7 @@ use crate::topology::Topology;
 
 mod build;
 mod cargo;
+mod chaos;
 mod cmd;
 mod doctor;
 mod engine;
@@ -99,6 +100,7 @@ impl Global {
 #[derive(Subcommand)]
 enum Verb {
     Doctor(cmd::doctor::Args),
+    Chaos(cmd::chaos::Args),
     /// Make the client CA in deploy/tls, if there is none
     ClientCa(cmd::client_ca::Args),
     /// Make or renew the route CA and every node's certificates
@@ -140,6 +142,7 @@ fn main() -> ExitCode {
     let global = &cli.global;
     let done = match cli.verb {
         Verb::Build(args) => cmd::build::run(global, &args),
+        Verb::Chaos(args) => cmd::chaos::run(global, &args),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Doctor(args) => cmd::doctor::run(global, &args),
