@@ -7,6 +7,7 @@ pub(crate) mod engine;
 #[cfg(target_os = "linux")]
 pub(crate) mod fleet;
 pub(crate) mod local;
+pub(crate) mod rehearse;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
 pub(crate) mod stage;

@@ -28,6 +28,8 @@ mod pki;
 mod plan;
 mod posture;
 mod random;
+#[cfg(target_os = "linux")]
+mod rehearsal;
 mod report;
 mod secrets;
 mod staging;
@@ -97,6 +99,7 @@ enum Verb {
     Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
+    Rehearse(cmd::rehearse::Args),
     Stage(cmd::stage::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
@@ -131,6 +134,7 @@ fn main() -> ExitCode {
         Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
+        Verb::Rehearse(args) => cmd::rehearse::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),

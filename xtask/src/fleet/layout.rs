@@ -63,6 +63,11 @@ impl Layout {
         self.dir.join("nodes.toml")
     }
 
+    /// The clone that is rehearsed in.
+    pub(crate) fn clone_dir(&self) -> PathBuf {
+        self.dir.join("clone")
+    }
+
     /// The program that runs the fleet: cargo may put another one in its place meanwhile.
     pub(crate) fn program(&self) -> PathBuf {
         self.dir.join("xtask")
