@@ -69,7 +69,15 @@ pub(crate) fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Resul
     })
 }
 
-/// Takes a program that was built elsewhere, if it may be staged.
+/// A program that was built elsewhere, if it may be staged.
+#[cfg(target_os = "linux")]
+pub(crate) fn fit(program: &Path) -> Result<PathBuf> {
+    let found = fs::canonicalize(program).map_err(|error| BadInput::new(format!("{}: {error}", program.display())))?;
+    inspect(&found)?;
+    Ok(found)
+}
+
+/// Takes a program that was built elsewhere.
 #[cfg(target_os = "linux")]
 pub(crate) fn adopt(paths: &Paths, program: &Path) -> Result<Built> {
     let unknown = || "unknown".to_owned();

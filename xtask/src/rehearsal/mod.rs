@@ -8,7 +8,7 @@ mod report;
 mod runbook;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use self::act::Chapter;
 use self::performance::Performance;
 use self::record::Record;
+use crate::build;
 use crate::fleet::{self, Base, Fleet, Order, Request};
 use crate::fsx;
 use crate::paths::Paths;
@@ -40,11 +41,12 @@ pub(crate) struct Options {
 pub(crate) fn rehearse(paths: &Paths, options: &Options) -> Result<()> {
     let base = Base::new(paths);
     fleet::check(base.is_there())?;
+    let given = options.membershipd.as_deref().map(build::fit).transpose()?;
     fleet::sweep_dead(paths)?;
     let name = format!("rehearsal-{}", process::id());
     let log = log_file(paths, &name)?;
     let mut record = Record::begin();
-    let played = play(paths, options, &base, &name, &log, &mut record);
+    let played = play(paths, options, given.as_deref(), &base, &name, &log, &mut record);
     record.end(played.as_ref().err());
     if let Some(file) = &options.report {
         fsx::write(file, fsx::PUBLIC, report::html(&record)?.as_bytes())?;
@@ -64,15 +66,20 @@ pub(crate) fn rehearse(paths: &Paths, options: &Options) -> Result<()> {
 fn play(
     paths: &Paths,
     options: &Options,
+    given: Option<&Path>,
     base: &Base,
     name: &str,
-    log: &std::path::Path,
+    log: &Path,
     record: &mut Record,
 ) -> Result<Option<Fleet>> {
     let progress = Progress::new();
     let mut performance = Performance::new(log)?;
-    for chapter in runbook::preparation(paths, options.membershipd.is_some())? {
+    for chapter in runbook::preparation(paths, given.is_some())? {
         performance.on_host(paths, &chapter, &progress, record)?;
+    }
+    if given.is_none() {
+        // What cannot be staged is said before there are machines.
+        build::load(paths)?;
     }
     let line = progress.line("base");
     let tree = base.obtain(&line).inspect_err(|_| line.failed(""))?;
@@ -90,7 +97,7 @@ fn play(
         // Also when what follows fails: that is when one wants to look.
         fleet.stay()?;
     }
-    let chapters = clone::make(paths, fleet.layout(), options.membershipd.as_deref()).map(|_| runbook::chapters());
+    let chapters = clone::make(paths, fleet.layout(), given).map(|_| runbook::chapters());
     let done = chapters.and_then(|chapters| perform(&mut performance, &fleet, &chapters, &progress, record));
     match (done, options.keep) {
         (Ok(()), true) => Ok(Some(fleet)),
