@@ -14,6 +14,7 @@ pub(crate) mod replace;
 pub(crate) mod roll;
 pub(crate) mod rollback;
 pub(crate) mod scale;
+pub(crate) mod rehearse;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
 pub(crate) mod stage;

@@ -30,6 +30,8 @@ mod pki;
 mod plan;
 mod posture;
 mod random;
+#[cfg(target_os = "linux")]
+mod rehearsal;
 mod report;
 mod rolling;
 mod rotate;
@@ -110,6 +112,7 @@ enum Verb {
     Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
+    Rehearse(cmd::rehearse::Args),
     Stage(cmd::stage::Args),
     Up(cmd::up::Args),
     Roll(cmd::roll::Args),
@@ -151,6 +154,7 @@ fn main() -> ExitCode {
         Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
+        Verb::Rehearse(args) => cmd::rehearse::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
         Verb::Up(args) => cmd::up::run(global, &args),
         Verb::Roll(args) => cmd::roll::run(global, &args),
