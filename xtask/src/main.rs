@@ -25,6 +25,7 @@ mod local_state;
 mod making;
 mod node_files;
 mod overview;
+mod page;
 mod paths;
 mod pki;
 mod plan;
