@@ -36,7 +36,7 @@ pub(crate) struct Args {
     /// Do it; without this the steps are only printed
     #[arg(long)]
     yes: bool,
-    /// Print the plan as JSON: {schema, done, steps}
+    /// Print the plan as JSON: {schema, done, sessions, steps}
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -35,7 +35,8 @@ pub(crate) struct Args {
     /// Only this node; may be given several times
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
-    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}
+    /// Print the plan as JSON: {schema, done, sessions: [{node, command, stdin}], steps: [{id, node, wave, within_seconds,
+    /// effect, probe, command, state, why}]}
     #[arg(long)]
     json: bool,
     #[command(flatten)]

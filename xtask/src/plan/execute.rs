@@ -5,19 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::locking::{At, Link, Lock};
+use super::locking::{At, Lock};
 use super::operator::Operator;
+use super::peer::Peer;
 use super::{Effect, Probe, State, Step};
-use crate::transport::{Call, Failure, Output, Transport};
+use crate::transport::{Transport, with_remedy};
 use crate::ui::{Line, Progress, took};
 
 /// A question is answered at once, or the node is ill.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// Two programs of 30 MB over a slow line.
 const DO_WITHIN: Duration = Duration::from_secs(600);
-
-/// What sudo's own complaints begin with; no program that a probe runs says that.
-const SUDO_FAILED: &str = "sudo: ";
+const NO_ANSWER: &str = "the node answered fewer questions than it was asked";
 
 /// What is wanted of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +88,7 @@ pub(super) fn execute_as(
         waves.values().flatten().flatten().filter(|step| !step.is_lock()).map(|step| step.node.clone()).collect();
     let mut peers: BTreeMap<String, Peer<'_>> = BTreeMap::new();
     for step in waves.values().flatten().flatten() {
-        peers.entry(step.node.clone()).or_insert_with(|| Peer { node: step.node.clone(), transport });
+        peers.entry(step.node.clone()).or_insert_with(|| Peer::new(&step.node, transport));
     }
     let stop = AtomicBool::new(false);
     let (mut lock, mut refused) = (None, None);
@@ -127,53 +126,56 @@ pub(super) fn execute_as(
 }
 
 /// The steps of a lock, one a node, with the ways there.
-fn locks<'a>(
+fn locks<'a, 'p>(
     nodes: &'a mut Wave,
-    ways: &mut BTreeMap<&str, &'a mut Peer<'_>>,
+    ways: &mut BTreeMap<&str, &'a mut Peer<'p>>,
     worked_on: &BTreeSet<String>,
-) -> Vec<At<'a>> {
+) -> Vec<At<'a, 'p>> {
     let steps = nodes.iter_mut().flatten();
     let at = steps.filter_map(|step| {
-        let link = ways.remove(step.node.as_str())?;
+        let peer = ways.remove(step.node.as_str())?;
         let comes_again = worked_on.contains(&step.node);
-        Some(At { step, link, comes_again })
+        Some(At { step, peer, comes_again })
     });
     at.collect()
 }
 
-/// One node and the way there.
-struct Peer<'a> {
-    node: String,
-    transport: &'a dyn Transport,
-}
-
-impl Link for Peer<'_> {
-    fn call(&mut self, call: &Call, within: Duration) -> Result<Output, Failure> {
-        self.transport.call(&self.node, call, within)
-    }
-}
-
-/// One node's steps, in order.
+/// One node's steps, in order. All are asked about in one go; once something was changed, each later one is asked about again
+/// right before its turn.
 fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, line: &Line) {
     let begun = Instant::now();
     let total = steps.len();
+    line.doing("asking");
+    let mut answers = Some(ask(steps, peer));
     let (mut failed, mut different) = (None, 0_usize);
-    for (number, step) in (1..).zip(steps.iter_mut()) {
+    for (at, step) in steps.iter_mut().enumerate() {
         if failed.is_some() || stop.load(Ordering::Relaxed) {
             step.state = State::NotReached;
             continue;
         }
-        line.doing(&format!("{number}/{total} {} {}", step.id, step.subject()));
-        step.state = match goal {
-            Goal::Do => carry_out(step, peer),
-            Goal::Look => look(step, peer, different > 0),
+        let number = at + 1;
+        let known = answers.as_ref().map(|answers| answers.get(at).cloned());
+        if known != Some(Some(Ok(true))) {
+            say(line, &format!("{number}/{total} {}", step.id), step);
+        }
+        step.state = match (known, goal) {
+            (Some(Some(Ok(true))), _) => State::AlreadySo,
+            (Some(Some(Ok(false))), Goal::Look) => State::WouldChange,
+            (Some(Some(Ok(false))), Goal::Do) => carry_out(step, peer),
+            (Some(Some(Err(why))), _) => State::Failed(with_remedy(&why)),
+            (Some(None), _) => State::Failed(NO_ANSWER.to_owned()),
+            (None, _) => ask_and_carry_out(step, peer),
         };
         match &step.state {
             State::Failed(why) => {
                 failed = Some(format!("at step {number} of {total}, {}: {why}", step.id));
                 stop.store(true, Ordering::Relaxed);
             }
-            State::Changed | State::WouldChange => different += 1,
+            State::Changed => {
+                answers = None;
+                different += 1;
+            }
+            State::WouldChange => different += 1,
             _ => {}
         }
     }
@@ -189,30 +191,61 @@ fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, 
     }
 }
 
-fn carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
-    // What compares by itself sends only what differs, so it is not asked first.
-    if let Probe::Asks(_) = step.probe() {
-        match holds(step, peer) {
-            Ok(true) => return State::AlreadySo,
-            Ok(false) => {}
-            Err(why) => return State::Failed(why),
+/// What is happening; also in a log where it may take minutes.
+fn say(line: &Line, step_of: &str, step: &Step) {
+    match (step.within, &step.effect) {
+        (Some(limit), Effect::Run { argv, .. }) => {
+            line.set(format!("{step_of}: {}, up to {}", argv.join(" "), took(limit)));
         }
-    }
-    match peer.call(&step.call(), step.within.unwrap_or(DO_WITHIN)) {
-        Err(failure) => State::Failed(failure.to_string()),
-        Ok(output) if !output.ok() => State::Failed(output.reason().to_owned()),
-        Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
-        Ok(_) => State::Changed,
+        (Some(limit), _) => line.set(format!("{step_of}: {}, up to {}", step.subject(), took(limit))),
+        (None, _) => line.doing(&format!("{step_of} {}", step.subject())),
     }
 }
 
-fn look(step: &Step, peer: &mut Peer<'_>, after_a_change: bool) -> State {
-    match holds(step, peer) {
-        Ok(true) => State::AlreadySo,
-        Ok(false) => State::WouldChange,
-        // A comparison with what an earlier step has yet to make cannot succeed.
-        Err(_) if after_a_change && is_sync(step) => State::WouldChange,
-        Err(why) => State::Failed(why),
+/// Whether the node is as each of the steps would leave it. Where the node could not be asked there is one answer, for the
+/// first: the others are not reached.
+fn ask(steps: &[Step], peer: &mut Peer<'_>) -> Vec<Result<bool, String>> {
+    let questions = steps.iter().filter_map(|step| match step.probe() {
+        Probe::Asks(unless) => Some(unless.argv),
+        Probe::Compares(argv) => Some(argv),
+        Probe::InTheEffect => None,
+    });
+    let mut outputs = match peer.ask(&questions.collect::<Vec<_>>(), ASK_WITHIN) {
+        Ok(outputs) => outputs.into_iter(),
+        Err(failure) => return vec![Err(failure.why())],
+    };
+    let answers = steps.iter().map(|step| {
+        let wanted = match step.probe() {
+            Probe::InTheEffect => return Ok(false),
+            Probe::Asks(unless) => unless.prints,
+            Probe::Compares(_) => Some(step.same().map_err(|error| format!("{error:#}"))?),
+        };
+        let output = outputs.next().ok_or_else(|| NO_ANSWER.to_owned())?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        Ok(output.ok() && wanted.is_none_or(|wanted| said.trim_end() == wanted))
+    });
+    answers.collect()
+}
+
+fn ask_and_carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
+    // What is sent is compared on the way, so it is not asked about first.
+    if is_sync(step) {
+        return carry_out(step, peer);
+    }
+    match ask(std::slice::from_ref(step), peer).pop() {
+        Some(Ok(true)) => State::AlreadySo,
+        Some(Ok(false)) => carry_out(step, peer),
+        Some(Err(why)) => State::Failed(with_remedy(&why)),
+        None => State::Failed(NO_ANSWER.to_owned()),
+    }
+}
+
+fn carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
+    match peer.call(&step.call(), step.within.unwrap_or(DO_WITHIN)) {
+        Err(failure) => State::Failed(with_remedy(&failure.to_string())),
+        Ok(output) if !output.ok() => State::Failed(with_remedy(output.reason())),
+        Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
+        Ok(_) => State::Changed,
     }
 }
 
@@ -220,30 +253,11 @@ fn is_sync(step: &Step) -> bool {
     matches!(step.effect, Effect::SyncFiles { .. })
 }
 
-/// Whether the node is as the step would leave it.
-fn holds(step: &Step, peer: &mut Peer<'_>) -> Result<bool, String> {
-    match step.probe() {
-        Probe::Asks(unless) => {
-            let output = peer.call(&Call::Run(unless.argv), ASK_WITHIN).map_err(|failure| failure.to_string())?;
-            // The question was never put to the node: that is no answer.
-            if !output.ok() && output.stderr.starts_with(SUDO_FAILED) {
-                return Err(output.reason().to_owned());
-            }
-            let said = String::from_utf8_lossy(&output.stdout);
-            Ok(output.ok() && unless.prints.is_none_or(|wanted| said.trim_end() == wanted))
-        }
-        Probe::Compares(call) => {
-            let output = peer.call(&call, ASK_WITHIN).map_err(|failure| failure.to_string())?;
-            if output.ok() { Ok(output.stdout.is_empty()) } else { Err(output.reason().to_owned()) }
-        }
-        Probe::InTheEffect => Ok(false),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::{Unless, words};
+    use crate::transport::{Call, Failure, Output, Session};
 
     /// A node on which sudo asks for a password.
     struct NoSudo;
@@ -254,8 +268,11 @@ mod tests {
         }
 
         fn call(&self, _: &str, _: &Call, _: Duration) -> Result<Output, Failure> {
-            let stderr = "sudo: a password is required".to_owned();
-            Ok(Output { code: Some(1), stdout: Vec::new(), stderr })
+            Err(Failure::Unreachable("not used".to_owned()))
+        }
+
+        fn open<'a>(&'a self, _: &str) -> Result<Option<Box<dyn Session + 'a>>, Failure> {
+            Err(Failure::Unreachable("ssh a: sudo: a password is required".to_owned()))
         }
 
         fn command(&self, _: &str, _: &Call) -> Result<Option<Vec<String>>, Failure> {
@@ -273,7 +290,8 @@ mod tests {
         let step = Step::new("settings", "a", Effect::Run { argv: words(&["true"]), unless });
         for goal in [Goal::Look, Goal::Do] {
             let outcome = execute(vec![step.clone()], &NoSudo, goal, &Progress::new());
-            assert!(outcome.failures()[0].contains("a password is required"), "{:?}", outcome.steps);
+            let why = &outcome.failures()[0];
+            assert!(why.contains("a password is required") && why.contains("NOPASSWD"), "{why}");
         }
     }
 

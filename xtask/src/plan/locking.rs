@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::lock::{Answer, Held, Record, Verdict, judge, majority, printable};
 use super::operator::Operator;
+use super::peer::Peer;
 use super::{Effect, State, Step, words};
 use crate::random::{self, System};
-use crate::transport::{Call, Failure, Output};
+use crate::transport::{Call, Failure, Output, with_remedy};
 use crate::ui::{Progress, took};
 
 /// A lock is one small file on a tmpfs; who takes longer is ill.
@@ -40,16 +41,10 @@ pub(super) fn give_call(path: &str, stdin: String) -> Call {
     Call::Feed { argv: words(&["sh", "-c", GIVE, "sh", path]), stdin }
 }
 
-/// The way to one node: does one thing there.
-pub(super) trait Link: Send {
-    /// Does `call` on the node.
-    fn call(&mut self, call: &Call, within: Duration) -> Result<Output, Failure>;
-}
-
 /// One node's step of the lock, with the way there.
-pub(super) struct At<'a> {
+pub(super) struct At<'a, 'p> {
     pub(super) step: &'a mut Step,
-    pub(super) link: &'a mut dyn Link,
+    pub(super) peer: &'a mut Peer<'p>,
     /// Whether later steps go there too: those will say what is wrong with it.
     pub(super) comes_again: bool,
 }
@@ -70,7 +65,7 @@ struct Asked {
 
 impl Lock {
     /// Takes the lock, or says why not; then nothing of it is left behind.
-    pub(super) fn take(me: &Operator, nodes: &mut [At<'_>], progress: &Progress) -> Result<Self, String> {
+    pub(super) fn take(me: &Operator, nodes: &mut [At<'_, '_>], progress: &Progress) -> Result<Self, String> {
         let Some(Effect::TakeLock { verb, wait_seconds, break_foreign, .. }) =
             nodes.first().map(|at| at.step.effect.clone())
         else {
@@ -83,7 +78,7 @@ impl Lock {
         loop {
             line.doing("asking the nodes");
             let (asked, verdict) = lock.attempt(nodes, break_foreign, progress);
-            let may_be_ours = |(at, asked): (&At<'_>, &Asked)| asked.may_be_ours.then(|| at.step.node.clone());
+            let may_be_ours = |(at, asked): (&At<'_, '_>, &Asked)| asked.may_be_ours.then(|| at.step.node.clone());
             lock.nodes = nodes.iter().zip(&asked).filter_map(may_be_ours).collect();
             let (held, why) = match verdict {
                 Verdict::Granted => {
@@ -111,7 +106,7 @@ impl Lock {
     }
 
     /// Asks every node once, and again where something may be replaced.
-    fn attempt(&self, nodes: &mut [At<'_>], break_foreign: bool, progress: &Progress) -> (Vec<Asked>, Verdict) {
+    fn attempt(&self, nodes: &mut [At<'_, '_>], break_foreign: bool, progress: &Progress) -> (Vec<Asked>, Verdict) {
         let everywhere: Vec<(usize, String)> = (0..nodes.len()).map(|at| (at, String::new())).collect();
         let mut asked: Vec<Asked> = self.ask(nodes, &everywhere).into_iter().map(|(_, asked)| asked).collect();
         // What is broken on purpose is what lay there when the operator said so; not what turned up since.
@@ -139,7 +134,7 @@ impl Lock {
     }
 
     /// Asks some nodes side by side; each is told the hash of what it may replace.
-    fn ask(&self, nodes: &mut [At<'_>], which: &[(usize, String)]) -> Vec<(usize, Asked)> {
+    fn ask(&self, nodes: &mut [At<'_, '_>], which: &[(usize, String)]) -> Vec<(usize, Asked)> {
         let Ok(record) = serde_json::to_string(&self.record) else { return Vec::new() };
         let chosen = nodes.iter_mut().enumerate().filter_map(|(at, node)| {
             let (_, replaces) = which.iter().find(|(wanted, _)| *wanted == at)?;
@@ -152,15 +147,15 @@ impl Lock {
         })
     }
 
-    fn ask_one(&self, node: &mut At<'_>, stdin: String) -> Asked {
+    fn ask_one(&self, node: &mut At<'_, '_>, stdin: String) -> Asked {
         let call = take_call(node.step.subject(), stdin);
-        let (answer, lost) = match again(node.link, &call) {
+        let (answer, lost) = match again(node.peer, &call) {
             Ok(output) if output.ok() => (Answer::read(&String::from_utf8_lossy(&output.stdout)), false),
             // It may have failed after the lock was there.
-            Ok(output) => (Answer::Silent(output.reason().to_owned()), true),
+            Ok(output) => (Answer::Silent(with_remedy(output.reason())), true),
             Err(failure) => {
                 let unknown = matches!(failure, Failure::Unknown(_));
-                (Answer::Silent(failure.to_string()), unknown)
+                (Answer::Silent(with_remedy(&failure.to_string())), unknown)
             }
         };
         let held = Held::of(&answer, &self.record, &self.started);
@@ -169,7 +164,7 @@ impl Lock {
     }
 
     /// Marks the steps, and says what is not as it should be although it does not matter.
-    fn granted(&self, nodes: &mut [At<'_>], asked: Vec<Asked>, progress: &Progress) {
+    fn granted(&self, nodes: &mut [At<'_, '_>], asked: Vec<Asked>, progress: &Progress) {
         for (node, asked) in nodes.iter_mut().zip(asked) {
             let (why, said) = match asked.held {
                 Held::Ours => {
@@ -187,7 +182,7 @@ impl Lock {
     }
 
     /// Gives back whatever was granted, so that somebody else may have it.
-    fn give_up(&self, nodes: &mut [At<'_>], progress: &Progress) {
+    fn give_up(&self, nodes: &mut [At<'_, '_>], progress: &Progress) {
         let ours = nodes.iter_mut().filter(|node| self.nodes.contains(&node.step.node));
         thread::scope(|scope| {
             for node in ours {
@@ -201,7 +196,7 @@ impl Lock {
     }
 
     /// Gives the lock back wherever it was granted. A node that cannot be reached is no failure of what was done.
-    pub(super) fn give(&self, nodes: &mut [At<'_>], progress: &Progress) {
+    pub(super) fn give(&self, nodes: &mut [At<'_, '_>], progress: &Progress) {
         thread::scope(|scope| {
             for node in nodes {
                 scope.spawn(move || {
@@ -227,10 +222,10 @@ impl Lock {
     }
 
     /// Whose lock lies there instead, if it is not ours any more.
-    fn give_one(&self, node: &mut At<'_>) -> Result<Option<String>, String> {
+    fn give_one(&self, node: &mut At<'_, '_>) -> Result<Option<String>, String> {
         let record = serde_json::to_string(&self.record).map_err(|error| error.to_string())?;
         let call = give_call(node.step.subject(), format!("{record}\n"));
-        match again(node.link, &call) {
+        match again(node.peer, &call) {
             Ok(output) if output.ok() => {
                 let other = String::from_utf8_lossy(&output.stdout);
                 Ok((!other.trim().is_empty()).then(|| printable(&other)))
@@ -242,14 +237,14 @@ impl Lock {
 }
 
 /// Repeats once what may be repeated: taking and giving find out by the token what an earlier try has done.
-fn again(link: &mut dyn Link, call: &Call) -> Result<Output, Failure> {
-    match link.call(call, WITHIN) {
-        Err(Failure::Unknown(_)) => link.call(call, WITHIN),
+fn again(peer: &mut Peer<'_>, call: &Call) -> Result<Output, Failure> {
+    match peer.call(call, WITHIN) {
+        Err(Failure::Unknown(_)) => peer.call(call, WITHIN),
         other => other,
     }
 }
 
-fn refused(nodes: &mut [At<'_>], asked: Vec<Asked>) {
+fn refused(nodes: &mut [At<'_, '_>], asked: Vec<Asked>) {
     for (node, asked) in nodes.iter_mut().zip(asked) {
         node.step.state = match asked.held {
             Held::Ours => State::Without("granted, and given back".to_owned()),

@@ -1,13 +1,16 @@
 //! What a verb is about to do to nodes, as data: one printer and one executor work on the same steps.
 
 use std::fmt;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
 use ring::digest;
 use serde::{Serialize, Serializer};
 
+use crate::paths::Paths;
 use crate::transport::{Call, Files};
 
 pub(crate) use self::execute::{Goal, Outcome, execute};
@@ -19,6 +22,7 @@ mod lock;
 mod lock_tests;
 mod locking;
 mod operator;
+mod peer;
 mod print;
 
 /// One change to one node.
@@ -111,8 +115,8 @@ impl Serialize for Mode {
     }
 }
 
-/// Prints mode, owner and sha256 of a file. Its name comes after the script, so that nothing is quoted twice.
-const LOOK_AT_FILE: &str = "stat -c '%04a %U:%G' -- \"$1\" && sha256sum < \"$1\"";
+/// Prints mode, owner and sha256 of each file. Their names come after the script, so that nothing is quoted twice.
+const LOOK_AT_FILES: &str = "for f; do stat -c '%04a %U:%G' -- \"$f\" && sha256sum < \"$f\" || exit; done";
 
 impl Step {
     /// A step that nobody has looked at yet.
@@ -155,7 +159,12 @@ impl Step {
                 let (user, group) = owner.split_once(':').unwrap_or((owner, owner));
                 Call::Run(words(&["install", "-d", "-o", user, "-g", group, "-m", &mode.to_string(), "--", path]))
             }
-            Effect::SyncFiles { .. } => self.sync(false),
+            Effect::SyncFiles { to, owner, mode, files } => Call::Sync(Files {
+                from: files.iter().map(|file| file.from.clone()).collect(),
+                to: to.clone(),
+                owner: owner.clone(),
+                mode: *mode,
+            }),
             Effect::PutFile { path, owner, mode, content } => {
                 Call::Put { path: path.clone(), owner: owner.clone(), mode: *mode, content: content.clone() }
             }
@@ -174,14 +183,15 @@ impl Step {
             Effect::MakeDirectory { path, owner, mode } => {
                 asks(&["stat", "-c", "%F %04a %U:%G", "--", path], format!("directory {mode} {owner}"))
             }
-            Effect::SyncFiles { .. } => Probe::Compares(self.sync(true)),
+            Effect::SyncFiles { to, files, .. } => {
+                let names = files.iter().filter_map(|file| file.from.file_name());
+                let names: Vec<String> = names.map(|name| format!("{to}/{}", name.to_string_lossy())).collect();
+                Probe::Compares(["sh", "-c", LOOK_AT_FILES, "sh"].map(str::to_owned).into_iter().chain(names).collect())
+            }
             Effect::PutFile { path, owner, mode, content } => {
-                let sha256 = HEXLOWER.encode(digest::digest(&digest::SHA256, content.as_bytes()).as_ref());
+                let sha256 = sha256(content.as_bytes());
                 match owner {
-                    Some(owner) => {
-                        let prints = format!("{mode} {owner}\n{sha256}  -");
-                        asks(&["sh", "-c", LOOK_AT_FILE, "sh", path], prints)
-                    }
+                    Some(owner) => asks(&["sh", "-c", LOOK_AT_FILES, "sh", path], looks_like(*mode, owner, &sha256)),
                     None => asks(&["sha256sum", "--", path], format!("{sha256}  {path}")),
                 }
             }
@@ -191,10 +201,17 @@ impl Step {
         }
     }
 
-    fn sync(&self, dry: bool) -> Call {
-        let Effect::SyncFiles { to, owner, mode, files } = &self.effect else { return Call::Run(Vec::new()) };
-        let from = files.iter().map(|file| file.from.clone()).collect();
-        Call::Sync(Files { from, to: to.clone(), owner: owner.clone(), mode: *mode, dry })
+    /// What the question of a comparison prints where all is the same. It tells about secrets, so it is never shown.
+    pub(crate) fn same(&self) -> Result<String> {
+        let Effect::SyncFiles { owner, mode, files, .. } = &self.effect else { return Ok(String::new()) };
+        let lines = files.iter().map(|file| {
+            let sha256 = match &file.sha256 {
+                Some(sha256) => sha256.clone(),
+                None => sha256(&fs::read(&file.from).with_context(|| format!("reading {}", Paths::shown(&file.from)))?),
+            };
+            Ok(looks_like(*mode, owner, &sha256))
+        });
+        Ok(lines.collect::<Result<Vec<_>>>()?.join("\n"))
     }
 
     /// What the step makes, for people.
@@ -214,8 +231,8 @@ impl Step {
 pub(crate) enum Probe {
     /// A command with a known answer.
     Asks(Unless),
-    /// A comparison that lists what differs, and prints nothing where all is the same.
-    Compares(Call),
+    /// A command that tells what is there, to be compared with what is here.
+    Compares(Vec<String>),
     /// Nothing is asked first: the effect compares and changes in one go.
     InTheEffect,
 }
@@ -254,6 +271,15 @@ pub(crate) fn locked(steps: Vec<Step>, nodes: &[String], path: &str, verb: &str,
     let worked = steps.into_iter().map(|step| Step { wave: step.wave.saturating_add(1), ..step });
     let given = nodes.iter().map(|node| Step::new("unlock", node, give.clone()).in_wave(last.saturating_add(2)));
     taken.chain(worked).chain(given).collect()
+}
+
+/// What [`LOOK_AT_FILES`] prints about a file.
+fn looks_like(mode: Mode, owner: &str, sha256: &str) -> String {
+    format!("{mode} {owner}\n{sha256}  -")
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// Owned words of a command.

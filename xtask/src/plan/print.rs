@@ -9,7 +9,7 @@ use crate::paths::Paths;
 use crate::transport::{Call, Failure, Transport, quote};
 use crate::ui::{Style, Tone};
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Every step with what it is asked and what it does. A secret's content is nowhere in it.
 pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> String {
@@ -130,16 +130,24 @@ fn shell(argv: &[String]) -> String {
     argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// The plan with, for each step, the whole commands that are started on this machine: what asks, and what does.
+/// The plan with all commands that are started. A session with a node starts here, and runs there what asks and what does, for
+/// each step; files are sent by a command of their own, which starts here.
 pub(crate) fn json(steps: &[Step], transport: &dyn Transport, done: bool) -> Result<Value, Failure> {
+    let mut sessions = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        let first = steps.iter().position(|other| other.node == step.node) == Some(at);
+        if let Some(opening) = transport.opening(&step.node)?.filter(|_| first) {
+            sessions.push(json!({ "node": step.node, "command": opening.command, "stdin": opening.stdin }));
+        }
+    }
     let steps = steps.iter().map(|step| of(step, transport)).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({ "schema": SCHEMA, "done": done, "steps": steps }))
+    Ok(json!({ "schema": SCHEMA, "done": done, "sessions": sessions, "steps": steps }))
 }
 
 fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
     let (kind, asks, prints) = match step.probe() {
         Probe::Asks(unless) => ("asks", Call::Run(unless.argv), unless.prints),
-        Probe::Compares(call) => ("compares", call, Some(String::new())),
+        Probe::Compares(argv) => ("compares", Call::Run(argv), None),
         Probe::InTheEffect => ("in_the_effect", step.call(), None),
     };
     let (state, why) = match &step.state {
@@ -151,6 +159,7 @@ fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
         "id": step.id,
         "node": step.node,
         "wave": step.wave,
+        "within_seconds": step.within.map(|limit| limit.as_secs()),
         "effect": step.effect,
         "probe": { "kind": kind, "command": transport.command(&step.node, &asks)?, "prints": prints },
         "command": transport.command(&step.node, &step.call())?,
