@@ -25,6 +25,7 @@ pub mod load;
 pub mod posture;
 pub mod private_file;
 pub mod probe;
+pub mod probe_routes;
 pub mod scale;
 pub mod secret;
 pub mod serve;

@@ -146,17 +146,23 @@ impl Node {
             let launched = Instant::now();
             tracing::info!(pid = engine.pid, "engine started");
             self.engine_now.send_replace(Some(engine.clone()));
+            // The session goes on while the engine leaves: whoever connected a moment before is still answered.
+            let leave = async {
+                self.stop.cancelled().await;
+                engine.stop().await;
+            };
             let ended = tokio::select! {
+                biased;
+                () = leave => None,
                 status = engine.exited() => Some(status),
-                () = self.stop.cancelled() => None,
                 never = self.sessions(&mut ready) => match never {},
             };
             self.link_now.send_replace(None);
-            let Some(status) = ended else {
-                engine.stop().await;
-                return Ok(());
-            };
             self.engine_now.send_replace(None);
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            let status = ended.unwrap_or_default();
             self.gate.engine_ended();
             pause = if launched.elapsed() > STEADY { RESTART_LEAST } else { (pause * 2).min(RESTART_MOST) };
             tracing::error!(status, ?pause, "the engine ended; starting it again");
@@ -186,7 +192,9 @@ impl Node {
                         Err(error) = self.session(&link) => error,
                     };
                     self.link_now.send_replace(None);
-                    tracing::warn!("session with the engine ended: {why:#}");
+                    if !self.stop.is_cancelled() {
+                        tracing::warn!("session with the engine ended: {why:#}");
+                    }
                 }
                 Err(error) => {
                     failures += 1;

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 mod changing;
+pub(crate) mod chaos;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod doctor;
@@ -9,6 +10,7 @@ pub(crate) mod engine;
 #[cfg(target_os = "linux")]
 pub(crate) mod fleet;
 pub(crate) mod local;
+pub(crate) mod rehearse;
 pub(crate) mod replace;
 pub(crate) mod roll;
 pub(crate) mod rollback;

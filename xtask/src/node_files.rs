@@ -112,13 +112,16 @@ pub(crate) fn assemble(making: &mut Making<'_>, cluster: &Cluster<'_>) -> Result
     let topology = cluster.topology;
     let name = &topology.cluster.name;
     let (client_ca, route_ca) = (making.paths.client_ca_cert(), making.paths.cluster_ca_cert(name));
+    let trusted = pki::rotation::trusted(making, name)?;
     let secrets_dir = making.paths.secrets(name);
     let id = secrets::cluster_id(making, &secrets_dir)?;
     let mut incomplete = Vec::new();
     for node in &topology.nodes {
         let dir = making.paths.node(name, &node.name);
-        for (from, to) in [(&client_ca, CLIENT_CA), (&route_ca, ROUTE_CA)] {
-            incomplete.extend(copy(making, from, &dir.join(to), PUBLIC)?);
+        incomplete.extend(copy(making, &client_ca, &dir.join(CLIENT_CA), PUBLIC)?);
+        match &trusted {
+            Some(trusted) => place(making, &dir.join(ROUTE_CA), PUBLIC, trusted)?,
+            None => incomplete.push(route_ca.clone()),
         }
         for secret in SHARED {
             incomplete.extend(copy(

@@ -88,6 +88,21 @@ impl Paths {
         self.out(cluster).join("cluster-ca.crt")
     }
 
+    /// How far a rotation of the route CA is; none is under way where there is no such file.
+    pub(crate) fn rotation(&self, cluster: &str) -> PathBuf {
+        self.secrets(cluster).join("rotation.toml")
+    }
+
+    /// The key of the route CA that a rotation brings.
+    pub(crate) fn next_ca_key(&self, cluster: &str) -> PathBuf {
+        self.secrets(cluster).join("cluster-ca-next.key")
+    }
+
+    /// The certificate of the route CA that a rotation brings.
+    pub(crate) fn next_ca_cert(&self, cluster: &str) -> PathBuf {
+        self.out(cluster).join("cluster-ca-next.crt")
+    }
+
     /// What is made for a cluster's nodes.
     pub(crate) fn out(&self, cluster: &str) -> PathBuf {
         self.base.join("out").join(cluster)

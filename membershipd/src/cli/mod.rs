@@ -4,6 +4,7 @@ mod check_config;
 mod control;
 mod identity;
 mod load;
+mod probe_routes;
 mod scale;
 mod status;
 mod table;
@@ -85,6 +86,8 @@ enum Verb {
     Wait(wait::Args),
     /// Raise every bucket to N copies in place, and wait until all are current; never lowers
     Scale(scale::Args),
+    /// Prove every route anew: a TLS handshake with each other node's route port
+    ProbeRoutes(probe_routes::Args),
     /// Relay requests, a line of JSON each, from standard input to the running daemon
     Control(control::Args),
     #[command(name = engine_child_name(), hide = true)]
@@ -113,6 +116,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),
+        Some(Verb::ProbeRoutes(args)) => probe_routes::run(&args),
         Some(Verb::Control(args)) => control::run(&args),
         Some(Verb::EngineChild { parent, command }) => {
             engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)
@@ -133,9 +137,10 @@ fn run_daemon(serve: Serve) -> Result<u8, Problem> {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    // Levels of the libraries below warning would show subjects.
-    let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,membershipd=info,engine=info"));
+    // Levels of the libraries below warning would show subjects. What becomes of a connection is for `link` to say.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("warn,async_nats::connector=off,membershipd=info,engine=info")
+    });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),

@@ -72,6 +72,8 @@ pub enum Request {
         /// How many.
         copies: usize,
     },
+    /// A fresh handshake with every other node's route port.
+    ProbeRoutes,
 }
 
 /// Why there is no answer to a request.

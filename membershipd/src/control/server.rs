@@ -15,8 +15,8 @@ use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
-use crate::scale;
 use crate::users::{UserError, Users};
+use crate::{probe_routes, scale};
 
 /// Time to send the request after connecting.
 const ASKING: Duration = Duration::from_secs(5);
@@ -115,6 +115,13 @@ impl Service {
                 let (value, revision) = found.map_or((None, 0), |v| (Some(v.value), v.revision));
                 json!({ "schema": SCHEMA, "value": value, "revision": revision })
             }),
+            Request::ProbeRoutes => {
+                let Some(cluster) = &self.observer.config.cluster else {
+                    return Answer::Error(failure("bad_request", "a node on its own has no routes", "ask a cluster's"));
+                };
+                let routes = probe_routes::probe(cluster).await;
+                Ok(json!({ "schema": SCHEMA, "routes": routes }))
+            }
             Request::Scale { copies } => {
                 return scale::raise(&self.observer, copies).await.map_or_else(
                     |error| Answer::Error(failure(error.code(), &error.to_string(), error.remedy())),

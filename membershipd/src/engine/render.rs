@@ -26,7 +26,7 @@ pub fn render(config: &Config) -> Result<String> {
         "host": config.bind.to_string(),
         "port": config.ports.client,
         "http": config.monitor.to_string(),
-        // The engine wants at least 30 s; it ends as soon as the last client has gone.
+        // The engine wants at least 30 s; it ends as soon as the last client has gone, and `supervise` ends it sooner.
         "lame_duck_duration": "30s",
         "lame_duck_grace_period": "1s",
         "ping_interval": "20s",

@@ -46,7 +46,7 @@ pub(super) async fn connect_steadily(
 ) {
     let mut dice = bench.dice(user.handle().as_str());
     let mut tick = tokio::time::interval(Duration::from_secs(1) / per_second.max(1));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut under_way = JoinSet::new();
     loop {
         tokio::select! {

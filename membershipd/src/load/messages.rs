@@ -59,7 +59,7 @@ impl Messages {
         }
         let connections: Arc<[Client]> = connections.into();
         let mut tick = tokio::time::interval(Duration::from_secs(1) / self.bench.orders.rates.messages.max(1));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut under_way = JoinSet::new();
         for turn in 0usize.. {
             tokio::select! {

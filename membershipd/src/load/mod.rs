@@ -94,7 +94,8 @@ async fn work(orders: Orders, history: Arc<History>, stop: CancellationToken) ->
     };
     if let Ok(workloads) = &worked {
         history.event("ready", None);
-        join_all(workloads.iter().map(|workload| workload.clone().work(stop.clone()))).await;
+        // A task each, so that none waits for the turn of another.
+        join_all(workloads.iter().map(|workload| tokio::spawn(workload.clone().work(stop.clone())))).await;
         history.event("reading-back", None);
         join_all(workloads.iter().map(|workload| workload.clone().look_back())).await;
     }

@@ -55,7 +55,7 @@ pub struct Rates {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { writes: 10, connects: 10, messages: 10, victims: 5 }
+        Self { writes: 10, connects: 5, messages: 10, victims: 5 }
     }
 }
 

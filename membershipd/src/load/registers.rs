@@ -118,7 +118,7 @@ impl Writer {
 
     async fn work(mut self, every: Duration, first: Duration, stop: CancellationToken) {
         let mut tick = tokio::time::interval_at(tokio::time::Instant::now() + first, every);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 _ = tick.tick() => {}

@@ -110,7 +110,7 @@ async fn talk(bench: Arc<Bench>, victim: BusUser, over: CancellationToken) {
     };
     let Ok(mut back) = client.subscribe(victim.subject("self.*")).await else { return };
     let mut tick = tokio::time::interval(Duration::from_secs(1) / bench.orders.rates.victims.max(1));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = tick.tick() => {}

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType};
+use anyhow::{Context, Result, anyhow, ensure};
+use async_nats::jetstream::stream::{self, ClusterInfo, DiscardPolicy, StorageType};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::bus::Bucket;
+use crate::bus::{self, Bucket};
 use crate::link::Link;
 
 /// Copies of a bucket, as its leader sees them.
@@ -105,8 +106,29 @@ async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
     let info = stream.as_ref().map(|stream| stream.cached_info());
     let cluster = info.and_then(|info| info.cluster.as_ref());
     let leader = cluster.and_then(|cluster| cluster.leader.clone());
-    let followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
+    let mut followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
+    // For ten seconds after its start an engine answers for buckets that others lead, too, and answers us first; but of the
+    // other followers it knows nothing. Whoever does not name itself is not the leader.
+    let names_leader = |c: &ClusterInfo| c.replicas.iter().any(|replica| Some(&replica.name) == leader.as_ref());
+    if let (Some(leader), true) = (&leader, cluster.is_some_and(names_leader)) {
+        followers = ask_leader(link, bucket, leader).await.unwrap_or(0);
+    }
     let want = info.map_or(assumed, |info| info.config.num_replicas);
     let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
     Replicas { bucket: bucket.name().to_owned(), want, current, leader }
+}
+
+/// Followers of a bucket that are current, by the word of its leader.
+async fn ask_leader(link: &Link, bucket: Bucket, leader: &str) -> Result<usize> {
+    let body = json!({ "account": bus::ACCOUNT_CONTROL, "streams": true });
+    let answer = link.ask_node(leader, "JSZ", body).await?;
+    let accounts = answer.pointer("/data/account_details").and_then(Value::as_array).context("no accounts")?;
+    let streams = accounts.iter().filter_map(|account| account.get("stream_detail")?.as_array()).flatten();
+    let name = Value::from(bucket.stream());
+    let stream = streams.into_iter().find(|stream| stream.get("name") == Some(&name)).context("no such stream")?;
+    let leads = stream.pointer("/cluster/leader").and_then(Value::as_str) == Some(leader);
+    ensure!(leads, "{leader} does not lead it");
+    let replicas = stream.pointer("/cluster/replicas").and_then(Value::as_array).context("no copies")?;
+    let is = |replica: &Value, word: &str| replica.get(word).and_then(Value::as_bool) == Some(true);
+    Ok(replicas.iter().filter(|replica| is(replica, "current") && !is(replica, "offline")).count())
 }

@@ -231,7 +231,7 @@ fn table(status: &Status) -> String {
 fn ssh(dir: &Path, node: &str, command: &[String]) -> Result<()> {
     let fleet = Fleet::find(dir)?;
     let machine = fleet.machine(node)?;
-    let mut ssh = fleet.command("ssh")?;
+    let mut ssh = fleet.command(&here()?, "ssh")?;
     // The command's words reach the machine's shell as they are, as with ssh itself.
     ssh.arg("--").arg(machine.ssh).args(command);
     become_it(ssh)
@@ -240,9 +240,13 @@ fn ssh(dir: &Path, node: &str, command: &[String]) -> Result<()> {
 fn become_command(dir: &Path, command: &[String]) -> Result<()> {
     let shell = std::env::var("SHELL").unwrap_or_else(|_| "sh".to_owned());
     let (program, arguments) = command.split_first().map_or((shell.as_str(), &[][..]), |(first, rest)| (first, rest));
-    let mut there = Fleet::find(dir)?.command(program)?;
+    let mut there = Fleet::find(dir)?.command(&here()?, program)?;
     there.args(arguments);
     become_it(there)
+}
+
+fn here() -> Result<PathBuf> {
+    std::env::current_dir().context("finding the working directory")
 }
 
 /// Its exit code is ours, and so is the terminal.

@@ -139,10 +139,9 @@ impl Fleet {
             .ok_or_else(|| BadInput::new(format!("there is no machine {name:?}; the fleet has {}", known.join(", "))))
     }
 
-    /// A command at the operator's place in the fleet: its network, its ssh configuration, this working directory.
-    pub(crate) fn command(&self, program: &str) -> Result<Command> {
+    /// A command at the operator's place in the fleet: its network, its ssh configuration; in the directory `here`.
+    pub(crate) fn command(&self, here: &Path, program: &str) -> Result<Command> {
         let holder = socket_peercred(self.connect()?).context("asking who holds the fleet")?.pid;
-        let here = std::env::current_dir().context("finding the working directory")?;
         let mut command = Command::new("nsenter");
         command.arg(format!("--target={}", holder.as_raw_nonzero()));
         command.args(["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]);
@@ -151,7 +150,6 @@ impl Fleet {
     }
 
     /// Ends everything, and waits until nothing is left.
-    #[expect(dead_code, reason = "`rehearse` is the next commit")]
     pub(crate) fn down(mut self) -> Result<()> {
         take_down(&self.layout)?;
         drop(self.leash.take());

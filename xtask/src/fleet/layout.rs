@@ -4,6 +4,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
@@ -18,6 +20,10 @@ use crate::paths::Paths;
 const MARKER: &str = "unibus-fleet";
 /// Bytes of the hash in a cgroup's name.
 const HASHED: usize = 6;
+
+/// How long somebody may hold a directory who took it, in the moment in which it was made, for one that is left over.
+const SWEEPER: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A fleet's scratch directory. Everything in it goes when the fleet goes.
 #[derive(Clone, Debug)]
@@ -61,6 +67,11 @@ impl Layout {
     /// The operator's topology with the addresses of the machines.
     pub(crate) fn topology(&self) -> PathBuf {
         self.dir.join("nodes.toml")
+    }
+
+    /// The clone that is rehearsed in.
+    pub(crate) fn clone_dir(&self) -> PathBuf {
+        self.dir.join("clone")
     }
 
     /// The program that runs the fleet: cargo may put another one in its place meanwhile.
@@ -124,6 +135,7 @@ impl Layout {
     /// Takes the directory, which is made if it is not there. Refuses one that is not a fleet's, and one in use.
     pub(super) fn claim(self) -> Result<Claim> {
         let shown = Paths::shown(&self.dir);
+        let patience = Instant::now() + SWEEPER;
         loop {
             DirBuilder::new()
                 .recursive(true)
@@ -144,6 +156,10 @@ impl Layout {
                 other => other.with_context(|| format!("opening {}", Paths::shown(&self.marker())))?,
             };
             if !try_lock(&lock).with_context(|| format!("locking {shown}"))? {
+                if Instant::now() < patience {
+                    thread::sleep(LOOK);
+                    continue;
+                }
                 return Err(BadInput::new(format!(
                     "there is a fleet in {shown} already; take it down: cargo xtask fleet --dir {shown} down"
                 )));

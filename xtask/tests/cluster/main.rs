@@ -12,6 +12,7 @@
 
 mod access;
 mod bring_up;
+mod chaos;
 mod client;
 mod harness;
 mod loss;

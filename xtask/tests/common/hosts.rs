@@ -12,8 +12,9 @@ use super::{Clone, Done, NODES, with_cross};
 
 const ENGINE: &str = "deploy/build/engine/2.15.1/nats-server";
 
-/// Notes its words, then does on the directory of the host what it is told there, line by line. How to answer it knows by
-/// itself: paths of a server mean paths below that directory here, but only in the words of a command, never in a file.
+/// Notes its words, then does on the directory of the host what it is told there: a command, or line by line whatever a session
+/// brings. How to answer it knows by itself: paths of a server mean paths below that directory here, but only in the words of a
+/// command, never in a file.
 const SSH: &str = r#"#!/bin/sh
 root=${0%/bin/*}
 for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
@@ -24,11 +25,13 @@ cut() {
         echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255
     fi
 }
+moved() {
+    printf '%s' "$1" | sed "s#/opt/unibus#$here/opt/unibus#g; s#/run/unibus#$here/run/unibus#g; \
+s#/etc/systemd/system#$here/units#g"
+}
 there() {
     case $1 in
-    */unibus* | */systemd*)
-        printf '%s' "$1" | sed "s#/opt/unibus#$here/opt/unibus#g; s#/run/unibus#$here/run/unibus#g; \
-s#/etc/systemd/system#$here/units#g" ;;
+    */unibus* | */systemd*) moved "$1" ;;
     *) printf '%s' "$1" ;;
     esac
 }
@@ -53,6 +56,10 @@ run() {
 note ssh "$@"
 HOST=$host ROOT=$root PATH=$root/server:$PATH; export HOST ROOT PATH
 cd "$here" || exit 255
+case $last in
+*' sh sh -s') ;;
+*) cut "$last"; exec sh -c "$(moved "$last")" ;;
+esac
 while IFS= read -r line && [ "$line" != "echo 'unibus: ready'" ]; do :; done
 echo 'unibus: ready'
 . /dev/stdin
