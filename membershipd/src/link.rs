@@ -1,6 +1,6 @@
 //! The daemon's connections to its own engine, one in each account that it needs. They live and end together.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -107,7 +107,8 @@ async fn connect(config: &Config, role: &str, key: &nkeys::KeyPair, lost: &Cance
     }
 }
 
-fn trusting(ca: &PathBuf) -> Result<rustls::ClientConfig> {
+/// TLS that trusts this CA and nobody else.
+pub(crate) fn trusting(ca: &Path) -> Result<rustls::ClientConfig> {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca)

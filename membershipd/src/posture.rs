@@ -114,7 +114,10 @@ pub struct Certificate {
     pub name: String,
     /// Where it is.
     pub file: String,
-    /// When it ends, RFC 3339.
+    /// sha256 of what this process and its engine were started with: of the certificate, or of each CA in the file.
+    #[serde(default)]
+    pub sha256: Vec<String>,
+    /// When it ends, or the first of them, RFC 3339.
     pub not_after: String,
     /// When it ends, seconds since 1970.
     pub not_after_unix: i64,
@@ -260,10 +263,12 @@ impl Observer {
         ];
         for ([leaf, ca], tls) in groups {
             let Some(tls) = tls else { continue };
-            for (name, file, unix) in [(leaf, &tls.cert, tls.not_after_unix), (ca, &tls.ca, tls.ca_not_after_unix)] {
+            let leaf = (leaf, &tls.cert, tls.not_after_unix, vec![tls.sha256.clone()]);
+            for (name, file, unix, sha256) in [leaf, (ca, &tls.ca, tls.ca_not_after_unix, tls.ca_sha256.clone())] {
                 all.push(Certificate {
                     name: name.to_owned(),
                     file: file.display().to_string(),
+                    sha256,
                     not_after: clock::rfc3339(unix),
                     not_after_unix: unix,
                 });

@@ -29,6 +29,7 @@ use crate::kick::{self, Kicker};
 use crate::link::Link;
 use crate::posture::Observer;
 use crate::private_file;
+use crate::probe::Probes;
 use crate::store;
 use crate::users::Users;
 use crate::view::{Change, View};
@@ -87,7 +88,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let api = Api::bind(observer.clone())?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
-    let control = control::serve(&runtime_dir, observer, users.clone())?;
+    let control = control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), link.clone()))?;
     let stop = CancellationToken::new();
     let node = Node {
         config: config.clone(),

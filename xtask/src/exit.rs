@@ -64,6 +64,12 @@ pub(crate) fn code(error: &Error) -> u8 {
     if refused { USAGE } else { FAILED }
 }
 
+/// Whether an error is about what was asked for: nothing was changed.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    code(error) == USAGE
+}
+
 /// Prints an error with its causes and says how to end.
 pub(crate) fn report(error: &Error) -> ExitCode {
     if error.is::<WouldChange>() {

@@ -11,9 +11,13 @@ use crate::topology::Topology;
 
 mod build;
 mod cargo;
+mod chaos;
 mod cmd;
+mod doctor;
 mod engine;
 mod exit;
+#[cfg(target_os = "linux")]
+mod fleet;
 mod fsx;
 #[cfg(target_os = "linux")]
 mod local;
@@ -21,12 +25,17 @@ mod local_state;
 mod making;
 mod node_files;
 mod overview;
+mod page;
 mod paths;
 mod pki;
 mod plan;
 mod posture;
 mod random;
+#[cfg(target_os = "linux")]
+mod rehearsal;
 mod report;
+mod rolling;
+mod rotate;
 mod secrets;
 mod staging;
 #[cfg(target_os = "linux")]
@@ -70,6 +79,13 @@ impl Global {
         Paths::find(self.root.as_deref())
     }
 
+    /// What was typed of these options, as words for another run of this program.
+    pub(crate) fn words(&self, paths: &Paths) -> Vec<String> {
+        let topology = self.topology.iter().map(|file| ("--topology", file.display().to_string()));
+        let root = ("--root", paths.root().display().to_string());
+        topology.chain([root]).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    }
+
     /// The topology this run is about: `--topology`, else deploy/nodes.toml.
     pub(crate) fn topology(&self, paths: &Paths) -> Result<Topology> {
         match &self.topology {
@@ -86,6 +102,8 @@ impl Global {
 
 #[derive(Subcommand)]
 enum Verb {
+    Doctor(cmd::doctor::Args),
+    Chaos(cmd::chaos::Args),
     /// Make the client CA in deploy/tls, if there is none
     ClientCa(cmd::client_ca::Args),
     /// Make or renew the route CA and every node's certificates
@@ -95,7 +113,13 @@ enum Verb {
     Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
+    Rehearse(cmd::rehearse::Args),
     Stage(cmd::stage::Args),
+    Up(cmd::up::Args),
+    Roll(cmd::roll::Args),
+    Rollback(cmd::rollback::Args),
+    Replace(cmd::replace::Args),
+    Scale(cmd::scale::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -106,6 +130,9 @@ enum Verb {
     Test(cmd::test::Args),
     /// Fetch the engine, prove its sha256 and say where it lies
     Engine(cmd::engine::Args),
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Fleet(cmd::fleet::Args),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Supervise(supervisor::Supervise),
@@ -119,12 +146,22 @@ fn main() -> ExitCode {
     let global = &cli.global;
     let done = match cli.verb {
         Verb::Build(args) => cmd::build::run(global, &args),
+        Verb::Chaos(args) => cmd::chaos::run(global, &args),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
+        Verb::Doctor(args) => cmd::doctor::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
+        #[cfg(target_os = "linux")]
+        Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
+        Verb::Rehearse(args) => cmd::rehearse::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
+        Verb::Up(args) => cmd::up::run(global, &args),
+        Verb::Roll(args) => cmd::roll::run(global, &args),
+        Verb::Rollback(args) => cmd::rollback::run(global, &args),
+        Verb::Replace(args) => cmd::replace::run(global, &args),
+        Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),

@@ -3,6 +3,7 @@
 mod check_config;
 mod control;
 mod identity;
+mod load;
 mod probe_routes;
 mod scale;
 mod status;
@@ -79,6 +80,8 @@ enum Verb {
     Identity(identity::Args),
     /// Add, list, show, enable, disable or remove users through the running daemon
     User(user::Args),
+    /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
+    Load(load::Args),
     /// Wait until the node, or the cluster as it sees it, is as it should be
     Wait(wait::Args),
     /// Raise every bucket to N copies in place, and wait until all are current; never lowers
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),
         Some(Verb::ProbeRoutes(args)) => probe_routes::run(&args),

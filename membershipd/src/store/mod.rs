@@ -8,4 +8,4 @@ mod write;
 pub use buckets::{Replicas, ensure, replicas};
 pub use raise::{Raised, raise};
 pub use watch::{Position, follow, load};
-pub use write::{WriteError, put, put_once};
+pub use write::{WriteError, get, put, put_once};

@@ -44,6 +44,21 @@ pub(crate) struct Built {
     pub(crate) commit: Option<String>,
 }
 
+/// The Rust on PATH that this workspace can be built with; else why there is none.
+pub(crate) fn rust(root: &Path) -> Result<String, String> {
+    let (found, refused) = toolchain::toolchains(root);
+    match found.into_iter().next() {
+        Some(toolchain) => Ok(toolchain.version),
+        None if refused.is_empty() => Err("there is no rustc beside a cargo on PATH".to_owned()),
+        None => Err(refused.join("; ")),
+    }
+}
+
+/// The builder that `build` would take, with its compiler; else why each does not work, and what would help.
+pub(crate) fn builder(root: &Path) -> Result<String, String> {
+    builder::choose(None, root).map(|recipe| format!("{} ({})", recipe.builder.name(), recipe.compiler()))
+}
+
 /// Where the program lies.
 pub(crate) fn place(paths: &Paths) -> PathBuf {
     paths.build().join(FILE)
@@ -57,17 +72,60 @@ pub(crate) fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Resul
     cargo::run(recipe.command(paths.root()), line)?;
     let program = recipe.target_dir(paths.root()).join(TARGET).join("release").join(FILE);
     line.set("inspecting");
-    let version = inspect(&program)?;
-    let built = Built {
+    let builder = recipe.builder.name().to_owned();
+    keep(paths, &program, |version, sha256, bytes| Built {
         schema: SCHEMA,
         version,
-        sha256: sha256_of(&program)?,
-        bytes: fs::metadata(&program).with_context(|| format!("looking at {}", Paths::shown(&program)))?.len(),
-        builder: recipe.builder.name().to_owned(),
+        sha256,
+        bytes,
+        builder,
         compiler: recipe.compiler(),
         commit: commit(paths.root()),
-    };
-    install(&program, &place(paths))?;
+    })
+}
+
+/// A program that was built elsewhere, if it may be staged.
+#[cfg(target_os = "linux")]
+pub(crate) fn fit(program: &Path) -> Result<PathBuf> {
+    let found = fs::canonicalize(program).map_err(|error| BadInput::new(format!("{}: {error}", program.display())))?;
+    inspect(&found)?;
+    Ok(found)
+}
+
+/// Takes a program that was built elsewhere.
+#[cfg(target_os = "linux")]
+pub(crate) fn adopt(paths: &Paths, program: &Path) -> Result<Built> {
+    let unknown = || "unknown".to_owned();
+    keep(paths, program, |version, sha256, bytes| Built {
+        schema: SCHEMA,
+        version,
+        sha256,
+        bytes,
+        builder: unknown(),
+        compiler: unknown(),
+        commit: None,
+    })
+}
+
+/// Copies what one clone built into another one.
+#[cfg(target_os = "linux")]
+pub(crate) fn copy(from: &Paths, to: &Paths) -> Result<Built> {
+    let built = load(from)?;
+    keep(to, &place(from), |_, _, _| built)
+}
+
+/// Whether something was built, whatever became of it.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_there(paths: &Paths) -> bool {
+    place(paths).exists() && paths.build().join(RECORD).exists()
+}
+
+/// Inspects a program and puts it in place with what is known about it.
+fn keep(paths: &Paths, program: &Path, known: impl FnOnce(String, String, u64) -> Built) -> Result<Built> {
+    let version = inspect(program)?;
+    let bytes = fs::metadata(program).with_context(|| format!("looking at {}", Paths::shown(program)))?.len();
+    let built = known(version, sha256_of(program)?, bytes);
+    install(program, &place(paths))?;
     let record = serde_json::to_string_pretty(&built).context("writing JSON")?;
     fsx::write(&paths.build().join(RECORD), fsx::PUBLIC, format!("{record}\n").as_bytes())?;
     Ok(built)

@@ -50,6 +50,22 @@ pub(crate) fn cached(paths: &Paths, pin: &Pin) -> bool {
     place(paths, pin).exists()
 }
 
+/// The pinned engine if it is here already, proved.
+pub(crate) fn obtain_cached(paths: &Paths, pin: &Pin) -> Result<Option<Engine>> {
+    if cached(paths, pin) { pinned(paths, pin).map(Some) } else { Ok(None) }
+}
+
+/// Copies the cached engine into another clone's cache.
+#[cfg(target_os = "linux")]
+pub(crate) fn copy(from: &Paths, to: &Paths, pin: &Pin) -> Result<()> {
+    let (from, to) = (place(from, pin), place(to, pin));
+    let dir = to.parent().unwrap_or(&to);
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::copy(&from, &to))
+        .map(drop)
+        .with_context(|| format!("copying {} to {}", Paths::shown(&from), to.display()))
+}
+
 fn place(paths: &Paths, pin: &Pin) -> PathBuf {
     paths.build().join("engine").join(&pin.version).join(FILE)
 }

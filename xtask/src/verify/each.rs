@@ -139,13 +139,18 @@ fn renewal(expected: &Expected) -> String {
     }
 }
 
-fn clock(answer: &Answer, posture: &Posture) -> Check {
-    // The node read its clock somewhere between sending and receiving; only what lies outside is skew.
-    let ahead = posture.unix_ms.saturating_sub(answer.received_ms);
-    let behind = answer.sent_ms.saturating_sub(posture.unix_ms);
+/// How far a node's clock is off for certain, in milliseconds, and in words. It was read somewhere between sending and
+/// receiving; only what lies outside is skew.
+pub(crate) fn skew(sent_ms: i64, received_ms: i64, node_ms: i64) -> (i64, String) {
+    let ahead = node_ms.saturating_sub(received_ms);
+    let behind = sent_ms.saturating_sub(node_ms);
     let skew = ahead.max(behind).max(0);
     let direction = if ahead > behind { "ahead" } else { "behind" };
-    let got = if skew == 0 { "within the round trip".to_owned() } else { format!("{skew} ms {direction}") };
+    (skew, if skew == 0 { "within the round trip".to_owned() } else { format!("{skew} ms {direction}") })
+}
+
+fn clock(answer: &Answer, posture: &Posture) -> Check {
+    let (skew, got) = skew(answer.sent_ms, answer.received_ms, posture.unix_ms);
     let remedy = "set the clock of that node, or of this machine: both should follow NTP (timedatectl)".to_owned();
     check("clock", &posture.node, skew <= SKEW_MS, format!("within {SKEW_MS} ms"), got, remedy)
 }

@@ -1,0 +1,124 @@
+//! What a rehearsal consists of, as data: chapters of commands, and what each must answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+/// No command of the runbook takes longer, but for those that say so.
+const WITHIN: Duration = Duration::from_secs(180);
+
+/// A part of the runbook.
+#[derive(Clone, Debug)]
+pub(super) struct Chapter {
+    pub(super) name: &'static str,
+    pub(super) acts: Vec<Act>,
+}
+
+/// Whose command it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// This xtask, on the scratch clone.
+    Xtask,
+    /// A program at the operator's place.
+    Tool,
+}
+
+/// One command, and what is expected of it.
+#[derive(Clone, Debug)]
+pub(super) struct Act {
+    pub(super) who: Who,
+    /// Its words; `{name}` stands for what an earlier command has taught.
+    words: Vec<String>,
+    pub(super) code: i32,
+    pub(super) says: Vec<&'static str>,
+    /// Names, and where in the command's JSON their values are (RFC 6901).
+    pub(super) learns: Vec<(&'static str, &'static str)>,
+    pub(super) within: Duration,
+}
+
+/// What the words of a command may stand for.
+pub(super) type Known = BTreeMap<String, String>;
+
+impl Act {
+    /// A verb of xtask, as the runbook has it after `cargo xtask`.
+    pub(super) fn xtask(line: &str) -> Self {
+        Self::new(Who::Xtask, line)
+    }
+
+    /// Any other program.
+    pub(super) fn tool(line: &str) -> Self {
+        Self::new(Who::Tool, line)
+    }
+
+    fn new(who: Who, line: &str) -> Self {
+        let words = line.split_whitespace().map(str::to_owned).collect();
+        Self { who, words, code: 0, says: Vec::new(), learns: Vec::new(), within: WITHIN }
+    }
+
+    /// It ends with this exit code instead of 0.
+    pub(super) fn exits(mut self, code: i32) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// These words are somewhere in what it says.
+    pub(super) fn says(mut self, words: &'static str) -> Self {
+        self.says.push(words);
+        self
+    }
+
+    /// A value in its JSON that later commands use as `{name}`.
+    pub(super) fn learns(mut self, name: &'static str, pointer: &'static str) -> Self {
+        self.learns.push((name, pointer));
+        self
+    }
+
+    /// Its words, with what is known put in.
+    pub(super) fn argv(&self, known: &Known) -> Result<Vec<String>> {
+        self.words.iter().map(|word| fill(word, known)).collect()
+    }
+
+    /// What is wrong with an answer, if anything.
+    pub(super) fn judge(&self, code: Option<i32>, said: &str) -> Option<String> {
+        if code != Some(self.code) {
+            let got = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+            return Some(format!("it ended with {got}, not with {}", self.code));
+        }
+        let missing: Vec<String> =
+            self.says.iter().filter(|words| !said.contains(**words)).map(|words| format!("{words:?}")).collect();
+        (!missing.is_empty()).then(|| format!("it did not say {}", missing.join(" nor ")))
+    }
+}
+
+fn fill(word: &str, known: &Known) -> Result<String> {
+    let Some((before, rest)) = word.split_once('{') else { return Ok(word.to_owned()) };
+    let Some((name, after)) = rest.split_once('}') else { bail!("{word:?} has a brace that is not closed") };
+    match known.get(name) {
+        Some(value) => Ok(format!("{before}{value}{}", fill(after, known)?)),
+        None => bail!("nothing has taught what {{{name}}} is"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_filled_with_what_is_known() {
+        let known = Known::from([("clone".to_owned(), "/c".to_owned()), ("key".to_owned(), "ab".to_owned())]);
+        let act = Act::xtask("seed-admin --sign-pub {key} --out {clone}/{key}.toml");
+        assert_eq!(act.argv(&known).unwrap(), ["seed-admin", "--sign-pub", "ab", "--out", "/c/ab.toml"]);
+        Act::xtask("x {unheard}").argv(&known).unwrap_err();
+        Act::xtask("x {key").argv(&known).unwrap_err();
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_code_and_words() {
+        let act = Act::xtask("stage --diff").exits(3).says("would change");
+        assert_eq!(act.judge(Some(3), "2 would change"), None);
+        assert!(act.judge(Some(0), "2 would change").unwrap().contains("exit code 0"));
+        assert!(act.judge(None, "").unwrap().contains("a signal"));
+        assert!(act.judge(Some(3), "nothing").unwrap().contains("\"would change\""));
+    }
+}

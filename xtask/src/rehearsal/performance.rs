@@ -1,0 +1,182 @@
+//! Carries out the commands of a rehearsal, one after the other, and notes all that they say.
+
+use std::env;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::act::{Act, Chapter, Known, Who};
+use super::record::{Done, Record};
+use crate::fleet::{Fleet, Request};
+use crate::paths::Paths;
+use crate::transport::{Output, bounded};
+use crate::ui::{Line, Progress, took};
+
+/// Lines of a failed command that are shown; all of them are in the log.
+const SHOWN: usize = 60;
+/// How long a machine may take to show its journal, after something has failed on it.
+const JOURNAL: Duration = Duration::from_secs(15);
+
+/// A rehearsal under way.
+pub(super) struct Performance {
+    log: File,
+    known: Known,
+}
+
+impl Performance {
+    /// One that notes everything in `log`.
+    pub(super) fn new(log: &Path) -> Result<Self> {
+        let log =
+            OpenOptions::new().append(true).open(log).with_context(|| format!("opening {}", Paths::shown(log)))?;
+        Ok(Self { log, known: Known::new() })
+    }
+
+    /// Carries a chapter out on this host, in the operator's own clone.
+    pub(super) fn on_host(
+        &mut self,
+        paths: &Paths,
+        chapter: &Chapter,
+        progress: &Progress,
+        record: &mut Record,
+    ) -> Result<()> {
+        self.chapter(chapter, progress, record, |act, argv| {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg("--root").arg(paths.root()).args(argv);
+            // Not in a process group of its own: it is the one thing here that outlives a Ctrl-C by minutes.
+            let output =
+                command.stdin(Stdio::null()).output().with_context(|| format!("starting {}", shown(act, argv)))?;
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok(Output { code: output.status.code(), stdout: output.stdout, stderr })
+        })
+    }
+
+    /// Carries a chapter out at the operator's place among the machines.
+    pub(super) fn in_fleet(
+        &mut self,
+        fleet: &Fleet,
+        chapter: &Chapter,
+        progress: &Progress,
+        record: &mut Record,
+    ) -> Result<()> {
+        let layout = fleet.layout();
+        let clone = layout.clone_dir();
+        self.known.insert("dir".to_owned(), layout.dir().display().to_string());
+        // The operator has the daemon's own tool at hand.
+        let path = format!("{}:{}", clone.join("deploy/build").display(), env::var("PATH").unwrap_or_default());
+        self.chapter(chapter, progress, record, |act, argv| {
+            let mut command = match act.who {
+                Who::Xtask => {
+                    let mut xtask = fleet.command(&clone, &layout.program().display().to_string())?;
+                    xtask.arg("--root").arg(&clone).args(argv);
+                    xtask
+                }
+                Who::Tool => {
+                    let Some((program, arguments)) = argv.split_first() else { bail!("a command without words") };
+                    let mut tool = fleet.command(&clone, program)?;
+                    tool.args(arguments);
+                    tool
+                }
+            };
+            command.env("PATH", &path);
+            command.env_remove("UNIBUS_ROOT");
+            Ok(bounded(command, b"", act.within)?)
+        })
+    }
+
+    /// Notes what the machines' journals say, for whoever reads the log when the machines are gone.
+    pub(super) fn note_journals(&mut self, fleet: &Fleet) {
+        let Ok(status) = fleet.ask(&Request::Status) else { return };
+        for node in status.nodes {
+            let asked =
+                fleet.command(Path::new("/"), "ssh").map_err(|error| format!("{error:#}")).and_then(|mut ssh| {
+                    ssh.args(["-o", "ConnectTimeout=3", "--", &node.ssh, "journalctl --boot --no-pager --lines=300"]);
+                    bounded(ssh, b"", JOURNAL).map_err(|failure| failure.to_string())
+                });
+            let said = match asked {
+                Ok(output) if output.ok() => String::from_utf8_lossy(&output.stdout).into_owned(),
+                Ok(output) => output.stderr,
+                Err(why) => why,
+            };
+            // The failure itself is reported elsewhere.
+            let _ = writeln!(self.log, "\n===== journal of {}\n{said}", node.name);
+        }
+    }
+
+    fn chapter(
+        &mut self,
+        chapter: &Chapter,
+        progress: &Progress,
+        record: &mut Record,
+        start: impl Fn(&Act, &[String]) -> Result<Output>,
+    ) -> Result<()> {
+        let line = progress.line(chapter.name);
+        record.chapter(chapter.name);
+        let begun = Instant::now();
+        for act in &chapter.acts {
+            if let Err(error) = self.act(act, &line, record, &start) {
+                line.failed(&took(begun.elapsed()));
+                return Err(error.context(format!("chapter '{}'", chapter.name)));
+            }
+        }
+        line.done(&took(begun.elapsed()));
+        Ok(())
+    }
+
+    fn act(
+        &mut self,
+        act: &Act,
+        line: &Line,
+        record: &mut Record,
+        start: impl Fn(&Act, &[String]) -> Result<Output>,
+    ) -> Result<()> {
+        let argv = act.argv(&self.known)?;
+        let command = shown(act, &argv);
+        line.set(command.as_str());
+        writeln!(self.log, "\n$ {command}").context("writing the log")?;
+        let begun = Instant::now();
+        let answered = start(act, &argv);
+        let took = begun.elapsed();
+        let (code, said, stdout) = match &answered {
+            Ok(output) => {
+                let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+                (output.code, format!("{stdout}{}", output.stderr), stdout)
+            }
+            Err(error) => (None, format!("{error:#}"), String::new()),
+        };
+        let code_shown = code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
+        writeln!(self.log, "{}\n[{code_shown}, {:.2} s]", said.trim_end(), took.as_secs_f64())
+            .context("writing the log")?;
+        let wrong = act.judge(code, &said);
+        record.command(Done { command: command.clone(), seconds: took.as_secs_f64(), code, ok: wrong.is_none() });
+        if let Some(wrong) = wrong {
+            bail!("`{command}`: {wrong}; it said:\n{}", last(&said));
+        }
+        for (name, pointer) in &act.learns {
+            let value = serde_json::from_str::<serde_json::Value>(&stdout).ok();
+            let value = value.as_ref().and_then(|json| json.pointer(pointer)).and_then(|value| value.as_str());
+            let value =
+                value.with_context(|| format!("`{command}`: its JSON has no text at {pointer}:\n{}", last(&said)))?;
+            self.known.insert((*name).to_owned(), value.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The command as the runbook has it.
+fn shown(act: &Act, argv: &[String]) -> String {
+    match act.who {
+        Who::Xtask => format!("cargo xtask {}", argv.join(" ")),
+        Who::Tool => argv.join(" "),
+    }
+}
+
+fn last(said: &str) -> String {
+    let lines: Vec<&str> = said.trim_end().lines().collect();
+    let skipped = lines.len().saturating_sub(SHOWN);
+    let shown = lines.get(skipped..).unwrap_or_default().join("\n");
+    if skipped > 0 { format!("({skipped} lines more in the log)\n{shown}") } else { shown }
+}

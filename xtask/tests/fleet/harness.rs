@@ -1,0 +1,271 @@
+//! A fleet for a test, and what this host looks like while it is up and after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::common::Done;
+
+/// What is waited for comes within this, or never.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
+
+/// The clone under test, whose cache has the machines' base tree.
+pub(crate) fn clone() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// A path for a scratch directory, on the disk that has the target directory: machines' disks lie in it.
+pub(crate) fn scratch(name: &str) -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{number}", std::process::id()))
+}
+
+/// The real binary.
+pub(crate) fn xtask(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.current_dir(clone()).env_remove("UNIBUS_ROOT").env_remove("CARGO_MANIFEST_DIR");
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+/// Waits for a condition, and tells what it was when it does not come.
+pub(crate) fn wait(what: &str, met: impl Fn() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !met() {
+        assert!(Instant::now() < deadline, "not within {} s: {what}", SOON.as_secs());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A fleet that goes with the test.
+pub(crate) struct Machines {
+    pub(crate) dir: PathBuf,
+}
+
+impl Machines {
+    /// Three machines of the shipped topology.
+    pub(crate) fn up(name: &str) -> Self {
+        Self::of(name, &clone().join("deploy/nodes.toml"))
+    }
+
+    /// The machines of a topology.
+    pub(crate) fn of(name: &str, topology: &Path) -> Self {
+        let machines = Self { dir: scratch(name) };
+        machines.ok(&["--topology", topology.to_str().unwrap(), "up"]);
+        machines
+    }
+
+    pub(crate) fn run(&self, words: &[&str]) -> Done {
+        let fleet = ["fleet", "--dir", self.dir.to_str().unwrap()];
+        Done::of(xtask(&[&fleet, words].concat()))
+    }
+
+    /// What must succeed; returns what it prints.
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
+        let done = self.run(words);
+        assert_eq!(done.code, Some(0), "{words:?}: {done:?}");
+        done.stdout
+    }
+
+    /// What must be refused; returns why.
+    pub(crate) fn refused(&self, words: &[&str]) -> String {
+        let done = self.run(words);
+        assert_eq!(done.code, Some(2), "{words:?}: {done:?}");
+        done.stderr
+    }
+
+    /// A shell script on a machine.
+    pub(crate) fn on(&self, node: &str, script: &str) -> Done {
+        self.run(&["ssh", node, script])
+    }
+
+    /// Whether one machine reaches an address.
+    pub(crate) fn pings(&self, node: &str, address: &str) -> bool {
+        self.on(node, &format!("ping -q -c 1 -W 1 {address}")).code == Some(0)
+    }
+
+    /// Whether the operator's ssh reaches a host.
+    pub(crate) fn answers(&self, host: &str) -> bool {
+        self.run(&["sh", "ssh", "-o", "ConnectTimeout=2", "-o", "BatchMode=yes", host, "true"]).code == Some(0)
+    }
+
+    /// What the holder says of a machine.
+    pub(crate) fn status(&self, node: &str) -> Value {
+        let said: Value = serde_json::from_str(&self.ok(&["status", "--json"])).unwrap();
+        said["nodes"].as_array().unwrap().iter().find(|one| one["name"] == node).unwrap().clone()
+    }
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        // A test that failed is the news, not what it could not take down.
+        let _ = self.run(&["down"]);
+    }
+}
+
+/// What one fleet is to this host while it is up.
+#[derive(Debug)]
+pub(crate) struct Traces {
+    dir: PathBuf,
+    cgroup: String,
+    pub(crate) keeper: i32,
+    pub(crate) holder: i32,
+    /// Process and when it began: a number is used again.
+    processes: BTreeSet<(i32, String)>,
+    namespaces: BTreeSet<String>,
+    /// What everybody sees, before.
+    host: Host,
+}
+
+/// What a fleet must not change of this host at any moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    mounts: String,
+    netns: Vec<String>,
+    interfaces: Vec<String>,
+    ssh: Vec<String>,
+}
+
+impl Host {
+    pub(crate) fn look() -> Self {
+        let names = |dir: &str| {
+            let mut names: Vec<String> = fs::read_dir(dir)
+                .map(|all| all.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect())
+                .unwrap_or_default();
+            names.sort();
+            names
+        };
+        Self {
+            mounts: fs::read_to_string("/proc/self/mountinfo").unwrap(),
+            netns: names("/run/netns"),
+            interfaces: names("/sys/class/net"),
+            ssh: names("/root/.ssh"),
+        }
+    }
+}
+
+impl Traces {
+    /// Looks at a fleet that is up. `host` is from before.
+    pub(crate) fn of(dir: &Path, host: Host) -> Self {
+        let dir = dir.canonicalize().unwrap();
+        let cgroup = fs::read_to_string(dir.join("unibus-fleet")).unwrap().trim().to_owned();
+        assert!(!cgroup.is_empty());
+        let home = cgroups(&cgroup);
+        assert_eq!(home.len(), 1, "one cgroup a fleet: {home:?}");
+        let mut pids: BTreeSet<i32> = BTreeSet::new();
+        collect(&home[0], &mut pids);
+        let named = processes_of(&dir);
+        let one = |place: usize, word: &str| -> i32 {
+            let found = named.iter().find(|(_, words)| {
+                words.get(1).is_some_and(|verb| verb == "fleet") && words.get(place).is_some_and(|it| it == word)
+            });
+            found.unwrap_or_else(|| panic!("no {word} among {named:?}")).0
+        };
+        let (keeper, holder) = (one(4, "keep"), one(2, "hold"));
+        pids.extend(named.iter().map(|(pid, _)| *pid));
+        let namespaces: BTreeSet<String> = pids.iter().flat_map(|pid| namespaces(*pid)).collect();
+        let namespaces: BTreeSet<String> = namespaces.difference(&namespaces_of_self()).cloned().collect();
+        // Of every kind the fleet's own, and on top those of at least one machine.
+        assert!(pids.len() > 8 && namespaces.len() >= 12, "{pids:?} {namespaces:?}");
+        let processes = pids.into_iter().filter_map(|pid| Some((pid, began(pid)?))).collect();
+        Self { dir, cgroup, keeper, holder, processes, namespaces, host }
+    }
+
+    /// Waits until no process, namespace or mount of the fleet is left; its cgroup and directory may be.
+    pub(crate) fn wait_until_dead(&self) {
+        wait("its processes end", || !self.processes.iter().any(|(pid, then)| began(*pid).as_ref() == Some(then)));
+        // Also none that was started since we looked.
+        wait("its namespaces are left", || {
+            !all_pids().into_iter().flat_map(namespaces).any(|id| self.namespaces.contains(&id))
+        });
+        assert_eq!(Host::look(), self.host);
+    }
+
+    /// Waits until nothing at all is left.
+    pub(crate) fn wait_until_gone(&self) {
+        self.wait_until_dead();
+        wait("its directory goes", || !self.dir.exists());
+        wait("its cgroup goes", || cgroups(&self.cgroup).is_empty());
+        wait("its keeper ends", || processes_of(&self.dir).is_empty());
+    }
+
+    /// Whether its directory and cgroup are still there.
+    pub(crate) fn is_left_over(&self) -> bool {
+        self.dir.exists() && !cgroups(&self.cgroup).is_empty()
+    }
+}
+
+/// Ends a process as nothing can refuse.
+pub(crate) fn kill_9(pid: i32) {
+    let done = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+/// Every process that was started with the directory, or something in it, among its words.
+pub(crate) fn processes_of(dir: &Path) -> Vec<(i32, Vec<String>)> {
+    let dir = dir.to_str().unwrap();
+    let of = |pid: i32| -> Option<(i32, Vec<String>)> {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words: Vec<String> = String::from_utf8_lossy(&line).split('\0').map(str::to_owned).collect();
+        let ours = words.iter().any(|word| word.split('=').next_back().is_some_and(|word| word.starts_with(dir)));
+        (ours && Some(pid) != i32::try_from(std::process::id()).ok()).then_some((pid, words))
+    };
+    all_pids().into_iter().filter_map(of).collect()
+}
+
+fn all_pids() -> Vec<i32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect()
+}
+
+/// When a process began, unless it has ended: a zombie is only a number.
+fn began(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    (fields[0] != "Z").then(|| fields[19].to_owned())
+}
+
+fn namespaces(pid: i32) -> Vec<String> {
+    ["net", "mnt", "pid", "ipc", "uts", "cgroup"]
+        .iter()
+        .filter_map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok())
+        .map(|link| link.to_string_lossy().into_owned())
+        .collect()
+}
+
+fn namespaces_of_self() -> BTreeSet<String> {
+    namespaces(i32::try_from(std::process::id()).unwrap()).into_iter().collect()
+}
+
+/// Every cgroup of that name, in all hierarchies.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name() == name {
+                    found.push(entry.path());
+                }
+                open.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+fn collect(cgroup: &Path, pids: &mut BTreeSet<i32>) {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), pids);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! However a fleet ends, nothing of it is left.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::harness::{Host, Machines, Traces, kill_9, scratch, wait, xtask};
+
+#[test]
+fn nothing_is_left_when_the_holder_is_killed() {
+    let host = Host::look();
+    let machines = Machines::up("holder");
+    // Busy, and with processes of the operator's among the machines.
+    let sleeping = xtask(&["fleet", "--dir", machines.dir.to_str().unwrap(), "sh", "sleep", "1000"]).spawn();
+    let mut sleeping = sleeping.unwrap();
+    let traces = Traces::of(&machines.dir, host);
+    kill_9(traces.holder);
+    traces.wait_until_gone();
+    assert!(!sleeping.wait().unwrap().success());
+}
+
+#[test]
+fn a_killed_keeper_takes_the_machines_along_and_the_rest_goes_with_the_next_command() {
+    let host = Host::look();
+    let machines = Machines::up("keeper");
+    let traces = Traces::of(&machines.dir, host.clone());
+    kill_9(traces.keeper);
+    traces.wait_until_dead();
+    assert!(traces.is_left_over(), "this test would prove nothing");
+    // The next one in that directory is a new one.
+    machines.ok(&["up"]);
+    let traces = Traces::of(&machines.dir, host);
+    kill_9(traces.keeper);
+    traces.wait_until_dead();
+    machines.ok(&["down"]);
+    traces.wait_until_gone();
+}
+
+#[test]
+fn nothing_is_left_when_whoever_starts_a_fleet_is_killed_half_way() {
+    let host = Host::look();
+    let dir = scratch("half-way");
+    let mut up = xtask(&["fleet", "--dir", dir.to_str().unwrap(), "up"]);
+    let mut up = up.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    // The first machine takes logins; the others may still boot.
+    let said = BufReader::new(up.stderr.take().unwrap());
+    assert!(said.lines().map_while(Result::ok).any(|line| line.contains(": ok")), "it never came up");
+    let traces = Traces::of(&dir, host);
+    up.kill().unwrap();
+    up.wait().unwrap();
+    traces.wait_until_gone();
+}
+
+#[test]
+fn nothing_is_left_when_the_keeper_is_told_to_end() {
+    let host = Host::look();
+    let machines = Machines::up("told");
+    let traces = Traces::of(&machines.dir, host);
+    // As when the host shuts down.
+    let status = std::process::Command::new("kill").args(["-TERM", &traces.keeper.to_string()]).status().unwrap();
+    assert!(status.success());
+    traces.wait_until_gone();
+    wait("it is known to be gone", || machines.refused(&["status"]).contains("there is no fleet"));
+}

@@ -1,0 +1,79 @@
+//! `rehearse`, with a daemon that cannot do what the runbook asks of it: how a rehearsal fails, and how it is killed.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::common::{Clone, Done, program};
+use crate::harness::{Host, Traces, clone, wait};
+
+const UNIT: &str = include_str!("../../../deploy/membershipd-cluster.service");
+const SHIPPED: &str = include_str!("../../../deploy/nodes.toml");
+
+/// A clone to rehearse from, placeholders and all. Its machines begin as the base tree that the real clone has.
+fn ready() -> Clone {
+    // `cargo xtask test` sets it.
+    let engine = PathBuf::from(std::env::var_os("UNIBUS_TEST_ENGINE").unwrap());
+    let clone = Clone::new();
+    clone.write("deploy/nodes.toml", SHIPPED);
+    clone.write("deploy/membershipd-cluster.service", UNIT);
+    let cached = clone.path("deploy/build/engine/2.15.1/nats-server");
+    fs::create_dir_all(cached.parent().unwrap()).unwrap();
+    fs::copy(engine, cached).unwrap();
+    let cache = self::clone().join("deploy/build/rehearse");
+    fs::create_dir_all(&cache).unwrap();
+    std::os::unix::fs::symlink(cache, clone.path("deploy/build/rehearse")).unwrap();
+    // It says its version to everything: what a server checks of it before a start succeeds, and no identity is made.
+    program(&clone, "membershipd 0.1.0", &["-static", "-s"]);
+    clone
+}
+
+fn rehearse(clone: &Clone, words: &[&str]) -> Command {
+    let mut command = clone.command(["rehearse", "--membershipd", "program"]);
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_command_that_does_not_answer_as_it_should_ends_the_rehearsal_and_is_shown() {
+    let clone = ready();
+    let done = Done::of(rehearse(&clone, &["--report", "report.html"]));
+    assert_eq!(done.code, Some(1), "{done:?}");
+    for said in ["chapter 'first admin'", "`membershipd identity new", "no text at /sign_pub", "--keep"] {
+        assert!(done.stderr.contains(said), "{said}: {done:?}");
+    }
+    // What came before went well, on real machines.
+    assert!(done.stderr.contains("stage: ok"), "{done:?}");
+    let log = done.stderr.split_whitespace().find(|word| word.ends_with(".log") || word.ends_with(".log:")).unwrap();
+    let log = clone.path(log.trim_end_matches(':'));
+    let text = fs::read_to_string(&log).unwrap();
+    assert!(text.contains("$ cargo xtask stage --yes") && text.contains("===== journal of homer"), "{text}");
+    fs::remove_file(log).unwrap();
+    let page = clone.read("report.html");
+    assert!(page.contains("Rehearsal failed") && page.contains("cargo xtask stage --diff"), "{page}");
+    assert!(!clone.path("deploy/tls").exists(), "the operator's own clone gets no keys");
+    let fleets = fs::read_dir(clone.path("deploy/build/rehearse/fleets")).unwrap();
+    let ours: Vec<_> = fleets
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| done.stderr.contains(path.file_name().unwrap().to_str().unwrap()))
+        .collect();
+    assert!(ours.is_empty(), "{ours:?}");
+}
+
+#[test]
+fn nothing_is_left_when_a_rehearsal_is_killed() {
+    let host = Host::look();
+    let clone = ready();
+    let mut killed = rehearse(&clone, &[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let dir = self::clone().join(format!("deploy/build/rehearse/fleets/rehearsal-{}", killed.id()));
+    let mut said = BufReader::new(killed.stderr.take().unwrap()).lines().map_while(Result::ok);
+    // In the middle of putting files on the machines: ssh and rsync are under way.
+    assert!(said.any(|line| line.contains("cargo xtask stage --yes")), "it never came so far");
+    let traces = Traces::of(&dir, host);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    traces.wait_until_gone();
+    wait("nobody works for it any more", || crate::harness::processes_of(&dir).is_empty());
+    fs::remove_file(clone.path(&format!("deploy/build/rehearse/logs/rehearsal-{}.log", killed.id()))).unwrap();
+}
