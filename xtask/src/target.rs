@@ -71,13 +71,6 @@ impl Which {
     }
 }
 
-impl Which {
-    /// The state directory of the local cluster, if that is what is meant.
-    pub(crate) fn state(&self, paths: &Paths) -> Result<Option<State>> {
-        self.local.then(|| State::new(paths, self.state.as_deref())).transpose()
-    }
-}
-
 impl Target {
     /// The cluster that `local` runs in `state`.
     pub(crate) fn local(state: &State) -> Result<Self> {
