@@ -10,11 +10,11 @@ pub(crate) mod engine;
 #[cfg(target_os = "linux")]
 pub(crate) mod fleet;
 pub(crate) mod local;
+pub(crate) mod rehearse;
 pub(crate) mod replace;
 pub(crate) mod roll;
 pub(crate) mod rollback;
 pub(crate) mod scale;
-pub(crate) mod rehearse;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
 pub(crate) mod stage;
