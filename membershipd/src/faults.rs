@@ -16,15 +16,21 @@ pub enum Fault {
     NoStartGuards,
     /// The wall clock is reported ten seconds ahead.
     ClockAhead,
+    /// No connection is ever cut, and every cut is reported as done.
+    NoKick,
+    /// A write is acknowledged first and sent afterwards, once, whatever becomes of it.
+    AckBeforeWrite,
 }
 
 impl Fault {
-    const ALL: [(Fault, &'static str); 5] = [
+    const ALL: [(Fault, &'static str); 7] = [
         (Fault::NoLease, "no-lease"),
         (Fault::NoSignatureCheck, "no-signature-check"),
         (Fault::NoExplicitDeny, "no-explicit-deny"),
         (Fault::NoStartGuards, "no-start-guards"),
         (Fault::ClockAhead, "clock-ahead"),
+        (Fault::NoKick, "no-kick"),
+        (Fault::AckBeforeWrite, "ack-before-write"),
     ];
 
     /// Whether this safeguard is off in this process.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::bus;
 use crate::engine::Engine;
+use crate::faults::Fault;
 use crate::gate::ConnectionId;
 use crate::link::Link;
 
@@ -31,7 +32,7 @@ impl Kicker {
     /// Cuts these connections. An engine that does not confirm all of it in time is killed, which cuts every one: when this
     /// returns none of them is served.
     pub async fn cut(&self, connections: Vec<ConnectionId>) {
-        if connections.is_empty() {
+        if connections.is_empty() || Fault::NoKick.active() {
             return;
         }
         let count = connections.len();

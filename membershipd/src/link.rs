@@ -1,6 +1,6 @@
 //! The daemon's connections to its own engine, one in each account that it needs. They live and end together.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -44,7 +44,19 @@ impl Link {
 
     /// Asks this node's engine on the system account.
     pub async fn ask(&self, what: &str, body: serde_json::Value) -> Result<serde_json::Value> {
-        let subject = format!("$SYS.REQ.SERVER.{}.{what}", self.server);
+        self.ask_at(format!("$SYS.REQ.SERVER.{}.{what}", self.server), what, body).await
+    }
+
+    /// Asks the engine of a node of the cluster by its name.
+    pub async fn ask_node(&self, node: &str, what: &str, mut body: serde_json::Value) -> Result<serde_json::Value> {
+        if let Some(map) = body.as_object_mut() {
+            // Whoever has another name stays silent.
+            map.insert("server_name".to_owned(), node.into());
+        }
+        self.ask_at(format!("$SYS.REQ.SERVER.PING.{what}"), what, body).await
+    }
+
+    async fn ask_at(&self, subject: String, what: &str, body: serde_json::Value) -> Result<serde_json::Value> {
         let answer = tokio::time::timeout(bus::ASK, self.system.request(subject, body.to_string().into()))
             .await
             .with_context(|| format!("the engine did not answer {what} in time"))?
@@ -95,7 +107,8 @@ async fn connect(config: &Config, role: &str, key: &nkeys::KeyPair, lost: &Cance
     }
 }
 
-fn trusting(ca: &PathBuf) -> Result<rustls::ClientConfig> {
+/// TLS that trusts this CA and nobody else.
+pub(crate) fn trusting(ca: &Path) -> Result<rustls::ClientConfig> {
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca)

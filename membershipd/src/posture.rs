@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use crate::bus;
 use crate::clock;
-use crate::config::{BusAuth, Config};
+use crate::config::{BusAuth, Cluster, Config};
+use crate::copies::Copies;
 use crate::engine::{Binary, Engine};
 use crate::faults::{Fault, VERSION};
 use crate::gate::Gate;
@@ -42,7 +43,7 @@ pub struct Posture {
     pub engine: Option<EngineState>,
     /// Part in a cluster; none: standalone.
     pub cluster: Option<ClusterState>,
-    /// Copies of each bucket that the configuration asks for.
+    /// The least number of copies that a bucket is set to have; as configured, until the buckets were seen.
     pub kv_replicas: usize,
     /// Copies of each bucket.
     pub replicas: Vec<Replicas>,
@@ -88,6 +89,9 @@ pub struct ClusterState {
     pub leader: Option<String>,
     /// Nodes with a live route to this one.
     pub peers: Vec<String>,
+    /// Configured nodes without one. Names, where this node knows them.
+    #[serde(default)]
+    pub unrouted: Vec<String>,
 }
 
 /// State of the lease.
@@ -110,7 +114,10 @@ pub struct Certificate {
     pub name: String,
     /// Where it is.
     pub file: String,
-    /// When it ends, RFC 3339.
+    /// sha256 of what this process and its engine were started with: of the certificate, or of each CA in the file.
+    #[serde(default)]
+    pub sha256: Vec<String>,
+    /// When it ends, or the first of them, RFC 3339.
     pub not_after: String,
     /// When it ends, seconds since 1970.
     pub not_after_unix: i64,
@@ -127,6 +134,8 @@ pub struct Observer {
     pub boot: String,
     /// The gate.
     pub gate: Arc<Gate>,
+    /// The copies of the buckets.
+    pub copies: Arc<Copies>,
     /// The engine that runs now.
     pub engine: watch::Receiver<Option<Engine>>,
     /// The connections to it.
@@ -140,9 +149,10 @@ impl Observer {
         let link = self.link.borrow().clone();
         let engine = self.engine.borrow().clone();
         let (cluster, replicas) = match &link {
-            Some(link) => futures::join!(self.cluster(Some(link)), store::replicas(link, config.kv_replicas)),
+            Some(link) => futures::join!(self.cluster(Some(link)), store::replicas(link, self.copies.least())),
             None => (self.cluster(None).await, Vec::new()),
         };
+        self.copies.saw(&replicas);
         let lease_valid = self.gate.lease_valid(Instant::now());
         Posture {
             schema: SCHEMA,
@@ -160,7 +170,7 @@ impl Observer {
                 pid: engine.pid,
             }),
             cluster,
-            kv_replicas: config.kv_replicas,
+            kv_replicas: self.copies.least(),
             replicas,
             lease: LeaseState {
                 valid: lease_valid,
@@ -183,7 +193,7 @@ impl Observer {
         let valid = self.gate.lease_valid(Instant::now());
         let status = match (valid, &config.cluster) {
             (false, _) => "unavailable",
-            (true, Some(_)) if config.kv_replicas < 3 => "not HA",
+            (true, Some(_)) if !self.copies.survive_a_loss() => "not HA",
             (true, _) => "ok",
         };
         let body = json!({
@@ -196,11 +206,12 @@ impl Observer {
         (valid, body)
     }
 
-    async fn cluster(&self, link: Option<&Arc<Link>>) -> Option<ClusterState> {
+    /// The cluster as this node's engine sees it; none: standalone.
+    pub async fn cluster(&self, link: Option<&Arc<Link>>) -> Option<ClusterState> {
         let cluster = self.config.cluster.as_ref()?;
         let (meta, routes) = match link {
             Some(link) => futures::join!(link.ask("JSZ", json!({})), link.ask("ROUTEZ", json!({}))),
-            None => return Some(ClusterState { size: None, leader: None, peers: Vec::new(), ..named(cluster) }),
+            None => return Some(self.unknown(cluster)),
         };
         let meta = meta.ok();
         let meta = meta.as_ref().and_then(|answer| answer.pointer("/data/meta_cluster"));
@@ -216,15 +227,35 @@ impl Observer {
         // System accounts have routes of their own beside the common one.
         peers.sort();
         peers.dedup();
+        let unrouted = self.unrouted(cluster, &peers);
         Some(ClusterState {
+            name: cluster.name.clone(),
+            id: cluster.id.clone(),
             size: meta.and_then(|m| m.get("cluster_size")).and_then(Value::as_u64),
             leader: meta.and_then(|m| m.get("leader")).and_then(Value::as_str).map(str::to_owned),
             peers,
-            ..named(cluster)
+            unrouted,
         })
     }
 
-    fn certificates(&self) -> Vec<Certificate> {
+    fn unknown(&self, cluster: &Cluster) -> ClusterState {
+        let (name, id) = (cluster.name.clone(), cluster.id.clone());
+        ClusterState { name, id, size: None, leader: None, peers: Vec::new(), unrouted: self.unrouted(cluster, &[]) }
+    }
+
+    // The configuration has addresses and the engine names; which name belongs to which address nobody says. So it is the
+    // count that decides, and the names are those of the nodes whose heartbeats were seen.
+    fn unrouted(&self, cluster: &Cluster, peers: &[String]) -> Vec<String> {
+        let own = &self.config.node;
+        let seen = self.gate.view(|view| view.nodes().cloned().collect::<Vec<_>>());
+        let seen = seen.into_iter().filter(|node| node != own && !peers.contains(node));
+        seen.chain(std::iter::repeat("a node never seen".to_owned()))
+            .take(cluster.routes.len().saturating_sub(peers.len()))
+            .collect()
+    }
+
+    /// The certificates with which this process and its engine were started: the engine uses them until it ends.
+    pub fn certificates(&self) -> Vec<Certificate> {
         let mut all = Vec::new();
         let groups = [
             (["server", "client-ca"], self.config.tls.as_ref()),
@@ -232,10 +263,12 @@ impl Observer {
         ];
         for ([leaf, ca], tls) in groups {
             let Some(tls) = tls else { continue };
-            for (name, file, unix) in [(leaf, &tls.cert, tls.not_after_unix), (ca, &tls.ca, tls.ca_not_after_unix)] {
+            let leaf = (leaf, &tls.cert, tls.not_after_unix, vec![tls.sha256.clone()]);
+            for (name, file, unix, sha256) in [leaf, (ca, &tls.ca, tls.ca_not_after_unix, tls.ca_sha256.clone())] {
                 all.push(Certificate {
                     name: name.to_owned(),
                     file: file.display().to_string(),
+                    sha256,
                     not_after: clock::rfc3339(unix),
                     not_after_unix: unix,
                 });
@@ -243,11 +276,6 @@ impl Observer {
         }
         all
     }
-}
-
-fn named(cluster: &crate::config::Cluster) -> ClusterState {
-    let (name, id) = (cluster.name.clone(), cluster.id.clone());
-    ClusterState { name, id, size: None, leader: None, peers: Vec::new() }
 }
 
 fn millis(value: u128) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why a private file was refused or could not be handled.
@@ -28,17 +28,61 @@ pub enum PrivateFileError {
     },
 }
 
-/// Reads a file that must not be open to group or others.
+/// Reads a file that nobody but its owner, root and we may read.
 pub fn read(path: &Path) -> Result<String, PrivateFileError> {
     let fail = |source| PrivateFileError::Io { doing: "cannot read", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(fail)?;
     let mode = file.metadata().map_err(fail)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if mode & 0o077 != 0 && !ours_by_acl(&file).map_err(fail)? {
         return Err(PrivateFileError::Exposed { path: path.to_owned(), mode });
     }
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(fail)?;
     Ok(text)
+}
+
+/// Whether a file with group or other bits is private all the same: root's or our own, and open, for reading, to us alone by
+/// an access control list. The bits of the group then show the list's mask, not what any group may (acl(5)).
+///
+/// That is how systemd hands a service its credentials: root owns the copy in `$CREDENTIALS_DIRECTORY`, mode 0400, and the
+/// service's user is added to its list. Only where the file system knows no lists, as the ramfs of systemd 252, does the
+/// user own the copy (systemd.exec(5), `LoadCredential=`; systemd `src/core/exec-credential.c`, write_credential).
+fn ours_by_acl(file: &File) -> io::Result<bool> {
+    let (metadata, own) = (file.metadata()?, rustix::process::geteuid().as_raw());
+    if ![0, own].contains(&metadata.uid()) {
+        return Ok(false);
+    }
+    let mut list = [0; ACL_BYTES];
+    match rustix::fs::fgetxattr(file, "system.posix_acl_access", &mut list[..]) {
+        Ok(size) => Ok(list.get(..size).is_some_and(|list| only_for(own, list))),
+        Err(rustix::io::Errno::NODATA | rustix::io::Errno::NOTSUP) => Ok(false),
+        // More entries than ours: for others.
+        Err(rustix::io::Errno::RANGE) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The list that is read at most: the version and eight entries.
+const ACL_BYTES: usize = 4 + 8 * 8;
+
+/// Whether an access control list, as the kernel tells it (`linux/posix_acl_xattr.h`), lets nobody but the owner and the
+/// user `own` do anything, and `own` no more than read.
+fn only_for(own: u32, list: &[u8]) -> bool {
+    const VERSION: [u8; 4] = [2, 0, 0, 0];
+    const READ: u16 = 4;
+    let Some((version, entries)) = list.split_first_chunk() else { return false };
+    let (entries, rest) = entries.as_chunks();
+    *version == VERSION
+        && rest.is_empty()
+        && entries.iter().all(|[t0, t1, p0, p1, id @ ..]: &[u8; 8]| {
+            let (tag, rights, id) = (u16::from_le_bytes([*t0, *t1]), u16::from_le_bytes([*p0, *p1]), *id);
+            match tag {
+                0x01 => true,                                                           // the owner
+                0x02 => rights == 0 || u32::from_le_bytes(id) == own && rights <= READ, // a user
+                0x10 => rights <= READ,                                                 // the mask of users and groups
+                _ => rights == 0,                                                       // the group, a group, others
+            }
+        })
 }
 
 /// Writes a file with mode 0600 from the first byte; `path` either keeps its old content or has all of the new.
@@ -86,4 +130,68 @@ pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     name.push(".");
     name.push(suffix);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let entry = |(tag, rights, id): &(u16, u16, u32)| {
+            [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        [vec![2, 0, 0, 0], entries.iter().flat_map(entry).collect()].concat()
+    }
+
+    const NOBODY: u32 = u32::MAX;
+    const OWN: u32 = 999;
+
+    /// What systemd makes for a service's user: `user::r--,user:<own>:r--,group::---,mask::r--,other::---`.
+    fn credential(own: u32) -> [(u16, u16, u32); 5] {
+        [(0x01, 4, NOBODY), (0x02, 4, own), (0x04, 0, NOBODY), (0x10, 4, NOBODY), (0x20, 0, NOBODY)]
+    }
+
+    #[test]
+    fn a_list_that_names_anybody_else_is_not_private() {
+        assert!(only_for(OWN, &list(&credential(OWN))));
+        assert!(!only_for(OWN + 1, &list(&credential(OWN))), "for another user");
+        let wider: [(usize, (u16, u16, u32)); 5] = [
+            (1, (0x02, 6, OWN)),
+            (2, (0x04, 4, NOBODY)),
+            (2, (0x08, 4, 5)),
+            (3, (0x10, 6, NOBODY)),
+            (4, (0x20, 4, NOBODY)),
+        ];
+        for (place, entry) in wider {
+            let mut entries = credential(OWN);
+            entries[place] = entry;
+            assert!(!only_for(OWN, &list(&entries)), "{entry:?}");
+        }
+        let whole = list(&credential(OWN));
+        assert!(!only_for(OWN, &whole[..whole.len() - 1]), "cut off");
+        assert!(!only_for(OWN, &[]) && !only_for(OWN, &[1, 0, 0, 0]));
+    }
+
+    #[test]
+    fn what_systemd_hands_over_is_read_and_what_a_group_may_read_is_not() {
+        let path = std::env::temp_dir().join(format!("unibus-credential-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        create(&path, b"secret").unwrap();
+        let set = |own| {
+            let list = list(&credential(own));
+            rustix::fs::setxattr(&path, "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty()).unwrap();
+            let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o440, "the mask shows as the group's bits");
+            read(&path)
+        };
+        let own = rustix::process::geteuid().as_raw();
+        let (ours, others) = (set(own), set(own + 1));
+        rustix::fs::removexattr(&path, "system.posix_acl_access").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
+        let group = read(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(ours.unwrap(), "secret");
+        assert!(matches!(others, Err(PrivateFileError::Exposed { mode: 0o440, .. })), "{others:?}");
+        assert!(matches!(group, Err(PrivateFileError::Exposed { mode: 0o440, .. })), "{group:?}");
+    }
 }

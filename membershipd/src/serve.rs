@@ -16,16 +16,20 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap;
 use crate::bus::Bucket;
 use crate::callout::Responder;
+use crate::clock;
 use crate::config::Config;
 use crate::control;
+use crate::copies::Copies;
 use crate::engine::{Binary, Engine, EngineHost, StoreGuard, render};
+use crate::expiry;
 use crate::gate::Gate;
 use crate::heartbeat::{self, Rounds};
-use crate::http::Api;
+use crate::http::{Api, Renewal};
 use crate::kick::{self, Kicker};
 use crate::link::Link;
 use crate::posture::Observer;
 use crate::private_file;
+use crate::probe::Probes;
 use crate::store;
 use crate::users::Users;
 use crate::view::{Change, View};
@@ -75,13 +79,16 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         binary: Arc::new(binary.clone()),
         boot,
         gate: gate.clone(),
+        copies: Arc::new(Copies::new(config.kv_replicas)),
         engine,
         link: link.clone(),
     };
 
+    let copies = observer.copies.clone();
     let api = Api::bind(observer.clone())?;
+    let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
-    let control = control::serve(&runtime_dir, observer, users.clone())?;
+    let control = control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), link.clone()))?;
     let stop = CancellationToken::new();
     let node = Node {
         config: config.clone(),
@@ -97,6 +104,9 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     tokio::spawn(control);
     tokio::spawn(heartbeat::keep(gate.clone(), rounds, link.clone(), || notify(NotifyState::Watchdog)));
     tokio::spawn(cut_without_lease(gate.clone(), kicker));
+    tokio::spawn(copies.keep_looking(link.clone()));
+    tokio::spawn(renew_on_hangup(renewal)?);
+    tokio::spawn(expiry::keep_warning(certificates));
     let bootstrap = config.bootstrap.clone();
     tokio::spawn(async move { bootstrap::watch_for(&bootstrap, gate, users, link).await });
     let mut engine_task = tokio::spawn(node.run());
@@ -141,17 +151,23 @@ impl Node {
             let launched = Instant::now();
             tracing::info!(pid = engine.pid, "engine started");
             self.engine_now.send_replace(Some(engine.clone()));
+            // The session goes on while the engine leaves: whoever connected a moment before is still answered.
+            let leave = async {
+                self.stop.cancelled().await;
+                engine.stop().await;
+            };
             let ended = tokio::select! {
+                biased;
+                () = leave => None,
                 status = engine.exited() => Some(status),
-                () = self.stop.cancelled() => None,
                 never = self.sessions(&mut ready) => match never {},
             };
             self.link_now.send_replace(None);
-            let Some(status) = ended else {
-                engine.stop().await;
-                return Ok(());
-            };
             self.engine_now.send_replace(None);
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            let status = ended.unwrap_or_default();
             self.gate.engine_ended();
             pause = if launched.elapsed() > STEADY { RESTART_LEAST } else { (pause * 2).min(RESTART_MOST) };
             tracing::error!(status, ?pause, "the engine ended; starting it again");
@@ -181,7 +197,9 @@ impl Node {
                         Err(error) = self.session(&link) => error,
                     };
                     self.link_now.send_replace(None);
-                    tracing::warn!("session with the engine ended: {why:#}");
+                    if !self.stop.is_cancelled() {
+                        tracing::warn!("session with the engine ended: {why:#}");
+                    }
                 }
                 Err(error) => {
                     failures += 1;
@@ -263,6 +281,23 @@ impl Node {
             }
         }
     }
+}
+
+/// Takes the API's certificate anew whenever somebody says so (`systemctl reload`).
+fn renew_on_hangup(renewal: Option<Renewal>) -> Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match renewal.as_ref().map(|renewal| renewal.renew(clock::unix())) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    let why = format!("{error:#}").replace('\n', " ");
+                    tracing::error!("the API goes on with the certificate it has: {why}");
+                }
+                None => tracing::info!("nothing to reload: the API has no certificate"),
+            }
+        }
+    })
 }
 
 /// Cuts every member's connection when the lease ends without having been renewed.

@@ -177,10 +177,7 @@ impl Users {
     }
 
     fn proven(&self) -> Result<Arc<Link>, UserError> {
-        if !self.gate.lease_valid(Instant::now()) {
-            return Err(UserError::NoLease);
-        }
-        self.link.borrow().clone().ok_or(UserError::NoLease)
+        proven(&self.gate, &self.link)
     }
 
     // Our own view lags a moment behind our own write; what follows should see it. Only a courtesy: correctness rests on
@@ -191,6 +188,14 @@ impl Users {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// The connection to write through, where this node can prove that its view is current.
+pub(crate) fn proven(gate: &Gate, link: &watch::Receiver<Option<Arc<Link>>>) -> Result<Arc<Link>, UserError> {
+    if !gate.lease_valid(Instant::now()) {
+        return Err(UserError::NoLease);
+    }
+    link.borrow().clone().ok_or(UserError::NoLease)
 }
 
 fn already(existing: User, wanted: User) -> Result<Outcome, UserError> {

@@ -1,6 +1,6 @@
 //! This node's view of the buckets that decide access, fed in the order in which they were committed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub fn claim_key(key: &SignPub) -> String {
 pub fn heartbeat_key(node: &str) -> String {
     format!("heartbeat.{node}")
 }
+
+/// What the keys of the registers begin with that `load` writes to see whether writes work. They decide nothing.
+pub const PROBE_PREFIX: &str = "probe.";
 
 /// Key that says whether, and with whom, the cluster was initialized.
 pub const INITIALIZED_KEY: &str = "initialized";
@@ -85,6 +88,7 @@ pub struct View {
     users: BTreeMap<Handle, Versioned<User>>,
     claims: HashMap<SignPub, Handle>,
     initialized: Option<Versioned<Initialized>>,
+    nodes: BTreeSet<String>,
 }
 
 impl View {
@@ -94,9 +98,13 @@ impl View {
         let json = |e: serde_json::Error| unreadable(e.to_string());
         if let Some(node) = key.strip_prefix("heartbeat.") {
             let heartbeat = serde_json::from_slice(value).map_err(json)?;
+            self.nodes.insert(node.to_owned());
             return Ok(Change::Heartbeat(node.to_owned(), heartbeat));
         }
         if bucket != Bucket::Users {
+            return Ok(Change::None);
+        }
+        if key.starts_with(PROBE_PREFIX) {
             return Ok(Change::None);
         }
         if key == INITIALIZED_KEY {
@@ -147,6 +155,11 @@ impl View {
         self.initialized.as_ref()
     }
 
+    /// Names of all nodes that ever wrote a heartbeat.
+    pub fn nodes(&self) -> impl Iterator<Item = &String> {
+        self.nodes.iter()
+    }
+
     /// Number of admins who are admitted.
     pub fn admins(&self) -> usize {
         self.users().filter(|u| u.role == crate::domain::Role::Admin && u.state == State::Active).count()
@@ -190,5 +203,12 @@ mod tests {
         assert!(view.apply(Bucket::Users, "user.alice", b"{}", 1).is_err());
         assert!(view.apply(Bucket::Users, "unknown.kind", b"{}", 1).is_err());
         assert!(put(&mut view, "user.bob", &user("alice", 1), 2).is_err(), "a record under another handle");
+    }
+
+    #[test]
+    fn registers_of_load_decide_nothing() {
+        let mut view = View::default();
+        assert_eq!(view.apply(Bucket::Users, "probe.3", b"anything", 1).unwrap(), Change::None);
+        assert_eq!(view.users().count(), 0);
     }
 }

@@ -88,6 +88,7 @@ fn each_mistake_is_named_with_its_flag() {
     dir.write("open.pass", &"ab".repeat(32), 0o640);
     let cases: &[(&[(&'static str, &'static str)], &str)] = &[
         (&[("--bind", "nonsense")], "--bind (UNIBUS_BIND): 'nonsense' is not an IP address"),
+        (&[("--advertise", "0.0.0.0")], "--advertise (UNIBUS_ADVERTISE): nobody can connect to an unspecified address"),
         (&[("--client-port", "70000")], "'70000' is not a port"),
         (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
         (&[("--monitor", "0.0.0.0:8250")], "is not on loopback"),
@@ -126,6 +127,33 @@ fn each_mistake_is_named_with_its_flag() {
         assert!(text.contains(expected), "{changes:?} should say '{expected}':\n{text}");
         assert!(text.contains("remedy:"), "{text}");
     }
+}
+
+#[test]
+fn a_ca_file_may_hold_the_old_and_the_new_one() {
+    let dir = material();
+    mint(&dir, "other", false);
+    mint(&dir, "third", false);
+    let text = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
+    let (own, other) = (text("route-ca.crt"), text("other-ca.crt"));
+    let env: String = sound()
+        .iter()
+        .map(|(flag, value)| {
+            format!("UNIBUS_{}={value}\n", flag.trim_start_matches("--").replace('-', "_").to_uppercase())
+        })
+        .collect();
+    dir.write("cluster.env", &format!("{env}UNIBUS_ENGINE={}\n", common::engine().display()), 0o644);
+    let check = || membershipd(dir.path()).args(["check-config", "--env-file", "cluster.env"]).output().unwrap();
+    for bundle in [format!("{own}{other}"), format!("{other}{own}")] {
+        dir.write("route-ca.crt", &bundle, 0o644);
+        assert!(check().status.success(), "{}", said(&check()));
+    }
+    dir.write("route-ca.crt", &format!("{other}{}", text("third-ca.crt")), 0o644);
+    assert!(said(&check()).contains("route.crt was not signed by the CA in route-ca.crt"), "{}", said(&check()));
+    // Half a bundle is not taken for a whole one.
+    let damaged = other.lines().enumerate().filter(|(line, _)| *line != 2).map(|(_, line)| format!("{line}\n"));
+    dir.write("route-ca.crt", &format!("{own}{}", damaged.collect::<String>()), 0o644);
+    assert_eq!(check().status.code(), Some(64), "{}", said(&check()));
 }
 
 #[test]
@@ -183,6 +211,15 @@ fn check_config_reads_a_cluster_env_and_starts_nothing() {
     let check = |file: &str| membershipd(dir.path()).args(["check-config", "--env-file", file]).output().unwrap();
     let sound = check("with-engine.env");
     assert!(sound.status.success(), "{}", said(&sound));
+    // A release says which engine it has, in a file of its own that wins.
+    dir.write("wrong-engine.env", &format!("{env}UNIBUS_ENGINE=/nonexistent\n"), 0o644);
+    dir.write("release.env", &format!("UNIBUS_ENGINE={}\n", engine.display()), 0o644);
+    let both = |first: &str, second: &str| {
+        let files = ["check-config", "--env-file", first, "--env-file", second];
+        membershipd(dir.path()).args(files).output().unwrap()
+    };
+    assert!(both("wrong-engine.env", "release.env").status.success());
+    assert!(said(&both("release.env", "wrong-engine.env")).contains("/nonexistent"));
     dir.write("bad.env", &format!("{env}UNIBUS_COLOUR=red\n"), 0o644);
     assert!(said(&check("bad.env")).contains("--colour"), "{}", said(&check("bad.env")));
     dir.write("odd.env", "what is this\n", 0o644);

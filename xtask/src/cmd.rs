@@ -1,16 +1,24 @@
 //! One module a verb, each with its `Args` and a `run`.
 
 pub(crate) mod build;
+mod changing;
+pub(crate) mod chaos;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
+pub(crate) mod doctor;
 pub(crate) mod engine;
 #[cfg(target_os = "linux")]
 pub(crate) mod fleet;
 pub(crate) mod local;
 pub(crate) mod rehearse;
+pub(crate) mod replace;
+pub(crate) mod roll;
+pub(crate) mod rollback;
+pub(crate) mod scale;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
 pub(crate) mod stage;
 pub(crate) mod status;
 pub(crate) mod test;
+pub(crate) mod up;
 pub(crate) mod verify;

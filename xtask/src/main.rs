@@ -11,7 +11,9 @@ use crate::topology::Topology;
 
 mod build;
 mod cargo;
+mod chaos;
 mod cmd;
+mod doctor;
 mod engine;
 mod exit;
 #[cfg(target_os = "linux")]
@@ -31,6 +33,8 @@ mod random;
 #[cfg(target_os = "linux")]
 mod rehearsal;
 mod report;
+mod rolling;
+mod rotate;
 mod secrets;
 mod staging;
 #[cfg(target_os = "linux")]
@@ -74,6 +78,13 @@ impl Global {
         Paths::find(self.root.as_deref())
     }
 
+    /// What was typed of these options, as words for another run of this program.
+    pub(crate) fn words(&self, paths: &Paths) -> Vec<String> {
+        let topology = self.topology.iter().map(|file| ("--topology", file.display().to_string()));
+        let root = ("--root", paths.root().display().to_string());
+        topology.chain([root]).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
+    }
+
     /// The topology this run is about: `--topology`, else deploy/nodes.toml.
     pub(crate) fn topology(&self, paths: &Paths) -> Result<Topology> {
         match &self.topology {
@@ -90,6 +101,8 @@ impl Global {
 
 #[derive(Subcommand)]
 enum Verb {
+    Doctor(cmd::doctor::Args),
+    Chaos(cmd::chaos::Args),
     /// Make the client CA in deploy/tls, if there is none
     ClientCa(cmd::client_ca::Args),
     /// Make or renew the route CA and every node's certificates
@@ -101,6 +114,11 @@ enum Verb {
     Local(cmd::local::Args),
     Rehearse(cmd::rehearse::Args),
     Stage(cmd::stage::Args),
+    Up(cmd::up::Args),
+    Roll(cmd::roll::Args),
+    Rollback(cmd::rollback::Args),
+    Replace(cmd::replace::Args),
+    Scale(cmd::scale::Args),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -127,8 +145,10 @@ fn main() -> ExitCode {
     let global = &cli.global;
     let done = match cli.verb {
         Verb::Build(args) => cmd::build::run(global, &args),
+        Verb::Chaos(args) => cmd::chaos::run(global, &args),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
+        Verb::Doctor(args) => cmd::doctor::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
         #[cfg(target_os = "linux")]
         Verb::Fleet(args) => cmd::fleet::run(global, &args),
@@ -136,6 +156,11 @@ fn main() -> ExitCode {
         Verb::Verify(args) => cmd::verify::run(global, &args),
         Verb::Rehearse(args) => cmd::rehearse::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
+        Verb::Up(args) => cmd::up::run(global, &args),
+        Verb::Roll(args) => cmd::roll::run(global, &args),
+        Verb::Rollback(args) => cmd::rollback::run(global, &args),
+        Verb::Replace(args) => cmd::replace::run(global, &args),
+        Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),

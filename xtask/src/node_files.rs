@@ -34,12 +34,17 @@ pub(crate) const TLS_OWN: [&str; 4] = ["tls/route.crt", "tls/route.key", "tls/se
 pub(crate) struct Placement {
     /// Where clients and the API listen.
     pub(crate) bind: IpAddr,
+    /// The address that clients reach it by.
+    pub(crate) advertise: IpAddr,
     /// Where routes listen.
     pub(crate) route_bind: IpAddr,
     /// The engine's monitor, on loopback.
     pub(crate) monitor: SocketAddr,
     /// Where the control socket lies; relative to the install directory, or absolute.
     pub(crate) runtime_dir: PathBuf,
+    /// Whether the settings say which engine runs. On a server the release does: settings are put there before the release
+    /// that they come with runs, and stay when the one before it comes back.
+    names_engine: bool,
 }
 
 impl Placement {
@@ -51,6 +56,7 @@ impl Placement {
         };
         Self {
             bind: any,
+            advertise: node.public,
             route_bind: match topology.cluster.route_network {
                 // The mesh is private: nobody outside should reach the routes.
                 RouteNetwork::Wg => node.wg,
@@ -59,6 +65,7 @@ impl Placement {
             },
             monitor: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), topology.ports.monitor),
             runtime_dir: PathBuf::from("/run/unibus"),
+            names_engine: false,
         }
     }
 
@@ -66,9 +73,11 @@ impl Placement {
     pub(crate) fn local(topology: &Topology, node: &Node, runtime_dir: &Path) -> Self {
         Self {
             bind: node.public,
+            advertise: node.public,
             route_bind: topology.route_address(node),
             monitor: SocketAddr::new(node.public, topology.ports.monitor),
             runtime_dir: runtime_dir.to_path_buf(),
+            names_engine: true,
         }
     }
 }
@@ -103,13 +112,16 @@ pub(crate) fn assemble(making: &mut Making<'_>, cluster: &Cluster<'_>) -> Result
     let topology = cluster.topology;
     let name = &topology.cluster.name;
     let (client_ca, route_ca) = (making.paths.client_ca_cert(), making.paths.cluster_ca_cert(name));
+    let trusted = pki::rotation::trusted(making, name)?;
     let secrets_dir = making.paths.secrets(name);
     let id = secrets::cluster_id(making, &secrets_dir)?;
     let mut incomplete = Vec::new();
     for node in &topology.nodes {
         let dir = making.paths.node(name, &node.name);
-        for (from, to) in [(&client_ca, CLIENT_CA), (&route_ca, ROUTE_CA)] {
-            incomplete.extend(copy(making, from, &dir.join(to), PUBLIC)?);
+        incomplete.extend(copy(making, &client_ca, &dir.join(CLIENT_CA), PUBLIC)?);
+        match &trusted {
+            Some(trusted) => place(making, &dir.join(ROUTE_CA), PUBLIC, trusted)?,
+            None => incomplete.push(route_ca.clone()),
         }
         for secret in SHARED {
             incomplete.extend(copy(
@@ -172,10 +184,11 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         .others(node)
         .map(|other| format!("nats-route://{}", SocketAddr::new(topology.route_address(other), ports.route)))
         .collect();
-    let settings = [
+    let mut settings = vec![
         ("STORE", "kv".to_owned()),
         ("NATS_STORE", "./local_files/jetstream".to_owned()),
         ("BIND", placement.bind.to_string()),
+        ("ADVERTISE", placement.advertise.to_string()),
         ("CLIENT_PORT", ports.client.to_string()),
         ("API_PORT", ports.control_plane.to_string()),
         ("ROUTE_PORT", ports.route.to_string()),
@@ -195,13 +208,26 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("ROUTE_KEY", "tls/route.key".to_owned()),
         ("ROUTE_CA", ROUTE_CA.to_owned()),
         ("KV_REPLICAS", topology.cluster.kv_replicas.to_string()),
-        ("ENGINE", format!("./{}", engine::FILE)),
-        ("ENGINE_SHA256", cluster.engine_sha256.to_owned()),
         ("BOOTSTRAP", BOOTSTRAP.to_owned()),
         ("RUNTIME_DIR", placement.runtime_dir.display().to_string()),
     ];
+    if placement.names_engine {
+        settings.extend(engine_settings(&format!("./{}", engine::FILE), cluster.engine_sha256));
+    }
     let mut text =
         format!("# Settings of {}, made by `cargo xtask` from the topology; edit that instead.\n", node.name);
+    text.push_str(&as_env(&settings));
+    text
+}
+
+/// Which engine the daemon runs, and what it must be.
+pub(crate) fn engine_settings(file: &str, sha256: &str) -> [(&'static str, String); 2] {
+    [("ENGINE", file.to_owned()), ("ENGINE_SHA256", sha256.to_owned())]
+}
+
+/// Settings as the daemon's environment file has them.
+pub(crate) fn as_env(settings: &[(&str, String)]) -> String {
+    let mut text = String::new();
     for (key, value) in settings {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "UNIBUS_{key}={value}");

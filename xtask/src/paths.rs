@@ -68,6 +68,11 @@ impl Paths {
         self.base.join("tls/ca.key")
     }
 
+    /// The directories that hold key material.
+    pub(crate) fn key_material(&self) -> [PathBuf; 3] {
+        ["tls", "secrets", "out"].map(|dir| self.base.join(dir))
+    }
+
     /// A cluster's secrets that never leave the laptop as a whole.
     pub(crate) fn secrets(&self, cluster: &str) -> PathBuf {
         self.base.join("secrets").join(cluster)
@@ -81,6 +86,21 @@ impl Paths {
     /// The route CA's certificate.
     pub(crate) fn cluster_ca_cert(&self, cluster: &str) -> PathBuf {
         self.out(cluster).join("cluster-ca.crt")
+    }
+
+    /// How far a rotation of the route CA is; none is under way where there is no such file.
+    pub(crate) fn rotation(&self, cluster: &str) -> PathBuf {
+        self.secrets(cluster).join("rotation.toml")
+    }
+
+    /// The key of the route CA that a rotation brings.
+    pub(crate) fn next_ca_key(&self, cluster: &str) -> PathBuf {
+        self.secrets(cluster).join("cluster-ca-next.key")
+    }
+
+    /// The certificate of the route CA that a rotation brings.
+    pub(crate) fn next_ca_cert(&self, cluster: &str) -> PathBuf {
+        self.out(cluster).join("cluster-ca-next.crt")
     }
 
     /// What is made for a cluster's nodes.

@@ -81,6 +81,9 @@ pub(crate) struct Lease {
 pub(crate) struct Certificate {
     pub(crate) name: String,
     pub(crate) file: String,
+    /// Of what the daemon was started with: the certificate, or each CA of the file. An older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sha256: Vec<String>,
     pub(crate) not_after: String,
     pub(crate) not_after_unix: i64,
 }
@@ -151,6 +154,7 @@ pub(crate) mod fixture {
         let certificate = |name: &str, file: &str| Certificate {
             name: name.to_owned(),
             file: file.to_owned(),
+            sha256: vec![format!("sha256 of {file} of {node}")],
             not_after: "2027-09-21T14:13:20Z".to_owned(),
             not_after_unix: NOW_MS / 1000 + 365 * 86_400,
         };

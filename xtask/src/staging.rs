@@ -10,14 +10,14 @@ use crate::build::{self, Built};
 use crate::engine::{self, Engine};
 use crate::fsx::{PRIVATE, PUBLIC};
 use crate::local_state::{BOOTSTRAP, STORES};
-use crate::node_files::{CLIENT_CA, CLUSTER_ENV, ROUTE_CA, SECRETS, TLS_OWN};
+use crate::node_files::{self, CLIENT_CA, CLUSTER_ENV, ROUTE_CA, SECRETS, TLS_OWN};
 use crate::paths::Paths;
 use crate::plan::{Effect, Mode, SentFile, Step, Unless, words};
 use crate::secrets::{PER_NODE, SHARED};
 use crate::topology::{INSTALL_DIR, Topology};
 
 /// The user that the daemon runs as, and its group.
-const USER: &str = "unibus";
+pub(crate) const USER: &str = "unibus";
 /// Owner of what the daemon must read itself although nobody else may.
 pub(crate) const DAEMON: &str = "unibus:unibus";
 /// Owner of what the daemon must not change.
@@ -28,6 +28,12 @@ const SHARED_WITH_DAEMON: &str = "root:unibus";
 pub(crate) const UNIT: &str = "membershipd-cluster.service";
 const UNITS: &str = "/etc/systemd/system";
 const PROGRAM: Mode = Mode(0o755);
+/// Settings that belong to a release, beside its programs.
+const RELEASE_ENV: &str = "release.env";
+/// The links that decide: what runs, what `roll` makes run next, and what ran before.
+pub(crate) const CURRENT: &str = "current";
+pub(crate) const STAGED: &str = "staged";
+pub(crate) const PREVIOUS: &str = "previous";
 /// Digits of a release's name that come from its programs; enough to tell a few dozen apart.
 const RELEASE_DIGITS: usize = 12;
 
@@ -37,6 +43,7 @@ pub(crate) struct Release {
     pub(crate) id: String,
     membershipd: SentFile,
     engine: SentFile,
+    engine_sha256: String,
     unit: String,
 }
 
@@ -49,6 +56,7 @@ impl Release {
             id: format!("{}-{digits}", built.version),
             membershipd: SentFile { from: build::place(paths), sha256: Some(built.sha256.clone()) },
             engine: SentFile { from: engine.path.clone(), sha256: Some(engine.sha256.clone()) },
+            engine_sha256: engine.sha256.clone(),
             unit: unit.replace(INSTALL_DIR, &topology.cluster.install_dir),
         }
     }
@@ -82,22 +90,31 @@ pub(crate) fn steps(release: &Release, topology: &Topology, node: &str, from: &P
 
     let programs = vec![release.membershipd.clone(), release.engine.clone()];
     step("programs", sync(&release_dir, ROOT, PROGRAM, programs));
-    let (keys, own_certs): (Vec<&str>, Vec<&str>) = TLS_OWN.into_iter().partition(|file| file.ends_with(".key"));
-    let certs = own_certs.into_iter().chain([CLIENT_CA, ROUTE_CA]);
-    let certs = certs.map(|file| public(from.join(file))).collect::<Result<Vec<_>>>()?;
-    step("certificates", sync(&below("tls"), ROOT, Mode(PUBLIC), certs));
-    // The daemon reloads these from their directory, so it must be able to read them itself.
-    let keys = keys.into_iter().map(|file| secret(from.join(file))).collect();
-    step("keys", sync(&below("tls"), DAEMON, Mode(PRIVATE), keys));
+    let engine = node_files::engine_settings(&format!("{release_dir}/{}", engine::FILE), &release.engine_sha256);
+    let content = format!("# Of release {}, made by `cargo xtask`.\n{}", release.id, node_files::as_env(&engine));
+    let path = format!("{release_dir}/{RELEASE_ENV}");
+    step("release settings", Effect::PutFile { path, owner: Some(ROOT.to_owned()), mode: Mode(PUBLIC), content });
+    for (id, effect) in own_files(dir, from)? {
+        step(id, effect);
+    }
     let secrets = SHARED.iter().chain(&PER_NODE).map(|file| secret(from.join(SECRETS).join(file.file))).collect();
     step("secrets", sync(&below(SECRETS), ROOT, Mode(PRIVATE), secrets));
-    step("settings", sync(dir, ROOT, Mode(PUBLIC), vec![public(from.join(CLUSTER_ENV))?]));
 
-    // One link decides which release runs; the names that everybody uses go through it.
+    // One link decides which release runs, and only `roll` and `rollback` move it; the names that everybody uses go
+    // through it.
     let link = |path: &str, to: String| Effect::MakeLink { path: below(path), to };
-    step("current release", link("current", format!("releases/{}", release.id)));
-    step("daemon's name", link(build::FILE, format!("current/{}", build::FILE)));
-    step("engine's name", link(engine::FILE, format!("current/{}", engine::FILE)));
+    let id = format!("releases/{}", release.id);
+    step("staged release", link(STAGED, id.clone()));
+    let current = below(CURRENT);
+    step(
+        "first release",
+        Effect::Run {
+            argv: words(&["ln", "-sT", "--", &id, &current]),
+            unless: Unless { argv: words(&["test", "-L", &current]), prints: None },
+        },
+    );
+    step("daemon's name", link(build::FILE, format!("{CURRENT}/{}", build::FILE)));
+    step("engine's name", link(engine::FILE, format!("{CURRENT}/{}", engine::FILE)));
 
     step(
         "unit",
@@ -119,9 +136,80 @@ pub(crate) fn steps(release: &Release, topology: &Topology, node: &str, from: &P
         },
     );
     // It changes nothing: it fails where the program does not run there or the settings do not fit together.
-    let check = words(&[&format!("./{}", build::FILE), "check-config", "--env-file", CLUSTER_ENV]);
+    let staged = |file: &str| format!("{id}/{file}");
+    let program = format!("./{}", staged(build::FILE));
+    let files = ["--env-file", CLUSTER_ENV, "--env-file", &staged(RELEASE_ENV)];
+    let check = words(&[&[program.as_str(), "check-config"], files.as_slice()].concat());
     step("check settings", Effect::Run { argv: check.clone(), unless: Unless { argv: check, prints: None } });
     Ok(steps)
+}
+
+/// What a node gets that differs from node to node and is no secret of systemd's: it may change while the node runs, and
+/// counts from the next start.
+fn own_files(dir: &str, from: &Path) -> Result<[(&'static str, Effect); 3]> {
+    let tls = format!("{dir}/tls");
+    let (keys, own_certs): (Vec<&str>, Vec<&str>) = TLS_OWN.into_iter().partition(|file| file.ends_with(".key"));
+    let certs = own_certs.into_iter().chain([CLIENT_CA, ROUTE_CA]);
+    let certs = certs.map(|file| public(from.join(file))).collect::<Result<Vec<_>>>()?;
+    // The daemon reloads these from their directory, so it must be able to read them itself.
+    let keys = keys.into_iter().map(|file| secret(from.join(file))).collect();
+    Ok([
+        ("certificates", sync(&tls, ROOT, Mode(PUBLIC), certs)),
+        ("keys", sync(&tls, DAEMON, Mode(PRIVATE), keys)),
+        ("settings", sync(dir, ROOT, Mode(PUBLIC), vec![public(from.join(CLUSTER_ENV))?])),
+    ])
+}
+
+/// The steps that bring a running server's certificates and settings up to date, and nothing else.
+pub(crate) fn refreshed(topology: &Topology, node: &str, from: &Path) -> Result<Vec<Step>> {
+    let files = own_files(&topology.cluster.install_dir, from)?;
+    Ok(files.into_iter().map(|(id, effect)| Step::new(id, node, effect)).collect())
+}
+
+/// A node's settings alone, whose content is known before the file exists; none of the install directory where the nodes are
+/// directories of this machine.
+pub(crate) fn put_settings(install_dir: Option<&str>, node: &str, content: String) -> Step {
+    let (path, owner) = match install_dir {
+        Some(dir) => (format!("{dir}/{CLUSTER_ENV}"), Some(ROOT.to_owned())),
+        None => (CLUSTER_ENV.to_owned(), None),
+    };
+    Step::new("settings", node, Effect::PutFile { path, owner, mode: Mode(PUBLIC), content })
+}
+
+/// Whatever of these is newer than a node's running daemon counts only from its next start. Directories do not count: what
+/// is in them does.
+pub(crate) fn read_at_start(topology: &Topology) -> Vec<String> {
+    let program = |file: &str| format!("{CURRENT}/{file}");
+    let below = [
+        CURRENT.to_owned(),
+        program(build::FILE),
+        program(engine::FILE),
+        program(RELEASE_ENV),
+        CLUSTER_ENV.to_owned(),
+        "tls".to_owned(),
+        SECRETS.to_owned(),
+    ];
+    let below = below.map(|path| format!("{}/{path}", topology.cluster.install_dir));
+    below.into_iter().chain([format!("{UNITS}/{UNIT}")]).collect()
+}
+
+/// Removes the releases that no link leads to. What is not named as a release is left alone.
+pub(crate) fn prune(topology: &Topology, node: &str) -> Step {
+    let dir = topology.cluster.install_dir.as_str();
+    let below = |path: &str| format!("{dir}/{path}");
+    let (releases, previous) = (below("releases"), below(PREVIOUS));
+    // Where a link that must be there is not, find fails before it has looked at anything. There need not be a previous one.
+    let (current, staged) = (below(&format!("{CURRENT}/.")), below(&format!("{STAGED}/.")));
+    let named = format!(".*/[0-9][^/]*-[0-9a-f]{{{RELEASE_DIGITS}}}");
+    let unused = [
+        ["find", releases.as_str(), "-mindepth", "1", "-maxdepth", "1", "-type", "d"].as_slice(),
+        &["-regextype", "posix-extended", "-regex", &named],
+        &["!", "-samefile", &current, "!", "-samefile", &staged, "!", "-exec", "test", "{}", "-ef", &previous, ";"],
+    ]
+    .concat();
+    let argv = words(&[unused.as_slice(), &["-exec", "rm", "-rf", "--", "{}", "+"]].concat());
+    let unless = Unless { argv: words(&[unused.as_slice(), &["-print"]].concat()), prints: Some(String::new()) };
+    Step::new("remove unused releases", node, Effect::Run { argv, unless })
 }
 
 fn sync(to: &str, owner: &str, mode: Mode, files: Vec<SentFile>) -> Effect {

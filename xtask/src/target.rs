@@ -1,15 +1,18 @@
 //! Which cluster a verb is about: servers of a topology, or the one that `local` runs. Nothing is guessed.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::Global;
 use crate::engine::Pin;
 use crate::exit::BadInput;
 use crate::local_state::{RUNTIME_DIR, State};
 use crate::paths::Paths;
+use crate::plan::{self, LockFlags, Step};
+use crate::rolling::Service;
 use crate::topology::{Node, Topology};
 use crate::transport::{self, Transport};
 use crate::verify::{Answer, Check, Expected, ExpectedEngine, Remedies, ask_all, checks};
@@ -52,6 +55,19 @@ impl Which {
             ));
         }
         Target::local(&State::new(&paths, self.state.as_deref())?)
+    }
+
+    /// The directory of the local cluster, if that is meant.
+    pub(crate) fn state(&self, paths: &Paths) -> Result<Option<State>> {
+        if self.local { State::new(paths, self.state.as_deref()).map(Some) } else { Ok(None) }
+    }
+
+    /// Who starts and stops its daemons.
+    pub(crate) fn service(&self, global: &Global) -> Result<Service> {
+        let paths = global.paths()?;
+        let Some(state) = self.state(&paths)? else { return Ok(Service::Systemd) };
+        let xtask = env::current_exe().context("finding this program's own file")?;
+        Ok(Service::Local { xtask, root: paths.root().to_path_buf(), state: state.dir().to_path_buf() })
     }
 }
 
@@ -108,6 +124,12 @@ impl Target {
     /// Where everything lies on a server; none where the nodes are directories of this machine.
     pub(crate) fn install_dir(&self) -> Option<&str> {
         self.expected.remedies.hosts.as_ref().map(|_| self.topology.cluster.install_dir.as_str())
+    }
+
+    /// The same steps under this cluster's lock.
+    pub(crate) fn locked(&self, steps: Vec<Step>, verb: &str, flags: &LockFlags) -> Vec<Step> {
+        // Beside the runtime directory, which comes and goes with the daemon.
+        plan::locked(steps, &self.nodes, &format!("{}.lock", self.runtime_dir), verb, flags)
     }
 
     /// Asks every node for its posture.

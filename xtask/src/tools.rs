@@ -17,14 +17,23 @@ use crate::ui::Line;
 const CARGO_DENY: &str = "0.20.2";
 const REQUIREMENTS: &str = "xtask/tests/clients/requirements.txt";
 
+/// The `cargo-deny` that is here already.
+pub(crate) fn cargo_deny_here(paths: &Paths) -> Option<PathBuf> {
+    on_path("cargo-deny").or_else(|| Some(own_cargo_deny(paths)).filter(|program| program.is_file()))
+}
+
+fn own_cargo_deny(paths: &Paths) -> PathBuf {
+    paths.build().join("tools").join(format!("cargo-deny-{CARGO_DENY}")).join("bin/cargo-deny")
+}
+
 /// The `cargo-deny` on PATH, else one that cargo installs for this clone.
 pub(crate) fn cargo_deny(paths: &Paths, line: &Line) -> Result<PathBuf> {
     if let Some(found) = on_path("cargo-deny") {
         line.set(format!("using {}", found.display()));
         return Ok(found);
     }
-    let root = paths.build().join("tools").join(format!("cargo-deny-{CARGO_DENY}"));
-    let program = root.join("bin/cargo-deny");
+    let program = own_cargo_deny(paths);
+    let root = program.ancestors().nth(2).context("cargo-deny's place has no directory")?.to_path_buf();
     once(&root, &program, line, |root| {
         line.set(format!("building cargo-deny {CARGO_DENY}, about two minutes, once"));
         let mut install = cargo::cargo(paths);

@@ -181,6 +181,15 @@ impl Progress {
         Self { live: Some(MultiProgress::with_draw_target(ProgressDrawTarget::hidden())), style: Style::stderr() }
     }
 
+    /// Says something that stays, above the lines.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.live {
+            // A terminal that is gone is no reason to stop.
+            Some(live) => drop(live.println(text)),
+            None => eprintln!("{text}"),
+        }
+    }
+
     /// A line for `name`: a node, or a step.
     pub(crate) fn line(&self, name: &str) -> Line {
         let bar = self.live.as_ref().map(|live| {

@@ -96,12 +96,18 @@ fn each_builder_gets_what_it_needs_and_a_directory_of_its_own() {
     let clone = with_cross();
     program(&clone, "membershipd 0.1.0", &["-static", "-s"]);
     assert_eq!(build(&clone, "").code, Some(0));
-    assert_eq!(clone.read("log"), format!("cross {common} target=target/static/cross zig= cc= bootstrap= flags=\n"));
+    assert_eq!(
+        clone.read("log"),
+        format!("cross {common} target=target/static/cross zig= cache= cc= bootstrap= flags=\n")
+    );
 
     let clone = with_zig("1.95.0", true);
     let zig = clone.path("bin/zig");
     assert_eq!(build(&clone, "").code, Some(0));
-    let wanted = format!("target=target/static/zigbuild zig={} cc= bootstrap= flags=\n", zig.display());
+    let wanted = format!(
+        "target=target/static/zigbuild zig={} cache=target/static/zigbuild/zig-cache cc= bootstrap= flags=\n",
+        zig.display()
+    );
     assert_eq!(clone.read("log"), format!("cargo-zigbuild zig{common} {wanted}"));
 
     // Nothing but its source: std is built along, in another directory, since its flags differ.
@@ -109,8 +115,8 @@ fn each_builder_gets_what_it_needs_and_a_directory_of_its_own() {
     let zig = clone.path("bin/zig");
     assert_eq!(build(&clone, "").code, Some(0));
     let wanted = format!(
-        "-Zbuild-std=std,panic_unwind target=target/static/zigbuild-std zig={} cc= bootstrap=1 \
-         flags=-C link-self-contained=no\n",
+        "-Zbuild-std=std,panic_unwind target=target/static/zigbuild-std zig={} \
+         cache=target/static/zigbuild-std/zig-cache cc= bootstrap=1 flags=-C link-self-contained=no\n",
         zig.display()
     );
     assert_eq!(clone.read("log"), format!("cargo-zigbuild zig{common} {wanted}"));
@@ -118,7 +124,7 @@ fn each_builder_gets_what_it_needs_and_a_directory_of_its_own() {
     let clone = with_zig("1.95.0", true);
     let cc = clone.script("bin/musl-gcc", "#!/bin/sh\n");
     assert_eq!(build(&clone, "--builder cargo").code, Some(0));
-    let wanted = format!("target=target/static/cargo zig= cc={} bootstrap= flags=\n", cc.display());
+    let wanted = format!("target=target/static/cargo zig= cache= cc={} bootstrap= flags=\n", cc.display());
     assert_eq!(clone.read("log"), format!("cargo {common} {wanted}"));
 }
 

@@ -8,25 +8,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
+use common::servers::{
+    answer, answer_probe, argv, command, forget_answers, json, locks, plan, record, run, seen, sha256, work,
+};
 use common::{Clone, Done, NODES, TOPOLOGY, program, with_cross};
 use serde_json::Value;
 
 const ENGINE: &str = "deploy/build/engine/2.15.1/nats-server";
 const SHIPPED_UNIT: &str = include_str!("../../deploy/membershipd-cluster.service");
-
-/// Notes its words and standard input under the host's name, and answers from `answers`, by the hash of its words.
-const RECORDER: &str = r#"#!/bin/sh
-root=${0%/bin/*}
-for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
-case $0 in */rsync) host=${last%%:*};; esac
-{ printf '%s\037' "${0##*/}" "$@"; printf '\036'; } >> "$root/seen/$host"
-case $0 in */ssh) cat >> "$root/stdin";; esac
-answer=$root/answers/$(printf '%s\n' "${0##*/}" "$@" | sha256sum | cut -c1-64)
-[ -e "$answer" ] || exit 0
-code=$(head -n 1 "$answer")
-if [ "$code" = 0 ]; then tail -n +2 "$answer"; else tail -n +2 "$answer" >&2; fi
-exit "$code"
-"#;
 
 /// A clone from which three servers could be staged, with the recorders before the real tools.
 fn ready() -> Clone {
@@ -44,80 +33,51 @@ fn ready() -> Clone {
         let done = run(&clone, verb);
         assert_eq!(done.code, Some(0), "{verb}: {done:?}");
     }
-    for tool in ["ssh", "rsync"] {
-        clone.script(&format!("bin/{tool}"), RECORDER);
-    }
-    fs::create_dir(clone.path("answers")).unwrap();
+    record(&clone);
     clone
-}
-
-fn run(clone: &Clone, line: &str) -> Done {
-    fs::create_dir_all(clone.path("seen")).unwrap();
-    let mut command = clone.command(line.split_whitespace());
-    let path = std::env::var("PATH").unwrap();
-    command.env("PATH", format!("{}:{path}", clone.path("bin").display())).env_remove("CARGO_TARGET_DIR");
-    Done::of(command)
-}
-
-fn sha256(clone: &Clone, file: &str) -> String {
-    let out = Command::new("openssl").args(["dgst", "-sha256", "-r"]).arg(clone.path(file)).output().unwrap();
-    String::from_utf8(out.stdout).unwrap().split_whitespace().next().unwrap().to_owned()
-}
-
-fn plan(done: &Done) -> Vec<Value> {
-    let said: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
-    assert_eq!(said["schema"], 1);
-    said["steps"].as_array().unwrap().clone()
-}
-
-fn argv(value: &Value) -> Vec<String> {
-    value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
-}
-
-/// Whatever the recorders saw, by host, in order; and forgets it.
-fn seen(clone: &Clone) -> BTreeMap<String, Vec<Vec<String>>> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(clone.path("seen")).unwrap() {
-        let entry = entry.unwrap();
-        let text = fs::read_to_string(entry.path()).unwrap();
-        let calls = text.split_terminator('\u{1e}');
-        let calls = calls.map(|call| call.split_terminator('\u{1f}').map(str::to_owned).collect()).collect();
-        fs::remove_file(entry.path()).unwrap();
-        all.insert(entry.file_name().into_string().unwrap(), calls);
-    }
-    all
-}
-
-/// What `words` answers from now on.
-fn answer(clone: &Clone, words: &[String], code: u8, says: &str) {
-    let file = clone.path("said");
-    fs::write(&file, format!("{}\n", words.join("\n"))).unwrap();
-    let hash = sha256(clone, "said");
-    fs::write(clone.path("answers").join(hash), format!("{code}\n{says}\n")).unwrap();
 }
 
 /// The servers have nothing, but a program that runs.
 fn empty_servers(clone: &Clone, steps: &[Value]) {
-    for step in steps {
-        let probe = argv(&step["probe"]["command"]);
-        let runs = step["id"] == "check settings";
-        match step["probe"]["kind"].as_str().unwrap() {
-            "asks" => answer(clone, &probe, u8::from(!runs), ""),
-            _ => {
-                answer(clone, &probe, 0, ">f+++++++++ x");
-                answer(clone, &argv(&step["command"]), 0, ">f+++++++++ x");
-            }
+    for step in work(steps) {
+        answer_probe(clone, step, step["id"] == "check settings");
+        if step["probe"]["kind"] == "compares" {
+            answer(clone, step["node"].as_str().unwrap(), &argv(&step["command"]), 0, ">f+++++++++ x");
         }
     }
 }
 
 /// The servers have everything.
 fn staged_servers(clone: &Clone, steps: &[Value]) {
-    fs::remove_dir_all(clone.path("answers")).unwrap();
-    fs::create_dir(clone.path("answers")).unwrap();
-    for step in steps.iter().filter(|step| step["probe"]["kind"] == "asks") {
-        answer(clone, &argv(&step["probe"]["command"]), 0, step["probe"]["prints"].as_str().unwrap_or_default());
+    forget_answers(clone);
+    work(steps).for_each(|step| answer_probe(clone, step, true));
+}
+
+/// What is started and run on each host where `changed` steps change something and nothing else does.
+fn wanted(plan: &Value, changed: impl Fn(&Value) -> bool) -> BTreeMap<String, Vec<Vec<String>>> {
+    let mut all = BTreeMap::new();
+    for session in plan["sessions"].as_array().unwrap() {
+        let mine = |step: &&Value| step["node"] == session["node"];
+        let steps: Vec<&Value> = plan["steps"].as_array().unwrap().iter().filter(mine).collect();
+        let (locks, work): (Vec<&Value>, Vec<&Value>) =
+            steps.into_iter().partition(|step| step["probe"]["kind"] == "in_the_effect");
+        let mut calls = vec![argv(&session["command"]), argv(&locks[0]["command"])];
+        calls.extend(work.iter().map(|step| argv(&step["probe"]["command"])));
+        let mut fresh = true;
+        for step in work {
+            let sent = step["probe"]["kind"] == "compares";
+            if !fresh && !sent {
+                calls.push(argv(&step["probe"]["command"]));
+            }
+            if changed(step) || !fresh && sent {
+                calls.push(argv(&step["command"]));
+                fresh = false;
+            }
+        }
+        calls.push(argv(&locks[1]["command"]));
+        all.insert(format!("host-{}", session["node"].as_str().unwrap()), calls);
     }
+    all
 }
 
 #[test]
@@ -156,8 +116,15 @@ fn a_dry_run_prints_every_step_and_opens_no_connection() {
         "directory /opt/unibus/bootstrap, root:unibus 0770",
         "directory /opt/unibus/local_files, unibus:unibus 0700",
         "link /opt/unibus/membershipd to current/membershipd",
+        "unless test -L /opt/unibus/current",
+        "       | UNIBUS_ENGINE=/opt/unibus/releases/0.1.0-",
+        " check-config --env-file cluster.env --env-file releases/0.1.0-",
         "file /etc/systemd/system/membershipd-cluster.service, root:root 0644",
         "       | WatchdogSignal=SIGKILL",
+        "  1. lock: take /run/unibus.lock for 'stage'\n",
+        "when 2 of these 3 have granted the lock:\n",
+        "in the end, also if something failed:\n",
+        "  1. unlock: give /run/unibus.lock back\n",
         "dry run: nothing was changed, no connection was opened\nnext: cargo xtask stage --yes",
     ] {
         assert!(done.stdout.contains(part), "{part}:\n{}", done.stdout);
@@ -172,25 +139,25 @@ fn a_dry_run_prints_every_step_and_opens_no_connection() {
 #[test]
 fn what_yes_starts_is_what_the_dry_run_printed() {
     let clone = ready();
+    let printed = json(&run(&clone, "stage --json"));
     let steps = plan(&run(&clone, "stage --json"));
     empty_servers(&clone, &steps);
     let done = run(&clone, "stage --yes --json");
     assert_eq!(done.code, Some(0), "{done:?}");
-    let mut wanted: BTreeMap<String, Vec<Vec<String>>> = BTreeMap::new();
-    for step in &steps {
-        let calls = wanted.entry(format!("host-{}", step["node"].as_str().unwrap())).or_default();
-        if step["probe"]["kind"] == "asks" {
-            calls.push(argv(&step["probe"]["command"]));
-        }
-        if step["id"] != "check settings" {
-            calls.push(argv(&step["command"]));
-        }
+    assert_eq!(seen(&clone), wanted(&printed, |step| step["id"] != "check settings"));
+    for session in printed["sessions"].as_array().unwrap() {
+        let opening = clone.read(&format!("openings/host-{}", session["node"].as_str().unwrap()));
+        assert_eq!(opening, session["stdin"].as_str().unwrap());
     }
-    assert_eq!(seen(&clone), wanted);
+    assert_eq!(locks(&clone), Vec::<String>::new());
     let after = plan(&done);
     assert_eq!(after.len(), steps.len());
     for step in &after {
-        let state = if step["id"] == "check settings" { "already_so" } else { "changed" };
+        let state = match step["id"].as_str().unwrap() {
+            "check settings" => "already_so",
+            "lock" | "unlock" => "done",
+            _ => "changed",
+        };
         assert_eq!(step["state"], state, "{step}");
     }
 }
@@ -198,23 +165,44 @@ fn what_yes_starts_is_what_the_dry_run_printed() {
 #[test]
 fn nothing_is_done_twice() {
     let clone = ready();
+    let printed = json(&run(&clone, "stage --json"));
     let steps = plan(&run(&clone, "stage --json"));
     staged_servers(&clone, &steps);
     let done = run(&clone, "stage --yes");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("everything was so already: nothing was changed"), "{done:?}");
-    let changing: Vec<Vec<String>> = steps
-        .iter()
-        .filter(|step| step["probe"]["kind"] == "asks" && step["id"] != "check settings")
-        .map(|step| argv(&step["command"]))
-        .collect();
-    for call in seen(&clone).into_values().flatten() {
-        assert!(!changing.contains(&call), "{call:?}");
-    }
+    // One connection a node, and no file is sent to find out that it is there.
+    let seen_now = seen(&clone);
+    assert_eq!(seen_now, wanted(&printed, |_| false));
+    assert!(!seen_now.values().flatten().any(|call| call[0] == "rsync"));
+    assert!(done.stdout.starts_with(&format!("{} steps: {0} already so\n", work(&steps).count())), "{done:?}");
     let done = run(&clone, "stage --diff");
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stdout.contains("nothing would change"), "{done:?}");
-    assert_eq!(done.stdout.matches("  already so\n").count(), steps.len(), "{done:?}");
+    assert_eq!(done.stdout.matches("  already so\n").count(), work(&steps).count(), "{done:?}");
+}
+
+#[test]
+fn what_comes_after_a_change_is_asked_about_again() {
+    let clone = ready();
+    let printed = json(&run(&clone, "stage --json"));
+    let steps = plan(&run(&clone, "stage --json"));
+    staged_servers(&clone, &steps);
+    // Another release: a program differs, and the link leads to the one before.
+    for step in steps.iter().filter(|step| step["node"] == "b") {
+        let id = step["id"].as_str().unwrap();
+        if id == "programs" || id == "current release" {
+            answer_probe(&clone, step, false);
+            answer(&clone, "b", &argv(&step["command"]), 0, ">f.st...... membershipd");
+        }
+    }
+    let done = run(&clone, "stage --yes --json");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let changed = |step: &Value| step["node"] == "b" && (step["id"] == "programs" || step["id"] == "current release");
+    assert_eq!(seen(&clone), wanted(&printed, changed));
+    for step in work(&plan(&done)) {
+        assert_eq!(step["state"], if changed(step) { "changed" } else { "already_so" }, "{step}");
+    }
 }
 
 #[test]
@@ -224,8 +212,8 @@ fn diff_only_asks_and_says_by_its_exit_code_what_it_heard() {
     staged_servers(&clone, &steps);
     // One node lacks its settings, another has a link that leads elsewhere.
     let find = |id: &str, node: &str| steps.iter().find(|step| step["id"] == id && step["node"] == node).unwrap();
-    answer(&clone, &argv(&find("settings", "b")["probe"]["command"]), 0, ">fc........ cluster.env");
-    answer(&clone, &argv(&find("current release", "c")["probe"]["command"]), 0, "releases/0.0.9-x");
+    answer(&clone, "b", &argv(&find("settings", "b")["probe"]["command"]), 0, "0644 root:root\n00  -");
+    answer(&clone, "c", &argv(&find("staged release", "c")["probe"]["command"]), 0, "releases/0.0.9-x");
     let done = run(&clone, "stage --diff --json");
     assert_eq!(done.code, Some(3), "{done:?}");
     let changing: Vec<(String, String)> = plan(&done)
@@ -233,11 +221,11 @@ fn diff_only_asks_and_says_by_its_exit_code_what_it_heard() {
         .filter(|step| step["state"] == "would_change")
         .map(|step| (step["node"].as_str().unwrap().to_owned(), step["id"].as_str().unwrap().to_owned()))
         .collect();
-    let wanted = [("b", "settings"), ("c", "current release")];
+    let wanted = [("b", "settings"), ("c", "staged release")];
     assert_eq!(changing, wanted.map(|(node, id)| (node.to_owned(), id.to_owned())));
-    let asked: Vec<Vec<String>> = steps.iter().map(|step| argv(&step["probe"]["command"])).collect();
-    for call in seen(&clone).into_values().flatten() {
-        assert!(asked.contains(&call), "{call:?}");
+    let asked: Vec<Vec<String>> = work(&steps).map(|step| argv(&step["probe"]["command"])).collect();
+    for calls in seen(&clone).into_values() {
+        assert!(calls[0][0] == "ssh" && calls[1..].iter().all(|call| asked.contains(call)), "{calls:?}");
     }
     let done = run(&clone, "stage --diff");
     assert_eq!((done.code, done.stdout.matches("  changes\n").count()), (Some(3), 2), "{done:?}");
@@ -250,7 +238,7 @@ fn a_node_that_fails_stops_what_follows_and_the_next_run_goes_on() {
     let steps = plan(&run(&clone, "stage --json"));
     empty_servers(&clone, &steps);
     let bad = steps.iter().find(|step| step["id"] == "tls directory" && step["node"] == "b").unwrap();
-    answer(&clone, &argv(&bad["command"]), 1, "install: cannot create directory: No space left on device");
+    answer(&clone, "b", &argv(&bad["command"]), 1, "install: cannot create directory: No space left on device");
     let done = run(&clone, "stage --yes --json");
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(
@@ -259,7 +247,7 @@ fn a_node_that_fails_stops_what_follows_and_the_next_run_goes_on() {
         "{done:?}"
     );
     assert!(done.stderr.contains("cargo xtask stage --yes"), "{done:?}");
-    let b: Vec<Value> = plan(&done).into_iter().filter(|step| step["node"] == "b").collect();
+    let b: Vec<Value> = work(&plan(&done)).filter(|step| step["node"] == "b").cloned().collect();
     let at = b.iter().position(|step| step["id"] == "tls directory").unwrap();
     assert!(b[..at].iter().all(|step| step["state"] == "changed"), "{b:?}");
     assert!(b[at]["why"].as_str().unwrap().contains("No space left"), "{b:?}");
@@ -270,11 +258,121 @@ fn a_node_that_fails_stops_what_follows_and_the_next_run_goes_on() {
     staged_servers(&clone, &steps);
     assert_eq!(run(&clone, "stage --yes").code, Some(0));
 
-    // A host that ssh cannot reach is named with ssh's own reason.
-    answer(&clone, &argv(&steps[0]["probe"]["command"]), 255, "ssh: connect to host a: Connection refused");
+    // A connection that is lost on the way: nobody knows what came of that step, and the lock is given back all the same.
+    empty_servers(&clone, &steps);
+    answer(&clone, "b", &argv(&bad["command"]), 255, "client_loop: send disconnect: Broken pipe");
     let done = run(&clone, "stage --yes");
     assert_eq!(done.code, Some(1), "{done:?}");
-    assert!(done.stderr.contains("a: step 'user'") && done.stderr.contains("Connection refused"), "{done:?}");
+    let why = "b: step 'tls directory' (/opt/unibus/tls): ssh host-b: client_loop: send disconnect: Broken pipe; \
+               whether it had an effect is unknown";
+    assert!(done.stderr.contains(why), "{done:?}");
+    assert_eq!(locks(&clone), Vec::<String>::new());
+}
+
+#[test]
+fn a_host_that_cannot_be_reached_is_named_once_with_the_remedy() {
+    let clone = ready();
+    let printed = json(&run(&clone, "stage --json"));
+    staged_servers(&clone, printed["steps"].as_array().unwrap());
+    let session = printed["sessions"].as_array().unwrap().iter().find(|session| session["node"] == "a").unwrap();
+    let changed = "@@@@@@@@@\n@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\n@@@@@@@@@\nsome lines\n\
+                   Host key verification failed.";
+    let cases = [
+        ("ssh: connect to host host-a port 22: Connection refused", "no sshd listens there"),
+        (changed, "compare the key with the provider's console"),
+    ];
+    for (complaint, remedy) in cases {
+        answer(&clone, "a", &argv(&session["command"]), 255, complaint);
+        let done = run(&clone, "stage --yes");
+        assert_eq!(done.code, Some(1), "{done:?}");
+        let error = done.stderr.split("error: ").nth(1).unwrap();
+        assert!(error.starts_with("a: step 'user' (unibus): ssh host-a: ") && error.contains(remedy), "{done:?}");
+        assert_eq!(error.matches(remedy).count(), 1, "{done:?}");
+        assert!(!done.stderr.contains("no lock there"), "{done:?}");
+        // The others go on without its lock.
+        let done = run(&clone, "stage --yes --node b --node c");
+        assert_eq!(done.code, Some(0), "{done:?}");
+        assert!(done.stderr.contains("a: no lock there, a majority has granted it: ssh host-a: "), "{done:?}");
+        assert!(done.stderr.contains(remedy), "{done:?}");
+    }
+}
+
+#[test]
+fn another_operators_lock_is_respected_waited_for_or_broken() {
+    let clone = ready();
+    let steps = plan(&run(&clone, "stage --json"));
+    staged_servers(&clone, &steps);
+    let theirs = r#"{"schema":1,"holder":"bert@desk","process":{"pid":4711,"started":"1","boot":"x","space":"y","machine":null},"since":"2026-11-23T00:05:41Z","verb":"roll","token":"00"}"#;
+    let hold =
+        |hosts: &[&str]| hosts.iter().for_each(|host| clone.write(&format!("locks/{host}"), format!("{theirs}\n")));
+    hold(&["host-a", "host-b", "host-c"]);
+    for line in ["stage --yes", "stage --yes --wait-lock 1"] {
+        let done = run(&clone, line);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        for part in [
+            "a, b, c: step 'lock'",
+            "held by bert@desk (pid 4711) since 2026-11-23T00:05:41Z for 'roll'",
+            "--break-lock",
+        ] {
+            assert!(done.stderr.contains(part), "{part}: {done:?}");
+        }
+        assert!(done.stdout.contains(&format!("{} steps: {0} not reached", work(&steps).count())), "{done:?}");
+    }
+    for calls in seen(&clone).into_values() {
+        let lock = |call: &Vec<String>| call[0] == "ssh" || call.last().unwrap() == "/run/unibus.lock";
+        assert!(calls.iter().all(lock), "{calls:?}");
+    }
+    assert_eq!(run(&clone, "stage --diff").code, Some(0), "who only looks needs no lock");
+    assert_eq!(locks(&clone), ["host-a", "host-b", "host-c"]);
+
+    let done = run(&clone, "stage --yes --break-lock");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("b: broke the lock of bert@desk (pid 4711)"), "{done:?}");
+    assert_eq!(locks(&clone), Vec::<String>::new());
+
+    // Where only a minority holds it, it keeps nobody out.
+    hold(&["host-b"]);
+    let done = run(&clone, "stage --yes");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("b: no lock there, a majority has granted it: held by bert@desk"), "{done:?}");
+    assert_eq!(locks(&clone), ["host-b"]);
+
+    let done = run(&clone, "stage --wait-lock 5");
+    assert!(
+        done.stdout.contains("is waited for, 5 s at most") && done.stdout.contains("stage --wait-lock 5 --yes"),
+        "{done:?}"
+    );
+    assert_eq!(run(&clone, "stage --wait-lock 5 --break-lock").code, Some(2));
+}
+
+#[test]
+fn the_lock_of_a_run_that_was_killed_is_taken_over() {
+    let clone = ready();
+    let steps = plan(&run(&clone, "stage --json"));
+    staged_servers(&clone, &steps);
+    // The nodes' first answers never come, so the run is killed while it holds the lock.
+    clone.write("held", "");
+    let waits = clone.path("waits");
+    fs::write(&waits, "").unwrap();
+    let mut child = command(&clone, "stage --yes").stderr(std::process::Stdio::null()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while locks(&clone) != ["host-a", "host-b", "host-c"] {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "the lock was never taken");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    // While it lives it is respected, although it is ours.
+    fs::remove_file(&waits).unwrap();
+    let done = run(&clone, "stage --yes");
+    assert!(done.code == Some(1) && done.stderr.contains(&format!("(pid {})", child.id())), "{done:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = run(&clone, "stage --yes");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(
+        done.stderr.contains("a: took over the lock of ") && done.stderr.contains("that process is gone"),
+        "{done:?}"
+    );
+    assert_eq!(locks(&clone), Vec::<String>::new());
 }
 
 #[test]
@@ -316,11 +414,13 @@ fn no_secret_is_in_a_plan_an_argument_or_a_message() {
 fn one_node_may_be_staged_alone() {
     let clone = ready();
     let steps = plan(&run(&clone, "stage --json --node c --node a"));
-    assert!(steps.iter().all(|step| step["node"] != "b"));
+    assert!(work(&steps).all(|step| step["node"] != "b"));
     empty_servers(&clone, &steps);
     let done = run(&clone, "stage --yes --node c");
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert_eq!(seen(&clone).into_keys().collect::<Vec<_>>(), ["host-c"]);
+    let seen = seen(&clone);
+    assert_eq!((seen["host-a"].len(), seen["host-b"].len()), (3, 3), "the lock is the whole cluster's: {seen:?}");
+    assert!(seen["host-c"].len() > work(&steps).count() / 2);
     let done = run(&clone, "stage --node c");
     assert!(done.stdout.contains("next: cargo xtask stage --node c --yes"), "{done:?}");
 }
@@ -394,6 +494,7 @@ fn the_unit_is_hardened_and_names_every_secret() {
         "RuntimeDirectory=unibus",
         "RuntimeDirectoryMode=0700",
         "EnvironmentFile=/opt/unibus/cluster.env",
+        "EnvironmentFile=/opt/unibus/current/release.env",
     ] {
         assert!(SHIPPED_UNIT.lines().any(|have| have == line), "{line}");
     }

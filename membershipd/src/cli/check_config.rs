@@ -1,5 +1,6 @@
 //! `membershipd check-config`: understands a configuration as `serve` would, without starting anything.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -16,9 +17,10 @@ use crate::posture::SCHEMA;
 /// Arguments of `check-config`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Read the settings from this file (a node's cluster.env) instead of the flags and the environment
+    /// Read the settings from this file (a node's cluster.env) instead of the flags and the environment; may be given
+    /// several times, a later file wins
     #[arg(long, value_name = "FILE")]
-    env_file: Option<PathBuf>,
+    env_file: Vec<PathBuf>,
     #[command(flatten)]
     serve: Serve,
     #[command(flatten)]
@@ -32,9 +34,9 @@ struct FromFile {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    let typed = match &args.env_file {
-        Some(path) => from_file(path)?.serve.typed,
-        None => args.serve.typed.clone(),
+    let typed = match args.env_file.as_slice() {
+        [] => args.serve.typed.clone(),
+        files => from_files(files)?.serve.typed,
     };
     let config = Config::from_typed(typed, clock::unix())
         .map_err(|errors| Problem::Configuration { errors, json: args.output.json })?;
@@ -48,10 +50,22 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
-// A variable of the file stands for the flag of the same name, so the flags' own parser reads it.
-fn from_file(path: &Path) -> Result<FromFile> {
+// A variable of the files stands for the flag of the same name, so the flags' own parser reads it.
+fn from_files(files: &[PathBuf]) -> Result<FromFile> {
+    let mut settings = BTreeMap::new();
+    for file in files {
+        read(file, &mut settings)?;
+    }
+    let flags = settings.into_iter().map(|(flag, value)| OsString::from(format!("--{flag}={value}")));
+    FromFile::try_parse_from(std::iter::once(OsString::from("check-config")).chain(flags)).map_err(|error| {
+        let first = error.to_string().lines().next().unwrap_or_default().to_owned();
+        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        anyhow::anyhow!("{}: {first}", files.join(", "))
+    })
+}
+
+fn read(path: &Path, settings: &mut BTreeMap<String, String>) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut arguments = vec![OsString::from("check-config")];
     for (number, line) in text.lines().enumerate().map(|(n, line)| (n + 1, line.trim())) {
         if line.is_empty() || line.starts_with('#') {
             continue;
@@ -59,10 +73,7 @@ fn from_file(path: &Path) -> Result<FromFile> {
         let place = || format!("{}:{number}", path.display());
         let Some((name, value)) = line.split_once('=') else { bail!("{}: not NAME=VALUE", place()) };
         let Some(name) = name.strip_prefix("UNIBUS_") else { bail!("{}: {name} is no setting of unibus", place()) };
-        arguments.push(format!("--{}={value}", name.to_lowercase().replace('_', "-")).into());
+        settings.insert(name.to_lowercase().replace('_', "-"), value.to_owned());
     }
-    FromFile::try_parse_from(arguments).map_err(|error| {
-        let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-        anyhow::anyhow!("{}: {first}", path.display())
-    })
+    Ok(())
 }

@@ -1,10 +1,15 @@
 //! The command line: verbs, their output and exit codes.
 
 mod check_config;
+mod control;
 mod identity;
+mod load;
+mod probe_routes;
+mod scale;
 mod status;
 mod table;
 mod user;
+mod wait;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -75,6 +80,16 @@ enum Verb {
     Identity(identity::Args),
     /// Add, list, show, enable, disable or remove users through the running daemon
     User(user::Args),
+    /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
+    Load(load::Args),
+    /// Wait until the node, or the cluster as it sees it, is as it should be
+    Wait(wait::Args),
+    /// Raise every bucket to N copies in place, and wait until all are current; never lowers
+    Scale(scale::Args),
+    /// Prove every route anew: a TLS handshake with each other node's route port
+    ProbeRoutes(probe_routes::Args),
+    /// Relay requests, a line of JSON each, from standard input to the running daemon
+    Control(control::Args),
     #[command(name = engine_child_name(), hide = true)]
     EngineChild {
         #[arg(long)]
@@ -98,6 +113,11 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Load(args)) => load::run(&args),
+        Some(Verb::Wait(args)) => wait::run(&args),
+        Some(Verb::Scale(args)) => scale::run(&args),
+        Some(Verb::ProbeRoutes(args)) => probe_routes::run(&args),
+        Some(Verb::Control(args)) => control::run(&args),
         Some(Verb::EngineChild { parent, command }) => {
             engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)
         }
@@ -117,9 +137,10 @@ fn run_daemon(serve: Serve) -> Result<u8, Problem> {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    // Levels of the libraries below warning would show subjects.
-    let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,membershipd=info,engine=info"));
+    // Levels of the libraries below warning would show subjects. What becomes of a connection is for `link` to say.
+    let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new("warn,async_nats::connector=off,membershipd=info,engine=info")
+    });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),

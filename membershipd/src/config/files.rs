@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use nkeys::{KeyPair, KeyPairType, XKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::errors::ConfigErrors;
@@ -41,12 +43,16 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// The CA, PEM.
+    /// The CA, PEM. While a CA is being replaced: the old and the new one.
     pub ca: PathBuf,
     /// When the certificate ends, seconds since 1970.
     pub not_after_unix: i64,
-    /// When the CA ends, seconds since 1970.
+    /// When the first of the CAs ends, seconds since 1970.
     pub ca_not_after_unix: i64,
+    /// sha256 of the certificate as it was loaded, lower-case hex.
+    pub sha256: String,
+    /// sha256 of each CA as it was loaded.
+    pub ca_sha256: Vec<String>,
 }
 
 impl TlsFiles {
@@ -71,15 +77,16 @@ impl TlsFiles {
         let [Some(cert), Some(key), Some(ca)] = files else { return None };
         let [cert_flag, key_flag, ca_flag] = flags;
         let remedy = "run 'cargo xtask cluster-certs' and ship the result to the node";
-        let leaf = certificate(e, cert_flag, &cert, now_unix, remedy);
-        let authority = certificate(e, ca_flag, &ca, now_unix, remedy);
+        let leaf = certificates(e, cert_flag, &cert, remedy).and_then(|all| all.into_iter().next());
+        let leaf = leaf.filter(|leaf| in_time(e, cert_flag, &cert, leaf, now_unix, remedy));
+        let authorities = certificates(e, ca_flag, &ca, remedy);
         let key_text = private_file::read(&key).map_err(|error| e.add(key_flag, error, remedy)).ok();
         let key_der = key_text.and_then(|text| {
             PrivateKeyDer::from_pem_slice(text.as_bytes())
                 .map_err(|_| e.add(key_flag, format!("{} holds no private key in PEM", key.display()), remedy))
                 .ok()
         });
-        let (leaf, authority, key_der) = (leaf?, authority?, key_der?);
+        let (leaf, authorities, key_der) = (leaf?, authorities?, key_der?);
         let provider = rustls::crypto::ring::default_provider();
         let fits = provider
             .key_provider
@@ -91,12 +98,27 @@ impl TlsFiles {
             e.add(key_flag, problem, remedy);
             return None;
         }
-        if !signed_by(&leaf.der, &authority.der) {
+        let Some(signer) = authorities.iter().find(|authority| signed_by(&leaf.der, &authority.der)) else {
             let problem = format!("{} was not signed by the CA in {}", cert.display(), ca.display());
             e.add(cert_flag, problem, remedy);
             return None;
+        };
+        // Another one beside it may have ended: it is on its way out, and the posture tells when it ends.
+        if !in_time(e, ca_flag, &ca, signer, now_unix, remedy) {
+            return None;
         }
-        Some(Self { cert, key, ca, not_after_unix: leaf.not_after, ca_not_after_unix: authority.not_after })
+        let ca_not_after_unix =
+            authorities.iter().map(|authority| authority.not_after).min().unwrap_or(signer.not_after);
+        let ca_sha256 = authorities.iter().map(Loaded::sha256).collect();
+        let (not_after_unix, sha256) = (leaf.not_after, leaf.sha256());
+        Some(Self { cert, key, ca, not_after_unix, ca_not_after_unix, sha256, ca_sha256 })
+    }
+
+    /// The same files as they are now, checked again; what is wrong with them where they do not fit together.
+    pub fn again(&self, now_unix: i64) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let files = [&self.cert, &self.key, &self.ca].map(|file| Some(file.clone()));
+        Self::group(&mut errors, TlsPurpose::DataPlane, files, now_unix).ok_or(errors)
     }
 
     /// Server side of TLS for the API, from the files as they are now.
@@ -114,38 +136,54 @@ impl TlsFiles {
 
 struct Loaded {
     der: CertificateDer<'static>,
+    not_before: i64,
     not_after: i64,
 }
 
-fn certificate(e: &mut ConfigErrors, flag: &'static str, path: &Path, now: i64, remedy: &str) -> Option<Loaded> {
-    let der = match CertificateDer::from_pem_file(path) {
-        Ok(der) => der,
+impl Loaded {
+    fn sha256(&self) -> String {
+        HEXLOWER.encode(&Sha256::digest(&self.der))
+    }
+}
+
+/// Every certificate of a file: there is at least one, and each is readable.
+fn certificates(e: &mut ConfigErrors, flag: &'static str, path: &Path, remedy: &str) -> Option<Vec<Loaded>> {
+    let ders = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let ders = match ders {
+        Ok(ders) if !ders.is_empty() => ders,
         Err(rustls::pki_types::pem::Error::Io(error)) => {
             e.add(flag, format!("cannot read {}: {error}", path.display()), remedy);
             return None;
         }
-        Err(_) => {
+        Ok(_) | Err(_) => {
             e.add(flag, format!("{} holds no certificate in PEM", path.display()), remedy);
             return None;
         }
     };
-    let Ok((_, parsed)) = X509Certificate::from_der(&der) else {
+    let loaded = ders.into_iter().map(|der| {
+        let validity = X509Certificate::from_der(&der).ok().map(|(_, parsed)| parsed.validity().clone())?;
+        Some(Loaded { not_before: validity.not_before.timestamp(), not_after: validity.not_after.timestamp(), der })
+    });
+    let loaded: Option<Vec<Loaded>> = loaded.collect();
+    if loaded.is_none() {
         e.add(flag, format!("{} holds no readable X.509 certificate", path.display()), remedy);
-        return None;
-    };
-    let (not_before, not_after) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
-    if now > not_after {
-        let ended = crate::clock::rfc3339(not_after);
-        e.add(flag, format!("the certificate in {} expired on {ended}", path.display()), remedy);
-        return None;
     }
-    if now < not_before {
-        let begins = crate::clock::rfc3339(not_before);
+    loaded
+}
+
+fn in_time(e: &mut ConfigErrors, flag: &'static str, path: &Path, loaded: &Loaded, now: i64, remedy: &str) -> bool {
+    if now > loaded.not_after {
+        let ended = crate::clock::rfc3339(loaded.not_after);
+        e.add(flag, format!("the certificate in {} expired on {ended}", path.display()), remedy);
+        return false;
+    }
+    if now < loaded.not_before {
+        let begins = crate::clock::rfc3339(loaded.not_before);
         let problem = format!("the certificate in {} is not valid before {begins}", path.display());
         e.add(flag, problem, "check this machine's clock");
-        return None;
+        return false;
     }
-    Some(Loaded { not_after, der })
+    true
 }
 
 fn signed_by(leaf: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {

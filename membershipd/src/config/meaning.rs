@@ -21,6 +21,10 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         e.add("--store", "the only store is 'kv'", "leave it out or set it to kv");
     }
     let bind = parsed(e, "--bind", typed.bind.as_deref(), "an IP address such as 127.0.0.1").unwrap_or(LOOPBACK);
+    let advertise = parsed(e, "--advertise", typed.advertise.as_deref(), "an IP address that clients reach");
+    if advertise.is_some_and(|ip: IpAddr| ip.is_unspecified()) {
+        e.add("--advertise", "nobody can connect to an unspecified address", "name one, or leave it out");
+    }
     let ports = Ports {
         client: port(e, "--client-port", typed.client_port.as_deref(), 4250),
         api: port(e, "--api-port", typed.api_port.as_deref(), 8470),
@@ -104,6 +108,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         Some(secrets) if errors.0.is_empty() => Ok(Config {
             node,
             bind,
+            advertise: advertise.unwrap_or(bind),
             ports,
             monitor,
             bus_auth,

@@ -77,6 +77,8 @@ pub struct Config {
     pub node: String,
     /// Clients and the API are served here.
     pub bind: IpAddr,
+    /// Where clients reach it; as unspecified as `bind` where nobody said.
+    pub advertise: IpAddr,
     /// Listening ports.
     pub ports: Ports,
     /// The engine's monitor; always loopback.

@@ -17,6 +17,9 @@ pub struct Typed {
     /// Port of the bus for clients [default: 4250]
     #[arg(long, env = "UNIBUS_CLIENT_PORT", value_name = "PORT")]
     pub client_port: Option<String>,
+    /// Address by which clients reach this node, told to them by the engine [default: that of --bind]
+    #[arg(long, env = "UNIBUS_ADVERTISE", value_name = "IP")]
+    pub advertise: Option<String>,
     /// Port of the HTTPS control plane [default: 8470]
     #[arg(long, env = "UNIBUS_API_PORT", value_name = "PORT")]
     pub api_port: Option<String>,

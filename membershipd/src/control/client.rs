@@ -5,13 +5,20 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Answer, Failure, Request, socket};
+use serde::Serialize;
+
+use super::{Answer, Failure, socket};
 
 /// Longest wait for an answer: a revocation waits its bound out.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks the daemon that runs with `runtime_dir`.
-pub fn ask(runtime_dir: &Path, request: &Request) -> Result<serde_json::Value, Failure> {
+/// Asks the daemon that runs with `runtime_dir`. What it can be asked is [`super::Request`]; a relay passes on what it was given.
+pub fn ask(runtime_dir: &Path, request: &impl Serialize) -> Result<serde_json::Value, Failure> {
+    ask_for(runtime_dir, request, PATIENCE)
+}
+
+/// The same, for whoever cannot wait that long.
+pub fn ask_for(runtime_dir: &Path, request: &impl Serialize, patience: Duration) -> Result<serde_json::Value, Failure> {
     let path = socket(runtime_dir);
     let fail = |code: &str, message: String, remedy: &str| Failure {
         code: code.to_owned(),
@@ -20,7 +27,7 @@ pub fn ask(runtime_dir: &Path, request: &Request) -> Result<serde_json::Value, F
     };
     let exchange = || -> std::io::Result<String> {
         let mut stream = UnixStream::connect(&path)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         let mut line = serde_json::to_string(request)?;
         line.push('\n');
         stream.write_all(line.as_bytes())?;
@@ -38,7 +45,7 @@ pub fn ask(runtime_dir: &Path, request: &Request) -> Result<serde_json::Value, F
             fail("forbidden", message, "run this as root or as that user")
         }
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            let message = format!("the daemon did not answer within {} s: the outcome is unknown", PATIENCE.as_secs());
+            let message = format!("the daemon did not answer within {} s: the outcome is unknown", patience.as_secs());
             fail("unknown", message, "ask again; repeating is safe")
         }
         _ => fail("io", format!("cannot ask {}: {error}", path.display()), "see the daemon's log"),

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Handle, Role, SignPub};
+use crate::probe::{ProbeValue, Register};
 
-pub use client::ask;
+pub use client::{ask, ask_for};
 pub use server::serve;
 
 /// Longest request, bytes.
@@ -52,6 +53,27 @@ pub enum Request {
         /// Even if no admin is left.
         last_admin: bool,
     },
+    /// A register set, if it still has the revision that is expected.
+    ProbeWrite {
+        /// Which.
+        key: Register,
+        /// To what.
+        value: ProbeValue,
+        /// The revision that it must have; 0: it was never written.
+        expected: u64,
+    },
+    /// A register read.
+    ProbeRead {
+        /// Which.
+        key: Register,
+    },
+    /// More copies of every bucket.
+    Scale {
+        /// How many.
+        copies: usize,
+    },
+    /// A fresh handshake with every other node's route port.
+    ProbeRoutes,
 }
 
 /// Why there is no answer to a request.

@@ -14,7 +14,9 @@ use tokio::net::{UnixListener, UnixStream};
 use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
+use crate::probe::Probes;
 use crate::users::{UserError, Users};
+use crate::{probe_routes, scale};
 
 /// Time to send the request after connecting.
 const ASKING: Duration = Duration::from_secs(5);
@@ -24,10 +26,16 @@ const ASKING: Duration = Duration::from_secs(5);
 struct Service {
     observer: Observer,
     users: Users,
+    probes: Probes,
 }
 
 /// Binds the socket in `runtime_dir`, mode 0600, and returns the task that serves it.
-pub fn serve(runtime_dir: &Path, observer: Observer, users: Users) -> Result<impl Future<Output = ()> + use<>> {
+pub fn serve(
+    runtime_dir: &Path,
+    observer: Observer,
+    users: Users,
+    probes: Probes,
+) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket(runtime_dir);
     // The lock on the store was taken before: whoever left this socket behind is gone.
     match std::fs::remove_file(&path) {
@@ -40,7 +48,7 @@ pub fn serve(runtime_dir: &Path, observer: Observer, users: Users) -> Result<imp
         .with_context(|| format!("cannot make the control socket {} (a path of at most 107 bytes)", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect the control socket {}", path.display()))?;
-    let service = Arc::new(Service { observer, users });
+    let service = Arc::new(Service { observer, users, probes });
     let own_uid = rustix::process::geteuid().as_raw();
     Ok(async move {
         loop {
@@ -98,6 +106,27 @@ impl Service {
             }
             Request::UserSet { handle, state, last_admin } => {
                 self.users.set_state(&handle, state, last_admin).await.map(outcome)
+            }
+            Request::ProbeWrite { key, value, expected } => {
+                let written = self.probes.write(key, &value, expected).await;
+                written.map(|revision| json!({ "schema": SCHEMA, "revision": revision }))
+            }
+            Request::ProbeRead { key } => self.probes.read(key).await.map(|found| {
+                let (value, revision) = found.map_or((None, 0), |v| (Some(v.value), v.revision));
+                json!({ "schema": SCHEMA, "value": value, "revision": revision })
+            }),
+            Request::ProbeRoutes => {
+                let Some(cluster) = &self.observer.config.cluster else {
+                    return Answer::Error(failure("bad_request", "a node on its own has no routes", "ask a cluster's"));
+                };
+                let routes = probe_routes::probe(cluster).await;
+                Ok(json!({ "schema": SCHEMA, "routes": routes }))
+            }
+            Request::Scale { copies } => {
+                return scale::raise(&self.observer, copies).await.map_or_else(
+                    |error| Answer::Error(failure(error.code(), &error.to_string(), error.remedy())),
+                    Answer::Ok,
+                );
             }
         };
         answer.map_or_else(|error| Answer::Error(explain(&error)), Answer::Ok)

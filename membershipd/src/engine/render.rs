@@ -1,6 +1,7 @@
 //! The engine's configuration, rendered from ours. JSON is a subset of the engine's own syntax, so nothing needs quoting
 //! by hand.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -25,7 +26,7 @@ pub fn render(config: &Config) -> Result<String> {
         "host": config.bind.to_string(),
         "port": config.ports.client,
         "http": config.monitor.to_string(),
-        // The engine wants at least 30 s; it ends as soon as the last client has gone.
+        // The engine wants at least 30 s; it ends as soon as the last client has gone, and `supervise` ends it sooner.
         "lame_duck_duration": "30s",
         "lame_duck_grace_period": "1s",
         "ping_interval": "20s",
@@ -56,6 +57,11 @@ pub fn render(config: &Config) -> Result<String> {
         },
     });
     if let Value::Object(map) = &mut document {
+        // Otherwise an engine on all addresses asks the kernel for them, which the unit forbids, and logs that as an error.
+        if !config.advertise.is_unspecified() {
+            let address = SocketAddr::new(config.advertise, config.ports.client);
+            map.insert("client_advertise".to_owned(), json!(address.to_string()));
+        }
         if let Some(tls) = &config.tls {
             map.insert("tls".to_owned(), tls_block(tls, false)?);
         }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use async_nats::jetstream::stream::{self, DiscardPolicy, StorageType};
+use anyhow::{Context, Result, anyhow, ensure};
+use async_nats::jetstream::stream::{self, ClusterInfo, DiscardPolicy, StorageType};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::bus::Bucket;
+use crate::bus::{self, Bucket};
 use crate::link::Link;
 
 /// Copies of a bucket, as its leader sees them.
@@ -14,13 +15,16 @@ use crate::link::Link;
 pub struct Replicas {
     /// Name of the bucket.
     pub bucket: String,
-    /// Copies that the stream is set to have; where nobody answered, those that this node would make.
+    /// Copies that the stream is set to have; where nobody answered, those that it had when last seen, or would be made with.
     pub want: usize,
     /// Copies that are current, the leader included; none: nobody answered.
     pub current: Option<usize>,
     /// Node that leads it.
     pub leader: Option<String>,
 }
+
+/// Pause between attempts at what a cold cluster may not answer yet.
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 fn config(bucket: Bucket, num_replicas: usize) -> stream::Config {
     let blobs = bucket == Bucket::Blobs;
@@ -56,7 +60,7 @@ pub async fn ensure(link: &Link, num_replicas: usize) {
                     if attempts.is_multiple_of(20) {
                         tracing::warn!(bucket = bucket.name(), attempts, "the bucket is not available yet: {error:#}");
                     }
-                    tokio::time::sleep(Duration::from_millis(250)).await;
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }
@@ -80,30 +84,51 @@ async fn ensure_one(link: &Link, bucket: Bucket, num_replicas: usize) -> Result<
 const LOOKS: usize = 3;
 const LOOK_PAUSE: Duration = Duration::from_millis(400);
 
-/// Describes the copies of every bucket, asking for all at once.
-pub async fn replicas(link: &Link, configured: usize) -> Vec<Replicas> {
+/// Describes the copies of every bucket, asking for all at once; `assumed` is how many one has of which nobody answers.
+pub async fn replicas(link: &Link, assumed: usize) -> Vec<Replicas> {
     futures::future::join_all(Bucket::ALL.map(|bucket| async move {
-        let mut seen = look(link, bucket, configured).await;
+        let mut seen = look(link, bucket, assumed).await;
         for _ in 1..LOOKS {
             // Nobody answering took its time already, and is a finding of its own.
             if seen.current.is_none_or(|current| current >= seen.want) {
                 break;
             }
             tokio::time::sleep(LOOK_PAUSE).await;
-            seen = look(link, bucket, configured).await;
+            seen = look(link, bucket, assumed).await;
         }
         seen
     }))
     .await
 }
 
-async fn look(link: &Link, bucket: Bucket, configured: usize) -> Replicas {
+async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
     let stream = link.jetstream.get_stream(bucket.stream()).await.ok();
     let info = stream.as_ref().map(|stream| stream.cached_info());
     let cluster = info.and_then(|info| info.cluster.as_ref());
     let leader = cluster.and_then(|cluster| cluster.leader.clone());
-    let followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
-    let want = info.map_or(configured, |info| info.config.num_replicas);
+    let mut followers = cluster.map_or(0, |c| c.replicas.iter().filter(|r| r.current && !r.offline).count());
+    // For ten seconds after its start an engine answers for buckets that others lead, too, and answers us first; but of the
+    // other followers it knows nothing. Whoever does not name itself is not the leader.
+    let names_leader = |c: &ClusterInfo| c.replicas.iter().any(|replica| Some(&replica.name) == leader.as_ref());
+    if let (Some(leader), true) = (&leader, cluster.is_some_and(names_leader)) {
+        followers = ask_leader(link, bucket, leader).await.unwrap_or(0);
+    }
+    let want = info.map_or(assumed, |info| info.config.num_replicas);
     let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
     Replicas { bucket: bucket.name().to_owned(), want, current, leader }
+}
+
+/// Followers of a bucket that are current, by the word of its leader.
+async fn ask_leader(link: &Link, bucket: Bucket, leader: &str) -> Result<usize> {
+    let body = json!({ "account": bus::ACCOUNT_CONTROL, "streams": true });
+    let answer = link.ask_node(leader, "JSZ", body).await?;
+    let accounts = answer.pointer("/data/account_details").and_then(Value::as_array).context("no accounts")?;
+    let streams = accounts.iter().filter_map(|account| account.get("stream_detail")?.as_array()).flatten();
+    let name = Value::from(bucket.stream());
+    let stream = streams.into_iter().find(|stream| stream.get("name") == Some(&name)).context("no such stream")?;
+    let leads = stream.pointer("/cluster/leader").and_then(Value::as_str) == Some(leader);
+    ensure!(leads, "{leader} does not lead it");
+    let replicas = stream.pointer("/cluster/replicas").and_then(Value::as_array).context("no copies")?;
+    let is = |replica: &Value, word: &str| replica.get(word).and_then(Value::as_bool) == Some(true);
+    Ok(replicas.iter().filter(|replica| is(replica, "current") && !is(replica, "offline")).count())
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use serde::Deserialize;
 
 use crate::bus::{self, Bucket};
+use crate::faults::Fault;
 use crate::link::Link;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -46,6 +48,9 @@ struct ApiError {
 /// Writes `value` under `key` if its revision still is `expected` (0: there is no entry). Returns the new revision.
 /// Tries again where that is safe; takes at most `WRITE_ATTEMPTS * ATTEMPT` and a little.
 pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected: u64) -> Result<u64, WriteError> {
+    if Fault::AckBeforeWrite.active() {
+        return Ok(behind_the_back(link, bucket, key, value, expected));
+    }
     let mut unknown = false;
     let mut last = WriteError::Unavailable;
     for attempt in 0..bus::WRITE_ATTEMPTS {
@@ -54,7 +59,7 @@ pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected:
         }
         match put_once(link, bucket, key, value, Some(expected), bus::ATTEMPT).await {
             // After a lost acknowledgement the conflict may be with our own write.
-            Err(WriteError::Conflict) if unknown => return own_write(link, bucket, key, value).await,
+            Err(WriteError::Conflict) if unknown => return own_write(link, bucket, key, value, expected).await,
             Err(WriteError::Unknown) => {
                 unknown = true;
                 last = WriteError::Unknown;
@@ -75,12 +80,23 @@ pub async fn put_once(
     expected: Option<u64>,
     patience: Duration,
 ) -> Result<u64, WriteError> {
+    send(&link.control, bucket, key, value, expected, patience).await
+}
+
+async fn send(
+    control: &async_nats::Client,
+    bucket: Bucket,
+    key: &str,
+    value: &[u8],
+    expected: Option<u64>,
+    patience: Duration,
+) -> Result<u64, WriteError> {
     let mut headers = HeaderMap::new();
     if let Some(expected) = expected {
         headers.insert(EXPECTED_LAST, expected.to_string());
     }
     let subject = format!("{}{key}", bucket.key_prefix());
-    let request = link.control.request_with_headers(subject, headers, value.to_vec().into());
+    let request = control.request_with_headers(subject, headers, value.to_vec().into());
     let answer = match tokio::time::timeout(patience, request).await {
         Ok(Ok(message)) => message,
         Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => return Err(WriteError::Unavailable),
@@ -99,12 +115,30 @@ pub async fn put_once(
     }
 }
 
-async fn own_write(link: &Link, bucket: Bucket, key: &str, value: &[u8]) -> Result<u64, WriteError> {
+// What a store does that buffers writes for speed: all is well until somebody pulls the plug.
+fn behind_the_back(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected: u64) -> u64 {
+    let (control, key, value) = (link.control.clone(), key.to_owned(), value.to_vec());
+    tokio::spawn(async move { send(&control, bucket, &key, &value, None, bus::ATTEMPT).await });
+    expected + 1
+}
+
+async fn own_write(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected: u64) -> Result<u64, WriteError> {
+    match get(link, bucket, key).await? {
+        Some((written, revision)) if written == value => Ok(revision),
+        Some((_, revision)) if revision > expected => Err(WriteError::Conflict),
+        // The conflict proves that there is more than this leader knows.
+        _ => Err(WriteError::Unknown),
+    }
+}
+
+/// What the bucket's leader has under `key`, with its revision. A leader that was deposed without knowing it yet may
+/// answer with what is no longer current: only a compare-and-set on the revision proves that it was.
+pub async fn get(link: &Link, bucket: Bucket, key: &str) -> Result<Option<(Vec<u8>, u64)>, WriteError> {
     let stream = link.jetstream.get_stream_no_info(bucket.stream()).await.map_err(|_| WriteError::Unknown)?;
     let subject = format!("{}{key}", bucket.key_prefix());
     match stream.get_last_raw_message_by_subject(&subject).await {
-        Ok(message) if message.payload == value => Ok(message.sequence),
-        Ok(_) => Err(WriteError::Conflict),
+        Ok(message) => Ok(Some((message.payload.to_vec(), message.sequence))),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
         Err(_) => Err(WriteError::Unknown),
     }
 }

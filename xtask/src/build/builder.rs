@@ -139,6 +139,11 @@ impl Recipe {
                 command.env("CROSS_CONTAINER_ENGINE", engine);
             }
             With::Zig { zig, toolchain, .. } => {
+                // They cache below the home directory unless told where: nothing is left outside the clone.
+                let cache = self.target_dir(root).join("zig-cache");
+                for variable in ["CARGO_ZIGBUILD_CACHE_DIR", "ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"] {
+                    command.env(variable, &cache);
+                }
                 command.env("CARGO_ZIGBUILD_ZIG_PATH", zig);
                 use_toolchain(&mut command, toolchain);
             }

@@ -44,6 +44,21 @@ pub(crate) struct Built {
     pub(crate) commit: Option<String>,
 }
 
+/// The Rust on PATH that this workspace can be built with; else why there is none.
+pub(crate) fn rust(root: &Path) -> Result<String, String> {
+    let (found, refused) = toolchain::toolchains(root);
+    match found.into_iter().next() {
+        Some(toolchain) => Ok(toolchain.version),
+        None if refused.is_empty() => Err("there is no rustc beside a cargo on PATH".to_owned()),
+        None => Err(refused.join("; ")),
+    }
+}
+
+/// The builder that `build` would take, with its compiler; else why each does not work, and what would help.
+pub(crate) fn builder(root: &Path) -> Result<String, String> {
+    builder::choose(None, root).map(|recipe| format!("{} ({})", recipe.builder.name(), recipe.compiler()))
+}
+
 /// Where the program lies.
 pub(crate) fn place(paths: &Paths) -> PathBuf {
     paths.build().join(FILE)
@@ -78,7 +93,6 @@ pub(crate) fn fit(program: &Path) -> Result<PathBuf> {
 }
 
 /// Takes a program that was built elsewhere.
-#[cfg(target_os = "linux")]
 pub(crate) fn adopt(paths: &Paths, program: &Path) -> Result<Built> {
     let unknown = || "unknown".to_owned();
     keep(paths, program, |version, sha256, bytes| Built {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::Global;
 use crate::exit::BadInput;
 use crate::local_state::BOOTSTRAP;
-use crate::plan::{self, Effect, Goal, Mode, Step};
+use crate::plan::{self, Effect, Goal, LockFlags, Mode, Step};
 use crate::staging;
 use crate::target::{Target, Which};
 use crate::transport::Output;
@@ -36,9 +36,11 @@ pub(crate) struct Args {
     /// Do it; without this the steps are only printed
     #[arg(long)]
     yes: bool,
-    /// Print the plan as JSON: {schema, done, steps}
+    /// Print the plan as JSON: {schema, done, sessions, steps}
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    lock: LockFlags,
 }
 
 /// Someone the cluster knows.
@@ -73,9 +75,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let steps = match judge(users.as_deref().unwrap_or_default(), &args.handle, &args.sign_pub) {
         Found::Other(who) => bail!("this cluster has had its first admin: {who}; next: {}", target.verb("verify")),
         Found::This => Vec::new(),
-        Found::Nobody => plan(&target, &args.handle, &args.sign_pub)?,
+        Found::Nobody => target.locked(plan(&target, &args.handle, &args.sign_pub)?, "seed-admin", &args.lock),
     };
-    let steps = if args.yes { carry_out(&target, steps)? } else { steps };
+    let steps = if args.yes { carry_out(&target, steps, &Progress::new())? } else { steps };
     if args.json {
         println!("{}", plan::json(&steps, target.transport.as_ref(), args.yes)?);
         return Ok(());
@@ -95,18 +97,18 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     } else {
         println!("dry run: nothing was changed");
         let again = target.verb(&format!("seed-admin --sign-pub {} --handle {}", args.sign_pub, args.handle));
-        print!("{}", next(&[(&format!("{again} --yes"), "")]));
+        print!("{}", next(&[(&format!("{again}{} --yes", args.lock.typed()), "")]));
     }
     Ok(())
 }
 
-/// Leaves the record for `local`, whose cluster is not up yet.
+/// Leaves the record for `local`, whose cluster is not up yet and is its own: nobody else may work on it.
 pub(crate) fn leave_record(target: &Target, handle: &str, sign_pub: &str) -> Result<()> {
-    carry_out(target, plan(target, handle, sign_pub)?).map(drop)
+    carry_out(target, plan(target, handle, sign_pub)?, &Progress::silent()).map(drop)
 }
 
-fn carry_out(target: &Target, steps: Vec<Step>) -> Result<Vec<Step>> {
-    let outcome = plan::execute(steps, target.transport.as_ref(), Goal::Do, &Progress::silent());
+fn carry_out(target: &Target, steps: Vec<Step>, progress: &Progress) -> Result<Vec<Step>> {
+    let outcome = plan::execute(steps, target.transport.as_ref(), Goal::Do, progress);
     let failures = outcome.failures();
     if failures.is_empty() { Ok(outcome.steps) } else { bail!(failures.join("; ")) }
 }

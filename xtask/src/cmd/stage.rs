@@ -13,7 +13,7 @@ use crate::making::Making;
 use crate::node_files::{self, Cluster, Placement};
 use crate::paths::Paths;
 use crate::pki::{self, Force};
-use crate::plan::{self, Goal, Outcome, State, Step};
+use crate::plan::{self, Goal, LockFlags, Outcome, State, Step};
 use crate::random::System;
 use crate::staging::{self, Release};
 use crate::target::Target;
@@ -35,9 +35,12 @@ pub(crate) struct Args {
     /// Only this node; may be given several times
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
-    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}
+    /// Print the plan as JSON: {schema, done, sessions: [{node, command, stdin}], steps: [{id, node, wave, within_seconds,
+    /// effect, probe, command, state, why}]}
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    lock: LockFlags,
     /// Refused: what `local` runs is no server
     #[arg(long, hide = true)]
     local: bool,
@@ -60,6 +63,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         steps.extend(staging::steps(&release, &topology, &node.name, &from)?);
     }
     let target = Target::servers(topology, Pin::load(&paths.engine_pin())?, global.topology_flag());
+    let steps = target.locked(steps, "stage", &args.lock);
     let goal = if args.yes { Some(Goal::Do) } else { args.diff.then_some(Goal::Look) };
     let Some(goal) = goal else { return dry_run(&target, &steps, args) };
     let outcome = plan::execute(steps, target.transport.as_ref(), goal, &Progress::new());
@@ -72,7 +76,7 @@ fn dry_run(target: &Target, steps: &[Step], args: &Args) -> Result<()> {
         return Ok(());
     }
     print!("{}", plan::print(steps, target.transport.as_ref(), Style::stdout()));
-    println!("{} steps, each skipped where it is so already; the whole commands: --json", steps.len());
+    println!("{} steps, each skipped where it is so already; the whole commands: --json", plan::count(steps));
     println!("dry run: nothing was changed, no connection was opened");
     let yes = again(target, args, " --yes");
     print!("{}", next(&[(&yes, "do it"), (&again(target, args, " --diff"), "ask the servers what would change")]));
@@ -112,7 +116,16 @@ fn report(target: &Target, outcome: &Outcome, goal: Goal, args: &Args) -> Result
                 println!("everything was so already: nothing was changed");
             }
             println!("nothing was started");
-            print!("{}", next(&[(&target.verb("seed-admin --sign-pub HEX"), "the first admin, if there is none")]));
+            let (up, roll) = (target.verb("up"), target.verb("roll"));
+            let seed = target.verb("seed-admin --sign-pub HEX");
+            print!(
+                "{}",
+                next(&[
+                    (&up, "start servers that do not run yet"),
+                    (&roll, "take running ones to what was staged"),
+                    (&seed, "the first admin, if there is none"),
+                ])
+            );
             Ok(())
         }
     }
@@ -121,11 +134,11 @@ fn report(target: &Target, outcome: &Outcome, goal: Goal, args: &Args) -> Result
 /// This run again, with another goal.
 fn again(target: &Target, args: &Args, goal: &str) -> String {
     let nodes: String = args.node.iter().map(|node| format!(" --node {node}")).collect();
-    target.verb(&format!("stage{nodes}{goal}"))
+    target.verb(&format!("stage{nodes}{}{goal}", args.lock.typed()))
 }
 
 /// The release, with everything in place that it takes; all that is missing is said at once.
-fn release(paths: &Paths, topology: &Topology) -> Result<Release> {
+pub(super) fn release(paths: &Paths, topology: &Topology) -> Result<Release> {
     let pin = Pin::load(&paths.engine_pin())?;
     let mut missing = Vec::new();
     let mut need = |what: Result<()>| missing.extend(what.err().map(|error| format!("{error:#}")));

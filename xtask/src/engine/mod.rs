@@ -50,6 +50,11 @@ pub(crate) fn cached(paths: &Paths, pin: &Pin) -> bool {
     place(paths, pin).exists()
 }
 
+/// The pinned engine if it is here already, proved.
+pub(crate) fn obtain_cached(paths: &Paths, pin: &Pin) -> Result<Option<Engine>> {
+    if cached(paths, pin) { pinned(paths, pin).map(Some) } else { Ok(None) }
+}
+
 /// Copies the cached engine into another clone's cache.
 #[cfg(target_os = "linux")]
 pub(crate) fn copy(from: &Paths, to: &Paths, pin: &Pin) -> Result<()> {

@@ -143,6 +143,7 @@ impl Holder {
             Request::Stop { node } => self.machine(node)?.stop(),
             Request::Kill { node } => self.machine(node)?.kill(),
             Request::Reboot { node } => self.machine(node)?.reboot(),
+            Request::Reinstall { node } => self.machine(node)?.reinstall(),
             Request::Freeze { node } => self.machine(node)?.freeze(),
             Request::Thaw { node } => self.machine(node)?.thaw(),
             Request::Cut { node, networks } => self.switch.cut(&self.machine(node)?.member, networks),

@@ -23,6 +23,7 @@ use crate::local_state::{BOOTSTRAP, State};
 use crate::paths::Paths;
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
 use crate::target::Target;
+use crate::topology::Topology;
 use crate::ui::{Line, Progress, Style, Table, next, took};
 use crate::verify::{Answer, Check, as_asked, json, missing, table};
 
@@ -91,6 +92,11 @@ pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> 
     }
     eprintln!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
     Ok(())
+}
+
+/// Gives every node of a local cluster the files that were made for it; who runs does not notice.
+pub(crate) fn ship(paths: &Paths, state: &State, topology: &Topology) -> Result<()> {
+    setup::ship(paths, state, topology)
 }
 
 /// Takes everything down at the first signal, whatever else is going on: a node that does not answer keeps others waiting.

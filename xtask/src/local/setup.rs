@@ -70,6 +70,15 @@ pub(super) fn set_up(paths: &Paths, state: &State, options: &Options, progress: 
     admin(state)
 }
 
+/// Gives every node the files that were made for it, as `stage` does on servers.
+pub(super) fn ship(paths: &Paths, state: &State, topology: &Topology) -> Result<()> {
+    let paths = paths.with_base(state.dir())?;
+    topology
+        .nodes
+        .iter()
+        .try_for_each(|node| lay_out(state, &paths.node(&topology.cluster.name, &node.name), &node.name))
+}
+
 /// Whether any node has stored anything: then the cluster has an admin already, or will say that it has none.
 pub(super) fn has_data(state: &State) -> bool {
     fs::read_dir(state.nodes()).is_ok_and(|nodes| nodes.flatten().any(|node| node.path().join(STORES).exists()))

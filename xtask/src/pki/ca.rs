@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use data_encoding::HEXLOWER;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use ring::digest;
 use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
@@ -41,6 +43,12 @@ impl Ca {
         Self::make_for(name, key, now, random)
     }
 
+    /// Makes a route CA with a new key.
+    pub(super) fn make_route(cluster: &str, now: OffsetDateTime, random: &dyn Random) -> Result<Made> {
+        let key = KeyPair::generate().context("making a key")?;
+        Self::make_for(&route_name(cluster, &key), key, now, random)
+    }
+
     fn make_for(name: &str, key: KeyPair, now: OffsetDateTime, random: &dyn Random) -> Result<Made> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
@@ -57,10 +65,10 @@ impl Ca {
         Ok(Made { ca, cert, key: key_text })
     }
 
-    /// Makes the certificate again for a key that outlived it. Its name and key are the same, so what it signed
+    /// Makes a route CA's certificate again for a key that outlived it. Its name and key are the same, so what it signed
     /// stays valid.
     pub(super) fn remake(
-        name: &str,
+        cluster: &str,
         key_text: &[u8],
         key_file: &Path,
         now: OffsetDateTime,
@@ -68,7 +76,7 @@ impl Ca {
     ) -> Result<Made> {
         let key =
             key::read(key_text, &[]).map_err(|why| BadInput::new(format!("{}: {why}", Paths::shown(key_file))))?;
-        Self::make_for(name, key, now, random)
+        Self::make_for(&route_name(cluster, &key), key, now, random)
     }
 
     /// Reads a CA and proves that it is one, is valid now, and that key and certificate belong together.
@@ -103,6 +111,19 @@ impl Ca {
     pub(super) fn public(&self) -> &[u8] {
         self.issuer.key().public_key_raw()
     }
+}
+
+/// Two route CAs of a cluster differ in name, so that whoever reads an issuer knows which it is; and the name follows from
+/// the key, so that the key alone brings it back.
+fn route_name(cluster: &str, key: &KeyPair) -> String {
+    const DIGITS: usize = 8;
+    let digits: String = key_id(key.public_key_raw()).chars().take(DIGITS).collect();
+    format!("unibus route CA of {cluster}, {digits}")
+}
+
+/// Names a key by its public half.
+pub(super) fn key_id(public: &[u8]) -> String {
+    HEXLOWER.encode(digest::digest(&digest::SHA256, public).as_ref())
 }
 
 /// Why a certificate is no CA that may sign now.

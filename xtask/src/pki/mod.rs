@@ -21,6 +21,7 @@ use self::leaf::{Kind, Wanted};
 mod ca;
 mod key;
 mod leaf;
+pub(crate) mod rotation;
 
 /// Certificates are valid from a little earlier on, for machines whose clocks are behind.
 const BACKDATE: Duration = Duration::hours(1);
@@ -82,7 +83,11 @@ fn half(have: &Path, lack: &Path, or: &str) -> anyhow::Error {
 pub(crate) fn cluster(making: &mut Making<'_>, topology: &Topology, force: Force) -> Result<()> {
     let cluster = &topology.cluster.name;
     let client = load_client_ca(making)?;
-    let route = route_ca(making, cluster, force)?;
+    let route = match rotation::load(making, cluster)? {
+        None => route_ca(making, cluster, force)?,
+        Some(_) if force != Force::No => return Err(rotation::no_force(making.paths, cluster)),
+        Some(rotation) => rotation.signer(making, cluster)?,
+    };
     let (client_file, route_file) = (making.paths.client_ca_cert(), making.paths.cluster_ca_cert(cluster));
     if client.public() == route.public() {
         return Err(BadInput::new(format!(
@@ -109,7 +114,6 @@ pub(crate) fn cluster(making: &mut Making<'_>, topology: &Topology, force: Force
 fn route_ca(making: &mut Making<'_>, cluster: &str, force: Force) -> Result<Ca> {
     let Making { paths, now, random, .. } = *making;
     let (cert, key) = (paths.cluster_ca_cert(cluster), paths.cluster_ca_key(cluster));
-    let name = format!("unibus route CA of {cluster}");
     let or = ", or make a new CA: cargo xtask cluster-certs --force";
     // With --force nothing of the old one is read: it may be the reason for using it.
     let replace = force != Force::No && (cert.exists() || key.exists());
@@ -128,11 +132,11 @@ fn route_ca(making: &mut Making<'_>, cluster: &str, force: Force) -> Result<Ca> 
         }
         (Some(_), None) => return Err(half(&cert, &key, or)),
         (None, Some(key_text)) => {
-            let made = Ca::remake(&name, &key_text, &key, now, random)?;
+            let made = Ca::remake(cluster, &key_text, &key, now, random)?;
             (made, Outcome::Made, "route CA, of the key that was there")
         }
         (None, None) => {
-            let made = Ca::make(&name, now, random)?;
+            let made = Ca::make_route(cluster, now, random)?;
             making.batch.put(&key, PRIVATE, made.key.as_str());
             if replace {
                 (made, Outcome::Renewed, "a new route CA, as forced")
@@ -155,8 +159,8 @@ fn may_replace(paths: &Paths, cluster: &str, force: Force) -> Result<()> {
     Err(BadInput::new(format!(
         "--force: certificates of the present route CA were made for {}. A new CA cuts every node off that does not \
          have it yet: all of them must be staged and restarted together, and the bus is down meanwhile. If that is \
-         what you want, say it twice: cargo xtask cluster-certs --force --force. A rotation without an outage, \
-         `cluster-certs --rotate`, belongs to the release that brings `stage`; if you can wait, wait for it",
+         what you want, say it twice: cargo xtask cluster-certs --force --force. Without an outage: cargo xtask \
+         cluster-certs --rotate",
         users.join(", ")
     )))
 }

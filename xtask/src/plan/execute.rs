@@ -1,21 +1,22 @@
 //! Carries a plan out, or only asks how far it is: node by node in order, the nodes side by side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::locking::{At, Lock};
+use super::operator::Operator;
+use super::peer::Peer;
 use super::{Effect, Probe, State, Step};
-use crate::transport::{Call, Transport};
+use crate::transport::{Transport, with_remedy};
 use crate::ui::{Line, Progress, took};
 
 /// A question is answered at once, or the node is ill.
 const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// Two programs of 30 MB over a slow line.
 const DO_WITHIN: Duration = Duration::from_secs(600);
-
-/// What sudo's own complaints begin with; no program that a probe runs says that.
-const SUDO_FAILED: &str = "sudo: ";
+const NO_ANSWER: &str = "the node answered fewer questions than it was asked";
 
 /// What is wanted of the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,28 +31,52 @@ pub(crate) enum Goal {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) steps: Vec<Step>,
+    /// Why nothing was begun, if the cluster's lock was not granted.
+    refused: Option<String>,
 }
 
 impl Outcome {
-    /// How many steps ended in such a state.
+    /// How many steps ended in such a state; the lock's do not count.
     pub(crate) fn count(&self, state: &State) -> usize {
-        self.steps.iter().filter(|step| step.state == *state).count()
+        self.steps.iter().filter(|step| !step.is_lock() && step.state == *state).count()
     }
 
-    /// What failed, one sentence a node; empty when nothing did.
+    /// What failed, one sentence for all nodes on which it failed alike; empty when nothing did.
     pub(crate) fn failures(&self) -> Vec<String> {
-        let failed = self.steps.iter().filter_map(|step| match &step.state {
-            State::Failed(why) => Some((step, why)),
-            _ => None,
-        });
-        failed.map(|(step, why)| format!("{}: step '{}' ({}): {why}", step.node, step.id, step.subject())).collect()
+        let mut said: Vec<(String, Vec<&str>)> = Vec::new();
+        for step in &self.steps {
+            let State::Failed(why) = &step.state else { continue };
+            let text = format!("step '{}' ({}): {why}", step.id, step.subject());
+            match said.iter_mut().find(|(other, _)| *other == text) {
+                Some((_, nodes)) => nodes.push(&step.node),
+                None => said.push((text, vec![&step.node])),
+            }
+        }
+        let said = said.into_iter().map(|(text, nodes)| format!("{}: {text}", nodes.join(", ")));
+        said.chain(self.refused.clone()).collect()
     }
 }
 
+/// The steps of one wave, by node.
+type Wave = Vec<Vec<Step>>;
+
 /// Works through the steps, wave after wave. A step that fails stops its node there and then, the others after the step they
-/// are at, and all later waves.
+/// are at, and all later waves; only a lock is given back in any case.
 pub(crate) fn execute(steps: Vec<Step>, transport: &dyn Transport, goal: Goal, progress: &Progress) -> Outcome {
-    let mut waves: BTreeMap<u32, Vec<Vec<Step>>> = BTreeMap::new();
+    execute_as(&Operator::this(), steps, transport, goal, progress)
+}
+
+/// The same for any operator.
+pub(super) fn execute_as(
+    me: &Operator,
+    steps: Vec<Step>,
+    transport: &dyn Transport,
+    goal: Goal,
+    progress: &Progress,
+) -> Outcome {
+    // Who only looks keeps nobody out.
+    let steps = steps.into_iter().filter(|step| goal == Goal::Do || !step.is_lock());
+    let mut waves: BTreeMap<u32, Wave> = BTreeMap::new();
     for step in steps {
         let nodes = waves.entry(step.wave).or_default();
         match nodes.iter_mut().find(|node| node.first().is_some_and(|first| first.node == step.node)) {
@@ -59,44 +84,98 @@ pub(crate) fn execute(steps: Vec<Step>, transport: &dyn Transport, goal: Goal, p
             None => nodes.push(vec![step]),
         }
     }
-    let stop = AtomicBool::new(false);
-    for nodes in waves.values_mut() {
-        if stop.load(Ordering::Relaxed) {
-            nodes.iter_mut().flatten().for_each(|step| step.state = State::NotReached);
-            continue;
-        }
-        thread::scope(|scope| {
-            for node in nodes {
-                let Some(name) = node.first().map(|step| step.node.clone()) else { continue };
-                let (stop, line) = (&stop, progress.line(&name));
-                scope.spawn(move || work(node, transport, goal, stop, &line));
-            }
-        });
+    let worked_on: BTreeSet<String> =
+        waves.values().flatten().flatten().filter(|step| !step.is_lock()).map(|step| step.node.clone()).collect();
+    let mut peers: BTreeMap<String, Peer<'_>> = BTreeMap::new();
+    for step in waves.values().flatten().flatten() {
+        peers.entry(step.node.clone()).or_insert_with(|| Peer::new(&step.node, transport));
     }
-    Outcome { steps: waves.into_values().flatten().flatten().collect() }
+    let stop = AtomicBool::new(false);
+    let (mut lock, mut refused) = (None, None);
+    for nodes in waves.values_mut() {
+        let mut ways: BTreeMap<&str, &mut Peer<'_>> =
+            peers.iter_mut().map(|(node, peer)| (node.as_str(), peer)).collect();
+        match nodes.first().and_then(|node| node.first()).map(|step| &step.effect) {
+            Some(Effect::TakeLock { .. }) => match Lock::take(me, &mut locks(nodes, &mut ways, &worked_on), progress) {
+                Ok(taken) => lock = Some(taken),
+                Err(why) => {
+                    refused = Some(why);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            },
+            Some(Effect::GiveLock { .. }) if lock.is_some() => {
+                if let Some(lock) = lock.take() {
+                    lock.give(&mut locks(nodes, &mut ways, &worked_on), progress);
+                }
+            }
+            _ if stop.load(Ordering::Relaxed) => {
+                nodes.iter_mut().flatten().for_each(|step| step.state = State::NotReached);
+            }
+            _ => thread::scope(|scope| {
+                for node in nodes {
+                    let Some(name) = node.first().map(|step| step.node.clone()) else { continue };
+                    let (Some(peer), line, stop) = (ways.remove(name.as_str()), progress.line(&name), &stop) else {
+                        continue;
+                    };
+                    scope.spawn(move || work(node, peer, goal, stop, &line));
+                }
+            }),
+        }
+    }
+    Outcome { steps: waves.into_values().flatten().flatten().collect(), refused }
 }
 
-/// One node's steps, in order.
-fn work(steps: &mut [Step], transport: &dyn Transport, goal: Goal, stop: &AtomicBool, line: &Line) {
+/// The steps of a lock, one a node, with the ways there.
+fn locks<'a, 'p>(
+    nodes: &'a mut Wave,
+    ways: &mut BTreeMap<&str, &'a mut Peer<'p>>,
+    worked_on: &BTreeSet<String>,
+) -> Vec<At<'a, 'p>> {
+    let steps = nodes.iter_mut().flatten();
+    let at = steps.filter_map(|step| {
+        let peer = ways.remove(step.node.as_str())?;
+        let comes_again = worked_on.contains(&step.node);
+        Some(At { step, peer, comes_again })
+    });
+    at.collect()
+}
+
+/// One node's steps, in order. All are asked about in one go; once something was changed, each later one is asked about again
+/// right before its turn.
+fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, line: &Line) {
     let begun = Instant::now();
     let total = steps.len();
+    line.doing("asking");
+    let mut answers = Some(ask(steps, peer));
     let (mut failed, mut different) = (None, 0_usize);
-    for (number, step) in (1..).zip(steps.iter_mut()) {
+    for (at, step) in steps.iter_mut().enumerate() {
         if failed.is_some() || stop.load(Ordering::Relaxed) {
             step.state = State::NotReached;
             continue;
         }
-        line.doing(&format!("{number}/{total} {} {}", step.id, step.subject()));
-        step.state = match goal {
-            Goal::Do => carry_out(step, transport),
-            Goal::Look => look(step, transport, different > 0),
+        let number = at + 1;
+        let known = answers.as_ref().map(|answers| answers.get(at).cloned());
+        if known != Some(Some(Ok(true))) {
+            say(line, &format!("{number}/{total} {}", step.id), step);
+        }
+        step.state = match (known, goal) {
+            (Some(Some(Ok(true))), _) => State::AlreadySo,
+            (Some(Some(Ok(false))), Goal::Look) => State::WouldChange,
+            (Some(Some(Ok(false))), Goal::Do) => carry_out(step, peer),
+            (Some(Some(Err(why))), _) => State::Failed(with_remedy(&why)),
+            (Some(None), _) => State::Failed(NO_ANSWER.to_owned()),
+            (None, _) => ask_and_carry_out(step, peer),
         };
         match &step.state {
             State::Failed(why) => {
                 failed = Some(format!("at step {number} of {total}, {}: {why}", step.id));
                 stop.store(true, Ordering::Relaxed);
             }
-            State::Changed | State::WouldChange => different += 1,
+            State::Changed => {
+                answers = None;
+                different += 1;
+            }
+            State::WouldChange => different += 1,
             _ => {}
         }
     }
@@ -112,30 +191,61 @@ fn work(steps: &mut [Step], transport: &dyn Transport, goal: Goal, stop: &Atomic
     }
 }
 
-fn carry_out(step: &Step, transport: &dyn Transport) -> State {
-    // What compares by itself sends only what differs, so it is not asked first.
-    if let Probe::Asks(_) = step.probe() {
-        match holds(step, transport) {
-            Ok(true) => return State::AlreadySo,
-            Ok(false) => {}
-            Err(why) => return State::Failed(why),
+/// What is happening; also in a log where it may take minutes.
+fn say(line: &Line, step_of: &str, step: &Step) {
+    match (step.within, &step.effect) {
+        (Some(limit), Effect::Run { argv, .. }) => {
+            line.set(format!("{step_of}: {}, up to {}", argv.join(" "), took(limit)));
         }
-    }
-    match transport.call(&step.node, &step.call(), DO_WITHIN) {
-        Err(failure) => State::Failed(failure.to_string()),
-        Ok(output) if !output.ok() => State::Failed(output.reason().to_owned()),
-        Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
-        Ok(_) => State::Changed,
+        (Some(limit), _) => line.set(format!("{step_of}: {}, up to {}", step.subject(), took(limit))),
+        (None, _) => line.doing(&format!("{step_of} {}", step.subject())),
     }
 }
 
-fn look(step: &Step, transport: &dyn Transport, after_a_change: bool) -> State {
-    match holds(step, transport) {
-        Ok(true) => State::AlreadySo,
-        Ok(false) => State::WouldChange,
-        // A comparison with what an earlier step has yet to make cannot succeed.
-        Err(_) if after_a_change && is_sync(step) => State::WouldChange,
-        Err(why) => State::Failed(why),
+/// Whether the node is as each of the steps would leave it. Where the node could not be asked there is one answer, for the
+/// first: the others are not reached.
+fn ask(steps: &[Step], peer: &mut Peer<'_>) -> Vec<Result<bool, String>> {
+    let questions = steps.iter().filter_map(|step| match step.probe() {
+        Probe::Asks(unless) => Some(unless.argv),
+        Probe::Compares(argv) => Some(argv),
+        Probe::InTheEffect => None,
+    });
+    let mut outputs = match peer.ask(&questions.collect::<Vec<_>>(), ASK_WITHIN) {
+        Ok(outputs) => outputs.into_iter(),
+        Err(failure) => return vec![Err(failure.why())],
+    };
+    let answers = steps.iter().map(|step| {
+        let wanted = match step.probe() {
+            Probe::InTheEffect => return Ok(false),
+            Probe::Asks(unless) => unless.prints,
+            Probe::Compares(_) => Some(step.same().map_err(|error| format!("{error:#}"))?),
+        };
+        let output = outputs.next().ok_or_else(|| NO_ANSWER.to_owned())?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        Ok(output.ok() && wanted.is_none_or(|wanted| said.trim_end() == wanted))
+    });
+    answers.collect()
+}
+
+fn ask_and_carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
+    // What is sent is compared on the way, so it is not asked about first.
+    if is_sync(step) {
+        return carry_out(step, peer);
+    }
+    match ask(std::slice::from_ref(step), peer).pop() {
+        Some(Ok(true)) => State::AlreadySo,
+        Some(Ok(false)) => carry_out(step, peer),
+        Some(Err(why)) => State::Failed(with_remedy(&why)),
+        None => State::Failed(NO_ANSWER.to_owned()),
+    }
+}
+
+fn carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
+    match peer.call(&step.call(), step.within.unwrap_or(DO_WITHIN)) {
+        Err(failure) => State::Failed(with_remedy(&failure.to_string())),
+        Ok(output) if !output.ok() => State::Failed(with_remedy(output.reason())),
+        Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
+        Ok(_) => State::Changed,
     }
 }
 
@@ -143,32 +253,11 @@ fn is_sync(step: &Step) -> bool {
     matches!(step.effect, Effect::SyncFiles { .. })
 }
 
-/// Whether the node is as the step would leave it.
-fn holds(step: &Step, transport: &dyn Transport) -> Result<bool, String> {
-    match step.probe() {
-        Probe::Asks(unless) => {
-            let output = transport
-                .call(&step.node, &Call::Run(unless.argv), ASK_WITHIN)
-                .map_err(|failure| failure.to_string())?;
-            // The question was never put to the node: that is no answer.
-            if !output.ok() && output.stderr.starts_with(SUDO_FAILED) {
-                return Err(output.reason().to_owned());
-            }
-            let said = String::from_utf8_lossy(&output.stdout);
-            Ok(output.ok() && unless.prints.is_none_or(|wanted| said.trim_end() == wanted))
-        }
-        Probe::Compares(call) => {
-            let output = transport.call(&step.node, &call, ASK_WITHIN).map_err(|failure| failure.to_string())?;
-            if output.ok() { Ok(output.stdout.is_empty()) } else { Err(output.reason().to_owned()) }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::{Unless, words};
-    use crate::transport::{Failure, Output};
+    use crate::transport::{Call, Failure, Output, Session};
 
     /// A node on which sudo asks for a password.
     struct NoSudo;
@@ -179,8 +268,11 @@ mod tests {
         }
 
         fn call(&self, _: &str, _: &Call, _: Duration) -> Result<Output, Failure> {
-            let stderr = "sudo: a password is required".to_owned();
-            Ok(Output { code: Some(1), stdout: Vec::new(), stderr })
+            Err(Failure::Unreachable("not used".to_owned()))
+        }
+
+        fn open<'a>(&'a self, _: &str) -> Result<Option<Box<dyn Session + 'a>>, Failure> {
+            Err(Failure::Unreachable("ssh a: sudo: a password is required".to_owned()))
         }
 
         fn command(&self, _: &str, _: &Call) -> Result<Option<Vec<String>>, Failure> {
@@ -198,7 +290,8 @@ mod tests {
         let step = Step::new("settings", "a", Effect::Run { argv: words(&["true"]), unless });
         for goal in [Goal::Look, Goal::Do] {
             let outcome = execute(vec![step.clone()], &NoSudo, goal, &Progress::new());
-            assert!(outcome.failures()[0].contains("a password is required"), "{:?}", outcome.steps);
+            let why = &outcome.failures()[0];
+            assert!(why.contains("a password is required") && why.contains("NOPASSWD"), "{why}");
         }
     }
 

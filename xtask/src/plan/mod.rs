@@ -1,18 +1,29 @@
 //! What a verb is about to do to nodes, as data: one printer and one executor work on the same steps.
 
 use std::fmt;
+use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
 use ring::digest;
 use serde::{Serialize, Serializer};
 
+use crate::paths::Paths;
 use crate::transport::{Call, Files};
 
 pub(crate) use self::execute::{Goal, Outcome, execute};
-pub(crate) use self::print::{json, print, summary};
+pub(crate) use self::locking::under_lock;
+pub(crate) use self::print::{count, json, print, summary};
 
 mod execute;
+mod lock;
+#[cfg(test)]
+mod lock_tests;
+mod locking;
+mod operator;
+mod peer;
 mod print;
 
 /// One change to one node.
@@ -23,6 +34,8 @@ pub(crate) struct Step {
     /// Steps of one wave are worked on all nodes side by side; a wave begins when the one before it has ended well.
     pub(crate) wave: u32,
     pub(crate) effect: Effect,
+    /// How long carrying it out may take, if that is not the usual time.
+    pub(crate) within: Option<Duration>,
     pub(crate) state: State,
 }
 
@@ -42,6 +55,10 @@ pub(crate) enum Effect {
     MakeLink { path: String, to: String },
     /// A command as root, unless another one says that it is not needed.
     Run { argv: Vec<String>, unless: Unless },
+    /// Our lock on the node, which keeps two operators apart. A majority of the nodes is enough.
+    TakeLock { path: String, verb: String, wait_seconds: Option<u64>, break_foreign: bool },
+    /// Our lock gone again, whatever happened since it was taken.
+    GiveLock { path: String },
 }
 
 /// A file to be sent.
@@ -77,6 +94,10 @@ pub(crate) enum State {
     Failed(String),
     /// Something before it failed.
     NotReached,
+    /// A lock was taken or given back: that changes nothing of the node.
+    Done,
+    /// It could not be done on this node, and the others are enough.
+    Without(String),
 }
 
 /// Permission bits, read and written as people do.
@@ -95,18 +116,29 @@ impl Serialize for Mode {
     }
 }
 
-/// Prints mode, owner and sha256 of a file. Its name comes after the script, so that nothing is quoted twice.
-const LOOK_AT_FILE: &str = "stat -c '%04a %U:%G' -- \"$1\" && sha256sum < \"$1\"";
+/// Prints mode, owner and sha256 of each file. Their names come after the script, so that nothing is quoted twice.
+const LOOK_AT_FILES: &str = "for f; do stat -c '%04a %U:%G' -- \"$f\" && sha256sum < \"$f\" || exit; done";
 
 impl Step {
     /// A step that nobody has looked at yet.
     pub(crate) fn new(id: &'static str, node: &str, effect: Effect) -> Self {
-        Self { id, node: node.to_owned(), wave: 0, effect, state: State::default() }
+        Self { id, node: node.to_owned(), wave: 0, effect, within: None, state: State::default() }
     }
 
     /// The same step in another wave.
     pub(crate) fn in_wave(self, wave: u32) -> Self {
         Self { wave, ..self }
+    }
+
+    /// The same step with a time limit of its own: what waits for something may take minutes.
+    #[allow(dead_code, reason = "the verbs with gates come next")]
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        Self { within: Some(limit), ..self }
+    }
+
+    /// Whether it only keeps operators apart.
+    pub(crate) fn is_lock(&self) -> bool {
+        matches!(self.effect, Effect::TakeLock { .. } | Effect::GiveLock { .. })
     }
 
     /// What carries the step out.
@@ -128,12 +160,19 @@ impl Step {
                 let (user, group) = owner.split_once(':').unwrap_or((owner, owner));
                 Call::Run(words(&["install", "-d", "-o", user, "-g", group, "-m", &mode.to_string(), "--", path]))
             }
-            Effect::SyncFiles { .. } => self.sync(false),
+            Effect::SyncFiles { to, owner, mode, files } => Call::Sync(Files {
+                from: files.iter().map(|file| file.from.clone()).collect(),
+                to: to.clone(),
+                owner: owner.clone(),
+                mode: *mode,
+            }),
             Effect::PutFile { path, owner, mode, content } => {
                 Call::Put { path: path.clone(), owner: owner.clone(), mode: *mode, content: content.clone() }
             }
             Effect::MakeLink { path, to } => Call::Run(words(&["ln", "-sfT", "--", to, path])),
             Effect::Run { argv, .. } => Call::Run(argv.clone()),
+            Effect::TakeLock { path, .. } => locking::take_call(path, String::new()),
+            Effect::GiveLock { path } => locking::give_call(path, String::new()),
         }
     }
 
@@ -145,26 +184,35 @@ impl Step {
             Effect::MakeDirectory { path, owner, mode } => {
                 asks(&["stat", "-c", "%F %04a %U:%G", "--", path], format!("directory {mode} {owner}"))
             }
-            Effect::SyncFiles { .. } => Probe::Compares(self.sync(true)),
+            Effect::SyncFiles { to, files, .. } => {
+                let names = files.iter().filter_map(|file| file.from.file_name());
+                let names: Vec<String> = names.map(|name| format!("{to}/{}", name.to_string_lossy())).collect();
+                Probe::Compares(["sh", "-c", LOOK_AT_FILES, "sh"].map(str::to_owned).into_iter().chain(names).collect())
+            }
             Effect::PutFile { path, owner, mode, content } => {
-                let sha256 = HEXLOWER.encode(digest::digest(&digest::SHA256, content.as_bytes()).as_ref());
+                let sha256 = sha256(content.as_bytes());
                 match owner {
-                    Some(owner) => {
-                        let prints = format!("{mode} {owner}\n{sha256}  -");
-                        asks(&["sh", "-c", LOOK_AT_FILE, "sh", path], prints)
-                    }
+                    Some(owner) => asks(&["sh", "-c", LOOK_AT_FILES, "sh", path], looks_like(*mode, owner, &sha256)),
                     None => asks(&["sha256sum", "--", path], format!("{sha256}  {path}")),
                 }
             }
             Effect::MakeLink { path, to } => asks(&["readlink", "--", path], to.clone()),
             Effect::Run { unless, .. } => Probe::Asks(unless.clone()),
+            Effect::TakeLock { .. } | Effect::GiveLock { .. } => Probe::InTheEffect,
         }
     }
 
-    fn sync(&self, dry: bool) -> Call {
-        let Effect::SyncFiles { to, owner, mode, files } = &self.effect else { return Call::Run(Vec::new()) };
-        let from = files.iter().map(|file| file.from.clone()).collect();
-        Call::Sync(Files { from, to: to.clone(), owner: owner.clone(), mode: *mode, dry })
+    /// What the question of a comparison prints where all is the same. It tells about secrets, so it is never shown.
+    pub(crate) fn same(&self) -> Result<String> {
+        let Effect::SyncFiles { owner, mode, files, .. } = &self.effect else { return Ok(String::new()) };
+        let lines = files.iter().map(|file| {
+            let sha256 = match &file.sha256 {
+                Some(sha256) => sha256.clone(),
+                None => sha256(&fs::read(&file.from).with_context(|| format!("reading {}", Paths::shown(&file.from)))?),
+            };
+            Ok(looks_like(*mode, owner, &sha256))
+        });
+        Ok(lines.collect::<Result<Vec<_>>>()?.join("\n"))
     }
 
     /// What the step makes, for people.
@@ -172,6 +220,7 @@ impl Step {
         match &self.effect {
             Effect::MakeUser { name, .. } => name,
             Effect::MakeDirectory { path, .. } | Effect::PutFile { path, .. } | Effect::MakeLink { path, .. } => path,
+            Effect::TakeLock { path, .. } | Effect::GiveLock { path } => path,
             Effect::SyncFiles { to, .. } => to,
             Effect::Run { argv, .. } => argv.first().map_or("", String::as_str),
         }
@@ -183,8 +232,55 @@ impl Step {
 pub(crate) enum Probe {
     /// A command with a known answer.
     Asks(Unless),
-    /// A comparison that lists what differs, and prints nothing where all is the same.
-    Compares(Call),
+    /// A command that tells what is there, to be compared with what is here.
+    Compares(Vec<String>),
+    /// Nothing is asked first: the effect compares and changes in one go.
+    InTheEffect,
+}
+
+/// How a verb that changes nodes meets a lock that somebody else holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct LockFlags {
+    /// Wait this long for another operator's run to end, instead of refusing at once
+    #[arg(long, value_name = "SECONDS", conflicts_with = "break_lock")]
+    wait_lock: Option<u64>,
+    /// Break the lock of another operator, whose run is over for certain
+    #[arg(long)]
+    break_lock: bool,
+}
+
+impl LockFlags {
+    /// As they were typed, for the next command.
+    pub(crate) fn typed(&self) -> String {
+        let wait = self.wait_lock.map(|seconds| format!(" --wait-lock {seconds}")).unwrap_or_default();
+        format!("{wait}{}", if self.break_lock { " --break-lock" } else { "" })
+    }
+}
+
+/// The same steps under the lock of the whole cluster: it is taken on `nodes` before them and given back after them. Where
+/// there is nothing to do nothing is locked.
+pub(crate) fn locked(steps: Vec<Step>, nodes: &[String], path: &str, verb: &str, flags: &LockFlags) -> Vec<Step> {
+    let Some(last) = steps.iter().map(|step| step.wave).max() else { return steps };
+    let take = Effect::TakeLock {
+        path: path.to_owned(),
+        verb: verb.to_owned(),
+        wait_seconds: flags.wait_lock,
+        break_foreign: flags.break_lock,
+    };
+    let give = Effect::GiveLock { path: path.to_owned() };
+    let taken = nodes.iter().map(|node| Step::new("lock", node, take.clone()));
+    let worked = steps.into_iter().map(|step| Step { wave: step.wave.saturating_add(1), ..step });
+    let given = nodes.iter().map(|node| Step::new("unlock", node, give.clone()).in_wave(last.saturating_add(2)));
+    taken.chain(worked).chain(given).collect()
+}
+
+/// What [`LOOK_AT_FILES`] prints about a file.
+fn looks_like(mode: Mode, owner: &str, sha256: &str) -> String {
+    format!("{mode} {owner}\n{sha256}  -")
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// Owned words of a command.

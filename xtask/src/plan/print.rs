@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Effect, Outcome, Probe, State, Step};
+use super::{Effect, Outcome, Probe, State, Step, locking};
 use crate::paths::Paths;
 use crate::transport::{Call, Failure, Transport, quote};
 use crate::ui::{Style, Tone};
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Every step with what it is asked and what it does. A secret's content is nowhere in it.
 pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> String {
@@ -19,7 +19,7 @@ pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> 
     for step in steps {
         if at != Some((step.wave, &step.node)) {
             if at.is_some_and(|(wave, _)| wave != step.wave) {
-                let _ = writeln!(out, "{}", style.paint(Tone::Dim, "when all of that has ended well:"));
+                let _ = writeln!(out, "{}", style.paint(Tone::Dim, &between(steps, step)));
             }
             at = Some((step.wave, &step.node));
             let node = step.node.as_str();
@@ -38,6 +38,24 @@ pub(crate) fn print(steps: &[Step], transport: &dyn Transport, style: Style) -> 
     out
 }
 
+/// What must have happened before a later wave begins with `step`.
+fn between(steps: &[Step], step: &Step) -> String {
+    let before = steps.iter().filter(|other| other.wave < step.wave).max_by_key(|other| other.wave);
+    if matches!(step.effect, Effect::GiveLock { .. }) {
+        "in the end, also if something failed:".to_owned()
+    } else if before.is_some_and(Step::is_lock) {
+        let (majority, nodes) = locking::needs(steps);
+        format!("when {majority} of these {nodes} have granted the lock:")
+    } else {
+        "when all of that has ended well:".to_owned()
+    }
+}
+
+/// How many steps there are; the lock's do not count.
+pub(crate) fn count(steps: &[Step]) -> usize {
+    steps.iter().filter(|step| !step.is_lock()).count()
+}
+
 /// One line: how many steps ended in which way.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let states = [
@@ -48,11 +66,11 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
     ];
     let counted = states.iter().map(|(state, word)| (outcome.count(state), word)).filter(|(count, _)| *count > 0);
     let mut parts: Vec<String> = counted.map(|(count, word)| format!("{count} {word}")).collect();
-    let failed = outcome.failures().len();
+    let failed = outcome.steps.iter().filter(|step| !step.is_lock() && matches!(step.state, State::Failed(_))).count();
     if failed > 0 {
         parts.push(format!("{failed} failed"));
     }
-    format!("{} steps: {}", outcome.steps.len(), parts.join(", "))
+    format!("{} steps: {}", count(&outcome.steps), parts.join(", "))
 }
 
 fn word(state: &State) -> (Tone, &'static str) {
@@ -63,6 +81,8 @@ fn word(state: &State) -> (Tone, &'static str) {
         State::Changed => (Tone::Good, "changed"),
         State::Failed(_) => (Tone::Bad, "failed"),
         State::NotReached => (Tone::Dim, "not reached"),
+        State::Done => (Tone::Dim, "done"),
+        State::Without(_) => (Tone::Warn, "not here"),
     }
 }
 
@@ -77,6 +97,15 @@ fn about(step: &Step) -> String {
         },
         Effect::MakeLink { path, to } => format!("link {path} to {to}"),
         Effect::Run { argv, .. } => format!("run {}", shell(argv)),
+        Effect::TakeLock { path, verb, wait_seconds, break_foreign } => {
+            let foreign = match (break_foreign, wait_seconds) {
+                (true, _) => "; that of another operator is broken".to_owned(),
+                (false, Some(seconds)) => format!("; that of another operator is waited for, {seconds} s at most"),
+                (false, None) => String::new(),
+            };
+            format!("take {path} for '{verb}'{foreign}")
+        }
+        Effect::GiveLock { path } => format!("give {path} back"),
     }
 }
 
@@ -101,25 +130,36 @@ fn shell(argv: &[String]) -> String {
     argv.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// The plan with, for each step, the whole commands that are started on this machine: what asks, and what does.
+/// The plan with all commands that are started. A session with a node starts here, and runs there what asks and what does, for
+/// each step; files are sent by a command of their own, which starts here.
 pub(crate) fn json(steps: &[Step], transport: &dyn Transport, done: bool) -> Result<Value, Failure> {
+    let mut sessions = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        let first = steps.iter().position(|other| other.node == step.node) == Some(at);
+        if let Some(opening) = transport.opening(&step.node)?.filter(|_| first) {
+            sessions.push(json!({ "node": step.node, "command": opening.command, "stdin": opening.stdin }));
+        }
+    }
     let steps = steps.iter().map(|step| of(step, transport)).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({ "schema": SCHEMA, "done": done, "steps": steps }))
+    Ok(json!({ "schema": SCHEMA, "done": done, "sessions": sessions, "steps": steps }))
 }
 
 fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
     let (kind, asks, prints) = match step.probe() {
         Probe::Asks(unless) => ("asks", Call::Run(unless.argv), unless.prints),
-        Probe::Compares(call) => ("compares", call, Some(String::new())),
+        Probe::Compares(argv) => ("compares", Call::Run(argv), None),
+        Probe::InTheEffect => ("in_the_effect", step.call(), None),
     };
     let (state, why) = match &step.state {
         State::Failed(why) => (json!("failed"), Some(why)),
+        State::Without(why) => (json!("without"), Some(why)),
         other => (json!(other), None),
     };
     Ok(json!({
         "id": step.id,
         "node": step.node,
         "wave": step.wave,
+        "within_seconds": step.within.map(|limit| limit.as_secs()),
         "effect": step.effect,
         "probe": { "kind": kind, "command": transport.command(&step.node, &asks)?, "prints": prints },
         "command": transport.command(&step.node, &step.call())?,

@@ -10,10 +10,13 @@ use anyhow::{Context, Result};
 use crate::exit::BadInput;
 use crate::paths::Paths;
 
-use self::typed::Mistakes;
+use self::typed::{Mistake, Mistakes};
 
 mod check;
+mod edit;
 mod typed;
+
+pub(crate) use self::edit::with_replicas;
 
 /// Three nodes, five or seven, and what they have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +96,19 @@ impl Topology {
             Some(topology) if mistakes.is_empty() => Ok(topology),
             _ => Err(refusal(shown, mistakes)),
         }
+    }
+
+    /// What is still to be filled in, and what is wrong besides; each with its file and line. Both empty: it may be loaded.
+    pub(crate) fn unfinished(file: &Path) -> Result<(Vec<String>, Vec<String>)> {
+        let shown = Paths::shown(file);
+        let text = fs::read_to_string(file)
+            .map_err(|error| BadInput::new(format!("reading the topology {shown}: {error}")))?;
+        let mut mistakes = Mistakes::default();
+        let typed = typed::parse(&text, &mut mistakes);
+        check::all(&typed, &mut mistakes);
+        let (left, wrong): (Vec<_>, Vec<_>) = mistakes.sorted().into_iter().partition(is_placeholder);
+        let line = |mistake: Mistake| format!("{shown}:{}: {}", mistake.line, mistake.what);
+        Ok((left.into_iter().map(line).collect(), wrong.into_iter().map(line).collect()))
     }
 
     /// The cluster that `local` runs: three nodes on consecutive loopback addresses.
@@ -193,13 +209,17 @@ fn refusal(shown: &str, mistakes: Mistakes) -> anyhow::Error {
     for mistake in &mistakes {
         let _ = write!(message, "\n  {shown}:{}: {}", mistake.line, mistake.what);
     }
-    if mistakes.iter().any(|m| m.what.contains("placeholder")) {
+    if mistakes.iter().any(is_placeholder) {
         message.push_str(
             "\nPut the real value in place of each <…>. Without a WireGuard mesh write route_network = \"public\" \
              and give each node's public address as its wg too.",
         );
     }
     BadInput::new(message)
+}
+
+fn is_placeholder(mistake: &Mistake) -> bool {
+    mistake.what.contains("placeholder")
 }
 
 #[cfg(test)]

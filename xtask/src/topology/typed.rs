@@ -104,7 +104,7 @@ pub(super) fn parse(text: &str, mistakes: &mut Mistakes) -> File {
     file
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
+pub(super) fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 

@@ -47,6 +47,10 @@ impl Transport for Local {
                 let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
                 self.run(node, &argv, b"", within)
             }
+            Call::Feed { argv, stdin } => {
+                let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+                self.run(node, &argv, stdin.as_bytes(), within)
+            }
             // All of this cluster belongs to whoever runs it.
             Call::Put { path, mode, content, owner: _ } => {
                 let file = self.dir(node)?.join(path);
@@ -60,7 +64,7 @@ impl Transport for Local {
 
     fn command(&self, _: &str, call: &Call) -> Result<Option<Vec<String>>, Failure> {
         match call {
-            Call::Run(argv) => Ok(Some(argv.clone())),
+            Call::Run(argv) | Call::Feed { argv, .. } => Ok(Some(argv.clone())),
             Call::Put { .. } | Call::Sync(_) => Ok(None),
         }
     }

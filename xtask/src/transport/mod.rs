@@ -1,13 +1,16 @@
 //! How a node is reached: a process here, or ssh. Verbs see this trait and nothing else of a machine.
 
+mod cause;
 mod local;
 mod process;
+mod shell;
 mod ssh;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use cause::with_remedy;
 pub(crate) use local::Local;
 pub(crate) use process::bounded;
 pub(crate) use ssh::{Ssh, make_control_dir, quote};
@@ -29,9 +32,9 @@ impl Output {
         self.code == Some(0)
     }
 
-    /// The last thing it said, which is usually why.
+    /// Why it failed: the line that tells most of what it complained about.
     pub(crate) fn reason(&self) -> &str {
-        self.stderr.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message")
+        cause::telling(&self.stderr)
     }
 }
 
@@ -42,6 +45,23 @@ pub(crate) enum Failure {
     Unreachable(String),
     /// The command may or may not have had its effect.
     Unknown(String),
+}
+
+impl Failure {
+    /// The same, with the program that met it and the host it was meant for.
+    fn at(self, program: &str, host: &str) -> Self {
+        match self {
+            Self::Unreachable(why) => Self::Unreachable(format!("{program} {host}: {why}")),
+            Self::Unknown(why) => Self::Unknown(format!("{program} {host}: {why}")),
+        }
+    }
+
+    /// Why, where it does not matter whether there was an effect.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Unreachable(why) | Self::Unknown(why) => why,
+        }
+    }
 }
 
 impl fmt::Display for Failure {
@@ -60,6 +80,8 @@ impl std::error::Error for Failure {}
 pub(crate) enum Call {
     /// A command, in the root directory. Never a secret among its words.
     Run(Vec<String>),
+    /// A command that is told something by standard input; no secret either.
+    Feed { argv: Vec<String>, stdin: String },
     /// A whole file, with its mode from the first byte; one that is there is replaced.
     Put { path: String, owner: Option<String>, mode: Mode, content: String },
     /// Files that are sent if they differ.
@@ -73,8 +95,6 @@ pub(crate) struct Files {
     pub(crate) to: String,
     pub(crate) owner: String,
     pub(crate) mode: Mode,
-    /// Only list what differs.
-    pub(crate) dry: bool,
 }
 
 /// Reaches the nodes of one cluster.
@@ -85,9 +105,37 @@ pub(crate) trait Transport: Sync {
     /// Does one thing on `node`.
     fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure>;
 
-    /// The very command that [`Transport::call`] starts here; none where it starts none.
+    /// One connection to `node` for all but files; none where each thing is done by itself.
+    fn open<'a>(&'a self, _node: &str) -> Result<Option<Box<dyn Session + 'a>>, Failure> {
+        Ok(None)
+    }
+
+    /// The very command that [`Transport::open`] starts here, and what it is told first; none where it opens none.
+    fn opening(&self, _node: &str) -> Result<Option<Opening>, Failure> {
+        Ok(None)
+    }
+
+    /// The very command of `call`: where there is a session, what that runs on the node; else what starts here, if anything
+    /// does. Files are always sent by a command that starts here.
     fn command(&self, node: &str, call: &Call) -> Result<Option<Vec<String>>, Failure>;
 
     /// Where `node` is, as the plan of a dry run names it.
     fn place(&self, node: &str) -> String;
+}
+
+/// One connection to a node, on which one thing is done after the other. After a failure it is of no use any more.
+pub(crate) trait Session: Send {
+    /// Asks all of `questions` in one go, each a command that changes nothing. Each answer may take `within`.
+    fn ask(&mut self, questions: &[Vec<String>], within: Duration) -> Result<Vec<Output>, Failure>;
+
+    /// Does one thing, which is not sending files.
+    fn call(&mut self, call: &Call, within: Duration) -> Result<Output, Failure>;
+}
+
+/// How a session begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Opening {
+    pub(crate) command: Vec<String>,
+    /// What is written to it before anything else.
+    pub(crate) stdin: String,
 }

@@ -85,7 +85,7 @@ fn overdue(child: &mut Child, program: &str, within: Duration) -> Failure {
 
 /// Kills the group that the child leads. The child is not reaped yet, so its id cannot be anybody else's.
 #[cfg(unix)]
-fn end_group(child: &Child) {
+pub(super) fn end_group(child: &Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }

@@ -7,8 +7,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Call, Failure, Files, Output, Transport, bounded};
+use super::cause::not_begun;
+use super::shell::{self, Shell};
+use super::{Call, Failure, Files, Opening, Output, Session, Transport, bounded};
 
+/// ssh gives up by itself long before; this is for one that does not.
+const OPENS_WITHIN: Duration = Duration::from_secs(30);
 /// ssh's own exit code for 'I could not'.
 const SSH_FAILED: i32 = 255;
 /// The remote shell's exit codes for a program that is not there or may not be run.
@@ -65,9 +69,6 @@ impl Ssh {
         words.extend([format!("--chmod=F{}", files.mode), format!("--chown={}", files.owner)]);
         words.extend(["--timeout=30".to_owned(), format!("--rsh={}", rsh.join(" "))]);
         words.push(format!("--rsync-path=sh -c {} sh rsync", quote(AS_ROOT)));
-        if files.dry {
-            words.push("--dry-run".to_owned());
-        }
         words.push("--".to_owned());
         words.extend(files.from.iter().map(|file| file.display().to_string()));
         words.push(format!("{host}:{}/", files.to));
@@ -82,12 +83,12 @@ impl Ssh {
         make_control_dir()?;
         let mut command = Command::new(program);
         command.args(args);
-        let output = bounded(command, stdin, within).map_err(|failure| match failure {
-            Failure::Unknown(why) => Failure::Unknown(format!("{program} {host}: {why}")),
-            Failure::Unreachable(why) => Failure::Unreachable(format!("{program} {host}: {why}")),
-        })?;
+        let output = bounded(command, stdin, within).map_err(|failure| failure.at(program, host))?;
         match output.code {
-            Some(SSH_FAILED) => Err(Failure::Unreachable(format!("{program} {host}: {}", output.reason()))),
+            Some(SSH_FAILED) if not_begun(&output.stderr) => {
+                Err(Failure::Unreachable(output.reason().to_owned()).at(program, host))
+            }
+            Some(SSH_FAILED) => Err(Failure::Unknown(output.reason().to_owned()).at(program, host)),
             None => Err(Failure::Unknown(format!("{program} {host} was ended by a signal"))),
             Some(_) => Ok(output),
         }
@@ -110,15 +111,26 @@ impl Transport for Ssh {
     }
 
     fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure> {
-        let stdin = match call {
-            Call::Put { content, .. } => content.as_bytes(),
-            Call::Run(_) | Call::Sync(_) => b"",
-        };
-        self.start(node, &self.words(node, call)?, stdin, within)
+        match call {
+            Call::Sync(files) => self.start(node, &self.rsync(node, files)?, b"", within),
+            _ => self.talk(node)?.call(call, within),
+        }
+    }
+
+    fn open<'a>(&'a self, node: &str) -> Result<Option<Box<dyn Session + 'a>>, Failure> {
+        Ok(Some(Box::new(self.talk(node)?)))
+    }
+
+    fn opening(&self, node: &str) -> Result<Option<Opening>, Failure> {
+        let command = self.ssh(node, AS_ROOT, &["sh", "-s"])?;
+        Ok(Some(Opening { command, stdin: shell::opening(&self.install_dir) }))
     }
 
     fn command(&self, node: &str, call: &Call) -> Result<Option<Vec<String>>, Failure> {
-        self.words(node, call).map(Some)
+        match call {
+            Call::Sync(files) => self.rsync(node, files).map(Some),
+            _ => Ok(Some(self.words(call).0)),
+        }
     }
 
     fn place(&self, node: &str) -> String {
@@ -127,28 +139,60 @@ impl Transport for Ssh {
 }
 
 impl Ssh {
-    fn words(&self, node: &str, call: &Call) -> Result<Vec<String>, Failure> {
+    fn talk(&self, node: &str) -> Result<Talk<'_>, Failure> {
+        let (host, opening) = (self.host(node)?, self.opening(node)?);
+        let Some(Opening { command: words, stdin }) = opening else {
+            return Err(Failure::Unreachable("no command was given".to_owned()));
+        };
+        make_control_dir()?;
+        let mut command = Command::new("ssh");
+        command.args(words.iter().skip(1));
+        let shell = Shell::open(command, &stdin, OPENS_WITHIN).map_err(|failure| failure.at("ssh", host))?;
+        Ok(Talk { ssh: self, host: host.to_owned(), shell })
+    }
+
+    /// What a session runs on the node, and what that reads.
+    fn words<'a>(&self, call: &'a Call) -> (Vec<String>, &'a str) {
         match call {
-            Call::Run(argv) => {
-                // A path of the node's own, such as ./membershipd, is meant from the install directory.
-                let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
-                match argv.first() {
-                    Some(program) if program.starts_with("./") => {
-                        let args: Vec<&str> =
-                            std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
-                        self.ssh(node, RUN, &args)
-                    }
-                    _ => self.ssh(node, AS_ROOT, &argv),
-                }
-            }
+            Call::Run(argv) => (in_its_place(argv), ""),
+            Call::Feed { argv, stdin } => (in_its_place(argv), stdin),
             Call::Put { path, owner, mode, content } => {
                 let (mode, length) = (mode.to_string(), content.len().to_string());
                 let put = [&self.install_dir, path, &mode, &length, owner.as_deref().unwrap_or_default()];
-                let args: Vec<&str> = ["sh", "-c", PUT, "sh"].into_iter().chain(put).collect();
-                self.ssh(node, AS_ROOT, &args)
+                (["sh", "-c", PUT, "sh"].into_iter().chain(put).map(str::to_owned).collect(), content)
             }
-            Call::Sync(files) => self.rsync(node, files),
+            Call::Sync(_) => (Vec::new(), ""),
         }
+    }
+}
+
+/// A path of the node's own, such as ./membershipd, is meant from the install directory.
+fn in_its_place(argv: &[String]) -> Vec<String> {
+    let own = argv.first().is_some_and(|program| program.starts_with("./"));
+    own.then(|| "here".to_owned()).into_iter().chain(argv.iter().cloned()).collect()
+}
+
+/// One connection, kept open.
+struct Talk<'a> {
+    ssh: &'a Ssh,
+    host: String,
+    shell: Shell,
+}
+
+impl Session for Talk<'_> {
+    fn ask(&mut self, questions: &[Vec<String>], within: Duration) -> Result<Vec<Output>, Failure> {
+        let text: String = questions.iter().map(|argv| shell::question(&in_its_place(argv))).collect();
+        self.shell.talk(&text, questions.len(), within).map_err(|failure| failure.at("ssh", &self.host))
+    }
+
+    fn call(&mut self, call: &Call, within: Duration) -> Result<Output, Failure> {
+        let (words, stdin) = self.ssh.words(call);
+        if words.is_empty() {
+            return Err(Failure::Unreachable("files are not sent that way".to_owned()));
+        }
+        let outputs = self.shell.talk(&shell::order(&words, stdin), 1, within);
+        let outputs = outputs.map_err(|failure| failure.at("ssh", &self.host))?;
+        outputs.into_iter().next().ok_or_else(|| Failure::Unknown("no answer".to_owned()).at("ssh", &self.host))
     }
 }
 
@@ -291,15 +335,11 @@ mod tests {
             to: "/opt/unibus/secrets".to_owned(),
             owner: "root:root".to_owned(),
             mode: crate::plan::Mode(0o600),
-            dry: false,
         };
         let words = ssh.rsync("a", &files).unwrap();
         for word in ["--checksum", "--chmod=F0600", "--chown=root:root", "/x/cluster.pass"] {
             assert!(words.iter().any(|w| w == word), "{word}: {words:?}");
         }
         assert_eq!(words.last().map(String::as_str), Some("host-a:/opt/unibus/secrets/"));
-        assert!(!words.iter().any(|word| word == "--dry-run"));
-        let dry = ssh.rsync("a", &Files { dry: true, ..files }).unwrap();
-        assert!(dry.iter().any(|word| word == "--dry-run"));
     }
 }

@@ -58,7 +58,7 @@ fn ask(transport: &dyn Transport, node: &str, runtime_dir: &str) -> Answer {
     Answer { node: node.to_owned(), posture, sent_ms, received_ms }
 }
 
-fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

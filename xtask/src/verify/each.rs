@@ -1,6 +1,6 @@
 //! The checks that one node's answer decides alone.
 
-use super::{Answer, CERTIFICATE_DAYS, Check, Expected, HA_REPLICAS, SKEW_MS, check};
+use super::{Answer, CERTIFICATE, CERTIFICATE_DAYS, Check, Expected, HA_REPLICAS, SKEW_MS, check};
 use crate::posture::Posture;
 
 /// The id of the check that a staged roll-out with one replica does not pass yet.
@@ -115,7 +115,7 @@ fn certificates(expected: &Expected, answer: &Answer, posture: &Posture) -> Vec<
     let want = format!("valid for {CERTIFICATE_DAYS} days more");
     let renew = format!("{}, then restart {node}", renewal(expected));
     if posture.certificates.is_empty() {
-        return vec![check("certificate", node, false, want, "it names no certificate".to_owned(), renew)];
+        return vec![check(CERTIFICATE, node, false, want, "it names no certificate".to_owned(), renew)];
     }
     let now = answer.received_ms / 1000;
     posture
@@ -126,7 +126,7 @@ fn certificates(expected: &Expected, answer: &Answer, posture: &Posture) -> Vec<
             let ok = left >= CERTIFICATE_DAYS * 86_400;
             let state = if left <= 0 { "expired" } else { "until" };
             let got = format!("{} {state} {}", certificate.file, certificate.not_after);
-            check(format!("certificate.{}", certificate.name), node, ok, want.clone(), got, renew.clone())
+            check(format!("{CERTIFICATE}.{}", certificate.name), node, ok, want.clone(), got, renew.clone())
         })
         .collect()
 }
@@ -139,13 +139,18 @@ fn renewal(expected: &Expected) -> String {
     }
 }
 
-fn clock(answer: &Answer, posture: &Posture) -> Check {
-    // The node read its clock somewhere between sending and receiving; only what lies outside is skew.
-    let ahead = posture.unix_ms.saturating_sub(answer.received_ms);
-    let behind = answer.sent_ms.saturating_sub(posture.unix_ms);
+/// How far a node's clock is off for certain, in milliseconds, and in words. It was read somewhere between sending and
+/// receiving; only what lies outside is skew.
+pub(crate) fn skew(sent_ms: i64, received_ms: i64, node_ms: i64) -> (i64, String) {
+    let ahead = node_ms.saturating_sub(received_ms);
+    let behind = sent_ms.saturating_sub(node_ms);
     let skew = ahead.max(behind).max(0);
     let direction = if ahead > behind { "ahead" } else { "behind" };
-    let got = if skew == 0 { "within the round trip".to_owned() } else { format!("{skew} ms {direction}") };
+    (skew, if skew == 0 { "within the round trip".to_owned() } else { format!("{skew} ms {direction}") })
+}
+
+fn clock(answer: &Answer, posture: &Posture) -> Check {
+    let (skew, got) = skew(answer.sent_ms, answer.received_ms, posture.unix_ms);
     let remedy = "set the clock of that node, or of this machine: both should follow NTP (timedatectl)".to_owned();
     check("clock", &posture.node, skew <= SKEW_MS, format!("within {SKEW_MS} ms"), got, remedy)
 }

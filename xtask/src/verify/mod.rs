@@ -9,17 +9,20 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub(crate) use ask::{Answer, ask_all};
+pub(crate) use ask::{Answer, ask_all, unix_ms};
+pub(crate) use each::skew;
 pub(crate) use report::{json, missing, summary, table};
 
 use crate::posture::Posture;
 
 /// The node of a check that is about the cluster as a whole.
 pub(crate) const CLUSTER: &str = "*";
+/// What the ids of the checks of certificates begin with.
+pub(crate) const CERTIFICATE: &str = "certificate";
 /// A certificate that ends sooner than this fails.
-const CERTIFICATE_DAYS: i64 = 30;
+pub(crate) const CERTIFICATE_DAYS: i64 = 30;
 /// How far a node's clock may be from ours, beyond what the round trip explains.
-const SKEW_MS: i64 = 2_000;
+pub(crate) const SKEW_MS: i64 = 2_000;
 /// Fewer replicas than this do not survive the loss of a node.
 const HA_REPLICAS: u32 = 3;
 
@@ -75,7 +78,7 @@ impl Remedies {
     }
 
     /// Reads a node's log.
-    fn log(&self, node: &str) -> String {
+    pub(crate) fn log(&self, node: &str) -> String {
         self.on(node, "logs", "journalctl -u membershipd-cluster -n 50")
     }
 

@@ -12,10 +12,13 @@
 
 mod access;
 mod bring_up;
+mod chaos;
 mod client;
 mod harness;
 mod loss;
 mod persistence;
+mod rolling;
 mod safeguards;
+mod scale;
 mod tls;
 mod verify;

@@ -1,0 +1,136 @@
+//! `load`: uses the bus as ordinary clients do, steadily, and writes down what was asked and what came of it.
+//!
+//! It knows nothing of faults and judges nothing: its history is for others to read. Every operation that begins is written
+//! down, also where nobody ever learns its outcome, so that a gap in the history is a broken history and not a good one.
+
+mod bench;
+mod bus_user;
+mod connects;
+mod dice;
+mod history;
+mod messages;
+mod orders;
+mod registers;
+mod relay;
+mod victims;
+
+use std::io::{BufRead, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::{BoxFuture, join_all};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::control::Request;
+use crate::probe::Register;
+use bench::Bench;
+use history::History;
+
+pub use history::Shown;
+pub use orders::Orders;
+
+/// Longest orders, bytes.
+const ORDERS_BYTES: u64 = 1 << 20;
+/// Time for a node to say that it knows registers, and for the first user to be made; a cluster may be electing.
+const BEGINNING: Duration = Duration::from_secs(30);
+
+/// One way to use the bus, going on until it is told to stop.
+trait Workload: Send + Sync {
+    /// Works until `stop`, and ends once nothing of its own is under way.
+    fn work(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()>;
+
+    /// Looks once more at what it has done, when everybody has stopped.
+    fn look_back(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Reads the orders from the first line of standard input, and works until its end, a signal, or the time is over.
+pub fn run(shown: Shown) -> Result<()> {
+    let mut first = String::new();
+    let mut input = std::io::stdin().lock();
+    std::io::Read::take(&mut input, ORDERS_BYTES).read_line(&mut first).context("cannot read the orders")?;
+    drop(input);
+    let orders = Orders::parse(&first)?;
+    let stop = CancellationToken::new();
+    let on_end = stop.clone();
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        // Whatever else is said does not matter: whoever ordered this is there until it hangs up.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        on_end.cancel();
+    })?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let history = Arc::new(History::new(Box::new(std::io::stdout()), shown));
+    let done = runtime.block_on(work(orders, history.clone(), stop));
+    if let Err(error) = &done {
+        history.event("failed", Some(&format!("{error:#}")));
+    }
+    history.end();
+    // A relay that waits for a node that will never answer must not hold the process up.
+    runtime.shutdown_background();
+    std::io::stdout().flush().context("cannot write the history")?;
+    done
+}
+
+async fn work(orders: Orders, history: Arc<History>, stop: CancellationToken) -> Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (lifetime, gone, on_signal) = (Duration::from_secs(orders.seconds), history.gone(), stop.clone());
+    let bench = Arc::new(Bench::new(orders, history.clone())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = tokio::time::sleep(lifetime) => {}
+            () = gone.cancelled() => {}
+        }
+        on_signal.cancel();
+    });
+
+    let worked = tokio::select! {
+        begun = begin(&bench) => begun,
+        () = stop.cancelled() => Err(anyhow::anyhow!("told to end before it had begun")),
+    };
+    if let Ok(workloads) = &worked {
+        history.event("ready", None);
+        // A task each, so that none waits for the turn of another.
+        join_all(workloads.iter().map(|workload| tokio::spawn(workload.clone().work(stop.clone())))).await;
+        history.event("reading-back", None);
+        join_all(workloads.iter().map(|workload| workload.clone().look_back())).await;
+    }
+    history.event("cleaning-up", None);
+    let left = bench.remove_users().await;
+    if !left.is_empty() {
+        history.event("left-behind", Some(&left.join(", ")));
+    }
+    worked.map(drop)
+}
+
+/// Proves that every node that answers understands us, and makes the user that all of this is done as.
+async fn begin(bench: &Arc<Bench>) -> Result<Vec<Arc<dyn Workload>>> {
+    let Some(first) = Register::all().next() else { bail!("there are no registers") };
+    let question = Request::ProbeRead { key: first };
+    let asked = bench.relays.iter().map(|relay| relay.ask(&question, BEGINNING));
+    for (relay, answer) in bench.relays.iter().zip(join_all(asked).await) {
+        // A view that meets an entry of a kind it does not know is no proof of anything, so none is written.
+        let foreign = answer.is_err_and(|failure| failure.code == "bad_request");
+        ensure!(!foreign, "the membershipd of {} knows no registers: upgrade it first", relay.node);
+    }
+    let client = bench.new_user("client", BEGINNING).await.context("cannot make the user that works")?;
+    let rates = &bench.orders.rates;
+    let mut workloads: Vec<Arc<dyn Workload>> = Vec::new();
+    if rates.writes > 0 {
+        workloads.push(Arc::new(registers::Registers::new(bench.clone())));
+    }
+    if rates.connects > 0 {
+        workloads.push(Arc::new(connects::Connects::new(bench.clone(), client.clone())));
+    }
+    if rates.messages > 0 {
+        workloads.push(Arc::new(messages::Messages::new(bench.clone(), client)));
+    }
+    if rates.victims > 0 {
+        workloads.push(Arc::new(victims::Victims::new(bench.clone())));
+    }
+    Ok(workloads)
+}

@@ -1,0 +1,142 @@
+//! Registers that `load` writes and reads, to see whether acknowledged writes survive what is done to the cluster.
+//!
+//! They lie in the bucket of users, on the very path that a change of users takes. There is a fixed, small number of them,
+//! because nothing is ever purged from that bucket.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::bus::Bucket;
+use crate::domain::InvalidValue;
+use crate::gate::Gate;
+use crate::link::Link;
+use crate::store::{self, WriteError};
+use crate::users::{UserError, proven};
+use crate::view::{PROBE_PREFIX, Versioned};
+
+/// Number of registers.
+pub const REGISTERS: u8 = 16;
+/// Longest value, bytes.
+const VALUE_BYTES: usize = 64;
+
+/// Number of a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Register(u8);
+
+impl Register {
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..REGISTERS).map(Self)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    fn key(self) -> String {
+        format!("{PROBE_PREFIX}{}", self.0)
+    }
+}
+
+impl TryFrom<u8> for Register {
+    type Error = InvalidValue;
+
+    fn try_from(number: u8) -> Result<Self, InvalidValue> {
+        if number < REGISTERS {
+            return Ok(Self(number));
+        }
+        Err(InvalidValue { what: "register", value: number.to_string(), rule: "0 to 15" })
+    }
+}
+
+impl From<Register> for u8 {
+    fn from(register: Register) -> Self {
+        register.0
+    }
+}
+
+/// What a register holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProbeValue(String);
+
+impl ProbeValue {
+    /// The value as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ProbeValue {
+    type Error = InvalidValue;
+
+    fn try_from(value: String) -> Result<Self, InvalidValue> {
+        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+        if (1..=VALUE_BYTES).contains(&value.len()) && value.chars().all(word) {
+            return Ok(Self(value));
+        }
+        Err(InvalidValue { what: "probe value", value, rule: "1 to 64 characters of a-z, 0-9, '.' and '-'" })
+    }
+}
+
+impl From<ProbeValue> for String {
+    fn from(value: ProbeValue) -> Self {
+        value.0
+    }
+}
+
+/// The registers, through one node.
+#[derive(Debug, Clone)]
+pub struct Probes {
+    gate: Arc<Gate>,
+    link: watch::Receiver<Option<Arc<Link>>>,
+}
+
+impl Probes {
+    /// Registers behind `gate`'s lease, reached through `link`.
+    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>) -> Self {
+        Self { gate, link }
+    }
+
+    /// Sets a register that still has the revision `expected`. Returns the new one.
+    pub async fn write(&self, register: Register, value: &ProbeValue, expected: u64) -> Result<u64, UserError> {
+        let link = proven(&self.gate, &self.link)?;
+        Ok(store::put(&link, Bucket::Users, &register.key(), value.as_str().as_bytes(), expected).await?)
+    }
+
+    /// What a register holds; none: it was never written.
+    pub async fn read(&self, register: Register) -> Result<Option<Versioned<String>>, UserError> {
+        let link = proven(&self.gate, &self.link)?;
+        let Some((value, revision)) = store::get(&link, Bucket::Users, &register.key()).await? else {
+            return Ok(None);
+        };
+        let value = String::from_utf8(value).map_err(|_| WriteError::Refused("a register holds no text".to_owned()))?;
+        Ok(Some(Versioned { value, revision }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_fixed_number_of_registers() {
+        assert_eq!(Register::all().count(), usize::from(REGISTERS));
+        assert!(Register::try_from(REGISTERS).is_err());
+        assert_eq!(Register::try_from(15).unwrap().key(), "probe.15");
+    }
+
+    #[test]
+    fn values_are_short_words() {
+        for good in ["a", "0f.3.12", &"a".repeat(64)] {
+            assert!(ProbeValue::try_from(good.to_owned()).is_ok(), "{good}");
+        }
+        for bad in ["", "A", "a b", "\n", &"a".repeat(65)] {
+            assert!(ProbeValue::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The judge: history and windows in, verdict out. Pure: it asks nobody and reads no clock.
+
+mod measure;
+mod registers;
+#[cfg(test)]
+mod tests;
+
+use super::history::{History, Kind, Op};
+use super::verdict::{JudgedWindow, Rule, SCHEMA, Verdict, Violation};
+use measure::{recovery, tallies, timeline};
+
+/// A stretch of the run, and what was done to the cluster in it. Windows follow each other without a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    pub(crate) fault: String,
+    pub(crate) nodes: Vec<String>,
+    /// Whether a majority is there all the time.
+    pub(crate) quorum: bool,
+    pub(crate) begin_us: u64,
+    /// When the fault was complete.
+    pub(crate) injected_us: u64,
+    /// When it began to be taken back.
+    pub(crate) heal_us: u64,
+    pub(crate) end_us: u64,
+    /// What was not well at the end of it.
+    pub(crate) ill: Option<String>,
+}
+
+/// What is demanded of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// After this time without a quorum nobody may be served.
+    pub(crate) bound_us: u64,
+    /// So many operations of each steady kind prove something.
+    pub(crate) least: usize,
+    /// Whether a user must have been disabled and have knocked in vain.
+    pub(crate) disables: bool,
+    /// Whether no steady operation may fail at all.
+    pub(crate) flawless: bool,
+}
+
+/// The verdict on a run.
+pub(crate) fn judge(history: &History, windows: &[Window], rules: &Rules) -> Verdict {
+    let mut whole = Vec::new();
+    let mut judged: Vec<JudgedWindow> = windows.iter().map(|window| judge_window(history, window, rules)).collect();
+    let begun = windows.first().map_or(0, |window| window.begin_us);
+    if let Some(missing) = history.missing() {
+        whole.push(violation(Rule::IncompleteHistory, begun, format!("the history is not whole: {missing}")));
+    }
+    if windows.is_empty() {
+        whole.push(violation(Rule::IncompleteHistory, begun, "there is no window: nothing was judged".to_owned()));
+    }
+    if rules.disables && !somebody_knocked_in_vain(history, rules.least) {
+        let what = format!("no user was disabled who then knocked at least {} times: nothing is proved", rules.least);
+        whole.push(violation(Rule::TooLittleLoad, begun, what));
+    }
+    for violation in registers::check(history).into_iter().chain(disabled(history)) {
+        // Where it happened; what is seen after the last window belongs to the run.
+        match judged.iter_mut().find(|window| (window.begin_us..window.end_us).contains(&violation.at_us)) {
+            Some(window) => window.violations.push(violation),
+            None => whole.push(violation),
+        }
+    }
+    let ok = whole.is_empty() && judged.iter().all(|window| window.violations.is_empty());
+    let timeline = timeline(history, windows);
+    Verdict { schema: SCHEMA, ok, bound_ms: rules.bound_us / 1000, windows: judged, violations: whole, timeline }
+}
+
+/// Whether enough was done in a window so far to prove something.
+pub(crate) fn proves_enough(history: &History, window: &Window, rules: &Rules) -> bool {
+    too_little(history, window, rules).is_empty()
+}
+
+/// Whether the other nodes serve again, in spite of what is done to some.
+pub(crate) fn recovered(history: &History, window: &Window) -> bool {
+    recovery(history, window).is_some()
+}
+
+fn judge_window(history: &History, window: &Window, rules: &Rules) -> JudgedWindow {
+    let mut violations = without_quorum(history, window, rules);
+    violations.extend(too_little(history, window, rules));
+    if let Some(ill) = &window.ill {
+        let what = format!("the cluster was not well again in time: {ill}");
+        violations.push(violation(Rule::NotHealed, window.heal_us, what));
+    }
+    if rules.flawless {
+        let failed = begun_in(history, window).filter(|op| Kind::STEADY.contains(&op.kind) && !op.ok());
+        violations.extend(failed.map(|op| about(op, Rule::FailedOperation, format!("{} {}", op.kind, told(op)))));
+    }
+    JudgedWindow {
+        fault: window.fault.clone(),
+        nodes: window.nodes.clone(),
+        quorum: window.quorum,
+        begin_us: window.begin_us,
+        injected_us: window.injected_us,
+        heal_us: window.heal_us,
+        end_us: window.end_us,
+        kinds: tallies(history, window),
+        recovery_ms: recovery(history, window),
+        violations,
+    }
+}
+
+/// What began so late that every lease had ended and every kick was done, and was over before the repair began.
+fn in_the_dark<'a>(history: &'a History, window: &'a Window, rules: &Rules) -> impl Iterator<Item = &'a Op> {
+    let dark_us = window.injected_us.saturating_add(rules.bound_us);
+    history.ops.iter().filter(move |op| op.begin_us > dark_us && op.end_us < window.heal_us)
+}
+
+fn without_quorum(history: &History, window: &Window, rules: &Rules) -> Vec<Violation> {
+    if window.quorum {
+        return Vec::new();
+    }
+    let granted = in_the_dark(history, window, rules).filter(|op| op.ok());
+    let say = |op: &Op| {
+        let late = op.begin_us.saturating_sub(window.injected_us) / 1000;
+        let by = op.node.as_deref().unwrap_or("nobody knows who");
+        let what = format!("{} was granted by {by}, {late} ms after the quorum was lost", op.kind);
+        about(op, Rule::ServedWithoutQuorum, what)
+    };
+    granted.map(say).collect()
+}
+
+/// A window in which hardly anything was tried proves nothing, however well that went.
+fn too_little(history: &History, window: &Window, rules: &Rules) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for kind in Kind::STEADY {
+        let of_kind = |op: &&Op| op.kind == kind;
+        let (count, what) = if window.quorum {
+            let served = begun_in(history, window).filter(|op| op.ok() && op.begin_us >= window.injected_us);
+            (served.filter(of_kind).count(), "acknowledged")
+        } else {
+            (in_the_dark(history, window, rules).filter(of_kind).count(), "attempted after the bound")
+        };
+        if count < rules.least {
+            let what = format!("{count} of {kind} {what}, {} are needed to prove anything", rules.least);
+            found.push(violation(Rule::TooLittleLoad, window.injected_us, what));
+        }
+    }
+    found
+}
+
+fn is_victim(kind: Kind) -> bool {
+    matches!(kind, Kind::VictimMessage | Kind::VictimConnect)
+}
+
+/// When the disabling of each user was acknowledged.
+fn disablings(history: &History) -> impl Iterator<Item = (&str, u64)> {
+    let done = history.ops.iter().filter(|op| op.kind == Kind::Disable && op.ok());
+    done.filter_map(|op| Some((op.key.as_deref()?, op.end_us)))
+}
+
+fn later_of<'a>(history: &'a History, user: &'a str, at_us: u64) -> impl Iterator<Item = &'a Op> {
+    let theirs = move |op: &&Op| is_victim(op.kind) && op.key.as_deref() == Some(user) && op.begin_us >= at_us;
+    history.ops.iter().filter(theirs)
+}
+
+fn disabled(history: &History) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (user, at_us) in disablings(history) {
+        for op in later_of(history, user, at_us).filter(|op| op.ok()) {
+            let late = op.begin_us.saturating_sub(at_us) / 1000;
+            let what = format!("{} of {user} succeeded {late} ms after its disabling was acknowledged", op.kind);
+            found.push(about(op, Rule::DisabledUserServed, what));
+        }
+    }
+    found
+}
+
+fn somebody_knocked_in_vain(history: &History, least: usize) -> bool {
+    disablings(history).any(|(user, at_us)| {
+        [Kind::VictimMessage, Kind::VictimConnect].iter().all(|kind| {
+            let before = |op: &&Op| op.kind == *kind && op.ok() && op.key.as_deref() == Some(user);
+            // A victim that was never served proves nothing either.
+            history.ops.iter().any(|op| before(&op))
+                && later_of(history, user, at_us).filter(|op| op.kind == *kind).count() >= least.div_ceil(2)
+        })
+    })
+}
+
+fn begun_in<'a>(history: &'a History, window: &Window) -> impl Iterator<Item = &'a Op> + use<'a> {
+    let range = window.begin_us..window.end_us;
+    history.ops.iter().filter(move |op| range.contains(&op.begin_us))
+}
+
+fn told(op: &Op) -> String {
+    let outcome = match op.outcome {
+        super::history::Outcome::Ok => "succeeded",
+        super::history::Outcome::Refused => "was refused",
+        super::history::Outcome::Unknown => "has no known outcome",
+    };
+    let why = op.why.as_deref().unwrap_or("no reason given");
+    format!("{outcome} through {}: {why}", op.tried.join(" and "))
+}
+
+fn about(op: &Op, rule: Rule, what: String) -> Violation {
+    Violation { rule, op: Some(op.op), at_us: op.begin_us, what }
+}
+
+fn violation(rule: Rule, at_us: u64, what: String) -> Violation {
+    Violation { rule, op: None, at_us, what }
+}

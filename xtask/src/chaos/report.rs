@@ -1,0 +1,87 @@
+//! A verdict as people read it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::history::Kind;
+use super::verdict::{JudgedWindow, Verdict};
+use crate::ui::{Cell, Style, Table, Tone, took};
+
+/// More violations of one window than this say nothing new.
+const SHOWN: usize = 5;
+
+/// The table, and what is wrong.
+pub(crate) fn text(verdict: &Verdict, style: Style) -> String {
+    let head = [
+        "window",
+        "nodes",
+        "took",
+        "writes",
+        "connects",
+        "messages",
+        "not done",
+        "unknown",
+        "recovered",
+        "longest gap",
+        "",
+    ];
+    let mut table = Table::new(&head);
+    for window in &verdict.windows {
+        table.row(row(window));
+    }
+    let mut out = table.render(style);
+    let mut omitted: usize = 0;
+    let mut shown: Vec<(&str, usize)> = Vec::new();
+    for (window, violation) in verdict.all_violations() {
+        let count = match shown.iter_mut().find(|(name, _)| *name == window) {
+            Some((_, count)) => count,
+            None => {
+                shown.push((window, 0));
+                let Some((_, count)) = shown.last_mut() else { continue };
+                count
+            }
+        };
+        *count += 1;
+        if *count > SHOWN {
+            omitted += 1;
+            continue;
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{}: {}", style.paint(Tone::Bad, window), violation.what);
+    }
+    if omitted > 0 {
+        let _ = writeln!(out, "and {omitted} more; --json lists all");
+    }
+    out
+}
+
+fn row(window: &JudgedWindow) -> Vec<Cell> {
+    let tally = |kind: Kind| window.kinds.get(&kind).copied().unwrap_or_default();
+    let done = |kind: Kind| Cell::from(format!("{}/{}", tally(kind).acknowledged, tally(kind).attempted));
+    let [write, connect, message] = Kind::STEADY;
+    let sum =
+        |of: fn(&super::verdict::Tally) -> usize| Kind::STEADY.iter().map(|&kind| of(&tally(kind))).sum::<usize>();
+    let gaps = Kind::STEADY.map(|kind| format!("{:.1}", seconds(tally(kind).longest_gap_ms)));
+    let good = window.violations.is_empty();
+    vec![
+        Cell::toned(Tone::Bold, window.fault.as_str()),
+        if window.nodes.is_empty() { "-".into() } else { window.nodes.join(" ").into() },
+        took(Duration::from_micros(window.end_us.saturating_sub(window.begin_us))).into(),
+        done(write),
+        done(connect),
+        done(message),
+        sum(|tally| tally.refused).to_string().into(),
+        sum(|tally| tally.unknown).to_string().into(),
+        match window.recovery_ms {
+            _ if window.nodes.is_empty() => "-".into(),
+            Some(ms) => format!("{:.1} s", seconds(ms)).into(),
+            None => Cell::toned(Tone::Warn, "not seen"),
+        },
+        format!("{} s", gaps.join(" / ")).into(),
+        Cell::judged(good, if good { "ok".to_owned() } else { format!("{} violations", window.violations.len()) }),
+    ]
+}
+
+fn seconds(ms: u64) -> f64 {
+    Duration::from_millis(ms).as_secs_f64()
+}

@@ -1,0 +1,62 @@
+//! `replace`: a machine in the place of one that is gone, or the same one with a new address.
+
+use anyhow::Result;
+
+use super::changing::{self, Besides, Flags, NoLocal, Words};
+use super::stage;
+use crate::Global;
+use crate::engine::Pin;
+use crate::rolling::{Service, Site};
+use crate::staging;
+use crate::target::Target;
+
+/// Put a machine in the place of a server that is gone for good, or give one a new address
+///
+/// The topology says the new address (and `ssh` reaches the new machine by it). The new one gets everything that a server
+/// gets, is started, and fetches its copies from the other nodes; these get the new address in their settings, and restart one
+/// at a time. It keeps its name, so for the engines it is the same node with an empty store. All other nodes must be healthy,
+/// and the old machine must never be started again: two of one name fight. Without --yes the steps are only printed, and no
+/// connection is opened.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The node, by the name it has and keeps
+    #[arg(value_name = "NODE")]
+    node: String,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    no_local: NoLocal,
+}
+
+/// Prints the plan, and carries it out with `--yes`.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    args.no_local.refuse("replace needs servers: a local cluster has none that could be lost")?;
+    let paths = global.paths()?;
+    let topology = global.topology(&paths)?;
+    let node = topology.node(&args.node)?;
+    let release = stage::release(&paths, &topology)?;
+    let from = |name: &str| paths.node(&topology.cluster.name, name);
+    let put = staging::steps(&release, &topology, &node.name, &from(&node.name))?;
+    let mut refreshed = Vec::new();
+    for other in topology.others(node) {
+        refreshed.extend(staging::refreshed(&topology, &other.name, &from(&other.name))?);
+    }
+    let name = node.name.clone();
+    let target = Target::servers(topology.clone(), Pin::load(&paths.engine_pin())?, global.topology_flag());
+    let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
+    let steps = target.locked(site.replace(&name, put, refreshed), "replace", &args.flags.lock);
+    let besides = Besides::default();
+    let verb = format!("replace {name}");
+    let old = format!("the machine that was {name} must never be started again: two nodes of one name fight");
+    let next = [("verify", "prove that the cluster is what it should be")];
+    let words = Words { verb: &verb, notes: &[&old], next: &next };
+    if !args.flags.yes {
+        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    }
+    let outcome = changing::carry_out(&target, steps);
+    let remedy = format!(
+        "the nodes that are not named are as they were, or well; while one node is lost the cluster cannot afford another: {}",
+        target.verb("verify")
+    );
+    changing::report(&target, &outcome, &besides, &args.flags, &words, &remedy)
+}

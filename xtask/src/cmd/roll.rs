@@ -1,0 +1,121 @@
+//! `roll`: a rolling upgrade or restart; what does not get well goes back.
+
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::changing::{self, Besides, Flags, Words};
+use crate::Global;
+use crate::plan::{self, Outcome, State};
+use crate::rolling::{Restart, SWITCH, Site};
+use crate::target::{Target, Which};
+
+/// Take the nodes to the staged release and settings, one at a time and never below quorum
+///
+/// Each node waits until every copy of every bucket is current, leaves by lame duck, and must be healthy and current again
+/// before the next one's turn. A node is restarted only if something of it is newer than its daemon, so a second run changes
+/// nothing. One that does not get well with the new release goes back to the one it had, at once, and the others stay as
+/// they are. In the end releases that no node needs any more are removed. Without --yes the steps are only printed, and no
+/// connection is opened.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// Only this node, to try a release or to mend one that is ill: then it need not be well first, but all others must
+    /// be; may be given several times
+    #[arg(long, value_name = "NODE")]
+    node: Vec<String>,
+    /// Restart every node, whether anything changed or not
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Prints the plan, and carries it out with `--yes`.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    let target = args.which.open(global)?;
+    for name in &args.node {
+        target.topology.node(name)?;
+    }
+    let service = args.which.service(global)?;
+    let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
+    let restart = if args.restart { Restart::Always } else { Restart::WhereChanged };
+    let steps = target.locked(site.roll(&args.node, restart), "roll", &args.flags.lock);
+    let mut besides = Besides::default();
+    if target.install_dir().is_some() {
+        besides.title = "a node that was switched to another release and does not get well goes back at once:";
+        let switched = steps.iter().filter(|step| step.id == SWITCH);
+        besides.if_a_node_fails = switched.flat_map(|step| site.back(&step.node)).collect();
+    }
+    let verb = verb(args);
+    let notes: &[&str] = if args.restart { &["--restart: every node is restarted, whatever has changed"] } else { &[] };
+    let next = [("verify", "prove that the cluster is what it should be")];
+    let words = Words { verb: &verb, notes, next: &next };
+    if !args.flags.yes {
+        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    }
+    let outcome = changing::carry_out(&target, steps);
+    match ill_with_a_new_release(&outcome) {
+        Some(node) => went_wrong(&target, &outcome, &site, &node, args),
+        None => {
+            let remedy = format!(
+                "the nodes that are not named are as they were, or well; a node that was ill before can be mended alone: {}",
+                target.verb("roll --node NODE --yes")
+            );
+            changing::report(&target, &outcome, &besides, &args.flags, &words, &remedy)
+        }
+    }
+}
+
+fn verb(args: &Args) -> String {
+    let nodes: String = args.node.iter().map(|node| format!(" --node {node}")).collect();
+    format!("roll{nodes}{}", if args.restart { " --restart" } else { "" })
+}
+
+/// The node that this run has given another release and that failed afterwards. One whose settings alone changed is no
+/// such: its release was well before.
+fn ill_with_a_new_release(outcome: &Outcome) -> Option<String> {
+    let switched = |node: &str| {
+        outcome.steps.iter().any(|step| step.node == node && step.id == SWITCH && step.state == State::Changed)
+    };
+    changing::failed_nodes(outcome).into_iter().find(|node| switched(node)).map(str::to_owned)
+}
+
+/// Takes the node back and tells both.
+fn went_wrong(target: &Target, outcome: &Outcome, site: &Site<'_>, node: &str, args: &Args) -> Result<()> {
+    let failures = outcome.failures().join("\n");
+    let remedies = &target.expected.remedies;
+    if !args.flags.json {
+        println!("{}", plan::summary(outcome));
+    }
+    eprintln!("{failures}\n{node} is not well with the new release: taking it back to the previous one");
+    let back = changing::carry_out(target, target.locked(site.back(node), "roll", &args.flags.lock));
+    let is_back = back.failures().is_empty();
+    if args.flags.json {
+        let mut value = changing::json(&outcome.steps, &Besides::default(), target.transport.as_ref(), false)?;
+        let steps = changing::json(&back.steps, &Besides::default(), target.transport.as_ref(), is_back)?;
+        if let Some(all) = value.as_object_mut() {
+            let went_back = json!({ "node": node, "done": is_back, "steps": changing::steps_of(steps) });
+            all.insert("went_back".to_owned(), went_back);
+        }
+        println!("{value}");
+    }
+    let others = "the other nodes were not touched after that";
+    let log = remedies.log(node);
+    if is_back {
+        bail!(
+            "{failures}\n{node} went back to its previous release and is well; {others}\n\
+             why it was not well: {log}\n\
+             next: build and stage what works, then: {}\n      or take back what was rolled before it: {}",
+            target.verb(&format!("{} --yes", verb(args))),
+            target.verb("rollback --yes"),
+        );
+    }
+    bail!(
+        "{failures}\n{node} was to go back to its previous release, which failed too: {}\n{others}; the cluster runs \
+         without {node}, so it cannot afford another loss\n\
+         its log: {log}\nnext: put that right, then: {}",
+        back.failures().join("; "),
+        target.verb(&format!("rollback --node {node} --yes")),
+    );
+}

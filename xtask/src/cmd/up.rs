@@ -1,0 +1,40 @@
+//! `up`: starts what was staged, node after node.
+
+use anyhow::Result;
+
+use super::changing::{self, Besides, Flags, NoLocal, Words};
+use crate::Global;
+use crate::engine::Pin;
+use crate::rolling::{Service, Site};
+use crate::target::Target;
+
+/// Start the servers one after the other, each gated on what it can be by then
+///
+/// The seed first, until its engine lives; then as many as make a quorum; then the rest; in the end every node must be
+/// healthy and every copy current. What runs already is left alone: a new release or new settings take `roll`. Without
+/// --yes the steps are only printed, and no connection is opened.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    no_local: NoLocal,
+}
+
+/// Prints the plan, and carries it out with `--yes`.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    args.no_local.refuse("up needs servers; `cargo xtask local` starts its nodes itself")?;
+    let paths = global.paths()?;
+    let target = Target::servers(global.topology(&paths)?, Pin::load(&paths.engine_pin())?, global.topology_flag());
+    let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
+    let steps = target.locked(site.up(), "up", &args.flags.lock);
+    let besides = Besides::default();
+    let next = [("verify", "prove that the cluster is what it should be")];
+    let words = Words { verb: "up", notes: &[], next: &next };
+    if !args.flags.yes {
+        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    }
+    let outcome = changing::carry_out(&target, steps);
+    let remedy = "what was started goes on running; a node that was never staged: cargo xtask stage --yes";
+    changing::report(&target, &outcome, &besides, &args.flags, &words, remedy)
+}

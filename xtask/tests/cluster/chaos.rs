@@ -1,0 +1,141 @@
+//! `chaos` on real clusters: the honest build is judged good, and a build without one safeguard is judged failed for that.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Output;
+use std::thread;
+
+use serde_json::Value;
+
+use super::harness::{Build, Cluster, NODES, failures, holds, said, wait};
+
+/// `chaos --local` with these flags: its verdict, and all that it said.
+fn chaos(cluster: &Cluster, flags: &[&str]) -> (Value, Output) {
+    let state = cluster.state.to_str().unwrap();
+    let output = cluster.xtask(&[&["chaos", "--local", "--state", state], flags].concat());
+    let verdict = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    (verdict, output)
+}
+
+fn all_violations(verdict: &Value) -> Vec<&Value> {
+    let windows = verdict["windows"].as_array().unwrap().iter();
+    let lists = windows.map(|window| &window["violations"]).chain([&verdict["violations"]]);
+    lists.flat_map(|list| list.as_array().unwrap()).collect()
+}
+
+#[test]
+fn an_honest_cluster_survives_everything() {
+    let cluster = Cluster::start(Build::Real);
+    let raw = cluster.state.join("history.jsonl");
+    let (verdict, output) = chaos(&cluster, &["--yes", "--json", "--history", raw.to_str().unwrap()]);
+    let broken = all_violations(&verdict);
+    assert_eq!(output.status.code(), Some(0), "{broken:#?}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((verdict["ok"].clone(), broken.len()), (true.into(), 0));
+
+    let windows = verdict["windows"].as_array().unwrap();
+    let names: Vec<&str> = windows.iter().map(|window| window["fault"].as_str().unwrap()).collect();
+    assert_eq!(names, ["before", "stop", "kill", "power-cut", "freeze", "quorum", "afterwards"]);
+    for window in windows {
+        let kinds = &window["kinds"];
+        for kind in ["write", "connect", "message"] {
+            assert!(kinds[kind]["acknowledged"].as_u64().unwrap() >= 10, "{kind} in {window:#}");
+        }
+        let (name, quorum) = (window["fault"].as_str().unwrap(), window["quorum"] == true);
+        assert_eq!(quorum, name != "quorum");
+        println!("{name} of {}: recovered after {} ms, {kinds}", window["nodes"], window["recovery_ms"]);
+    }
+    assert_eq!(windows[5]["nodes"].as_array().unwrap().len(), 2);
+    assert!(windows[5]["recovery_ms"].as_u64().is_some(), "{:#}", windows[5]);
+    assert!(windows[5]["kinds"]["connect"]["refused"].as_u64().unwrap() > 0);
+
+    // The raw history is what was judged: no operation is missing, and each kind is there.
+    let lines: Vec<Value> =
+        fs::read_to_string(&raw).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ops: BTreeSet<u64> = lines.iter().filter_map(|line| line["op"].as_u64()).collect();
+    assert_eq!(lines.last().unwrap()["event"], "end");
+    assert_eq!(Some(ops.len()), lines.last().unwrap()["ops"].as_u64().map(|n| usize::try_from(n).unwrap()));
+    let kinds: BTreeSet<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
+    let every = ["connect", "disable", "message", "read", "victim_connect", "victim_message", "write"];
+    assert_eq!(kinds, BTreeSet::from(every));
+
+    // Nothing is left behind but tombstones.
+    let users: Value = serde_json::from_slice(&cluster.user("homer", &["list", "--json"]).stdout).unwrap();
+    let made = users["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|user| user["handle"].as_str().is_some_and(|handle| handle.starts_with("chaos-")));
+    let states: Vec<&str> = made.map(|user| user["state"].as_str().unwrap()).collect();
+    assert!(states.len() >= 2 && states.iter().all(|state| *state == "removed"), "{users:#}");
+
+    without_a_yes_nothing_happens(&cluster);
+    under_another_verb_nothing_fails(&cluster);
+}
+
+fn without_a_yes_nothing_happens(cluster: &Cluster) {
+    let before = cluster.local(&["ps", "--json"]).stdout;
+    let (schedule, output) = chaos(cluster, &["--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!((schedule["done"].clone(), schedule["faults"].as_array().unwrap().len()), (false.into(), 5));
+    assert!(schedule["faults"][0]["inject"][0].as_str().unwrap().contains(" stop "), "{schedule:#}");
+    assert_eq!(cluster.local(&["ps", "--json"]).stdout, before);
+    let refused =
+        cluster.xtask(&["chaos", "--local", "--state", cluster.state.to_str().unwrap(), "--yes", "--only", "cut-off"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+}
+
+fn under_another_verb_nothing_fails(cluster: &Cluster) {
+    let root = cluster.membershipd("magnus", &["identity", "show", "--json", "--identity", "../../admin.toml"]);
+    let root: Value = serde_json::from_slice(&root.stdout).unwrap();
+    let verb = ["--json", "--during", "--", "seed-admin", "--yes", "--sign-pub", root["sign_pub"].as_str().unwrap()];
+    let (verdict, output) = chaos(cluster, &verb);
+    assert_eq!(output.status.code(), Some(0), "{:#?}", all_violations(&verdict));
+    let names: Vec<&str> =
+        verdict["windows"].as_array().unwrap().iter().map(|window| window["fault"].as_str().unwrap()).collect();
+    assert!(names[1].starts_with("during seed-admin"), "{names:?}");
+    assert!(said(&output).contains("is an admin with this key already"), "{}", said(&output));
+}
+
+/// A cluster of the test build, whose nodes all have one safeguard switched off.
+fn without(safeguard: &str) -> Cluster {
+    let cluster = Cluster::start(Build::Faults);
+    thread::scope(|scope| {
+        for node in NODES {
+            let cluster = &cluster;
+            scope.spawn(move || cluster.reconfigure(node, &[("UNIBUS_FAULT", safeguard)]));
+        }
+    });
+    wait("a cluster with a fault", 60, || {
+        let failed = failures(&cluster.verify().0);
+        let only_posture = failed.iter().all(|check| check.starts_with("posture@"));
+        holds(only_posture && failed.len() == NODES.len(), failed.join(" "))
+    });
+    cluster
+}
+
+/// The loss of the quorum must be judged failed, for this reason and with these words.
+fn is_noticed(safeguard: &str, rule: &str, words: &str) {
+    let cluster = without(safeguard);
+    let (verdict, output) = chaos(&cluster, &["--yes", "--json", "--only", "quorum"]);
+    assert_eq!(output.status.code(), Some(1), "nobody noticed {safeguard}: {verdict:#}");
+    assert_eq!(verdict["ok"], false);
+    let window = verdict["windows"].as_array().unwrap().iter().find(|window| window["fault"] == "quorum").unwrap();
+    let found = window["violations"].as_array().unwrap();
+    let named = found.iter().any(|v| v["rule"] == rule && v["what"].as_str().unwrap().contains(words));
+    assert!(named, "{safeguard} was judged failed, but not for {rule}: {found:#?}");
+}
+
+#[test]
+fn a_lease_that_does_not_count_is_judged_failed() {
+    is_noticed("no-lease", "served-without-quorum", "connect was granted");
+}
+
+#[test]
+fn connections_that_are_not_cut_are_judged_failed() {
+    is_noticed("no-kick", "served-without-quorum", "message was granted");
+}
+
+#[test]
+fn an_acknowledgement_before_the_write_is_judged_failed() {
+    is_noticed("ack-before-write", "lost-write", "acknowledged");
+}
