@@ -37,7 +37,7 @@ pub async fn keep_warning(certificates: Vec<Certificate>) {
 
 fn warn(certificates: &[Certificate], now_unix: i64) {
     let remedy = "run 'cargo xtask cluster-certs', stage and roll";
-    for Certificate { name, file, not_after, not_after_unix } in certificates {
+    for Certificate { name, file, not_after, not_after_unix, .. } in certificates {
         match standing(*not_after_unix, now_unix) {
             Standing::Good => {}
             Standing::Ending(days) => {

@@ -25,7 +25,6 @@ mod local_state;
 mod making;
 mod node_files;
 mod overview;
-mod page;
 mod paths;
 mod pki;
 mod plan;

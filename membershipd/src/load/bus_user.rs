@@ -13,8 +13,8 @@ use crate::domain::Handle;
 use crate::identity::Identity;
 use crate::link;
 
-/// Time to connect to one node.
-const CONNECT: Duration = Duration::from_secs(2);
+/// Time to connect to one node; longer than the engine itself waits for its daemon's verdict.
+const CONNECT: Duration = Duration::from_secs(4);
 /// Time for a message to itself to come back on a connection that stands.
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 /// A connection to a node that has fallen silent is given up after two of these.

@@ -93,7 +93,6 @@ pub(crate) fn fit(program: &Path) -> Result<PathBuf> {
 }
 
 /// Takes a program that was built elsewhere.
-#[cfg(target_os = "linux")]
 pub(crate) fn adopt(paths: &Paths, program: &Path) -> Result<Built> {
     let unknown = || "unknown".to_owned();
     keep(paths, program, |version, sha256, bytes| Built {

@@ -11,9 +11,13 @@ mod verdict;
 
 pub(crate) use faults::{Fault, Planned, Victims, schedule};
 #[cfg(target_os = "linux")]
+pub(crate) use history::Kind;
+#[cfg(target_os = "linux")]
 pub(crate) use inject::Supervisor;
 pub(crate) use inject::{Deed, Fleet, Half, Injector, Systemd};
 pub(crate) use load::{Load, NodeOrder, Orders};
 pub(crate) use report::text;
 pub(crate) use run::{Run, bound, known_ills};
+#[cfg(target_os = "linux")]
+pub(crate) use verdict::Series;
 pub(crate) use verdict::Verdict;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::history::Kind;
 
 pub(crate) const SCHEMA: u32 = 1;
 
 /// The rules, each broken by some operation or by the lack of some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Rule {
     /// A write that was acknowledged is not there any more.
@@ -31,7 +31,7 @@ pub(crate) enum Rule {
 }
 
 /// One broken rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Violation {
     pub(crate) rule: Rule,
     /// The operation that shows it.
@@ -42,7 +42,7 @@ pub(crate) struct Violation {
 }
 
 /// One kind of operation within a window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tally {
     pub(crate) attempted: usize,
     pub(crate) acknowledged: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Tally {
 }
 
 /// What happened in one window.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct JudgedWindow {
     pub(crate) fault: String,
     pub(crate) nodes: Vec<String>,
@@ -73,15 +73,28 @@ pub(crate) struct JudgedWindow {
 }
 
 /// How many operations ended in which way in each step of time.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Series {
     pub(crate) ok: Vec<u32>,
     pub(crate) refused: Vec<u32>,
     pub(crate) unknown: Vec<u32>,
 }
 
+impl Series {
+    /// How many steps of time there are.
+    pub(crate) fn len(&self) -> usize {
+        self.ok.len().max(self.refused.len()).max(self.unknown.len())
+    }
+
+    /// Acknowledged, refused and unknown, step by step.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = [u32; 3]> {
+        let of = |series: &[u32], step: usize| series.get(step).copied().unwrap_or_default();
+        (0..self.len()).map(move |step| [&self.ok, &self.refused, &self.unknown].map(|series| of(series, step)))
+    }
+}
+
 /// Availability over time, for a picture.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Timeline {
     pub(crate) origin_us: u64,
     pub(crate) step_us: u64,
@@ -89,7 +102,7 @@ pub(crate) struct Timeline {
 }
 
 /// The verdict.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Verdict {
     pub(crate) schema: u32,
     pub(crate) ok: bool,

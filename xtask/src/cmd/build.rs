@@ -1,5 +1,6 @@
 //! `build`: the static membershipd that servers run.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -12,12 +13,16 @@ use crate::ui::{Progress, next, took};
 /// Build the static membershipd that servers run
 ///
 /// It is put into deploy/build, with its sha256 and version beside it, after it was inspected: ELF, static, stripped,
-/// x86-64, no test build. Nothing is installed on this machine; where no builder works the message names the packages.
+/// x86-64, no test build. Nothing is installed on this machine; where no builder works the message names the packages. A
+/// program that was built elsewhere, on a larger machine or by CI, is inspected in the same way and taken with --from.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// How to build; without it the first that works here
     #[arg(long, value_enum)]
     builder: Option<Builder>,
+    /// Build nothing: take this program, if it is fit to be staged
+    #[arg(long, value_name = "FILE", conflicts_with = "builder")]
+    from: Option<PathBuf>,
     /// Print what was built as JSON: {schema, version, sha256, bytes, builder, compiler, commit}
     #[arg(long)]
     json: bool,
@@ -29,7 +34,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let progress = Progress::new();
     let line = progress.line("build");
     let begun = Instant::now();
-    let built = match build::build(&paths, args.builder, &line) {
+    let made = match &args.from {
+        Some(program) => build::adopt(&paths, program),
+        None => build::build(&paths, args.builder, &line),
+    };
+    let built = match made {
         Ok(built) => built,
         Err(error) => {
             line.failed("nothing was put in place");

@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ use crate::chaos::{
 use crate::exit::BadInput;
 use crate::local_state::{RUNTIME_DIR, State};
 use crate::paths::Paths;
-use crate::plan::words;
+use crate::plan::{self, Effect, LockFlags, Step, Unless, words};
 use crate::random::{System, bytes};
 use crate::target::{Target, Which};
 use crate::transport::{Call, quote};
@@ -51,6 +51,8 @@ pub(crate) struct Args {
     /// Only these faults
     #[arg(long, value_enum, value_delimiter = ',', value_name = "FAULT", conflicts_with = "during")]
     only: Vec<Fault>,
+    #[command(flatten)]
+    lock: LockFlags,
     /// Another seed chooses other victims
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
@@ -93,17 +95,28 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         return Err(BadInput::new(format!("{missing} is not done to this cluster; there is {offered}")));
     }
     let planned = schedule(injector.offers(), target.nodes(), args.seed, injector.fixed(), &args.only);
+    let locks = locks(args, &target);
     if !args.yes {
-        return show(args, &target, injector.as_ref(), &planned, &orders);
+        return show(args, &target, injector.as_ref(), &planned, &orders, &locks);
     }
     if state.is_none() {
         confirm(args, &target)?;
     }
-    let tolerated = known_ills(&target)?;
-    let rules = Run::rules(bound(&target)?, args.only.is_empty(), false);
-    let load = start(args, &paths, state.as_ref(), &orders)?;
-    let verdict = Run::new(&target, load, rules, tolerated)?.break_it(injector.as_ref(), &planned)?;
-    conclude(args, &target, &verdict)
+    let work = || {
+        let tolerated = known_ills(&target)?;
+        let rules = Run::rules(bound(&target)?, args.only.is_empty(), false);
+        let load = start(args, &paths, state.as_ref(), &orders)?;
+        Run::new(&target, load, rules, tolerated)?.break_it(injector.as_ref(), &planned)
+    };
+    let verdict = plan::under_lock(locks, target.transport.as_ref(), &Progress::silent(), work);
+    conclude(args, &target, &verdict.map_err(|why| anyhow!(why))??)
+}
+
+/// The steps that keep every other operator away meanwhile.
+fn locks(args: &Args, target: &Target) -> Vec<Step> {
+    let nothing = Effect::Run { argv: Vec::new(), unless: Unless { argv: Vec::new(), prints: None } };
+    let one = target.nodes().iter().take(1).map(|node| Step::new("chaos", node, nothing.clone())).collect();
+    target.locked(one, "chaos", &args.lock).into_iter().filter(Step::is_lock).collect()
 }
 
 fn injector<'a>(args: &Args, target: &'a Target, state: Option<&State>) -> Result<Box<dyn Injector + 'a>> {
@@ -150,7 +163,14 @@ fn orders(paths: &Paths, target: &Target, state: Option<&State>, seed: u64) -> R
 }
 
 /// The whole schedule; nobody is asked and nothing is done.
-fn show(args: &Args, target: &Target, injector: &dyn Injector, planned: &[Planned], orders: &Orders) -> Result<()> {
+fn show(
+    args: &Args,
+    target: &Target,
+    injector: &dyn Injector,
+    planned: &[Planned],
+    orders: &Orders,
+    locks: &[Step],
+) -> Result<()> {
     let halves = |plan: &Planned, half| -> Vec<String> {
         // Whoever leads then is not known now: the command stands for whichever that is.
         let nodes = match &plan.victims {
@@ -167,9 +187,13 @@ fn show(args: &Args, target: &Target, injector: &dyn Injector, planned: &[Planne
                 json!({ "fault": plan.fault, "victims": plan.victims.to_string(), "inject": inject, "heal": heal })
             })
             .collect();
-        println!("{}", json!({ "schema": 1, "done": false, "load": orders.nodes, "faults": faults }));
+        let locks = plan::json(locks, target.transport.as_ref(), false)?;
+        let lock = locks.get("steps").cloned().unwrap_or_default();
+        println!("{}", json!({ "schema": 1, "done": false, "lock": lock, "load": orders.nodes, "faults": faults }));
         return Ok(());
     }
+    let locked: Vec<&str> = locks.iter().filter(|step| step.wave == 0).map(|step| step.node.as_str()).collect();
+    println!("lock: {}, as long as it takes", locked.join(", "));
     println!("load: users chaos-{}-*, 16 registers, connections and messages, through", orders.run);
     for node in &orders.nodes {
         println!("     {} and {}", node.url, node.control.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" "));

@@ -37,6 +37,8 @@ enum What {
     Stop(Node),
     /// Cut a machine's power
     Kill(Node),
+    /// Put another machine in a machine's place: an empty disk, another host key, the same addresses
+    Reinstall(Node),
     /// Restart a machine in good order
     Reboot(Node),
     /// Stop all processes of a machine where they are
@@ -129,6 +131,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         What::Boot(Node { node }) => ask(Request::Boot { node: node.clone() }),
         What::Stop(Node { node }) => ask(Request::Stop { node: node.clone() }),
         What::Kill(Node { node }) => ask(Request::Kill { node: node.clone() }),
+        What::Reinstall(Node { node }) => ask(Request::Reinstall { node: node.clone() }),
         What::Reboot(Node { node }) => ask(Request::Reboot { node: node.clone() }),
         What::Freeze(Node { node }) => ask(Request::Freeze { node: node.clone() }),
         What::Thaw(Node { node }) => ask(Request::Thaw { node: node.clone() }),

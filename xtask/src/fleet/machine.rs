@@ -134,6 +134,23 @@ impl Machine {
         self.await_logins(before)
     }
 
+    /// Another machine in its place: its power is cut if it is on, its disk is as new, and so is its host key.
+    pub(super) fn reinstall(self: &Arc<Self>) -> Result<()> {
+        if !self.is_off()? {
+            self.kill()?;
+        }
+        {
+            let _one = self.one_at_a_time();
+            if self.life().mounted {
+                mounts::no_disk(&self.layout.machine(&self.member.name))
+                    .with_context(|| format!("taking away the disk of {}", self.member.name))?;
+                self.life().mounted = false;
+            }
+            operator::another_host_key(&self.layout, &self.member)?;
+        }
+        self.boot()
+    }
+
     /// Stops everything on it where it is.
     pub(super) fn freeze(&self) -> Result<()> {
         let _one = self.one_at_a_time();

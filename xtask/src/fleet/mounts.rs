@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::mount::{MountFlags, mount, mount_bind};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use super::layout::Layout;
 use crate::transport;
@@ -41,6 +41,17 @@ pub(super) fn disk(base: &Path, dir: &Path) -> Result<()> {
     mount("overlay", root.as_str(), "overlay", MountFlags::empty(), options.as_c_str()).with_context(|| {
         format!("mounting an overlay on {root} (it needs a directory on a real file system, not on another overlay)")
     })
+}
+
+/// Takes the disk in `dir` away with all that was written to it. Nothing runs on it any more.
+pub(super) fn no_disk(dir: &Path) -> Result<()> {
+    let root = dir.join("root");
+    unmount(&root, UnmountFlags::DETACH).with_context(|| format!("unmounting {}", root.display()))?;
+    for name in ["disk", "work"] {
+        let path = dir.join(name);
+        fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn tmpfs(place: &str, options: &str) -> Result<()> {

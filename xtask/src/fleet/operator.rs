@@ -71,6 +71,15 @@ pub(super) fn prepare(layout: &Layout, members: &[Member]) -> Result<()> {
     batch.commit()
 }
 
+/// Gives a machine another host key. The operator still knows the old one.
+pub(super) fn another_host_key(layout: &Layout, member: &Member) -> Result<()> {
+    let key = layout.host_key(&member.name);
+    for file in [key.clone(), key.with_extension("pub")] {
+        fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
+    }
+    keygen(&key, &member.name)
+}
+
 fn ssh_dir(layout: &Layout) -> PathBuf {
     layout.home().join(".ssh")
 }

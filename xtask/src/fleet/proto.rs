@@ -46,6 +46,8 @@ pub(crate) enum Request {
     Kill { node: String },
     /// Restarts it in good order, and waits until it takes logins again.
     Reboot { node: String },
+    /// Another machine in its place: an empty disk, another host key, the same addresses.
+    Reinstall { node: String },
     /// Stops all of its processes where they are.
     Freeze { node: String },
     /// Lets them run on.

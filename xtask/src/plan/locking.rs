@@ -8,7 +8,7 @@ use super::operator::Operator;
 use super::peer::Peer;
 use super::{Effect, State, Step, words};
 use crate::random::{self, System};
-use crate::transport::{Call, Failure, Output, with_remedy};
+use crate::transport::{Call, Failure, Output, Transport, with_remedy};
 use crate::ui::{Progress, took};
 
 /// A lock is one small file on a tmpfs; who takes longer is ill.
@@ -55,6 +55,34 @@ pub(super) struct Lock {
     started: fn(u32) -> Option<String>,
     /// Nodes that have granted it, or may have.
     nodes: Vec<String>,
+}
+
+/// Does `work` while the lock is held that `steps`, a plan's steps of its lock, take and give back; for a run whose other steps
+/// come one after the other as it goes on. Where the lock is not granted nothing is done.
+pub(crate) fn under_lock<T>(
+    steps: Vec<Step>,
+    transport: &dyn Transport,
+    progress: &Progress,
+    work: impl FnOnce() -> T,
+) -> Result<T, String> {
+    let (mut take, mut give): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().filter(Step::is_lock).partition(|step| matches!(step.effect, Effect::TakeLock { .. }));
+    let with = |steps: &mut Vec<Step>, act: &mut dyn FnMut(&mut [At<'_, '_>]) -> Result<(), String>| {
+        // A connection of its own each time: in between the node may have been off.
+        let mut peers: Vec<Peer<'_>> = steps.iter().map(|step| Peer::new(&step.node, transport)).collect();
+        let at = steps.iter_mut().zip(&mut peers).map(|(step, peer)| At { step, peer, comes_again: false });
+        act(&mut at.collect::<Vec<_>>())
+    };
+    let mut lock = None;
+    with(&mut take, &mut |at| Lock::take(&Operator::this(), at, progress).map(|taken| lock = Some(taken)))?;
+    let done = work();
+    if let Some(lock) = lock {
+        with(&mut give, &mut |at| {
+            lock.give(at, progress);
+            Ok(())
+        })?;
+    }
+    Ok(done)
 }
 
 /// One node's answer, and whether the lock may be ours there.

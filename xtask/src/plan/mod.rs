@@ -14,6 +14,7 @@ use crate::paths::Paths;
 use crate::transport::{Call, Files};
 
 pub(crate) use self::execute::{Goal, Outcome, execute};
+pub(crate) use self::locking::under_lock;
 pub(crate) use self::print::{count, json, print, summary};
 
 mod execute;

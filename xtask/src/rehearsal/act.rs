@@ -34,6 +34,8 @@ pub(super) struct Act {
     pub(super) says: Vec<&'static str>,
     /// Names, and where in the command's JSON their values are (RFC 6901).
     pub(super) learns: Vec<(&'static str, &'static str)>,
+    /// Its JSON is a verdict of chaos, for the report.
+    pub(super) judges: bool,
     pub(super) within: Duration,
 }
 
@@ -53,7 +55,7 @@ impl Act {
 
     fn new(who: Who, line: &str) -> Self {
         let words = line.split_whitespace().map(str::to_owned).collect();
-        Self { who, words, code: 0, says: Vec::new(), learns: Vec::new(), within: WITHIN }
+        Self { who, words, code: 0, says: Vec::new(), learns: Vec::new(), judges: false, within: WITHIN }
     }
 
     /// It ends with this exit code instead of 0.
@@ -71,6 +73,18 @@ impl Act {
     /// A value in its JSON that later commands use as `{name}`.
     pub(super) fn learns(mut self, name: &'static str, pointer: &'static str) -> Self {
         self.learns.push((name, pointer));
+        self
+    }
+
+    /// What it prints is a verdict of chaos.
+    pub(super) fn judges(mut self) -> Self {
+        self.judges = true;
+        self
+    }
+
+    /// It may take this long, in seconds.
+    pub(super) fn within(mut self, seconds: u64) -> Self {
+        self.within = Duration::from_secs(seconds);
         self
     }
 

@@ -6,6 +6,7 @@ mod performance;
 mod record;
 mod report;
 mod runbook;
+mod timeline;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -152,6 +152,15 @@ impl Performance {
             .context("writing the log")?;
         let wrong = act.judge(code, &said);
         record.command(Done { command: command.clone(), seconds: took.as_secs_f64(), code, ok: wrong.is_none() });
+        if act.judges {
+            let verdict = serde_json::from_str(&stdout).with_context(|| format!("`{command}` gave no verdict"));
+            match verdict {
+                Ok(verdict) => record.verdict(&command, verdict),
+                // Why there is none is what it is about then.
+                Err(error) if wrong.is_none() => return Err(error),
+                Err(_) => {}
+            }
+        }
         if let Some(wrong) = wrong {
             bail!("`{command}`: {wrong}; it said:\n{}", last(&said));
         }

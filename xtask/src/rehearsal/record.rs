@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use time::OffsetDateTime;
 
+use crate::chaos::Verdict;
+
 const SCHEMA: u32 = 1;
 
 /// One rehearsal.
@@ -15,6 +17,8 @@ pub(super) struct Record {
     /// From the start to all machines taking logins, the preparation on this host left out.
     pub(super) boot_seconds: Option<f64>,
     pub(super) chapters: Vec<Played>,
+    /// What chaos judged, by the command.
+    pub(super) verdicts: Vec<(String, Verdict)>,
     pub(super) seconds: f64,
     pub(super) ok: bool,
     /// Why it stopped before its end.
@@ -50,6 +54,7 @@ impl Record {
             began_unix: OffsetDateTime::now_utc().unix_timestamp(),
             boot_seconds: None,
             chapters: Vec::new(),
+            verdicts: Vec::new(),
             seconds: 0.0,
             ok: false,
             failure: None,
@@ -73,6 +78,11 @@ impl Record {
         if let Some(chapter) = self.chapters.last_mut() {
             chapter.commands.push(done);
         }
+    }
+
+    /// A command has judged what clients noticed.
+    pub(super) fn verdict(&mut self, command: &str, verdict: Verdict) {
+        self.verdicts.push((command.to_owned(), verdict));
     }
 
     /// It is over.

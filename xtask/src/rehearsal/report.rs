@@ -7,11 +7,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::record::{Played, Record};
+use super::timeline;
 
 const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
     table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.2rem .6rem .2rem 0;vertical-align:top}\
     td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}code,pre{font:13px ui-monospace,monospace}\
     pre{white-space:pre-wrap;background:#8881;padding:.8rem}.bad{color:#b00020;font-weight:600}\
+    svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:currentColor}svg .dim{opacity:.6}.axis{stroke:#8883}\
+    .ok{fill:#2f9e62;color:#2f9e62}.refused{fill:#d0453e;color:#d0453e}.unknown{fill:#d99a1c;color:#d99a1c}.band{fill:#8883}.lost{fill:#8887}\
     .bar{background:#8882;position:relative;height:.9rem;min-width:12rem}.bar i{background:#36c;position:absolute;height:100%;\
     min-width:2px}.bar i.bad{background:#b00020}";
 
@@ -28,6 +31,9 @@ pub(super) fn html(record: &Record) -> Result<String> {
     );
     if let Some(failure) = &record.failure {
         let _ = writeln!(page, "<pre class=\"bad\">{}</pre>", escape(failure));
+    }
+    for (command, verdict) in &record.verdicts {
+        page.push_str(&timeline::html(command, verdict));
     }
     page.push_str("<h2>Chapters</h2>\n<table><tr><th>chapter<th>when<th>took</tr>\n");
     for chapter in &record.chapters {
@@ -67,7 +73,7 @@ fn bar(chapter: &Played, whole: f64) -> String {
     )
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
