@@ -60,6 +60,11 @@ pub const ATTEMPT: Duration = Duration::from_secs(1);
 /// Time for one request to the engine that is not repeated.
 pub const ASK: Duration = Duration::from_secs(2);
 
+/// How long before a certificate ends the log says so.
+pub const CERTIFICATE_WARNING: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How often the certificates are looked at.
+pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Copies of each bucket with which the loss of one node loses nothing.
 pub const HA_COPIES: usize = 3;
 

@@ -12,6 +12,8 @@ use axum::{Json, Router};
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 
+use crate::clock;
+use crate::config::TlsFiles;
 use crate::posture::Observer;
 
 /// Time for a client to complete its TLS handshake and send its request's head.
@@ -21,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Api {
     listener: TcpListener,
     tls: Option<RustlsConfig>,
+    files: Option<TlsFiles>,
     router: Router,
 }
 
@@ -39,7 +42,13 @@ impl Api {
             None => None,
         };
         let router = Router::new().route("/livez", get(livez)).route("/healthz", get(healthz)).with_state(observer);
-        Ok(Self { listener, tls, router })
+        Ok(Self { listener, tls, files: config.tls.clone(), router })
+    }
+
+    /// The means to renew the certificate; none without TLS.
+    pub fn renewal(&self) -> Option<Renewal> {
+        let files = self.files.clone()?;
+        Some(Renewal { files, tls: self.tls.clone()? })
     }
 
     /// Serves until `handle` shuts it down.
@@ -60,6 +69,25 @@ impl Api {
             }
         };
         served.context("the API stopped")
+    }
+}
+
+/// Renews the API's certificate. Connections that stand are not touched: the new certificate is for new ones. The engine's
+/// changes only when it is started anew: told to reload, it would drop every client that the callout admitted.
+#[derive(Debug)]
+pub struct Renewal {
+    files: TlsFiles,
+    tls: RustlsConfig,
+}
+
+impl Renewal {
+    /// Takes the files as they are now. Where they do not fit together the certificate in use stays.
+    pub fn renew(&self, now_unix: i64) -> Result<()> {
+        let files = self.files.again(now_unix)?;
+        self.tls.reload_from_config(files.server_config()?);
+        let ends = clock::rfc3339(files.not_after_unix);
+        tracing::info!(file = %files.cert.display(), ends, "the API uses its certificate files as they are now");
+        Ok(())
     }
 }
 

@@ -13,6 +13,7 @@ pub mod control;
 pub mod copies;
 pub mod domain;
 pub mod engine;
+pub mod expiry;
 pub mod faults;
 pub mod gate;
 pub mod heartbeat;

@@ -254,7 +254,8 @@ impl Observer {
             .collect()
     }
 
-    fn certificates(&self) -> Vec<Certificate> {
+    /// The certificates with which this process and its engine were started: the engine uses them until it ends.
+    pub fn certificates(&self) -> Vec<Certificate> {
         let mut all = Vec::new();
         let groups = [
             (["server", "client-ca"], self.config.tls.as_ref()),

@@ -16,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::bootstrap;
 use crate::bus::Bucket;
 use crate::callout::Responder;
+use crate::clock;
 use crate::config::Config;
 use crate::control;
 use crate::copies::Copies;
 use crate::engine::{Binary, Engine, EngineHost, StoreGuard, render};
+use crate::expiry;
 use crate::gate::Gate;
 use crate::heartbeat::{self, Rounds};
-use crate::http::Api;
+use crate::http::{Api, Renewal};
 use crate::kick::{self, Kicker};
 use crate::link::Link;
 use crate::posture::Observer;
@@ -84,6 +86,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
 
     let copies = observer.copies.clone();
     let api = Api::bind(observer.clone())?;
+    let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
     let control = control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), link.clone()))?;
     let stop = CancellationToken::new();
@@ -102,6 +105,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     tokio::spawn(heartbeat::keep(gate.clone(), rounds, link.clone(), || notify(NotifyState::Watchdog)));
     tokio::spawn(cut_without_lease(gate.clone(), kicker));
     tokio::spawn(copies.keep_looking(link.clone()));
+    tokio::spawn(renew_on_hangup(renewal)?);
+    tokio::spawn(expiry::keep_warning(certificates));
     let bootstrap = config.bootstrap.clone();
     tokio::spawn(async move { bootstrap::watch_for(&bootstrap, gate, users, link).await });
     let mut engine_task = tokio::spawn(node.run());
@@ -276,6 +281,23 @@ impl Node {
             }
         }
     }
+}
+
+/// Takes the API's certificate anew whenever somebody says so (`systemctl reload`).
+fn renew_on_hangup(renewal: Option<Renewal>) -> Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            match renewal.as_ref().map(|renewal| renewal.renew(clock::unix())) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    let why = format!("{error:#}").replace('\n', " ");
+                    tracing::error!("the API goes on with the certificate it has: {why}");
+                }
+                None => tracing::info!("nothing to reload: the API has no certificate"),
+            }
+        }
+    })
 }
 
 /// Cuts every member's connection when the lease ends without having been renewed.

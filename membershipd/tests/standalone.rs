@@ -7,10 +7,10 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Daemon, Dir, alive, engine, membershipd, own_address, said, signal};
+use common::{Authority, Daemon, Dir, alive, engine, membershipd, own_address, said, signal};
 
 #[test]
 fn killed_with_its_engine_left_nowhere() {
@@ -170,7 +170,7 @@ fn a_full_disk_leaves_no_half_file() {
     let dir = Dir::new();
     // A file size limit of nothing is a full disk for this one process.
     let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" identity new --handle root --out root.toml";
-    let output = std::process::Command::new("sh")
+    let output = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_membershipd")])
         .current_dir(dir.path())
         .output()
@@ -320,4 +320,117 @@ fn waiting_tells_what_is_missing_and_scale_refuses_what_cannot_be() {
     let refused = daemon.ask(&["scale", "3", "--json"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(said(&refused).contains("a node on its own has one copy"), "{}", said(&refused));
+}
+
+#[test]
+fn a_hangup_renews_the_api_s_certificate_and_touches_nothing_else() {
+    let (dir, address) = (Dir::new(), own_address());
+    let authority = Authority::new(&dir);
+    let first = authority.leaf(&dir, address, 365);
+    let tls = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
+    let mut daemon = Daemon::launch(dir, address, &tls);
+    daemon.wait_for_lease();
+    let engine = daemon.engine_pid().unwrap();
+    assert_eq!(served(&daemon), first);
+    let mut open = OpenConnection::new(&daemon);
+    assert!(open.ask().contains("HTTP/1.1 200"));
+
+    let second = authority.leaf(&daemon.dir, address, 365);
+    assert_eq!(served(&daemon), first, "nobody has said so yet");
+    signal(daemon.child.id(), "HUP");
+    daemon.wait("new certificate", || served(&daemon) == second);
+    assert!(open.ask().contains("HTTP/1.1 200"), "the connection of before was dropped");
+
+    // A key that is not the certificate's: what is in use stays.
+    let key = daemon.dir.path().join("server.key");
+    let good = std::fs::read(&key).unwrap();
+    authority.leaf(&daemon.dir, address, 365);
+    std::fs::write(&key, &good).unwrap();
+    signal(daemon.child.id(), "HUP");
+    daemon.wait("complaint", || daemon.log().contains("goes on with the certificate it has"));
+    assert!(daemon.log().contains("server.key is not the key of server.crt"), "{}", daemon.log());
+    std::fs::write(daemon.dir.path().join("server.crt"), "nonsense").unwrap();
+    signal(daemon.child.id(), "HUP");
+    daemon.wait("complaint", || daemon.log().contains("server.crt holds no certificate in PEM"));
+    assert_eq!(served(&daemon), second);
+    assert!(open.ask().contains("HTTP/1.1 200"));
+    assert_eq!(curl(&daemon), "200");
+
+    assert!(daemon.child.try_wait().unwrap().is_none(), "a hangup ended the daemon");
+    assert_eq!(daemon.engine_pid(), Some(engine), "the engine has nothing to do with it");
+    assert!(!daemon.log().contains("Trapped"), "the engine was signalled: {}", daemon.log());
+}
+
+#[test]
+fn certificates_that_end_soon_are_in_the_log_from_the_start() {
+    let (dir, address) = (Dir::new(), own_address());
+    Authority::new(&dir).leaf(&dir, address, 12);
+    let tls = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
+    let daemon = Daemon::launch(dir, address, &tls);
+    daemon.wait_for_lease();
+    let said = daemon.log().lines().filter(|line| line.contains("the certificate ends")).collect::<Vec<_>>().join("\n");
+    assert!(said.contains("WARN") && said.contains("ends in 11 days") && said.contains("server.crt"), "{said}");
+    assert_eq!(said.lines().count(), 1, "the CA lasts: {said}");
+}
+
+/// sha256 of the certificate that the API serves, by openssl.
+fn served(daemon: &Daemon) -> String {
+    let script = "openssl s_client -connect \"$0\" </dev/null 2>/dev/null | openssl x509 -noout -fingerprint -sha256";
+    let api = format!("{}:8470", daemon.address);
+    let output = Command::new("sh").args(["-c", script, &api]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim().rsplit('=').next().unwrap().replace(':', "").to_lowercase()
+}
+
+/// Status code of /healthz, by curl, which verifies the certificate.
+fn curl(daemon: &Daemon) -> String {
+    let output = Command::new("curl")
+        .args(["--silent", "--max-time", "10", "--output", "/dev/null", "--write-out", "%{http_code}", "--cacert"])
+        .arg(daemon.dir.path().join("ca.crt"))
+        .arg(format!("https://{}:8470/healthz", daemon.address))
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A TLS connection to the API that stays open, by openssl.
+struct OpenConnection {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl OpenConnection {
+    fn new(daemon: &Daemon) -> Self {
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-quiet", "-connect", &format!("{}:8470", daemon.address), "-CAfile"])
+            .arg(daemon.dir.path().join("ca.crt"))
+            .args(["-verify_return_error"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        Self { child, answers }
+    }
+
+    /// The head of the answer to one more request.
+    fn ask(&mut self) -> String {
+        self.child.stdin.as_mut().unwrap().write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(self.answers.read_line(&mut head).unwrap() > 0, "the connection ended after: {head}");
+        }
+        let mut body = [0; 3];
+        self.answers.read_exact(&mut body).unwrap();
+        assert_eq!(&body, b"ok\n");
+        head
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::posture::Posture;
 use crate::ui::{Cell, Style, Table, Tone};
-use crate::verify::{Answer, Expected, all_hold, checks, summary};
+use crate::verify::{Answer, CERTIFICATE, CERTIFICATE_DAYS, Expected, all_hold, checks, summary};
 
 /// The screen, and what of it counts as a change where every change is printed anew.
 pub(crate) struct Overview {
@@ -32,6 +32,10 @@ pub(crate) fn overview(expected: &Expected, answers: &[Answer], style: Style) ->
                 let _ = writeln!(reasons, "{}: {}", answer.node, why.lines().next().unwrap_or_default());
             }
         }
+    }
+    // A certificate may be the only thing wrong, and nobody reads a column that is always there.
+    for check in checks.iter().filter(|check| !check.ok && check.id.starts_with(CERTIFICATE)) {
+        let _ = writeln!(reasons, "{}: {}; {}", check.node, style.paint(Tone::Bad, &check.got), check.remedy);
     }
     let mut text = table.render(style);
     text.push_str(&reasons);
@@ -76,7 +80,7 @@ fn row(expected: &Expected, answer: &Answer, posture: &Posture, failed: usize) -
         },
         Cell::judged(buckets > 0 && current == buckets, format!("{current}/{buckets} x{}", posture.kv_replicas)),
         Cell::judged(posture.lease.valid, lease),
-        Cell::judged(days.is_some_and(|days| days >= 30), certificates),
+        Cell::judged(days.is_some_and(|days| days >= CERTIFICATE_DAYS), certificates),
         posture.clients.map_or_else(|| "?".to_owned(), |clients| clients.to_string()).into(),
         match &posture.engine {
             Some(engine) => engine.version.as_str().into(),
@@ -134,6 +138,17 @@ mod tests {
         assert!(ill.text.contains("none: denies"), "{}", ill.text);
         assert!(ill.text.contains("not as it should be: reachable (magnus), lease (homer)"), "{}", ill.text);
         assert_ne!(well.gist, ill.gist);
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_named_with_its_remedy() {
+        let mut answers = answers();
+        answers[1].posture.as_mut().unwrap().certificates[0].not_after_unix = NOW_MS / 1000 + 29 * 86_400;
+        let screen = overview(&expected(), &answers, Style::plain());
+        let line = screen.text.lines().find(|line| line.starts_with("homer: ")).unwrap();
+        assert!(line.contains("tls/server.crt until") && line.contains("renews"), "{line}");
+        assert!(screen.text.contains("29 days"), "{}", screen.text);
+        assert!(!screen.text.contains("magnus: "), "{}", screen.text);
     }
 
     #[test]

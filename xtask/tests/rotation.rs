@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::servers::Servers;
+use common::hosts::Servers;
 use common::{Done, NODES, openssl, try_openssl};
 
 /// A started daemon keeps what it has read. Where that is wanted all nodes call each other after every start, and who is

@@ -114,6 +114,13 @@ impl TlsFiles {
         Some(Self { cert, key, ca, not_after_unix, ca_not_after_unix, sha256, ca_sha256 })
     }
 
+    /// The same files as they are now, checked again; what is wrong with them where they do not fit together.
+    pub fn again(&self, now_unix: i64) -> Result<Self, ConfigErrors> {
+        let mut errors = ConfigErrors::default();
+        let files = [&self.cert, &self.key, &self.ca].map(|file| Some(file.clone()));
+        Self::group(&mut errors, TlsPurpose::DataPlane, files, now_unix).ok_or(errors)
+    }
+
     /// Server side of TLS for the API, from the files as they are now.
     pub fn server_config(&self) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         let chain = CertificateDer::pem_file_iter(&self.cert)?.collect::<Result<Vec<_>, _>>()?;

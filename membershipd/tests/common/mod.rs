@@ -10,7 +10,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// The pinned engine, where `cargo xtask test` (or `cargo xtask engine`) puts it.
 pub fn engine() -> PathBuf {
@@ -50,6 +52,33 @@ impl Dir {
 impl Drop for Dir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A CA, for certificates of one node.
+pub struct Authority(Issuer<'static, KeyPair>);
+
+impl Authority {
+    /// A new one, with `ca.crt` in `dir`.
+    pub fn new(dir: &Dir) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Not that of its leaves: openssl would take them for signed by themselves.
+        params.distinguished_name.push(DnType::CommonName, "CA of a test");
+        dir.write("ca.crt", &params.self_signed(&key).unwrap().pem(), 0o644);
+        Self(Issuer::new(params, key))
+    }
+
+    /// Puts a new `server.crt` and `server.key` for `address` into `dir`; returns the certificate's sha256.
+    pub fn leaf(&self, dir: &Dir, address: IpAddr, days: i64) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![address.to_string()]).unwrap();
+        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(days);
+        let leaf = params.signed_by(&key, &self.0).unwrap();
+        dir.write("server.crt", &leaf.pem(), 0o644);
+        dir.write("server.key", &key.serialize_pem(), 0o600);
+        data_encoding::HEXLOWER.encode(&Sha256::digest(leaf.der()))
     }
 }
 

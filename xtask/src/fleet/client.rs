@@ -14,6 +14,7 @@ use rustix::net::sockopt::socket_peercred;
 
 use super::layout::Layout;
 use super::members;
+use super::preflight;
 use super::proto::{MachineStatus, News, Request, SCHEMA, STAY, Spec, Status};
 use super::sweep;
 use crate::exit::BadInput;
@@ -55,6 +56,7 @@ impl Fleet {
         let typed = std::fs::read_to_string(&order.topology)
             .map_err(|error| BadInput::new(format!("reading the topology {shown}: {error}")))?;
         let (text, topology) = members::topology(&typed, &shown, order.routes)?;
+        preflight::room_for(topology.nodes.len())?;
         let spec = serde_json::to_string(&Spec { topology: text, base: order.base.clone() })?;
         // Our own program, also when cargo has meanwhile put another one in its place.
         let mut keeper = Command::new("/proc/self/exe")
@@ -68,10 +70,11 @@ impl Fleet {
             .spawn()
             .context("starting the fleet's keeper")?;
         let mut leash = keeper.stdin.take().context("the keeper has no standard input")?;
-        writeln!(leash, "{spec}").context("telling the keeper what to keep")?;
+        // One that has refused already does not listen, but tells why.
+        let told = writeln!(leash, "{spec}");
         let news = keeper.stdout.take().context("the keeper has no standard output")?;
         let heard = hear(BufReader::new(news), &topology, progress);
-        if let Err(error) = heard {
+        if let Err(error) = heard.and_then(|()| told.context("telling the keeper what to keep")) {
             // The keeper sweeps. Whatever else runs in that directory is not ours to end.
             drop(leash);
             let _ = keeper.wait();

@@ -42,26 +42,18 @@ struct Holder {
     machines: Vec<Arc<Machine>>,
 }
 
-/// Starts everything, then serves until it is killed.
+/// Starts everything, and serves until it is killed.
 pub(crate) fn hold(args: &Hold) -> Result<()> {
     let started = start(args);
     match &started {
         Ok(_) => News::Ready.tell(),
         Err(error) => News::Failed { why: format!("{error:#}"), refused: exit::is_refusal(error) }.tell(),
     }
-    let (holder, listener) = started?;
-    for stream in listener.incoming() {
-        let (holder, stream) = (Arc::clone(&holder), stream.context("accepting a connection")?);
-        thread::spawn(move || {
-            if let Err(error) = holder.answer(&stream) {
-                eprintln!("a request was not answered: {error:#}");
-            }
-        });
-    }
-    Ok(())
+    started?.join().map_err(|_| anyhow!("serving requests"))?
 }
 
-fn start(args: &Hold) -> Result<(Arc<Holder>, UnixListener)> {
+/// What serves requests, which it does already while the machines boot.
+fn start(args: &Hold) -> Result<thread::JoinHandle<Result<()>>> {
     let layout = Layout::new(&args.dir)?;
     let members = members::members(&Topology::load(&layout.topology())?);
     mounts::private(&layout)?;
@@ -70,9 +62,11 @@ fn start(args: &Hold) -> Result<(Arc<Holder>, UnixListener)> {
     let machines = members.iter().map(|member| Machine::new(&layout, &args.base, member, &hosts));
     let machines = machines.collect::<Result<Vec<_>>>()?;
     let listener = listen(layout.dir())?;
-    let holder = Holder { layout, switch, machines };
+    let holder = Arc::new(Holder { layout, switch, machines });
+    let serving = Arc::clone(&holder);
+    let serving = thread::spawn(move || serving.serve(&listener));
     holder.boot_all()?;
-    Ok((Arc::new(holder), listener))
+    Ok(serving)
 }
 
 /// Every machine knows the others by name, over the mesh.
@@ -92,6 +86,18 @@ fn listen(dir: &Path) -> Result<UnixListener> {
 }
 
 impl Holder {
+    fn serve(self: &Arc<Self>, listener: &UnixListener) -> Result<()> {
+        for stream in listener.incoming() {
+            let (holder, stream) = (Arc::clone(self), stream.context("accepting a connection")?);
+            thread::spawn(move || {
+                if let Err(error) = holder.answer(&stream) {
+                    eprintln!("a request was not answered: {error:#}");
+                }
+            });
+        }
+        Ok(())
+    }
+
     fn boot_all(&self) -> Result<()> {
         thread::scope(|scope| {
             let booting: Vec<_> = self

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::cgroup;
 use crate::exit::BadInput;
@@ -23,6 +25,9 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("unshare", "util-linux"),
     ("nsenter", "util-linux"),
 ];
+
+/// Inotify instances of one machine: systemd has five, and the bus and the logins one each.
+const WATCHERS: usize = 7;
 
 /// What making or unpacking the base tree takes.
 const FOR_BASE: [(&str, &str); 3] = [("mmdebstrap", "mmdebstrap"), ("zstd", "zstd"), ("tar", "tar")];
@@ -55,6 +60,32 @@ fn obstacles(root: bool, base_is_there: bool, is_there: impl Fn(&str) -> bool) -
 
 fn is_there(program: &str) -> bool {
     env::split_paths(PATH).any(|dir| dir.join(program).is_file())
+}
+
+/// Fails where so many machines more would hang while they boot: the kernel has given its last inotify instance away, and
+/// systemd does not say that it misses one.
+pub(super) fn room_for(machines: usize) -> Result<()> {
+    let file = "/proc/sys/fs/inotify/max_user_instances";
+    let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
+    let most: usize = text.trim().parse().with_context(|| format!("reading {file}"))?;
+    let (used, wanted) = (watchers(), machines * WATCHERS);
+    if used + wanted <= most {
+        return Ok(());
+    }
+    Err(BadInput::new(format!(
+        "{machines} machines need {wanted} inotify instances; root may have {most} on this host, and {used} are in use. Take \
+         other machines down, or allow more until the next reboot: sysctl fs.inotify.max_user_instances={}",
+        (used + wanted) * 2
+    )))
+}
+
+/// The inotify instances of root's processes; one that ends while we look is not counted.
+fn watchers() -> usize {
+    let of_root = |pid: &PathBuf| fs::metadata(pid).is_ok_and(|meta| meta.uid() == 0);
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let processes = entries(Path::new("/proc")).filter(of_root).collect::<Vec<_>>();
+    let open = processes.iter().flat_map(|pid| entries(&pid.join("fd")));
+    open.filter(|fd| fs::read_link(fd).is_ok_and(|to| to.as_os_str() == "anon_inode:inotify")).count()
 }
 
 /// The device that WireGuard in user space needs; some hosts do not have it.

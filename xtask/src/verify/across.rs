@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Answer, CLUSTER, Check, Expected, check};
+use super::{Answer, CERTIFICATE, CLUSTER, Check, Expected, check};
 use crate::posture::{Posture, Replica};
 
 /// The checks of one node that need the others' answers too.
@@ -115,7 +115,7 @@ fn missing_certificates(posture: &Posture, reached: &[(&Answer, &Posture)]) -> V
         .map(|name| {
             let remedy = format!("cluster.env of {} names fewer certificates than the other nodes'", posture.node);
             let (want, got) = ("the same certificates on every node".to_owned(), "none".to_owned());
-            check(format!("certificate.{name}"), &posture.node, false, want, got, remedy)
+            check(format!("{CERTIFICATE}.{name}"), &posture.node, false, want, got, remedy)
         })
         .collect()
 }

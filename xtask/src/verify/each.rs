@@ -1,6 +1,6 @@
 //! The checks that one node's answer decides alone.
 
-use super::{Answer, CERTIFICATE_DAYS, Check, Expected, HA_REPLICAS, SKEW_MS, check};
+use super::{Answer, CERTIFICATE, CERTIFICATE_DAYS, Check, Expected, HA_REPLICAS, SKEW_MS, check};
 use crate::posture::Posture;
 
 /// The id of the check that a staged roll-out with one replica does not pass yet.
@@ -115,7 +115,7 @@ fn certificates(expected: &Expected, answer: &Answer, posture: &Posture) -> Vec<
     let want = format!("valid for {CERTIFICATE_DAYS} days more");
     let renew = format!("{}, then restart {node}", renewal(expected));
     if posture.certificates.is_empty() {
-        return vec![check("certificate", node, false, want, "it names no certificate".to_owned(), renew)];
+        return vec![check(CERTIFICATE, node, false, want, "it names no certificate".to_owned(), renew)];
     }
     let now = answer.received_ms / 1000;
     posture
@@ -126,7 +126,7 @@ fn certificates(expected: &Expected, answer: &Answer, posture: &Posture) -> Vec<
             let ok = left >= CERTIFICATE_DAYS * 86_400;
             let state = if left <= 0 { "expired" } else { "until" };
             let got = format!("{} {state} {}", certificate.file, certificate.not_after);
-            check(format!("certificate.{}", certificate.name), node, ok, want.clone(), got, renew.clone())
+            check(format!("{CERTIFICATE}.{}", certificate.name), node, ok, want.clone(), got, renew.clone())
         })
         .collect()
 }

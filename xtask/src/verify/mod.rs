@@ -17,8 +17,10 @@ use crate::posture::Posture;
 
 /// The node of a check that is about the cluster as a whole.
 pub(crate) const CLUSTER: &str = "*";
+/// What the ids of the checks of certificates begin with.
+pub(crate) const CERTIFICATE: &str = "certificate";
 /// A certificate that ends sooner than this fails.
-const CERTIFICATE_DAYS: i64 = 30;
+pub(crate) const CERTIFICATE_DAYS: i64 = 30;
 /// How far a node's clock may be from ours, beyond what the round trip explains.
 pub(crate) const SKEW_MS: i64 = 2_000;
 /// Fewer replicas than this do not survive the loss of a node.

@@ -12,20 +12,57 @@ use super::{Clone, Done, NODES, with_cross};
 
 const ENGINE: &str = "deploy/build/engine/2.15.1/nats-server";
 
-/// Notes its words, then does on the directory of the host what it was told to do there.
+/// Notes its words, then does on the directory of the host what it is told there: a command, or line by line whatever a session
+/// brings. How to answer it knows by itself: paths of a server mean paths below that directory here, but only in the words of a
+/// command, never in a file.
 const SSH: &str = r#"#!/bin/sh
 root=${0%/bin/*}
 for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
-{ printf '%s\037' ssh "$@"; printf '\036'; } >> "$root/seen/$host"
-if [ -e "$root/cut" ] && printf '%s' "$last" | grep -qF -- "$(cat "$root/cut")"; then
-    echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255
-fi
-HOST=$host ROOT=$root; export HOST ROOT
 here=$root/hosts/$host
+note() { { printf '%s\037' "$@"; printf '\036'; } >> "$root/seen/$host"; }
+cut() {
+    if [ -e "$root/cut" ] && printf '%s' "$*" | grep -qF -- "$(cat "$root/cut")"; then
+        echo "ssh: connect to host $host port 22: Connection refused" >&2; exit 255
+    fi
+}
+moved() {
+    printf '%s' "$1" | sed "s#/opt/unibus#$here/opt/unibus#g; s#/run/unibus#$here/run/unibus#g; \
+s#/etc/systemd/system#$here/units#g"
+}
+there() {
+    case $1 in
+    */unibus* | */systemd*) moved "$1" ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+doing() {
+    first=yes
+    for word; do
+        [ $first = yes ] && { set --; first=no; }
+        set -- "$@" "$(there "$word")"
+    done
+    "$@"
+}
+here() { cd "$here/opt/unibus" && "$@"; }
+ask() {
+    note "$@"; cut "$@"
+    { doing "$@" < /dev/null 2> /dev/null; printf ' %s' "$?"; } | base64 -w 0; echo
+}
+run() {
+    input=$1; shift
+    note "$@"; cut "$@"
+    { printf %s "$input" | doing "$@" 2>&1; printf ' %s' "$?"; } | base64 -w 0; echo
+}
+note ssh "$@"
+HOST=$host ROOT=$root PATH=$root/server:$PATH; export HOST ROOT PATH
 cd "$here" || exit 255
-there=$(printf '%s' "$last" | sed "s#/opt/unibus#$here/opt/unibus#g; s#/run/unibus#$here/run/unibus#g; \
-s#/etc/systemd/system#$here/units#g")
-PATH=$root/server:$PATH exec sh -c "$there"
+case $last in
+*' sh sh -s') ;;
+*) cut "$last"; exec sh -c "$(moved "$last")" ;;
+esac
+while IFS= read -r line && [ "$line" != "echo 'unibus: ready'" ]; do :; done
+echo 'unibus: ready'
+. /dev/stdin
 "#;
 
 /// Notes its words, then does the same with directories of this machine, which know no such owners.
@@ -216,8 +253,14 @@ impl Servers {
 
     /// Every command that `line --json` announces: those that ask and those that do.
     pub(crate) fn announced(&self, line: &str) -> Vec<Vec<String>> {
-        let all = steps(&self.ok(&format!("{line} --json")));
-        let commands = all.iter().flat_map(|step| [&step["probe"]["command"], &step["command"]]);
+        let said: Value = serde_json::from_str(&self.ok(&format!("{line} --json")).stdout).unwrap();
+        let sessions = said["sessions"].as_array().unwrap().iter().map(|session| &session["command"]);
+        let commands = said["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|step| [&step["probe"]["command"], &step["command"]])
+            .chain(sessions);
         commands.filter(|command| command.is_array()).map(argv).collect()
     }
 
@@ -272,7 +315,7 @@ impl Servers {
 /// The steps of a plan.
 pub(crate) fn steps(done: &Done) -> Vec<Value> {
     let said: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));
-    assert_eq!(said["schema"], 1);
+    assert_eq!(said["schema"], 2);
     said["steps"].as_array().unwrap().clone()
 }
 

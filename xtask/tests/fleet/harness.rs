@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,22 +45,53 @@ pub(crate) fn wait(what: &str, met: impl Fn() -> bool) {
     }
 }
 
+/// Machines at once: a host has only so many inotify instances for root, and others may have machines too.
+const MOST: usize = 9;
+static RUNNING: Mutex<usize> = Mutex::new(0);
+static FEWER: Condvar = Condvar::new();
+
+/// The right to have a number of machines.
+pub(crate) struct Room(usize);
+
+impl Room {
+    /// Waits until other tests have few enough.
+    pub(crate) fn for_machines(count: usize) -> Self {
+        let running = RUNNING.lock().unwrap();
+        let mut running = FEWER.wait_while(running, |running| *running + count > MOST).unwrap();
+        *running += count;
+        Self(count)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *RUNNING.lock().unwrap() -= self.0;
+        FEWER.notify_all();
+    }
+}
+
 /// A fleet that goes with the test.
 pub(crate) struct Machines {
     pub(crate) dir: PathBuf,
+    _room: Room,
 }
 
 impl Machines {
     /// Three machines of the shipped topology.
     pub(crate) fn up(name: &str) -> Self {
-        Self::of(name, &clone().join("deploy/nodes.toml"))
+        Self::of(name, &clone().join("deploy/nodes.toml"), Room::for_machines(3))
     }
 
     /// The machines of a topology.
-    pub(crate) fn of(name: &str, topology: &Path) -> Self {
-        let machines = Self { dir: scratch(name) };
+    pub(crate) fn of(name: &str, topology: &Path, room: Room) -> Self {
+        let machines = Self::none(name, room);
         machines.ok(&["--topology", topology.to_str().unwrap(), "up"]);
         machines
+    }
+
+    /// A place for machines.
+    pub(crate) fn none(name: &str, room: Room) -> Self {
+        Self { dir: scratch(name), _room: room }
     }
 
     pub(crate) fn run(&self, words: &[&str]) -> Done {
@@ -115,8 +147,8 @@ impl Drop for Machines {
 pub(crate) struct Traces {
     dir: PathBuf,
     cgroup: String,
-    pub(crate) keeper: i32,
-    pub(crate) holder: i32,
+    pub(crate) keeper: u32,
+    pub(crate) holder: u32,
     /// Process and when it began: a number is used again.
     processes: BTreeSet<(i32, String)>,
     namespaces: BTreeSet<String>,
@@ -162,11 +194,11 @@ impl Traces {
         let mut pids: BTreeSet<i32> = BTreeSet::new();
         collect(&home[0], &mut pids);
         let named = processes_of(&dir);
-        let one = |place: usize, word: &str| -> i32 {
+        let one = |place: usize, word: &str| -> u32 {
             let found = named.iter().find(|(_, words)| {
                 words.get(1).is_some_and(|verb| verb == "fleet") && words.get(place).is_some_and(|it| it == word)
             });
-            found.unwrap_or_else(|| panic!("no {word} among {named:?}")).0
+            found.unwrap_or_else(|| panic!("no {word} among {named:?}")).0.unsigned_abs()
         };
         let (keeper, holder) = (one(4, "keep"), one(2, "hold"));
         pids.extend(named.iter().map(|(pid, _)| *pid));
@@ -181,9 +213,17 @@ impl Traces {
     /// Waits until no process, namespace or mount of the fleet is left; its cgroup and directory may be.
     pub(crate) fn wait_until_dead(&self) {
         wait("its processes end", || !self.processes.iter().any(|(pid, then)| began(*pid).as_ref() == Some(then)));
-        // Also none that was started since we looked.
+        // Nor any that came since we looked. The kernel gives the numbers of dead namespaces to new ones, such as those of
+        // another test's fleet.
+        let now = ticks();
+        let ours = |pid: &i32| {
+            began(*pid).is_some_and(|then| then.parse::<u64>().unwrap() <= now)
+                && !fs::read_to_string(format!("/proc/{pid}/cgroup"))
+                    .is_ok_and(|at| at.contains("unibus-fleet-") && !at.contains(&self.cgroup))
+        };
         wait("its namespaces are left", || {
-            !all_pids().into_iter().flat_map(namespaces).any(|id| self.namespaces.contains(&id))
+            let all = all_pids().into_iter().filter(ours).flat_map(namespaces).collect::<BTreeSet<_>>();
+            all.is_disjoint(&self.namespaces)
         });
         assert_eq!(Host::look(), self.host);
     }
@@ -202,9 +242,9 @@ impl Traces {
     }
 }
 
-/// Ends a process as nothing can refuse.
-pub(crate) fn kill_9(pid: i32) {
-    let done = Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap();
+/// Signals one process.
+pub(crate) fn signal(name: &str, pid: u32) {
+    let done = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
     assert!(done.success());
 }
 
@@ -229,6 +269,15 @@ fn began(pid: i32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     (fields[0] != "Z").then(|| fields[19].to_owned())
+}
+
+/// The moment in which a process began that begins now.
+fn ticks() -> u64 {
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let then = began(i32::try_from(child.id()).unwrap()).unwrap().parse().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    then
 }
 
 fn namespaces(pid: i32) -> Vec<String> {

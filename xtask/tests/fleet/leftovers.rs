@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::harness::{Host, Machines, Traces, kill_9, scratch, wait, xtask};
+use crate::harness::{Host, Machines, Room, Traces, signal, wait, xtask};
 
 #[test]
 fn nothing_is_left_when_the_holder_is_killed() {
@@ -13,7 +13,7 @@ fn nothing_is_left_when_the_holder_is_killed() {
     let sleeping = xtask(&["fleet", "--dir", machines.dir.to_str().unwrap(), "sh", "sleep", "1000"]).spawn();
     let mut sleeping = sleeping.unwrap();
     let traces = Traces::of(&machines.dir, host);
-    kill_9(traces.holder);
+    signal("KILL", traces.holder);
     traces.wait_until_gone();
     assert!(!sleeping.wait().unwrap().success());
 }
@@ -23,13 +23,13 @@ fn a_killed_keeper_takes_the_machines_along_and_the_rest_goes_with_the_next_comm
     let host = Host::look();
     let machines = Machines::up("keeper");
     let traces = Traces::of(&machines.dir, host.clone());
-    kill_9(traces.keeper);
+    signal("KILL", traces.keeper);
     traces.wait_until_dead();
     assert!(traces.is_left_over(), "this test would prove nothing");
     // The next one in that directory is a new one.
     machines.ok(&["up"]);
     let traces = Traces::of(&machines.dir, host);
-    kill_9(traces.keeper);
+    signal("KILL", traces.keeper);
     traces.wait_until_dead();
     machines.ok(&["down"]);
     traces.wait_until_gone();
@@ -38,13 +38,18 @@ fn a_killed_keeper_takes_the_machines_along_and_the_rest_goes_with_the_next_comm
 #[test]
 fn nothing_is_left_when_whoever_starts_a_fleet_is_killed_half_way() {
     let host = Host::look();
-    let dir = scratch("half-way");
-    let mut up = xtask(&["fleet", "--dir", dir.to_str().unwrap(), "up"]);
-    let mut up = up.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    // The first machine takes logins; the others may still boot.
-    let said = BufReader::new(up.stderr.take().unwrap());
-    assert!(said.lines().map_while(Result::ok).any(|line| line.contains(": ok")), "it never came up");
-    let traces = Traces::of(&dir, host);
+    let machines = Machines::none("half-way", Room::for_machines(3));
+    let dir = machines.dir.to_str().unwrap();
+    let mut up = xtask(&["fleet", "--dir", dir, "up"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut said = BufReader::new(up.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.contains("booting")), "it never came so far");
+    // It stands still, so it cannot be done before it is killed, however slow this test is.
+    signal("STOP", up.id());
+    wait("a machine is up", || {
+        let done = machines.run(&["status", "--json"]);
+        done.code == Some(0) && done.stdout.contains("\"power\":\"up\"")
+    });
+    let traces = Traces::of(&machines.dir, host);
     up.kill().unwrap();
     up.wait().unwrap();
     traces.wait_until_gone();
@@ -56,8 +61,7 @@ fn nothing_is_left_when_the_keeper_is_told_to_end() {
     let machines = Machines::up("told");
     let traces = Traces::of(&machines.dir, host);
     // As when the host shuts down.
-    let status = std::process::Command::new("kill").args(["-TERM", &traces.keeper.to_string()]).status().unwrap();
-    assert!(status.success());
+    signal("TERM", traces.keeper);
     traces.wait_until_gone();
     wait("it is known to be gone", || machines.refused(&["status"]).contains("there is no fleet"));
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::common::{Clone, Done, program};
-use crate::harness::{Host, Traces, clone, wait};
+use crate::harness::{Host, Room, Traces, clone, wait};
 
 const UNIT: &str = include_str!("../../../deploy/membershipd-cluster.service");
 const SHIPPED: &str = include_str!("../../../deploy/nodes.toml");
@@ -37,6 +37,7 @@ fn rehearse(clone: &Clone, words: &[&str]) -> Command {
 
 #[test]
 fn a_command_that_does_not_answer_as_it_should_ends_the_rehearsal_and_is_shown() {
+    let _room = Room::for_machines(3);
     let clone = ready();
     let done = Done::of(rehearse(&clone, &["--report", "report.html"]));
     assert_eq!(done.code, Some(1), "{done:?}");
@@ -63,6 +64,7 @@ fn a_command_that_does_not_answer_as_it_should_ends_the_rehearsal_and_is_shown()
 
 #[test]
 fn nothing_is_left_when_a_rehearsal_is_killed() {
+    let _room = Room::for_machines(3);
     let host = Host::look();
     let clone = ready();
     let mut killed = rehearse(&clone, &[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();

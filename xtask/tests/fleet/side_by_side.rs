@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::common::{Clone, Done, TOPOLOGY};
-use crate::harness::{Host, Machines, Traces, scratch, xtask};
+use crate::harness::{Host, Machines, Room, Traces, clone, scratch, xtask};
 
 #[test]
 fn two_fleets_share_nothing_and_go_one_by_one() {
@@ -17,9 +17,11 @@ fn two_fleets_share_nothing_and_go_one_by_one() {
         )
     });
     fs::write(&five, format!("{TOPOLOGY}{}", more.concat())).unwrap();
+    // Taken together, so that two tests cannot each wait for the other's half.
+    let _all = Room::for_machines(8);
     let (large, small) = std::thread::scope(|scope| {
-        let large = scope.spawn(|| Machines::of("large", &five));
-        let small = scope.spawn(|| Machines::up("small"));
+        let large = scope.spawn(|| Machines::of("large", &five, Room::for_machines(0)));
+        let small = scope.spawn(|| Machines::of("small", &clone().join("deploy/nodes.toml"), Room::for_machines(0)));
         (large.join().unwrap(), small.join().unwrap())
     });
     fs::remove_file(&five).unwrap();
