@@ -14,7 +14,7 @@ use crate::identity::Identity;
 use crate::link;
 
 /// Time to connect to one node; longer than the engine itself waits for its daemon's verdict.
-const CONNECT: Duration = Duration::from_secs(4);
+const CONNECT: Duration = Duration::from_secs(3);
 /// Time for a message to itself to come back on a connection that stands.
 const ROUND_TRIP: Duration = Duration::from_secs(2);
 /// A connection to a node that has fallen silent is given up after two of these.
@@ -72,11 +72,15 @@ impl BusUser {
     /// Connects to one node and proves that the connection is served. Returns the server's own name.
     pub(super) async fn connect_once(&self, node: usize) -> Result<String, Failure> {
         let Some((name, address)) = self.ways.nodes.get(node) else { return Err(Failure::certain("no such node")) };
-        let client =
-            self.options().max_reconnects(1).connect(address.clone()).await.map_err(|error| match error.kind() {
-                ConnectErrorKind::TimedOut => Failure::unknown(format!("{name}: no answer in time")),
-                _ => Failure::certain(format!("{name}: {error}")),
-            })?;
+        let connected = self.options().max_reconnects(1).connect(address.clone()).await;
+        let client = connected.map_err(|error| {
+            let why = format!("{name}: {error}");
+            match error.kind() {
+                ConnectErrorKind::TimedOut => Failure::unknown(why),
+                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => Failure::denied(why),
+                _ => Failure::certain(why),
+            }
+        })?;
         // An Ok of connect() is no proof of an admission, a flush only empties our own buffer: a message that comes back is.
         let subject = self.subject("here");
         let round_trip = async {

@@ -1,4 +1,4 @@
-//! New connections: each made for one round trip, by a client that knows all nodes and tries a second one.
+//! New connections: each made for one round trip, by a client that knows all nodes and tries twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Workload;
 use super::bench::Bench;
 use super::bus_user::BusUser;
-use super::history::Kind;
+use super::history::{DENIED, Kind};
 
 /// Connections under way at once; at the usual rate that is more than all time-outs together need.
 const AT_ONCE: usize = 64;
@@ -62,13 +62,29 @@ pub(super) async fn connect_steadily(
     while under_way.join_next().await.is_some() {}
 }
 
+/// Two attempts. Each goes through the nodes as client libraries do: on to the next where nobody is there, but not past one
+/// that says no.
 async fn connect(bench: Arc<Bench>, user: BusUser, kind: Kind, first: usize) {
     let mut op = bench.history.begin(kind).key(user.handle().as_str());
-    for node in [first, (first + 1) % bench.relays.len()] {
-        op.tries(&bench.relay(node).node);
-        match user.connect_once(node).await {
-            Ok(server) => return op.ok(&server),
-            Err(failure) => op.failed(&failure),
+    let count = bench.relays.len();
+    for attempt in 0..2 {
+        for step in 0..count {
+            let node = (first + attempt + step) % count;
+            let name = &bench.relay(node).node;
+            if step == 0 {
+                op.tries(name)
+            } else {
+                op.goes_on_at(name)
+            }
+            match user.connect_once(node).await {
+                Ok(server) => return op.ok(&server),
+                Err(failure) => {
+                    op.failed(&failure);
+                    if failure.code == DENIED {
+                        break;
+                    }
+                }
+            }
         }
     }
 }

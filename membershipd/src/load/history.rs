@@ -52,6 +52,9 @@ pub(super) enum Outcome {
     Unknown,
 }
 
+/// The code of a failure with which a node that was there turned somebody away.
+pub(super) const DENIED: &str = "denied";
+
 /// Why an attempt was not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{why}")]
@@ -68,6 +71,11 @@ impl Failure {
     /// It certainly did not happen.
     pub(super) fn certain(why: impl Into<String>) -> Self {
         Self { code: "refused".to_owned(), certain: true, why: why.into() }
+    }
+
+    /// Somebody who may decide that has said no.
+    pub(super) fn denied(why: impl Into<String>) -> Self {
+        Self { code: DENIED.to_owned(), ..Self::certain(why) }
     }
 
     /// It may have happened, or may yet.
@@ -255,10 +263,22 @@ impl Op {
         self.line.attempts += 1;
     }
 
+    /// Notes that the same attempt goes on at another node, because the one before was not there.
+    pub(super) fn goes_on_at(&mut self, node: &str) {
+        self.line.tried.push(node.to_owned());
+    }
+
     /// Notes that an attempt failed. Once anything is unknown, all of it is.
     pub(super) fn failed(&mut self, failure: &Failure) {
-        let certain = failure.certain && self.failed.as_ref().is_none_or(|before| before.certain);
-        self.failed = Some(Failure { certain, ..failure.clone() });
+        let failure = failure.clone();
+        self.failed = Some(match self.failed.take() {
+            None => failure,
+            Some(before) => Failure {
+                certain: failure.certain && before.certain,
+                why: format!("{}; then {}", before.why, failure.why),
+                ..failure
+            },
+        });
     }
 
     /// Whether an attempt before may have had an effect.
