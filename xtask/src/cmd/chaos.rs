@@ -23,7 +23,7 @@ use crate::paths::Paths;
 use crate::plan::{self, Effect, LockFlags, Step, Unless, words};
 use crate::random::{System, bytes};
 use crate::target::{Target, Which};
-use crate::transport::{Call, quote};
+use crate::transport::quote;
 use crate::ui::{Progress, Style, next};
 use crate::{build, cargo, fsx};
 
@@ -138,7 +138,7 @@ fn injector<'a>(args: &Args, target: &'a Target, state: Option<&State>) -> Resul
 /// What the load is told about every node.
 fn orders(paths: &Paths, target: &Target, state: Option<&State>, seed: u64) -> Result<Orders> {
     let run = HEXLOWER.encode(&bytes::<4>(&System::new())?);
-    let control = words(&["./membershipd", "control", "--runtime-dir", &target.runtime_dir]);
+    let control = ["./membershipd", "control", "--runtime-dir", &target.runtime_dir];
     let mut nodes = Vec::new();
     for node in &target.topology.nodes {
         let control = match state {
@@ -149,7 +149,7 @@ fn orders(paths: &Paths, target: &Target, state: Option<&State>, seed: u64) -> R
             }
             None => target
                 .transport
-                .command(&node.name, &Call::Run(control.clone()))?
+                .joined(&node.name, &control)?
                 .with_context(|| format!("there is no way to ask {}", node.name))?,
         };
         let address = SocketAddr::new(node.public, target.topology.ports.client);

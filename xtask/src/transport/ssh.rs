@@ -133,6 +133,11 @@ impl Transport for Ssh {
         }
     }
 
+    fn joined(&self, node: &str, argv: &[&str]) -> Result<Option<Vec<String>>, Failure> {
+        let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
+        self.ssh(node, RUN, &args).map(Some)
+    }
+
     fn place(&self, node: &str) -> String {
         format!("{}:{}", self.hosts.get(node).map_or(node, String::as_str), self.install_dir)
     }
