@@ -133,9 +133,13 @@ impl Transport for Ssh {
         }
     }
 
-    fn joined(&self, node: &str, argv: &[&str]) -> Result<Option<Vec<String>>, Failure> {
+    fn relay(&self, node: &str, argv: &[&str]) -> Result<Vec<String>, Failure> {
         let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
-        self.ssh(node, RUN, &args).map(Some)
+        // It lasts for minutes, and must neither end with another's connection nor keep one up that is dead.
+        let own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"].map(str::to_owned);
+        let mut words = self.ssh(node, RUN, &args)?;
+        words.splice(1..1, own);
+        Ok(words)
     }
 
     fn place(&self, node: &str) -> String {
@@ -315,6 +319,17 @@ mod tests {
             let failure = ssh.run(node, &["true"], b"", Duration::from_secs(1)).unwrap_err();
             assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_relay_has_a_connection_of_its_own() {
+        let ssh = Ssh::new(BTreeMap::from([("a".to_owned(), "host-a".to_owned())]), "/opt/unibus");
+        let words = ssh.relay("a", &["./membershipd", "control"]).unwrap();
+        // ssh takes the first value that it is given.
+        let first = words.iter().find(|word| word.starts_with("ControlPath=")).unwrap();
+        assert_eq!(first, "ControlPath=none");
+        assert!(words.iter().any(|word| word == "BatchMode=yes"));
+        assert!(words.last().unwrap().ends_with("sh /opt/unibus ./membershipd control"), "{words:?}");
     }
 
     #[test]
