@@ -119,8 +119,8 @@ pub(crate) fn schedule(offered: &[Fault], nodes: &[String], seed: u64, fixed: bo
         let mut plan = |victims| planned.push(Planned { fault, victims });
         match fault {
             Fault::Stop if fixed => order.iter().for_each(|node| plan(Victims::Named(vec![node.clone()]))),
-            Fault::Kill | Fault::Deaf if !fixed => plan(Victims::BucketLeader(next)),
-            Fault::Freeze | Fault::CutOff if !fixed => plan(Victims::Leader(next)),
+            Fault::Kill | Fault::Deaf if !fixed => plan(Victims::Leader(next)),
+            Fault::PowerCut | Fault::Freeze | Fault::CutOff if !fixed => plan(Victims::BucketLeader(next)),
             Fault::Quorum if fixed => {
                 plan(Victims::Named(order.iter().take(majority(order.len())).cloned().collect()));
             }

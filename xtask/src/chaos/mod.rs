@@ -14,7 +14,7 @@ pub(crate) use faults::{Fault, Planned, Victims, schedule};
 pub(crate) use history::Kind;
 #[cfg(target_os = "linux")]
 pub(crate) use inject::Supervisor;
-pub(crate) use inject::{Deed, Fleet, Half, Injector, Systemd};
+pub(crate) use inject::{Deed, Fleet, Half, Injector, Shown, Systemd};
 pub(crate) use load::{Load, NodeOrder, Orders};
 pub(crate) use report::text;
 pub(crate) use run::{Run, bound, known_ills};

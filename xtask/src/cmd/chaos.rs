@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use crate::Global;
 use crate::chaos::{
-    Deed, Fault, Fleet, Half, Injector, Load, NodeOrder, Orders, Planned, Run, Systemd, Verdict, Victims, bound,
+    Deed, Fault, Fleet, Half, Injector, Load, NodeOrder, Orders, Planned, Run, Shown, Systemd, Verdict, Victims, bound,
     known_ills, schedule, text,
 };
 use crate::exit::BadInput;
-use crate::local_state::{RUNTIME_DIR, State};
+use crate::local_state::State;
 use crate::paths::Paths;
-use crate::plan::{self, Effect, LockFlags, Step, Unless, words};
+use crate::plan::{self, Effect, LockFlags, Step, Unless};
 use crate::random::{System, bytes};
 use crate::target::{Target, Which};
-use crate::transport::{Call, quote};
+use crate::transport::quote;
 use crate::ui::{Progress, Style, next};
 use crate::{build, cargo, fsx};
 
@@ -138,20 +138,10 @@ fn injector<'a>(args: &Args, target: &'a Target, state: Option<&State>) -> Resul
 /// What the load is told about every node.
 fn orders(paths: &Paths, target: &Target, state: Option<&State>, seed: u64) -> Result<Orders> {
     let run = HEXLOWER.encode(&bytes::<4>(&System::new())?);
-    let control = words(&["./membershipd", "control", "--runtime-dir", &target.runtime_dir]);
+    let control = ["./membershipd", "control", "--runtime-dir", target.runtime_dir.as_str()];
     let mut nodes = Vec::new();
     for node in &target.topology.nodes {
-        let control = match state {
-            // A relative path to the socket stays short enough, however deep the clone lies.
-            Some(state) => {
-                let dir = state.node(&node.name).display().to_string();
-                words(&["env", "-C", &dir, "./membershipd", "control", "--runtime-dir", RUNTIME_DIR])
-            }
-            None => target
-                .transport
-                .command(&node.name, &Call::Run(control.clone()))?
-                .with_context(|| format!("there is no way to ask {}", node.name))?,
-        };
+        let control = target.transport.relay(&node.name, &control)?;
         let address = SocketAddr::new(node.public, target.topology.ports.client);
         nodes.push(NodeOrder { name: node.name.clone(), url: format!("tls://{address}"), control });
     }
@@ -171,7 +161,7 @@ fn show(
     orders: &Orders,
     locks: &[Step],
 ) -> Result<()> {
-    let halves = |plan: &Planned, half| -> Vec<String> {
+    let halves = |plan: &Planned, half| -> Vec<Shown> {
         // Whoever leads then is not known now: the command stands for whichever that is.
         let nodes = match &plan.victims {
             Victims::Named(nodes) => nodes.clone(),

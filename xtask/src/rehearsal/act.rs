@@ -94,13 +94,14 @@ impl Act {
     }
 
     /// What is wrong with an answer, if anything.
-    pub(super) fn judge(&self, code: Option<i32>, said: &str) -> Option<String> {
+    pub(super) fn judge(&self, code: Option<i32>, said: &str, known: &Known) -> Option<String> {
         if code != Some(self.code) {
             let got = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
             return Some(format!("it ended with {got}, not with {}", self.code));
         }
+        let wanted = self.says.iter().map(|words| fill(words, known).unwrap_or_else(|_| (*words).to_owned()));
         let missing: Vec<String> =
-            self.says.iter().filter(|words| !said.contains(**words)).map(|words| format!("{words:?}")).collect();
+            wanted.filter(|words| !said.contains(words.as_str())).map(|words| format!("{words:?}")).collect();
         (!missing.is_empty()).then(|| format!("it did not say {}", missing.join(" nor ")))
     }
 }
@@ -129,10 +130,14 @@ mod tests {
 
     #[test]
     fn an_answer_is_judged_by_code_and_words() {
-        let act = Act::xtask("stage --diff").exits(3).says("would change");
-        assert_eq!(act.judge(Some(3), "2 would change"), None);
-        assert!(act.judge(Some(0), "2 would change").unwrap().contains("exit code 0"));
-        assert!(act.judge(None, "").unwrap().contains("a signal"));
-        assert!(act.judge(Some(3), "nothing").unwrap().contains("\"would change\""));
+        let known = Known::from([("b".to_owned(), "homer".to_owned())]);
+        let act = Act::xtask("stage --diff").exits(3).says("{b} would change");
+        assert_eq!(
+            act.judge(Some(3), "2 of homer would change", &known),
+            Some("it did not say \"homer would change\"".to_owned())
+        );
+        assert_eq!(act.judge(Some(3), "homer would change", &known), None);
+        assert!(act.judge(Some(0), "homer would change", &known).unwrap().contains("exit code 0"));
+        assert!(act.judge(None, "", &known).unwrap().contains("a signal"));
     }
 }

@@ -2,6 +2,7 @@
 
 mod act;
 mod clone;
+mod mishaps;
 mod performance;
 mod record;
 mod report;
@@ -85,44 +86,59 @@ fn play(
     let line = progress.line("base");
     let tree = base.obtain(&line).inspect_err(|_| line.failed(""))?;
     line.clear();
-    let begun = Instant::now();
-    let order = Order {
+    let mut stage = Stage { paths, given, performance, progress, record };
+    let order = |name: String, routes| Order {
         dir: fleet::fleets(paths).join(name),
         topology: options.topology.clone(),
-        routes: options.routes,
-        base: tree,
+        routes,
+        base: tree.clone(),
     };
-    let mut fleet = Fleet::up(&order, &progress)?;
-    record.booted(begun.elapsed());
-    if options.keep {
-        // Also when what follows fails: that is when one wants to look.
-        fleet.stay()?;
+    if options.routes.is_none() {
+        // Both networks must do. First the one that takes less time; of these machines nothing is kept.
+        let order = order(format!("{name}-public"), Some(RouteNetwork::Public));
+        stage.play(&order, &runbook::in_public(), false)?;
     }
-    let chapters = clone::make(paths, fleet.layout(), given).map(|_| runbook::whole());
-    let done = chapters.and_then(|chapters| perform(&mut performance, &fleet, &chapters, &progress, record));
-    match (done, options.keep) {
-        (Ok(()), true) => Ok(Some(fleet)),
-        (Ok(()), false) => fleet.down().map(|()| None),
-        (Err(error), true) => {
-            Err(error.context(format!("the machines are kept:\n{}", how_to_look(&fleet)?.trim_end())))
-        }
-        (Err(error), false) => {
-            performance.note_journals(&fleet);
-            // What failed first is what is reported.
-            let _ = fleet.down();
-            Err(error.context("the machines are gone; to look at them afterwards: cargo xtask rehearse --keep"))
-        }
-    }
+    let chapters: Vec<Chapter> = runbook::whole().into_iter().chain(mishaps::chapters()).collect();
+    stage.play(&order(name.to_owned(), options.routes), &chapters, options.keep)
 }
 
-fn perform(
-    performance: &mut Performance,
-    fleet: &Fleet,
-    chapters: &[Chapter],
-    progress: &Progress,
-    record: &mut Record,
-) -> Result<()> {
-    chapters.iter().try_for_each(|chapter| performance.in_fleet(fleet, chapter, progress, record))
+/// What every set of machines is played on with.
+struct Stage<'a> {
+    paths: &'a Paths,
+    given: Option<&'a Path>,
+    performance: Performance,
+    progress: Progress,
+    record: &'a mut Record,
+}
+
+impl Stage<'_> {
+    /// Boots machines and carries the chapters out on them. The fleet, if it is to be kept.
+    fn play(&mut self, order: &Order, chapters: &[Chapter], keep: bool) -> Result<Option<Fleet>> {
+        let begun = Instant::now();
+        let mut fleet = Fleet::up(order, &self.progress)?;
+        self.record.booted(begun.elapsed());
+        if keep {
+            // Also when what follows fails: that is when one wants to look.
+            fleet.stay()?;
+        }
+        let done = clone::make(self.paths, fleet.layout(), self.given).and_then(|_| {
+            let mut chapters = chapters.iter();
+            chapters.try_for_each(|chapter| self.performance.in_fleet(&fleet, chapter, &self.progress, self.record))
+        });
+        match (done, keep) {
+            (Ok(()), true) => Ok(Some(fleet)),
+            (Ok(()), false) => fleet.down().map(|()| None),
+            (Err(error), true) => {
+                Err(error.context(format!("the machines are kept:\n{}", how_to_look(&fleet)?.trim_end())))
+            }
+            (Err(error), false) => {
+                self.performance.note_journals(&fleet);
+                // What failed first is what is reported.
+                let _ = fleet.down();
+                Err(error.context("the machines are gone; to look at them afterwards: cargo xtask rehearse --keep"))
+            }
+        }
+    }
 }
 
 /// What to type to look at machines that were kept.

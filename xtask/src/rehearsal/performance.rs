@@ -66,7 +66,14 @@ impl Performance {
         let layout = fleet.layout();
         let clone = layout.clone_dir();
         self.known.insert("dir".to_owned(), layout.dir().display().to_string());
-        self.known.insert("cluster".to_owned(), Topology::load(&layout.topology())?.cluster.name);
+        let topology = Topology::load(&layout.topology())?;
+        // The seed first: what befalls it must not stop anything for good.
+        let (seeds, others): (Vec<_>, Vec<_>) = topology.nodes.into_iter().partition(|node| node.seed);
+        for (letter, node) in ["a", "b", "c"].into_iter().zip(seeds.into_iter().chain(others)) {
+            self.known.insert(letter.to_owned(), node.name);
+            self.known.insert(format!("{letter}.host"), node.ssh);
+        }
+        self.known.insert("cluster".to_owned(), topology.cluster.name);
         // The operator has the daemon's own tool at hand.
         let path = format!("{}:{}", clone.join("deploy/build").display(), env::var("PATH").unwrap_or_default());
         self.chapter(chapter, progress, record, |act, argv| {
@@ -152,7 +159,7 @@ impl Performance {
         let code_shown = code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
         writeln!(self.log, "{}\n[{code_shown}, {:.2} s]", said.trim_end(), took.as_secs_f64())
             .context("writing the log")?;
-        let wrong = act.judge(code, &said);
+        let wrong = act.judge(code, &said, &self.known);
         record.command(Done { command: command.clone(), seconds: took.as_secs_f64(), code, ok: wrong.is_none() });
         if act.judges {
             let verdict = serde_json::from_str(&stdout).with_context(|| format!("`{command}` gave no verdict"));

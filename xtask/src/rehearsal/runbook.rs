@@ -20,9 +20,9 @@ pub(super) fn preparation(paths: &Paths, membershipd_given: bool) -> Result<Vec<
 }
 
 /// What a second `--yes` says, whatever the verb.
-const ALL_SO: &str = "everything was so already";
+pub(super) const ALL_SO: &str = "everything was so already";
 const NOTHING_DONE: &str = "dry run: nothing was changed, no connection was opened";
-const ALL_HOLD: &str = "checks hold";
+pub(super) const ALL_HOLD: &str = "checks hold";
 
 /// The whole runbook, at the operator's place among the machines, in the scratch clone. The topology's own network of routes.
 /// Begins with one copy of each bucket, as a staged roll-out does.
@@ -136,7 +136,7 @@ pub(super) fn bring_up() -> Vec<Chapter> {
 
 /// The same over public addresses, from nothing until it is proved.
 pub(super) fn in_public() -> Vec<Chapter> {
-    let mut chapters = bring_up();
-    chapters.push(Chapter { name: "verify", acts: vec![Act::xtask("verify").says(ALL_HOLD)] });
-    chapters
+    let acts = bring_up().into_iter().flat_map(|chapter| chapter.acts);
+    let acts = acts.chain([Act::xtask("verify").says(ALL_HOLD)]).collect();
+    vec![Chapter { name: "over public addresses", acts }]
 }

@@ -69,6 +69,11 @@ impl Transport for Local {
         }
     }
 
+    fn relay(&self, node: &str, argv: &[&str]) -> Result<Vec<String>, Failure> {
+        let dir = self.dir(node)?.display().to_string();
+        Ok(["env", "-C", &dir].iter().chain(argv).map(|&word| word.to_owned()).collect())
+    }
+
     fn place(&self, node: &str) -> String {
         Paths::shown(&self.nodes.join(node))
     }

@@ -119,6 +119,11 @@ pub(crate) trait Transport: Sync {
     /// does. Files are always sent by a command that starts here.
     fn command(&self, node: &str, call: &Call) -> Result<Option<Vec<String>>, Failure>;
 
+    /// A command that another program starts here to run `argv` in the install directory of `node`, with its streams.
+    fn relay(&self, node: &str, _argv: &[&str]) -> Result<Vec<String>, Failure> {
+        Err(Failure::Unreachable(format!("no other program can reach {node}")))
+    }
+
     /// Where `node` is, as the plan of a dry run names it.
     fn place(&self, node: &str) -> String;
 }

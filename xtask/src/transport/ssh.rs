@@ -133,6 +133,15 @@ impl Transport for Ssh {
         }
     }
 
+    fn relay(&self, node: &str, argv: &[&str]) -> Result<Vec<String>, Failure> {
+        let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
+        // It lasts for minutes, and must neither end with another's connection nor keep one up that is dead.
+        let own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"].map(str::to_owned);
+        let mut words = self.ssh(node, RUN, &args)?;
+        words.splice(1..1, own);
+        Ok(words)
+    }
+
     fn place(&self, node: &str) -> String {
         format!("{}:{}", self.hosts.get(node).map_or(node, String::as_str), self.install_dir)
     }
@@ -205,9 +214,12 @@ fn options() -> Vec<String> {
     wanted.iter().chain(&shared).flat_map(|option| ["-o".to_owned(), (*option).to_owned()]).collect()
 }
 
-/// Short, because the path of a socket is limited to about a hundred bytes, and the same for every run.
+/// Short, because the path of a socket is limited to about a hundred bytes, and the same for every run in one network: in
+/// another one, such as a rehearsal's, the same address is another machine.
 fn control_dir() -> String {
-    format!("/tmp/unibus-ssh-{}", rustix::process::getuid().as_raw())
+    let network = fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let number: String = network.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    format!("/tmp/unibus-ssh-{}-{number}", rustix::process::getuid().as_raw())
 }
 
 /// The directory of the connections' sockets. Whoever can write there can use the operator's connections, so it must be
@@ -310,6 +322,17 @@ mod tests {
             let failure = ssh.run(node, &["true"], b"", Duration::from_secs(1)).unwrap_err();
             assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
         }
+    }
+
+    #[test]
+    fn a_relay_has_a_connection_of_its_own() {
+        let ssh = Ssh::new(BTreeMap::from([("a".to_owned(), "host-a".to_owned())]), "/opt/unibus");
+        let words = ssh.relay("a", &["./membershipd", "control"]).unwrap();
+        // ssh takes the first value that it is given.
+        let first = words.iter().find(|word| word.starts_with("ControlPath=")).unwrap();
+        assert_eq!(first, "ControlPath=none");
+        assert!(words.iter().any(|word| word == "BatchMode=yes"));
+        assert!(words.last().unwrap().ends_with("sh /opt/unibus ./membershipd control"), "{words:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Deed, Fault, Half, Injector, systemd};
 use crate::plan::Step;
-use crate::transport::{Transport, bounded, quote};
+use crate::transport::{Transport, bounded};
 
 /// A machine boots within seconds; its end in good order may wait for its services.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -69,15 +69,6 @@ impl Injector for Fleet<'_> {
 
     fn deeds(&self, fault: Fault, half: Half, nodes: &[String]) -> Vec<Deed> {
         nodes.iter().flat_map(|node| self.of_one(fault, half, node)).collect()
-    }
-
-    fn shown(&self, deed: &Deed) -> String {
-        match deed {
-            Deed::Step(step) => systemd::typed(self.transport, step),
-            Deed::Command(words) => words.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "),
-            #[cfg(target_os = "linux")]
-            other @ Deed::Ask(_) => format!("{other:?}"),
-        }
     }
 
     fn carry_out(&self, deeds: Vec<Deed>) -> Result<()> {

@@ -4,7 +4,7 @@ use std::thread;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{Deed, Fault, Half, Injector};
+use super::{Deed, Fault, Half, Injector, Shown};
 use crate::supervisor::{Control, Phase, Request};
 
 /// The hands of `local`.
@@ -46,17 +46,20 @@ impl Injector for Supervisor {
         nodes.iter().filter_map(request).map(Deed::Ask).collect()
     }
 
-    fn shown(&self, deed: &Deed) -> String {
-        let words = match deed {
-            Deed::Ask(Request::Stop { node }) => format!("stop {node}"),
-            Deed::Ask(Request::Start { node }) => format!("start {node}"),
-            Deed::Ask(Request::Kill { node, stay_down: true }) => format!("kill --stay-down {node}"),
-            Deed::Ask(Request::Kill { node, stay_down: false }) => format!("kill {node}"),
-            Deed::Ask(Request::Freeze { node }) => format!("freeze {node}"),
-            Deed::Ask(Request::Thaw { node }) => format!("thaw {node}"),
-            other => format!("{other:?}"),
+    fn shown(&self, deed: &Deed) -> Shown {
+        let Deed::Ask(request) = deed else { return Shown::here(Vec::new()) };
+        let words: Vec<&str> = match request {
+            Request::Stop { node } => vec!["stop", node],
+            Request::Start { node } => vec!["start", node],
+            Request::Restart { node } => vec!["restart", node],
+            Request::Kill { node, stay_down: true } => vec!["kill", "--stay-down", node],
+            Request::Kill { node, stay_down: false } => vec!["kill", node],
+            Request::Freeze { node } => vec!["freeze", node],
+            Request::Thaw { node } => vec!["thaw", node],
+            Request::Status | Request::Down => Vec::new(),
         };
-        format!("cargo xtask local{} {words}", self.flags)
+        let fixed = ["cargo", "xtask", "local"].into_iter().chain(self.flags.split_whitespace());
+        Shown::here(fixed.chain(words).map(str::to_owned).collect())
     }
 
     fn carry_out(&self, deeds: Vec<Deed>) -> Result<()> {

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::{Deed, Fault, Half, Injector};
 use crate::plan::{self, Effect, Goal, Step, Unless, words};
 use crate::staging::UNIT;
-use crate::transport::{Transport, quote};
+use crate::transport::Transport;
 use crate::ui::Progress;
 
 /// The hands of systemd.
@@ -41,26 +41,12 @@ impl Injector for Systemd<'_> {
         }
     }
 
-    fn shown(&self, deed: &Deed) -> String {
-        let Deed::Step(step) = deed else { return format!("{deed:?}") };
-        typed(self.transport, step)
-    }
-
     fn carry_out(&self, deeds: Vec<Deed>) -> Result<()> {
         let steps = deeds.into_iter().map(|deed| match deed {
             Deed::Step(step) => Ok(step),
             other => bail!("systemd cannot do {other:?}"),
         });
         run(self.transport, steps.collect::<Result<_>>()?)
-    }
-}
-
-/// The command that a step starts on this machine, as one could type it.
-pub(super) fn typed(transport: &dyn Transport, step: &Step) -> String {
-    match transport.command(&step.node, &step.call()) {
-        Ok(Some(command)) => command.iter().map(|word| quote(word)).collect::<Vec<_>>().join(" "),
-        Ok(None) => step.subject().to_owned(),
-        Err(failure) => failure.to_string(),
     }
 }
 
