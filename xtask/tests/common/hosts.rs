@@ -16,6 +16,7 @@ const ENGINE: &str = "deploy/build/engine/2.15.1/nats-server";
 /// brings. How to answer it knows by itself: paths of a server mean paths below that directory here, but only in the words of a
 /// command, never in a file.
 const SSH: &str = r#"#!/bin/sh
+export LC_ALL=C
 root=${0%/bin/*}
 for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
 here=$root/hosts/$host
@@ -44,14 +45,19 @@ doing() {
     "$@"
 }
 here() { cd "$here/opt/unibus" && "$@"; }
+tell() {
+    # What is told of a path is what the server would tell.
+    set -- "$1" "$(printf %s "$2" | sed "s#$here/units#/etc/systemd/system#g; s#$here/#/#g")"
+    printf '%s %s\n%s\n' "$1" "${#2}" "$2"
+}
 ask() {
     note "$@"; cut "$@"
-    { doing "$@" < /dev/null 2> /dev/null; printf ' %s' "$?"; } | base64 -w 0; echo
+    said=$(doing "$@" < /dev/null 2> /dev/null); tell "$?" "$said"
 }
 run() {
     input=$1; shift
     note "$@"; cut "$@"
-    { printf %s "$input" | doing "$@" 2>&1; printf ' %s' "$?"; } | base64 -w 0; echo
+    said=$(printf %s "$input" | doing "$@" 2>&1); tell "$?" "$said"
 }
 note ssh "$@"
 HOST=$host ROOT=$root PATH=$root/server:$PATH; export HOST ROOT PATH
@@ -126,7 +132,7 @@ const STAT: &str = r#"#!/bin/sh
 for last; do :; done
 case $last in
 */tls | */bootstrap) owner=root:unibus ;;
-*/local_files) owner=unibus:unibus ;;
+*/local_files | */tls/*.key) owner=unibus:unibus ;;
 *) owner=root:root ;;
 esac
 format=$(printf %s "$2" | sed "s/%U:%G/$owner/")
