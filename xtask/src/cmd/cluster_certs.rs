@@ -116,7 +116,7 @@ fn rotate_local(_global: &Global, _args: &Args, state: &State) -> Result<()> {
     Err(state.absent())
 }
 
-fn rotate(site: &Site<'_>, work: &dyn RemoteWork, target: &Target, args: &Args) -> Result<()> {
+fn rotate(site: &Site<'_>, work: &Commands<'_>, target: &Target, args: &Args) -> Result<()> {
     if !args.yes {
         return dry_run(site, work, target, args);
     }
@@ -130,6 +130,9 @@ fn rotate(site: &Site<'_>, work: &dyn RemoteWork, target: &Target, args: &Args) 
     match reached {
         Reached::Complete => print!("{}", next(&[(&target.verb("verify"), "")])),
         Reached::Phase(_) => {
+            if work.ship_here.is_some() {
+                work.ship()?;
+            }
             let again = (target.verb("cluster-certs --rotate --step --yes"), "the next phase, once this one is proved");
             let ship =
                 work.commands().into_iter().zip(["to every node", "one node after the other"].into_iter().cycle());

@@ -1,8 +1,9 @@
 //! `stage`: puts everything on the servers that they need, and starts nothing.
 
 use std::path::Path;
+use std::thread::{self, ScopedJoinHandle};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
 
 use crate::Global;
@@ -142,9 +143,13 @@ pub(super) fn release(paths: &Paths, topology: &Topology) -> Result<Release> {
     let pin = Pin::load(&paths.engine_pin())?;
     let mut missing = Vec::new();
     let mut need = |what: Result<()>| missing.extend(what.err().map(|error| format!("{error:#}")));
-    need(node_files_are_current(paths, topology, &pin));
-    let built = build::load(paths);
-    let engine = staged_engine(paths, &pin);
+    // Hashing two programs is most of what happens before the first connection, so it is done side by side.
+    let (built, engine) = thread::scope(|scope| {
+        let built = scope.spawn(|| build::load(paths));
+        let engine = scope.spawn(|| staged_engine(paths, &pin));
+        need(node_files_are_current(paths, topology, &pin));
+        (joined(built), joined(engine))
+    });
     let unit = staging::unit(paths);
     match (built, engine, unit) {
         (Ok(built), Ok(engine), Ok(unit)) if missing.is_empty() => {
@@ -157,6 +162,10 @@ pub(super) fn release(paths: &Paths, topology: &Topology) -> Result<Release> {
             Err(BadInput::new(format!("not everything that is to be staged is here:\n  {}", missing.join("\n  "))))
         }
     }
+}
+
+fn joined<T>(worker: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    worker.join().unwrap_or_else(|_| Err(anyhow!("looking at a program ended in a panic")))
 }
 
 /// The pinned engine, which must be here: a dry run opens no connection to anywhere.

@@ -255,6 +255,8 @@ fn is_sync(step: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::plan::{Unless, words};
     use crate::transport::{Call, Failure, Output, Session};
@@ -304,5 +306,100 @@ mod tests {
         let outcome = execute(vec![step("b", 2), step("a", 1)], &NoSudo, Goal::Do, &Progress::new());
         let states: Vec<_> = outcome.steps.iter().map(|step| (step.node.as_str(), &step.state)).collect();
         assert!(matches!(states[..], [("a", State::Failed(_)), ("b", State::NotReached)]), "{states:?}");
+    }
+
+    /// A node whose connection is lost after so many things, and which notes what it is told, with the time it has for that.
+    struct Lossy {
+        lasts: Mutex<Vec<u32>>,
+        told: Mutex<Vec<(String, Duration)>>,
+    }
+
+    struct Lost<'a>(&'a Lossy, u32);
+
+    impl Lost<'_> {
+        fn hear(&mut self, what: &str, within: Duration) -> Result<Output, Failure> {
+            self.0.told.lock().unwrap().push((what.to_owned(), within));
+            self.1 = self.1.checked_sub(1).ok_or_else(|| Failure::Unknown("ssh a: Broken pipe".to_owned()))?;
+            Ok(Output { code: Some(i32::from(what.starts_with("ask"))), stdout: Vec::new(), stderr: String::new() })
+        }
+    }
+
+    impl Session for Lost<'_> {
+        fn ask(&mut self, questions: &[Vec<String>], within: Duration) -> Result<Vec<Output>, Failure> {
+            questions.iter().map(|argv| self.hear(&format!("ask {}", argv.join(" ")), within)).collect()
+        }
+
+        fn call(&mut self, call: &Call, within: Duration) -> Result<Output, Failure> {
+            let Call::Run(argv) = call else { panic!("{call:?}") };
+            self.hear(&format!("run {}", argv.join(" ")), within)
+        }
+    }
+
+    impl Transport for Lossy {
+        fn run(&self, _: &str, _: &[&str], _: &[u8], _: Duration) -> Result<Output, Failure> {
+            Err(Failure::Unreachable("not used".to_owned()))
+        }
+
+        fn call(&self, _: &str, _: &Call, _: Duration) -> Result<Output, Failure> {
+            Err(Failure::Unreachable("not used".to_owned()))
+        }
+
+        fn open<'a>(&'a self, _: &str) -> Result<Option<Box<dyn Session + 'a>>, Failure> {
+            let lasts = self.lasts.lock().unwrap().pop();
+            let lasts = lasts.ok_or_else(|| Failure::Unreachable("ssh a: Connection refused".to_owned()))?;
+            Ok(Some(Box::new(Lost(self, lasts))))
+        }
+
+        fn command(&self, _: &str, _: &Call) -> Result<Option<Vec<String>>, Failure> {
+            Ok(None)
+        }
+
+        fn place(&self, node: &str) -> String {
+            node.to_owned()
+        }
+    }
+
+    /// Two steps on a node whose connections last that long, the last one first.
+    fn two_steps(lasts: &[u32]) -> (Lossy, Outcome) {
+        let node = Lossy { lasts: Mutex::new(lasts.to_vec()), told: Mutex::default() };
+        let step = |id, argv: &str, seen: &str| {
+            let unless = Unless { argv: words(&[seen]), prints: None };
+            Step::new(id, "a", Effect::Run { argv: words(&[argv]), unless })
+        };
+        let steps = vec![step("one", "do-1", "is-1").within(Duration::from_secs(90)), step("two", "do-2", "is-2")];
+        let outcome = execute(steps, &node, Goal::Do, &Progress::silent());
+        (node, outcome)
+    }
+
+    fn told(node: &Lossy) -> Vec<String> {
+        node.told.lock().unwrap().iter().map(|(what, _)| what.clone()).collect()
+    }
+
+    #[test]
+    fn a_step_that_waits_has_the_time_it_asked_for() {
+        let (node, outcome) = two_steps(&[9]);
+        assert_eq!(outcome.count(&State::Changed), 2);
+        assert_eq!(told(&node), ["ask is-1", "ask is-2", "run do-1", "ask is-2", "run do-2"]);
+        let times: Vec<Duration> = node.told.lock().unwrap().iter().map(|(_, within)| *within).collect();
+        assert_eq!(times, [ASK_WITHIN, ASK_WITHIN, Duration::from_secs(90), ASK_WITHIN, DO_WITHIN]);
+    }
+
+    #[test]
+    fn a_question_is_put_again_over_another_connection_and_nothing_is_done_twice() {
+        // Lost at the second question about the second step: it is asked again.
+        let (node, outcome) = two_steps(&[9, 3]);
+        assert_eq!(outcome.count(&State::Changed), 2);
+        assert_eq!(told(&node), ["ask is-1", "ask is-2", "run do-1", "ask is-2", "ask is-2", "run do-2"]);
+        // Lost while something was done: nobody knows, so it is not done again.
+        let (node, outcome) = two_steps(&[9, 2]);
+        assert_eq!(told(&node), ["ask is-1", "ask is-2", "run do-1"]);
+        assert_eq!(
+            outcome.failures(),
+            ["a: step 'one' (do-1): ssh a: Broken pipe; whether it had an effect is unknown"]
+        );
+        assert_eq!(outcome.count(&State::NotReached), 1);
+        // A node that is gone for good is not asked for ever.
+        let (_, outcome) = two_steps(&[3]);
+        assert_eq!(outcome.failures(), ["a: step 'two' (do-2): ssh a: Connection refused"]);
     }
 }

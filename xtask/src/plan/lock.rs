@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The form of a record; one with another number is somebody's, but not to be understood.
 const SCHEMA: u32 = 1;
+const SHA256_DIGITS: usize = 64;
 /// How much of a text that a node sent is shown.
 const SHOWN: usize = 200;
 
@@ -82,11 +83,12 @@ pub(crate) enum Answer {
 impl Answer {
     /// Reads what [`super::locking`]'s command prints: a line with the hash, then the record.
     pub(crate) fn read(said: &str) -> Self {
-        let Some((hash, text)) = said.split_once('\n') else {
+        let (hash, text) = said.split_once('\n').unwrap_or((said, ""));
+        let sha256 = hash.split_whitespace().next().unwrap_or_default();
+        if sha256.len() != SHA256_DIGITS || !sha256.chars().all(|c| c.is_ascii_hexdigit()) {
             return Self::Silent(format!("it answered '{}' when asked for its lock", printable(said)));
-        };
-        let sha256 = hash.split_whitespace().next().unwrap_or_default().to_owned();
-        Self::Lies { sha256, text: text.trim_end().to_owned() }
+        }
+        Self::Lies { sha256: sha256.to_owned(), text: text.trim_end().to_owned() }
     }
 }
 
@@ -310,9 +312,10 @@ pub(crate) mod tests {
         let mut newer = serde_json::to_value(record("anna@laptop", 2, "x")).unwrap();
         newer["schema"] = 2.into();
         for text in ["", "\u{1b}[31mred\n", "{}", &newer.to_string()] {
-            let answer = Answer::read(&format!("abc  -\n{text}"));
+            let hash = "ab".repeat(32);
+            let answer = Answer::read(format!("{hash}  -\n{text}").trim_end());
             let there = Held::of(&answer, &me, &started);
-            assert!(matches!(&there, Held::Foreign { sha256, who } if sha256 == "abc" && !who.contains('\u{1b}')));
+            assert!(matches!(&there, Held::Foreign { sha256, who } if *sha256 == hash && !who.contains('\u{1b}')));
         }
         assert!(matches!(Answer::read("what?"), Answer::Silent(_)));
     }

@@ -69,6 +69,14 @@ pub(crate) struct SentFile {
     pub(crate) sha256: Option<String>,
 }
 
+impl SentFile {
+    /// Where it lies on the node.
+    fn path_in(&self, dir: &str) -> String {
+        let name = self.from.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        format!("{dir}/{name}")
+    }
+}
+
 /// A question whose answer tells whether a node is as it should be already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Unless {
@@ -116,8 +124,8 @@ impl Serialize for Mode {
     }
 }
 
-/// Prints mode, owner and sha256 of each file. Their names come after the script, so that nothing is quoted twice.
-const LOOK_AT_FILES: &str = "for f; do stat -c '%04a %U:%G' -- \"$f\" && sha256sum < \"$f\" || exit; done";
+/// Prints mode and owner of every file, then every sha256. Their names come after the script, so that nothing is quoted twice.
+const LOOK_AT_FILES: &str = "stat -c '%04a %U:%G' -- \"$@\" && sha256sum -- \"$@\"";
 
 impl Step {
     /// A step that nobody has looked at yet.
@@ -185,14 +193,16 @@ impl Step {
                 asks(&["stat", "-c", "%F %04a %U:%G", "--", path], format!("directory {mode} {owner}"))
             }
             Effect::SyncFiles { to, files, .. } => {
-                let names = files.iter().filter_map(|file| file.from.file_name());
-                let names: Vec<String> = names.map(|name| format!("{to}/{}", name.to_string_lossy())).collect();
-                Probe::Compares(["sh", "-c", LOOK_AT_FILES, "sh"].map(str::to_owned).into_iter().chain(names).collect())
+                let paths = files.iter().map(|file| file.path_in(to));
+                Probe::Compares(["sh", "-c", LOOK_AT_FILES, "sh"].map(str::to_owned).into_iter().chain(paths).collect())
             }
             Effect::PutFile { path, owner, mode, content } => {
                 let sha256 = sha256(content.as_bytes());
                 match owner {
-                    Some(owner) => asks(&["sh", "-c", LOOK_AT_FILES, "sh", path], looks_like(*mode, owner, &sha256)),
+                    Some(owner) => asks(
+                        &["sh", "-c", LOOK_AT_FILES, "sh", path],
+                        looks_like(*mode, owner, &[(sha256, path.clone())]),
+                    ),
                     None => asks(&["sha256sum", "--", path], format!("{sha256}  {path}")),
                 }
             }
@@ -204,15 +214,15 @@ impl Step {
 
     /// What the question of a comparison prints where all is the same. It tells about secrets, so it is never shown.
     pub(crate) fn same(&self) -> Result<String> {
-        let Effect::SyncFiles { owner, mode, files, .. } = &self.effect else { return Ok(String::new()) };
-        let lines = files.iter().map(|file| {
-            let sha256 = match &file.sha256 {
-                Some(sha256) => sha256.clone(),
+        let Effect::SyncFiles { to, owner, mode, files } = &self.effect else { return Ok(String::new()) };
+        let hashed = files.iter().map(|file| {
+            let hash = match &file.sha256 {
+                Some(hash) => hash.clone(),
                 None => sha256(&fs::read(&file.from).with_context(|| format!("reading {}", Paths::shown(&file.from)))?),
             };
-            Ok(looks_like(*mode, owner, &sha256))
+            Ok((hash, file.path_in(to)))
         });
-        Ok(lines.collect::<Result<Vec<_>>>()?.join("\n"))
+        Ok(looks_like(*mode, owner, &hashed.collect::<Result<Vec<_>>>()?))
     }
 
     /// What the step makes, for people.
@@ -274,9 +284,11 @@ pub(crate) fn locked(steps: Vec<Step>, nodes: &[String], path: &str, verb: &str,
     taken.chain(worked).chain(given).collect()
 }
 
-/// What [`LOOK_AT_FILES`] prints about a file.
-fn looks_like(mode: Mode, owner: &str, sha256: &str) -> String {
-    format!("{mode} {owner}\n{sha256}  -")
+/// What [`LOOK_AT_FILES`] prints about files with these hashes and paths.
+fn looks_like(mode: Mode, owner: &str, files: &[(String, String)]) -> String {
+    let owners = files.iter().map(|_| format!("{mode} {owner}"));
+    let hashes = files.iter().map(|(hash, path)| format!("{hash}  {path}"));
+    owners.chain(hashes).collect::<Vec<_>>().join("\n")
 }
 
 fn sha256(bytes: &[u8]) -> String {

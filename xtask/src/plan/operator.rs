@@ -31,8 +31,11 @@ pub(super) struct Operator {
 impl Operator {
     /// Whoever runs this process.
     pub(super) fn this() -> Self {
-        let user = ["USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()));
-        let user = user.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+        let uid = rustix::process::getuid().as_raw();
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        // Not every system lists its people there.
+        let typed = || env::var("USER").ok().filter(|user| !user.is_empty());
+        let user = name_of(uid, &passwd).or_else(typed).unwrap_or_else(|| format!("uid-{uid}"));
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let pid = std::process::id();
         let process = Process {
@@ -52,6 +55,15 @@ impl Operator {
         let token = HEXLOWER.encode(&random::bytes::<TOKEN_BYTES>(&System::new())?);
         Ok(Record::new(self.holder.clone(), self.process.clone(), since, verb, token))
     }
+}
+
+/// The name that a list of users has for `uid`.
+fn name_of(uid: u32, passwd: &str) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
 }
 
 /// A file of one line; empty where there is none.
@@ -149,6 +161,14 @@ mod tests {
         }
         assert!(fs::exists(format!("/proc/{}", child.id())).unwrap(), "it is a zombie");
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_user_is_named_by_the_number_that_counts() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\n# no user\nanna:x:1000:0::/home/anna:/bin/sh\n";
+        assert_eq!(name_of(1000, passwd).as_deref(), Some("anna"));
+        assert_eq!(name_of(0, passwd).as_deref(), Some("root"));
+        assert_eq!(name_of(1, passwd), None);
     }
 
     #[test]

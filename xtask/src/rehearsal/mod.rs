@@ -98,7 +98,7 @@ fn play(
         // Also when what follows fails: that is when one wants to look.
         fleet.stay()?;
     }
-    let chapters = clone::make(paths, fleet.layout(), given).map(|_| runbook::chapters());
+    let chapters = clone::make(paths, fleet.layout(), given).map(|_| runbook::whole());
     let done = chapters.and_then(|chapters| perform(&mut performance, &fleet, &chapters, &progress, record));
     match (done, options.keep) {
         (Ok(()), true) => Ok(Some(fleet)),

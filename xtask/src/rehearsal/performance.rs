@@ -13,6 +13,7 @@ use super::act::{Act, Chapter, Known, Who};
 use super::record::{Done, Record};
 use crate::fleet::{Fleet, Request};
 use crate::paths::Paths;
+use crate::topology::Topology;
 use crate::transport::{Output, bounded};
 use crate::ui::{Line, Progress, took};
 
@@ -65,6 +66,7 @@ impl Performance {
         let layout = fleet.layout();
         let clone = layout.clone_dir();
         self.known.insert("dir".to_owned(), layout.dir().display().to_string());
+        self.known.insert("cluster".to_owned(), Topology::load(&layout.topology())?.cluster.name);
         // The operator has the daemon's own tool at hand.
         let path = format!("{}:{}", clone.join("deploy/build").display(), env::var("PATH").unwrap_or_default());
         self.chapter(chapter, progress, record, |act, argv| {

@@ -19,9 +19,80 @@ pub(super) fn preparation(paths: &Paths, membershipd_given: bool) -> Result<Vec<
     Ok(chapters)
 }
 
-/// Everything else, at the operator's place among the machines, in the scratch clone. `{dir}` is the fleet's directory.
-pub(super) fn chapters() -> Vec<Chapter> {
-    let all_so = || "everything was so already";
+/// What a second `--yes` says, whatever the verb.
+const ALL_SO: &str = "everything was so already";
+const NOTHING_DONE: &str = "dry run: nothing was changed, no connection was opened";
+const ALL_HOLD: &str = "checks hold";
+
+/// The whole runbook, at the operator's place among the machines, in the scratch clone. The topology's own network of routes.
+/// Begins with one copy of each bucket, as a staged roll-out does.
+pub(super) fn whole() -> Vec<Chapter> {
+    let mut chapters = vec![Chapter {
+        name: "topology",
+        acts: vec![Act::tool("sed -i s/^kv_replicas.*/kv_replicas=1/ deploy/nodes.toml"), Act::xtask("doctor --nodes")],
+    }];
+    chapters.extend(bring_up());
+    chapters.extend([
+        // One copy is a step, and verify says so.
+        Chapter { name: "verify", acts: vec![Act::xtask("verify").exits(1).says("scale 3"), Act::xtask("status")] },
+        Chapter {
+            name: "scale",
+            acts: vec![
+                Act::xtask("scale 3").says("dry run"),
+                Act::xtask("chaos --during --json -- scale 3 --yes").judges(),
+                Act::xtask("scale 3 --yes").says(ALL_SO),
+                Act::xtask("verify").says(ALL_HOLD),
+            ],
+        },
+        Chapter {
+            name: "roll",
+            acts: vec![
+                Act::xtask("roll").says(NOTHING_DONE),
+                Act::xtask("roll --yes").says(ALL_SO),
+                Act::xtask("chaos --during --json -- roll --restart --yes").judges().within(300),
+                Act::xtask("verify").says(ALL_HOLD),
+            ],
+        },
+        Chapter {
+            name: "upgrade and back",
+            acts: vec![
+                // The same program, but other bytes: another release.
+                Act::tool("cp deploy/build/membershipd deploy/build/first"),
+                Act::tool("cp deploy/build/membershipd deploy/build/second"),
+                Act::tool("truncate --size=+16 deploy/build/second"),
+                Act::xtask("build --from deploy/build/second"),
+                Act::xtask("stage --yes").says("nothing was started"),
+                Act::xtask("roll --yes").within(300),
+                Act::xtask("verify").says(ALL_HOLD),
+                Act::xtask("rollback").says(NOTHING_DONE),
+                Act::xtask("rollback --yes").within(300),
+                Act::xtask("rollback --yes").says(ALL_SO),
+                Act::xtask("verify").says(ALL_HOLD),
+                Act::xtask("build --from deploy/build/first"),
+            ],
+        },
+        Chapter {
+            name: "chaos",
+            acts: vec![
+                Act::xtask("chaos").says("dry run: nothing was changed"),
+                Act::xtask("chaos --yes --confirm {cluster} --fleet {dir} --json").judges().within(600),
+                Act::xtask("verify").says(ALL_HOLD),
+            ],
+        },
+        Chapter {
+            name: "rotate the route CA",
+            acts: vec![
+                Act::xtask("cluster-certs --rotate").says("dry run"),
+                Act::xtask("cluster-certs --rotate --yes").within(600),
+                Act::xtask("verify").says(ALL_HOLD),
+            ],
+        },
+    ]);
+    chapters
+}
+
+/// From nothing to a cluster that runs.
+pub(super) fn bring_up() -> Vec<Chapter> {
     vec![
         Chapter {
             name: "client-ca",
@@ -36,10 +107,10 @@ pub(super) fn chapters() -> Vec<Chapter> {
         Chapter {
             name: "stage",
             acts: vec![
-                Act::xtask("stage").says("dry run: nothing was changed, no connection was opened"),
+                Act::xtask("stage").says(NOTHING_DONE),
                 Act::xtask("stage --diff").exits(3).says("cargo xtask stage --yes"),
                 Act::xtask("stage --yes").says("nothing was started"),
-                Act::xtask("stage --yes").says(all_so()),
+                Act::xtask("stage --yes").says(ALL_SO),
                 Act::xtask("stage --diff").says("nothing would change"),
             ],
         },
@@ -52,5 +123,20 @@ pub(super) fn chapters() -> Vec<Chapter> {
                 Act::xtask("seed-admin --sign-pub {sign_pub} --yes").says("done"),
             ],
         },
+        Chapter {
+            name: "up",
+            acts: vec![
+                Act::xtask("up").says(NOTHING_DONE),
+                Act::xtask("up --yes"),
+                Act::xtask("up --yes").says(ALL_SO),
+            ],
+        },
     ]
+}
+
+/// The same over public addresses, from nothing until it is proved.
+pub(super) fn in_public() -> Vec<Chapter> {
+    let mut chapters = bring_up();
+    chapters.push(Chapter { name: "verify", acts: vec![Act::xtask("verify").says(ALL_HOLD)] });
+    chapters
 }

@@ -90,6 +90,9 @@ fn probe(transport: &dyn Transport, node: &str, runtime_dir: &str) -> Result<Vec
     match parse_routes(&output.stdout) {
         Ok(routes) => Ok(routes),
         Err(why) if output.ok() => Err(why),
+        Err(_) if output.stderr.contains("unrecognized subcommand") => {
+            Err("its membershipd is older than this xtask and has no probe-routes".to_owned())
+        }
         Err(_) => Err(complaint(&output.stdout, &output.stderr)),
     }
 }

@@ -1,12 +1,10 @@
 //! A conversation with a shell: many commands over one connection, each answered before the next is needed.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use data_encoding::BASE64;
 
 use super::process::end_group;
 use super::{Failure, Output, quote};
@@ -16,16 +14,17 @@ const READY: &str = "unibus: ready";
 /// How long a shell may take to end once nobody talks to it any more.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What a shell on a node is told first: how to answer. An answer is one line, so that no output can be taken for the next
-/// one: what was printed, a blank and the exit code, all of it as base64. A question's complaints are of no interest; of what
-/// is done, complaints and output are kept as they came. `here` is for what is meant from the install directory, which may
-/// be made while the conversation goes on.
+/// What a shell on a node is told first: how to answer. An answer begins with a line of the exit code and the length of what
+/// was printed, so no output can be taken for the next answer; only the newlines at its end are lost. A question's complaints
+/// are of no interest; of what is done, complaints and output are kept as they came. `here` is for what is meant from the
+/// install directory, which may be made while the conversation goes on.
 pub(super) fn opening(install_dir: &str) -> String {
     format!(
         "export LC_ALL=C\n\
          here() {{ cd -- {} && \"$@\"; }}\n\
-         ask() {{ {{ \"$@\" </dev/null 2>/dev/null; printf ' %s' \"$?\"; }} | base64 -w 0; echo; }}\n\
-         run() {{ i=$1; shift; {{ printf %s \"$i\" | \"$@\" 2>&1; printf ' %s' \"$?\"; }} | base64 -w 0; echo; }}\n\
+         tell() {{ printf '%s %s\\n%s\\n' \"$1\" \"${{#2}}\" \"$2\"; }}\n\
+         ask() {{ said=$(\"$@\" </dev/null 2>/dev/null); tell \"$?\" \"$said\"; }}\n\
+         run() {{ i=$1; shift; said=$(printf %s \"$i\" | \"$@\" 2>&1); tell \"$?\" \"$said\"; }}\n\
          echo '{READY}'\n",
         quote(install_dir)
     )
@@ -51,8 +50,16 @@ pub(super) struct Shell {
     child: Child,
     /// Gone once the conversation is over.
     to: Option<Sender<Vec<u8>>>,
-    from: Receiver<String>,
+    from: Receiver<Heard>,
     errors: Receiver<String>,
+}
+
+/// What a shell said.
+#[derive(Debug)]
+enum Heard {
+    Ready,
+    Answer(Output),
+    Nonsense,
 }
 
 impl Shell {
@@ -79,14 +86,11 @@ impl Shell {
                 }
             }
         });
-        let (lines, from) = mpsc::channel();
+        let (heard, from) = mpsc::channel();
         thread::spawn(move || {
-            let Some(stdout) = stdout else { return };
-            for line in BufReader::new(stdout).split(b'\n') {
-                let Ok(line) = line else { return };
-                if lines.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    return;
-                }
+            if let Some(stdout) = stdout {
+                // An error is the end of the conversation, which whoever waits for an answer hears of.
+                let _ = hear(BufReader::new(stdout), &heard);
             }
         });
         let mut shell = Self { child, to: Some(to), from, errors: listen(stderr) };
@@ -94,7 +98,7 @@ impl Shell {
         let deadline = Instant::now() + within;
         loop {
             match shell.from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line.trim_end() == READY => return Ok(shell),
+                Ok(Heard::Ready) => return Ok(shell),
                 Ok(_) => {}
                 Err(gone) => return Err(Failure::Unreachable(shell.why(gone, within))),
             }
@@ -108,7 +112,8 @@ impl Shell {
         let mut outputs = Vec::with_capacity(answers);
         for _ in 0..answers {
             match self.from.recv_timeout(within) {
-                Ok(line) => outputs.push(decode(&line)?),
+                Ok(Heard::Answer(output)) => outputs.push(output),
+                Ok(_) => return Err(Failure::Unknown("the shell there gave an answer that cannot be read".to_owned())),
                 Err(gone) => return Err(Failure::Unknown(self.why(gone, within))),
             }
         }
@@ -172,17 +177,47 @@ fn listen(stderr: Option<ChildStderr>) -> Receiver<String> {
     errors
 }
 
-fn decode(line: &str) -> Result<Output, Failure> {
-    let bytes = BASE64.decode(line.trim_end().as_bytes()).ok();
-    let parts = bytes.as_deref().and_then(|bytes| {
-        let blank = bytes.iter().rposition(|byte| *byte == b' ')?;
-        let (said, code) = bytes.split_at_checked(blank)?;
-        Some((said.to_vec(), std::str::from_utf8(code).ok()?.trim().parse().ok()?))
-    });
-    let Some((stdout, code)) = parts else {
-        return Err(Failure::Unknown("the shell there gave an answer that cannot be read".to_owned()));
-    };
-    let stderr = String::from_utf8_lossy(&stdout).trim_end().to_owned();
+/// Hears what a shell says: first whatever a login prints, then answers.
+fn hear(mut from: impl BufRead, heard: &Sender<Heard>) -> io::Result<()> {
+    let mut line = Vec::new();
+    let mut ready = false;
+    loop {
+        line.clear();
+        if from.read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        let said = if ready {
+            match header(text) {
+                Some((code, length)) => Heard::Answer(answer(&mut from, code, length)?),
+                None => Heard::Nonsense,
+            }
+        } else if text == READY {
+            ready = true;
+            Heard::Ready
+        } else {
+            continue;
+        };
+        let last = matches!(said, Heard::Nonsense);
+        if heard.send(said).is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+fn header(line: &str) -> Option<(i32, u64)> {
+    let (code, length) = line.split_once(' ')?;
+    Some((code.parse().ok()?, length.parse().ok()?))
+}
+
+fn answer(from: &mut impl BufRead, code: i32, length: u64) -> io::Result<Output> {
+    let mut stdout = Vec::new();
+    from.take(length.saturating_add(1)).read_to_end(&mut stdout)?;
+    if stdout.pop() != Some(b'\n') || u64::try_from(stdout.len()).ok() != Some(length) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let stderr = String::from_utf8_lossy(&stdout).into_owned();
     Ok(Output { code: Some(code), stdout, stderr })
 }
 
@@ -205,15 +240,35 @@ mod tests {
     #[test]
     fn no_output_can_be_taken_for_another_answer() {
         let mut shell = shell("/");
-        let nasty = ["", "\n", " 0", "a\nb\n", "unibus: ready\n", "\0x\0", "' 9", "\u{1b}[2J", "$(exit 3)", "é 7\n"];
-        let asked: String =
-            nasty.iter().map(|text| question(&words(&["printf", "%b", &text.replace('\0', "\\0000")]))).collect();
+        let nasty = [
+            "",
+            "\n",
+            " 0",
+            "a\nb\n",
+            "unibus: ready\n",
+            "0 5\nx",
+            "7 0\n\n",
+            "' 9",
+            "\u{1b}[2J",
+            "$(exit 3)",
+            "é 7",
+            "\\n",
+        ];
+        let asked: String = nasty.iter().map(|text| question(&words(&["printf", "%s", text]))).collect();
         let answers = shell.talk(&asked, nasty.len(), SOON).unwrap();
         for (answer, text) in answers.iter().zip(nasty) {
+            let text = text.trim_end_matches('\n');
             assert_eq!((answer.code, answer.stdout.as_slice()), (Some(0), text.as_bytes()), "{text:?}");
         }
+        // What no text may hold is lost, and nothing else.
+        let bytes = question(&words(&["printf", r"a\0b\377"])) + &question(&words(&["echo", "next"]));
+        let answers = shell.talk(&bytes, 2, SOON).unwrap();
+        assert_eq!(
+            (answers[0].stdout.as_slice(), answers[1].stdout.as_slice()),
+            (b"ab\xff".as_slice(), b"next".as_slice())
+        );
         let long = shell.talk(&question(&words(&["seq", "100000"])), 1, SOON).unwrap();
-        assert!(long[0].stdout.ends_with(b"\n99999\n100000\n"));
+        assert!(long[0].stdout.len() > 500_000 && long[0].stdout.ends_with(b"\n99999\n100000"));
     }
 
     #[test]
@@ -222,7 +277,7 @@ mod tests {
         let complains = words(&["sh", "-c", "echo said; echo oops >&2; exit 7"]);
         let text = question(&complains) + &order(&complains, "") + &question(&words(&["no-such-program-here"]));
         let answers = shell.talk(&text, 3, SOON).unwrap();
-        assert_eq!((answers[0].code, answers[0].stdout.as_slice()), (Some(7), b"said\n".as_slice()));
+        assert_eq!((answers[0].code, answers[0].stdout.as_slice()), (Some(7), b"said".as_slice()));
         assert_eq!((answers[1].code, answers[1].reason()), (Some(7), "oops"));
         assert_eq!(answers[2].code, Some(127));
     }
@@ -278,6 +333,6 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo 'Last login: today'; exec sh -s"]);
         let mut shell = Shell::open(command, &opening("/"), SOON).unwrap();
-        assert_eq!(shell.talk(&question(&words(&["echo", "x"])), 1, SOON).unwrap()[0].stdout, b"x\n");
+        assert_eq!(shell.talk(&question(&words(&["echo", "x"])), 1, SOON).unwrap()[0].stdout, b"x");
     }
 }

@@ -214,9 +214,12 @@ fn options() -> Vec<String> {
     wanted.iter().chain(&shared).flat_map(|option| ["-o".to_owned(), (*option).to_owned()]).collect()
 }
 
-/// Short, because the path of a socket is limited to about a hundred bytes, and the same for every run.
+/// Short, because the path of a socket is limited to about a hundred bytes, and the same for every run in one network: in
+/// another one, such as a rehearsal's, the same address is another machine.
 fn control_dir() -> String {
-    format!("/tmp/unibus-ssh-{}", rustix::process::getuid().as_raw())
+    let network = fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let number: String = network.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    format!("/tmp/unibus-ssh-{}-{number}", rustix::process::getuid().as_raw())
 }
 
 /// The directory of the connections' sockets. Whoever can write there can use the operator's connections, so it must be

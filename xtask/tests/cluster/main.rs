@@ -18,6 +18,7 @@ mod harness;
 mod loss;
 mod persistence;
 mod rolling;
+mod rotation;
 mod safeguards;
 mod scale;
 mod tls;

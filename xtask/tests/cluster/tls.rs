@@ -74,7 +74,7 @@ fn only_certificates_of_the_route_ca_open_the_route_port() {
 }
 
 /// Whether a route port completes a TLS handshake with this client certificate: then, and only then, it introduces itself.
-fn routed(cluster: &Cluster, node: &str, cert: &str, key: &str) -> bool {
+pub(crate) fn routed(cluster: &Cluster, node: &str, cert: &str, key: &str) -> bool {
     let address = format!("{}:6250", cluster.address(node));
     let ca = cluster.node(node).join("tls/cluster-ca.crt");
     // It stays until the engine closes: at once for a bad certificate, else when no password came in time.

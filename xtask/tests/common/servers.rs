@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -39,6 +40,7 @@ exit "$code"
 /// What the words of a command mean on a host: `answers` has a file for each, by its hash. The lock's commands have none: they
 /// run as they are, on a file of this clone. A command that ends with 255 ends the whole connection.
 const ANSWERS: &str = r#"
+export LC_ALL=C
 note() { { printf '%s\037' "$@"; printf '\036'; } >> "$root/seen/$host"; }
 look() {
     answer=$root/answers/$(printf '%s\n' "$host" "$@" | sha256sum | cut -c1-64)
@@ -49,9 +51,9 @@ say() {
     look "$@"
     [ ! -e "$root/waits" ] || while [ -e "$root/held" ]; do sleep 0.05; done
     [ "$code" != 255 ] || { printf '%s\n' "$said" >&2; kill -PIPE 0; }
-    printf '%s %s' "$said" "$code" | base64 -w 0
-    echo
+    tell "$code" "$said"
 }
+tell() { printf '%s %s\n%s\n' "$1" "${#2}" "$2"; }
 ask() { note "$@"; say "$@"; }
 run() {
     input=$1; shift
@@ -59,8 +61,8 @@ run() {
     case $5 in
     /run/unibus.lock)
         set -- "$1" "$2" "$3" "$4" "$root/locks/$host"
-        { printf %s "$input" | "$@" 2>&1; printf ' %s' "$?"; } | base64 -w 0
-        echo;;
+        said=$(printf %s "$input" | "$@" 2>&1)
+        tell "$?" "$said";;
     *) say "$@";;
     esac
 }
@@ -164,12 +166,14 @@ pub(crate) fn answer_probe(clone: &Clone, step: &Value, so: bool) {
     answer(clone, node, &probe, u8::from(!so), if so { &says } else { "" });
 }
 
-/// Mode, owner and hash of the files that a step sends, as the node would tell them.
+/// Modes, owners and hashes of the files that a step sends, as the node would tell them.
 fn same_files(clone: &Clone, effect: &Value) -> String {
-    let files = effect["files"].as_array().unwrap().iter();
-    let lines = files.map(|file| {
-        let hash = sha256(clone, file["from"].as_str().unwrap());
-        format!("{} {}\n{hash}  -", effect["mode"].as_str().unwrap(), effect["owner"].as_str().unwrap())
+    let text = |key: &str| effect[key].as_str().unwrap();
+    let files: Vec<&str> =
+        effect["files"].as_array().unwrap().iter().map(|file| file["from"].as_str().unwrap()).collect();
+    let owners = files.iter().map(|_| format!("{} {}", text("mode"), text("owner")));
+    let hashes = files.iter().map(|file| {
+        format!("{}  {}/{}", sha256(clone, file), text("to"), Path::new(file).file_name().unwrap().to_str().unwrap())
     });
-    lines.collect::<Vec<_>>().join("\n")
+    owners.chain(hashes).collect::<Vec<_>>().join("\n")
 }
