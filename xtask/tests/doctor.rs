@@ -9,24 +9,41 @@ use std::fs;
 use common::{Clone, Done, NODES, with_cross};
 use serde_json::Value;
 
-/// Answers as the server named in `answers`: the line there is an exit code, the rest what is said; `date` is told truly.
+/// Answers as the server named in `answers`: the first line there is an exit code, the rest what is said; `date` is told
+/// truly. Every session and every command in it is noted.
 const SSH: &str = r#"#!/bin/sh
-root=${0%/bin/*}
+export root=${0%/bin/*} host
 [ "$1" = -V ] && { echo 'OpenSSH_9.2p1' >&2; exit 0; }
 [ "$1" = -G ] && { echo "identityfile $root/id"; exit 0; }
 for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
-printf '%s\036' "$last" >> "$root/seen-$host"
-case $last in *"date +%s%3N") [ ! -e "$root/clock-$host" ] || { cat "$root/clock-$host"; exit 0; }; exec date +%s%3N;; esac
+printf 'session\036' >> "$root/seen-$host"
 answer=$root/answers/$host
 code=$(head -n 1 "$answer")
-if [ "$code" = 0 ]; then tail -n +2 "$answer"; else tail -n +2 "$answer" >&2; fi
-exit "$code"
+if [ "$code" != 0 ]; then tail -n +2 "$answer" >&2; exit "$code"; fi
+while IFS= read -r line && [ "$line" != "echo 'unibus: ready'" ]; do :; done
+echo 'unibus: ready'
+{ cat "$root/bin/answers"; cat; } | sh -s
+"#;
+
+/// What a session's words mean here. A command gets its input as the first word.
+const ANSWERS: &str = r#"
+tell() { printf '%s %s\n%s\n' "$1" "${#2}" "$2"; }
+run() {
+    shift
+    printf '%s\036' "$*" >> "$root/seen-$host"
+    case $1 in
+    bash) tell 0 "$(tail -n +2 "$root/answers/$host")" ;;
+    date) if [ -e "$root/clock-$host" ]; then tell 0 "$(cat "$root/clock-$host")"; else tell 0 "$(date +%s%3N)"; fi ;;
+    *) tell 127 '' ;;
+    esac
+}
 "#;
 
 /// A clone on a machine that has everything, with an ssh that reaches nobody.
 fn ready() -> Clone {
     let clone = with_cross();
     clone.script("bin/ssh", SSH);
+    clone.write("bin/answers", ANSWERS);
     clone.script("bin/ssh-add", "#!/bin/sh\nexit 1\n");
     clone.write("id", "");
     for (tool, says) in [
@@ -225,10 +242,12 @@ fn three_bare_servers_are_fit_and_only_read() {
     assert_eq!(done.code, Some(0), "{done:?}");
     for node in NODES {
         let seen = clone.read(&format!("seen-host-{node}"));
-        let sessions: Vec<&str> = seen.split_terminator('\u{1e}').collect();
-        assert_eq!(sessions.len(), 2, "{sessions:?}");
-        assert!(sessions[0].contains("bash -c") && sessions[0].contains("/opt/unibus"), "{}", sessions[0]);
-        assert!(sessions[1].ends_with("sh date +%s%3N"), "{}", sessions[1]);
+        let seen: Vec<&str> = seen.split_terminator('\u{1e}').collect();
+        assert!(
+            matches!(seen[..], ["session", question, "date +%s%3N"] if question.starts_with("bash -c ")),
+            "{seen:?}"
+        );
+        assert!(seen[1].contains("bash /opt/unibus /opt/unibus/local_files unibus "), "{}", seen[1]);
         assert!(checks.iter().filter(|check| check["node"] == node).all(|check| check["level"] == "ok"), "{checks:?}");
     }
     let table = run(&clone, "doctor --nodes").stdout;

@@ -1,4 +1,4 @@
-//! Every node, asked side by side over its transport: two short sessions each, and nothing is changed.
+//! Every node, asked side by side over its transport: one short session each, and nothing is changed.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -11,7 +11,7 @@ use crate::local_state::STORES;
 use crate::plan::words;
 use crate::staging::USER;
 use crate::topology::{Node, Topology};
-use crate::transport::{Call, Failure, Output, Transport};
+use crate::transport::{Call, Failure, Output, Session, Transport};
 use crate::ui::{Line, Progress};
 use crate::verify::unix_ms;
 
@@ -63,9 +63,14 @@ fn ask(topology: &Topology, node: &Node, transport: &dyn Transport) -> Answered 
     let dir = &topology.cluster.install_dir;
     let mut argv = words(&["bash", "-c", question::SCRIPT, "bash", dir, &format!("{dir}/{STORES}"), USER]);
     argv.extend(reach::words(topology, node));
-    let facts = facts(node, transport.call(&node.name, &Call::Run(argv), WITHIN));
+    let mut session = match transport.open(&node.name) {
+        Ok(Some(session)) => session,
+        Ok(None) => return Answered::lost(node),
+        Err(failure) => return Answered { facts: facts(node, Err(failure)), clock: Err("not asked".to_owned()) },
+    };
+    let facts = facts(node, session.call(&Call::Run(argv), WITHIN));
     // Afterwards, when the connection stands: a short way there and back leaves little to be unsure of.
-    let clock = if facts.is_ok() { clock(node, transport) } else { Err("not asked".to_owned()) };
+    let clock = if facts.is_ok() { clock(session.as_mut()) } else { Err("not asked".to_owned()) };
     Answered { facts, clock }
 }
 
@@ -75,30 +80,31 @@ fn facts(node: &Node, answer: Result<Output, Failure>) -> Result<Facts, Box<Chec
         Err(Box::new(Check::new(id, &node.name, Level::Fail, want, got).remedy(remedy)))
     };
     let output = match answer {
+        Ok(output) => output,
         Err(failure) => {
             let why = failure.to_string();
-            return fail(REACHABLE, SSH_GETS_IN, &why, remedy(&why, &node.ssh));
+            return match no_root(&why, &node.name) {
+                Some(remedy) => fail(ROOT, IS_ROOT, &why, remedy),
+                None => fail(REACHABLE, SSH_GETS_IN, &why, remedy(&why, &node.ssh)),
+            };
         }
-        Ok(output) => output,
     };
     if let Some(facts) = question::read(&String::from_utf8_lossy(&output.stdout)) {
         return Ok(facts);
     }
-    let said = output.reason();
-    if said.contains("sudo") && said.contains("not found") && !said.starts_with("sudo: ") {
-        let remedy = "log in as root (User root in ~/.ssh/config), or there: apt-get install sudo";
-        return fail(ROOT, IS_ROOT, said, remedy.to_owned());
-    }
-    if said.starts_with("sudo: ") && !said.contains("bash") {
-        let remedy = format!(
-            "log in as root (User root in ~/.ssh/config), or give that user NOPASSWD in /etc/sudoers.d on {}",
-            node.name
-        );
-        return fail(ROOT, IS_ROOT, said, remedy);
-    }
     let code = output.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
-    let got = format!("its answer is not whole: {said} ({code})");
+    let got = format!("its answer is not whole: {} ({code})", output.reason());
     fail(REACHABLE, "bash answers", &got, format!("Debian has bash; see what `ssh {} bash` says", node.ssh))
+}
+
+/// What to do where ssh got in, and sudo then did not make it root.
+fn no_root(why: &str, node: &str) -> Option<String> {
+    if why.contains("sudo") && why.contains("not found") {
+        return Some("log in as root (User root in ~/.ssh/config), or there: apt-get install sudo".to_owned());
+    }
+    why.contains("sudo: ").then(|| {
+        format!("log in as root (User root in ~/.ssh/config), or give that user NOPASSWD in /etc/sudoers.d on {node}")
+    })
 }
 
 /// What helps, by what ssh said.
@@ -145,13 +151,13 @@ fn remedy(why: &str, host: &str) -> String {
     known.map_or_else(|| format!("see what `ssh -v {host}` says"), |(_, remedy)| remedy)
 }
 
-fn clock(node: &Node, transport: &dyn Transport) -> Result<Clock, String> {
+fn clock(session: &mut dyn Session) -> Result<Clock, String> {
     let sent_ms = unix_ms();
-    let answer = transport.call(&node.name, &Call::Run(words(&["date", "+%s%3N"])), CLOCK_WITHIN);
+    let answer = session.call(&Call::Run(words(&["date", "+%s%3N"])), CLOCK_WITHIN);
     let received_ms = unix_ms();
     let output = answer.map_err(|failure| failure.to_string())?;
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let node_ms = said.parse().map_err(|_| format!("date said {said:?} {}", output.reason()))?;
+    let node_ms = said.parse().map_err(|_| format!("date said {said:?}"))?;
     Ok(Clock { sent_ms, received_ms, node_ms })
 }
 
@@ -230,12 +236,12 @@ mod tests {
 
     #[test]
     fn sudo_that_asks_for_a_password_is_named() {
-        let check = facts(&node_a(), output(1, "", "sudo: a password is required")).unwrap_err();
-        assert_eq!(check.id, ROOT);
-        assert!(check.remedy.contains("NOPASSWD"), "{check:?}");
-        let check = facts(&node_a(), output(127, "", "sh: 1: exec: sudo: not found")).unwrap_err();
-        assert_eq!((check.id.as_str(), check.remedy.contains("apt-get install sudo")), (ROOT, true));
-        let check = facts(&node_a(), output(127, "", "sh: 1: exec: bash: not found")).unwrap_err();
+        let lost = |why: &str| facts(&node_a(), Err(Failure::Unreachable(why.to_owned()))).unwrap_err();
+        let check = lost("ssh h: sudo: a password is required");
+        assert_eq!((check.id.as_str(), check.remedy.contains("NOPASSWD")), (ROOT, true), "{check:?}");
+        let check = lost("ssh h: sh: 1: exec: sudo: not found");
+        assert_eq!((check.id.as_str(), check.remedy.contains("apt-get install sudo")), (ROOT, true), "{check:?}");
+        let check = facts(&node_a(), output(127, "", "sh: 1: bash: not found")).unwrap_err();
         assert_eq!(check.id, REACHABLE);
         assert!(check.got.contains("bash: not found"), "{check:?}");
         let check = facts(&node_a(), output(0, "arch\tx86_64\n", "")).unwrap_err();
