@@ -23,7 +23,7 @@ pub(super) enum Goal {
     Quorum,
     /// The node has a lease: it admits, and /healthz is 200
     Healthy,
-    /// All copies of all buckets are current, and every other node is routed
+    /// All copies of all buckets are current, every other node is routed, and no first admin waits to be imported
     Current,
 }
 
@@ -101,7 +101,8 @@ pub(super) fn look(daemon: &Daemon, patience: Duration) -> Result<Posture, contr
 fn missing(goal: Goal, posture: &Posture) -> Option<String> {
     let steps = [(Goal::Alive, engine(posture)), (Goal::Quorum, leader(posture)), (Goal::Healthy, lease(posture))];
     let basics = steps.into_iter().filter(|(of, _)| *of <= goal).find_map(|(_, missing)| missing);
-    basics.or_else(|| (goal == Goal::Current).then(|| route(posture).or_else(|| copy(posture))).flatten())
+    let all = || route(posture).or_else(|| copy(posture)).or_else(|| first_admin(posture));
+    basics.or_else(|| (goal == Goal::Current).then(all).flatten())
 }
 
 fn engine(posture: &Posture) -> Option<String> {
@@ -122,6 +123,12 @@ fn lease(posture: &Posture) -> Option<String> {
 fn route(posture: &Posture) -> Option<String> {
     let cluster = posture.cluster.as_ref()?;
     (!cluster.unrouted.is_empty()).then(|| format!("{} has no route to {}", posture.node, cluster.unrouted.join(", ")))
+}
+
+/// What was put here to be imported, and is not yet: until then nobody can administer.
+fn first_admin(posture: &Posture) -> Option<String> {
+    let why = "the record of the first admin waits to be imported; if it goes on waiting, the daemon's log says why";
+    posture.bootstrap_pending.then(|| why.to_owned())
 }
 
 /// A bucket whose copies are not all there.
@@ -212,6 +219,7 @@ mod tests {
         missed(Goal::Current, |p| p.replicas[1].current = Some(2), "UNIBUS_rooms has 2 of 3");
         missed(Goal::Current, |p| p.replicas[1].current = None, "UNIBUS_rooms does not answer");
         missed(Goal::Current, |p| drop(p.replicas.remove(0)), "UNIBUS_users does not exist");
+        missed(Goal::Current, |p| p.bootstrap_pending = true, "first admin");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
@@ -91,7 +91,19 @@ impl Base {
     fn make(&self, archive: &Path, line: &Line) -> Result<()> {
         let new = self.dir.join(format!("new-{}.tar.zst", self.id));
         let scratch = self.fresh("scratch")?;
-        let mut make = tool("mmdebstrap");
+        // It mounts things in the tree. In namespaces that end with us nobody else sees them, and none is left if we are killed.
+        let mut make = tool("/proc/self/exe");
+        make.args(["exec-child", "--parent", &process::id().to_string(), "--"])
+            .args([
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child=SIGKILL",
+                "--propagation=private",
+                "--mount-proc",
+            ])
+            .arg("mmdebstrap");
         make.args(["--variant=minbase", &format!("--include={PACKAGES}")])
             .args(HOOKS.iter().map(|hook| format!("--customize-hook={hook}")))
             .arg(SUITE)

@@ -37,10 +37,10 @@ fn an_honest_cluster_survives_everything() {
     assert_eq!(names, ["before", "stop", "kill", "power-cut", "freeze", "quorum", "afterwards"]);
     for window in windows {
         let kinds = &window["kinds"];
-        for kind in ["write", "connect", "message"] {
-            assert!(kinds[kind]["acknowledged"].as_u64().unwrap() >= 10, "{kind} in {window:#}");
-        }
         let (name, quorum) = (window["fault"].as_str().unwrap(), window["quorum"] == true);
+        for kind in ["write", "connect", "message"] {
+            assert!(!quorum || kinds[kind]["acknowledged"].as_u64().unwrap() >= 10, "{kind} in {window:#}");
+        }
         assert_eq!(quorum, name != "quorum");
         println!("{name} of {}: recovered after {} ms, {kinds}", window["nodes"], window["recovery_ms"]);
     }

@@ -36,11 +36,16 @@ pub(crate) fn xtask(words: &[&str]) -> Command {
     command
 }
 
-/// Waits for a condition, and tells what it was when it does not come.
+/// Waits for a condition.
 pub(crate) fn wait(what: &str, met: impl Fn() -> bool) {
+    wait_for(what, met, String::new);
+}
+
+/// Waits for a condition, and tells how it is instead when it does not come.
+fn wait_for(what: &str, met: impl Fn() -> bool, instead: impl Fn() -> String) {
     let deadline = Instant::now() + SOON;
     while !met() {
-        assert!(Instant::now() < deadline, "not within {} s: {what}", SOON.as_secs());
+        assert!(Instant::now() < deadline, "not within {} s: {what}\n{}", SOON.as_secs(), instead());
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -221,10 +226,14 @@ impl Traces {
                 && !fs::read_to_string(format!("/proc/{pid}/cgroup"))
                     .is_ok_and(|at| at.contains("unibus-fleet-") && !at.contains(&self.cgroup))
         };
-        wait("its namespaces are left", || {
-            let all = all_pids().into_iter().filter(ours).flat_map(namespaces).collect::<BTreeSet<_>>();
-            all.is_disjoint(&self.namespaces)
-        });
+        let inside = || -> Vec<String> {
+            let ids =
+                |pid: i32| namespaces(pid).into_iter().filter(|id| self.namespaces.contains(id)).collect::<Vec<_>>();
+            let found =
+                all_pids().into_iter().filter(ours).map(|pid| (pid, ids(pid))).filter(|(_, ids)| !ids.is_empty());
+            found.map(|(pid, ids)| format!("{pid} {} in {ids:?}", told(pid))).collect()
+        };
+        wait_for("its namespaces are left", || inside().is_empty(), || inside().join("\n"));
         assert_eq!(Host::look(), self.host);
     }
 
@@ -269,6 +278,13 @@ fn began(pid: i32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     (fields[0] != "Z").then(|| fields[19].to_owned())
+}
+
+/// A process in words.
+fn told(pid: i32) -> String {
+    let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    format!("{} {}", String::from_utf8_lossy(&file("cmdline")), String::from_utf8_lossy(&file("cgroup")))
+        .replace(['\0', '\n'], " ")
 }
 
 /// The moment in which a process began that begins now.

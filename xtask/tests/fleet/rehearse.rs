@@ -13,8 +13,9 @@ const SHIPPED: &str = include_str!("../../../deploy/nodes.toml");
 
 /// A clone to rehearse from, placeholders and all. Its machines begin as the base tree that the real clone has.
 fn ready() -> Clone {
-    // `cargo xtask test` sets it.
-    let engine = PathBuf::from(std::env::var_os("UNIBUS_TEST_ENGINE").unwrap());
+    let engine = std::env::var_os("UNIBUS_TEST_ENGINE");
+    let engine =
+        engine.map(PathBuf::from).unwrap_or_else(|| panic!("UNIBUS_TEST_ENGINE is not set; run: cargo xtask test"));
     let clone = Clone::new();
     clone.write("deploy/nodes.toml", SHIPPED);
     clone.write("deploy/membershipd-cluster.service", UNIT);
