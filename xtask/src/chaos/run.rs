@@ -201,12 +201,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Ends a window, as soon as enough was done in it to prove something.
+    /// Ends a window, as soon as enough was done in it to prove something, and everybody is served again.
     fn until_enough(&mut self, window: &mut Window) -> Result<()> {
         let begun = Instant::now();
         loop {
             window.end_us = now_us();
-            let enough = self.load.look(|history| proves_enough(history, window, &self.rules));
+            let enough = self.load.look(|history| {
+                proves_enough(history, window, &self.rules) && (window.nodes.is_empty() || recovered(history, window))
+            });
             if enough || begun.elapsed() >= PROVING || self.is_interrupted() {
                 return Ok(());
             }
