@@ -88,6 +88,12 @@ impl Act {
         self
     }
 
+    /// Its words as they were written, names in braces.
+    #[cfg(test)]
+    pub(super) fn written(&self) -> String {
+        self.words.join(" ")
+    }
+
     /// Its words, with what is known put in.
     pub(super) fn argv(&self, known: &Known) -> Result<Vec<String>> {
         self.words.iter().map(|word| fill(word, known)).collect()
@@ -133,7 +139,7 @@ mod tests {
         let known = Known::from([("b".to_owned(), "homer".to_owned())]);
         let act = Act::xtask("stage --diff").exits(3).says("{b} would change");
         assert_eq!(
-            act.judge(Some(3), "2 of homer would change", &known),
+            act.judge(Some(3), "2 would change", &known),
             Some("it did not say \"homer would change\"".to_owned())
         );
         assert_eq!(act.judge(Some(3), "homer would change", &known), None);

@@ -1,7 +1,7 @@
 //! What goes wrong on the way, on purpose: each ends in a message that names node, cause and remedy, and a second run completes.
 
 use super::act::{Act, Chapter};
-use super::runbook::{ALL_HOLD, ALL_SO};
+use super::runbook::{ALL_HOLD, ALL_SO, NOTHING_DONE};
 
 /// A cluster runs and is well before each chapter, and again after it. `{a}`, `{b}` and `{c}` are nodes, the seed first, and
 /// `{a.host}` and so on what ssh knows them by.
@@ -82,6 +82,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
             name: "a server gone for good",
             acts: vec![
                 Act::xtask("fleet --dir {dir} reinstall {c}"),
+                Act::xtask("replace {c}").says(NOTHING_DONE),
                 // The machine in its place has another host key, which nobody accepts but the operator.
                 Act::xtask("replace {c} --yes").exits(1).says("{c}").says("host key"),
                 Act::tool("ssh-keygen -R {c.host}"),

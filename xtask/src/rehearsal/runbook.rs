@@ -21,7 +21,7 @@ pub(super) fn preparation(paths: &Paths, membershipd_given: bool) -> Result<Vec<
 
 /// What a second `--yes` says, whatever the verb.
 pub(super) const ALL_SO: &str = "everything was so already";
-const NOTHING_DONE: &str = "dry run: nothing was changed, no connection was opened";
+pub(super) const NOTHING_DONE: &str = "dry run: nothing was changed, no connection was opened";
 pub(super) const ALL_HOLD: &str = "checks hold";
 
 /// The whole runbook, at the operator's place among the machines, in the scratch clone. The topology's own network of routes.
@@ -140,4 +140,38 @@ pub(super) fn in_public() -> Vec<Chapter> {
     let acts = bring_up().into_iter().flat_map(|chapter| chapter.acts);
     let acts = acts.chain([Act::xtask("verify").says(ALL_HOLD)]).collect();
     vec![Chapter { name: "over public addresses", acts }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::act::Who;
+    use super::super::mishaps;
+    use super::*;
+
+    /// Commands of the runbook that are not for the servers; tests of their own carry them out.
+    const HERE: [&str; 4] = ["local", "doctor", "rehearse", "chaos --local --yes"];
+
+    /// A command as the runbook writes it: an operator types the names that a rehearsal fills in, and reads what it has judged.
+    fn as_typed(written: &str) -> String {
+        let names =
+            [("{sign_pub}", "HEX"), ("{c}", "NODE"), (" --confirm {cluster} --fleet {dir}", ""), (" --json", "")];
+        names.iter().fold(written.to_owned(), |line, (name, typed)| line.replace(name, typed))
+    }
+
+    #[test]
+    fn every_command_of_the_runbook_is_rehearsed() {
+        let chapters = whole().into_iter().chain(mishaps::chapters());
+        let acts = chapters.flat_map(|chapter| chapter.acts).filter(|act| act.who == Who::Xtask);
+        let rehearsed: Vec<String> = acts.map(|act| as_typed(&act.written())).chain(["build".to_owned()]).collect();
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let runbook = std::fs::read_to_string(root.join("deploy/README.md")).unwrap();
+        let commands = runbook.lines().filter_map(|line| line.trim_start().strip_prefix("cargo xtask "));
+        let commands: Vec<&str> = commands.map(|line| line.trim_end_matches(" --watch")).collect();
+        assert!(commands.len() > 20, "the runbook has hardly any command: {commands:?}");
+        let missing: Vec<&&str> = commands
+            .iter()
+            .filter(|command| !HERE.contains(command) && !rehearsed.iter().any(|line| line == **command))
+            .collect();
+        assert!(missing.is_empty(), "in the runbook, but not rehearsed: {missing:?}\nrehearsed: {rehearsed:#?}");
+    }
 }
