@@ -43,7 +43,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
             name: "a port taken",
             acts: vec![
                 Act::tool("ssh {b.host} systemctl stop membershipd-cluster"),
-                Act::tool("ssh {b.host} systemd-run --unit=squatter systemd-socket-activate -l 4250 cat"),
+                Act::tool("ssh {b.host} systemd-run --unit=squatter systemd-socket-activate --accept -l 4250 cat"),
                 Act::xtask("doctor --nodes").exits(1).says("4250"),
                 Act::xtask("up --yes").exits(1).says("{b}"),
                 Act::tool("ssh {b.host} systemctl stop squatter"),
