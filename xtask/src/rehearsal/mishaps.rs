@@ -67,7 +67,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
             acts: vec![
                 Act::tool("cp deploy/build/first deploy/build/spoiled"),
                 // A word of the engine's configuration, of the same length: the engine refuses it, so the daemon ends.
-                Act::tool("sed -i s/no_advertise/xx_advertise/ deploy/build/spoiled"),
+                Act::tool("sed -i s/lame_duck_duration/lame_duck_durazion/ deploy/build/spoiled"),
                 Act::xtask("build --from deploy/build/spoiled"),
                 Act::xtask("stage --yes").says("nothing was started"),
                 Act::xtask("roll --yes").exits(1).says("{a} went back to its previous release and is well").within(300),
