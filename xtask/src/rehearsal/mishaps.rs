@@ -84,7 +84,7 @@ pub(super) fn chapters() -> Vec<Chapter> {
                 Act::xtask("fleet --dir {dir} reinstall {c}"),
                 Act::xtask("replace {c}").says(NOTHING_DONE),
                 // The machine in its place has another host key, which nobody accepts but the operator.
-                Act::xtask("replace {c} --yes").exits(1).says("{c}").says("host key"),
+                Act::xtask("replace {c} --yes").exits(1).says("{c}").says("IDENTIFICATION HAS CHANGED"),
                 Act::tool("ssh-keygen -R {c.host}"),
                 Act::tool("ssh -o StrictHostKeyChecking=accept-new {c.host} true"),
                 Act::xtask("replace {c} --yes").within(300),
