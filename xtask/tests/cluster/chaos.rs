@@ -25,7 +25,7 @@ fn all_violations(verdict: &Value) -> Vec<&Value> {
 
 #[test]
 fn an_honest_cluster_survives_everything() {
-    let cluster = Cluster::start(Build::Real);
+    let cluster = Cluster::start_alone(Build::Real);
     let raw = cluster.state.join("history.jsonl");
     let (verdict, output) = chaos(&cluster, &["--yes", "--json", "--history", raw.to_str().unwrap()]);
     let broken = all_violations(&verdict);
@@ -100,7 +100,7 @@ fn during(cluster: &Cluster, verb: &[&str]) {
 
 #[test]
 fn nobody_notices_more_copies_or_a_rolling_restart() {
-    let cluster = Cluster::reserve();
+    let cluster = Cluster::reserve_alone();
     let up = cluster.up(Build::Real, &["--kv-replicas", "1"]);
     assert!(up.status.success(), "{}", said(&up));
     during(&cluster, &["scale", "3", "--yes"]);

@@ -4,8 +4,8 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -41,12 +41,57 @@ pub(crate) struct Cluster {
     pub(crate) state: PathBuf,
     pub(crate) base: Ipv4Addr,
     _address: TcpListener,
+    _room: Room,
+}
+
+/// How many clusters are there, and whether one of them is to be the only one.
+static CLUSTERS: (Mutex<(usize, bool)>, Condvar) = (Mutex::new((0, false)), Condvar::new());
+
+/// A cluster's place on this machine. Where what clients notice is measured, other tests must not take the machine's time.
+struct Room {
+    alone: bool,
+}
+
+impl Room {
+    fn wait(alone: bool) -> Self {
+        let (clusters, changed) = &CLUSTERS;
+        let mut clusters = clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        while clusters.1 || (alone && clusters.0 > 0) {
+            clusters = changed.wait(clusters).unwrap_or_else(PoisonError::into_inner);
+        }
+        *clusters = (clusters.0 + 1, alone);
+        Self { alone }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let (clusters, changed) = &CLUSTERS;
+        let mut clusters = clusters.lock().unwrap_or_else(PoisonError::into_inner);
+        clusters.0 -= 1;
+        clusters.1 &= !self.alone;
+        changed.notify_all();
+    }
 }
 
 impl Cluster {
     /// A verified cluster.
     pub(crate) fn start(build: Build) -> Self {
-        let cluster = Self::reserve();
+        Self::reserve().started(build)
+    }
+
+    /// A verified cluster, while there is no other one.
+    pub(crate) fn start_alone(build: Build) -> Self {
+        Self::reserve_in(Room::wait(true)).started(build)
+    }
+
+    /// The same, not yet brought up.
+    pub(crate) fn reserve_alone() -> Self {
+        Self::reserve_in(Room::wait(true))
+    }
+
+    fn started(self, build: Build) -> Self {
+        let cluster = self;
         let up = cluster.up(build, &[]);
         assert!(up.status.success(), "{}", said(&up));
         cluster
@@ -54,6 +99,10 @@ impl Cluster {
 
     /// A directory and three addresses that no other test has, of this or another run.
     pub(crate) fn reserve() -> Self {
+        Self::reserve_in(Room::wait(false))
+    }
+
+    fn reserve_in(room: Room) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         static SWEPT: Once = Once::new();
         SWEPT.call_once(sweep);
@@ -65,7 +114,7 @@ impl Cluster {
             let Ok(address) = TcpListener::bind((base, 1)) else { continue };
             let state = std::env::temp_dir().join(format!("{PREFIX}{}-{number}", std::process::id()));
             fs::create_dir_all(&state).unwrap();
-            return Self { state, base, _address: address };
+            return Self { state, base, _address: address, _room: room };
         }
     }
 
