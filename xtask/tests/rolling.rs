@@ -107,7 +107,8 @@ fn up_starts_the_seed_then_a_quorum_then_the_rest_and_asks_for_health_at_the_end
     servers.forget();
     let done = servers.run("up --yes");
     assert_eq!(done.code, Some(1), "{done:?}");
-    assert!(done.stderr.contains("b, c: step 'enable' (systemctl): Unit file does not exist."), "{done:?}");
+    // Of b and c the one that is slower may not have begun when the other fails.
+    assert!(done.stderr.contains("step 'enable' (systemctl): Unit file does not exist."), "{done:?}");
     assert!(done.stderr.contains("cargo xtask stage --yes"), "{done:?}");
     assert_eq!(servers.starts(), Vec::<String>::new());
 

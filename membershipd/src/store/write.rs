@@ -15,6 +15,9 @@ const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 /// Error codes of the engine for a lost compare-and-set (`JSStreamWrongLastSequenceErrF` and its constant twin).
 const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
 
+/// A new leader does not know yet whether a write to that subject is still under way (`JSStreamExpectedLastSeqPerSubjectNotReady`).
+const SEQUENCE_NOT_READY: u64 = 10_163;
+
 /// Why a write was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -65,6 +68,8 @@ pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected:
                 last = WriteError::Unknown;
             }
             Err(WriteError::Unavailable) => {}
+            // What this attempt was refused for may be an earlier one that is still under way.
+            Err(WriteError::Refused(_)) if unknown => {}
             done => return done,
         }
     }
@@ -107,6 +112,8 @@ async fn send(
         Ok(Acknowledgement { error: Some(error), .. }) => {
             if error.err_code.is_some_and(|code| WRONG_LAST_SEQUENCE.contains(&code)) {
                 Err(WriteError::Conflict)
+            } else if error.err_code == Some(SEQUENCE_NOT_READY) {
+                Err(WriteError::Unavailable)
             } else {
                 Err(WriteError::Refused(error.description))
             }
