@@ -139,7 +139,6 @@ impl Step {
     }
 
     /// The same step with a time limit of its own: what waits for something may take minutes.
-    #[allow(dead_code, reason = "the verbs with gates come next")]
     pub(crate) fn within(self, limit: Duration) -> Self {
         Self { within: Some(limit), ..self }
     }

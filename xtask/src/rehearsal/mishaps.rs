@@ -4,7 +4,7 @@ use super::act::{Act, Chapter};
 use super::runbook::{ALL_HOLD, ALL_SO, NOTHING_DONE};
 
 /// A cluster runs and is well before each chapter, and again after it. `{a}`, `{b}` and `{c}` are nodes, the seed first, and
-/// `{a.host}` and so on what ssh knows them by.
+/// `{a.host}` and so on what ssh knows them by; `{install_dir}` and `{client_port}` are the topology's.
 pub(super) fn chapters() -> Vec<Chapter> {
     let well = || Act::xtask("verify").says(ALL_HOLD);
     vec![
@@ -32,9 +32,9 @@ pub(super) fn chapters() -> Vec<Chapter> {
         Chapter {
             name: "a disk full",
             acts: vec![
-                Act::tool("ssh {b.host} mount -t tmpfs -o size=1m tmpfs /opt/unibus/releases"),
+                Act::tool("ssh {b.host} mount -t tmpfs -o size=1m tmpfs {install_dir}/releases"),
                 Act::xtask("stage --yes").exits(1).says("{b}").says("No space left on device"),
-                Act::tool("ssh {b.host} umount /opt/unibus/releases"),
+                Act::tool("ssh {b.host} umount {install_dir}/releases"),
                 Act::xtask("stage --yes").says(ALL_SO),
                 well(),
             ],
@@ -42,9 +42,11 @@ pub(super) fn chapters() -> Vec<Chapter> {
         Chapter {
             name: "a port taken",
             acts: vec![
-                Act::tool("ssh {b.host} systemctl stop membershipd-cluster"),
-                Act::tool("ssh {b.host} systemd-run --unit=squatter systemd-socket-activate --accept -l 4250 cat"),
-                Act::xtask("doctor --nodes").exits(1).says("4250"),
+                Act::tool("ssh {b.host} systemctl stop {unit}"),
+                Act::tool(
+                    "ssh {b.host} systemd-run --unit=squatter systemd-socket-activate --accept -l {client_port} cat",
+                ),
+                Act::xtask("doctor --nodes").exits(1).says("{client_port}"),
                 Act::xtask("up --yes").exits(1).says("{b}"),
                 Act::tool("ssh {b.host} systemctl stop squatter"),
                 Act::xtask("up --yes"),

@@ -13,6 +13,7 @@ use super::act::{Act, Chapter, Known, Who};
 use super::record::{Done, Record};
 use crate::fleet::{Fleet, Request};
 use crate::paths::Paths;
+use crate::staging::UNIT;
 use crate::topology::Topology;
 use crate::transport::{Output, bounded};
 use crate::ui::{Line, Progress, took};
@@ -67,6 +68,13 @@ impl Performance {
         let clone = layout.clone_dir();
         self.known.insert("dir".to_owned(), layout.dir().display().to_string());
         let topology = Topology::load(&layout.topology())?;
+        for (name, value) in [
+            ("install_dir", topology.cluster.install_dir.clone()),
+            ("client_port", topology.ports.client.to_string()),
+            ("unit", UNIT.to_owned()),
+        ] {
+            self.known.insert(name.to_owned(), value);
+        }
         // The seed first: what befalls it must not stop anything for good.
         let (seeds, others): (Vec<_>, Vec<_>) = topology.nodes.into_iter().partition(|node| node.seed);
         for (letter, node) in ["a", "b", "c"].into_iter().zip(seeds.into_iter().chain(others)) {
