@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use async_nats::client::RequestErrorKind;
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, Event};
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus;
@@ -100,9 +102,11 @@ async fn connect(config: &Config, role: &str, key: &nkeys::KeyPair, lost: &Cance
         .connect(format!("{scheme}://{address}"))
         .await
         .with_context(|| format!("cannot connect to the engine at {address} as {role}"))?;
-    // An early Ok of connect() is no proof of an admission: a round trip is.
-    match tokio::time::timeout(bus::ASK, client.flush()).await {
-        Ok(Ok(())) if !lost.is_cancelled() => Ok(client),
+    // An early Ok of connect() is no proof of an admission, and flush() only empties our own buffer: that the engine says
+    // that nobody answers proves it.
+    let asked = tokio::time::timeout(bus::ASK, client.request(bus::NOBODY, Bytes::new())).await;
+    match asked.map(|answer| answer.map_err(|error| error.kind())) {
+        Ok(Err(RequestErrorKind::NoResponders)) if !lost.is_cancelled() => Ok(client),
         _ => bail!("the engine at {address} did not admit the daemon as {role}"),
     }
 }
