@@ -9,6 +9,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::paths::Paths;
 use crate::topology::Topology;
 
+// First: what it defines is for all that follow.
+#[macro_use]
+mod said;
+
 mod build;
 mod cargo;
 mod chaos;

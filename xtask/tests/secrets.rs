@@ -18,6 +18,21 @@ fn made() -> Clone {
 }
 
 #[test]
+fn what_is_asked_for_is_done_also_when_nobody_reads_what_is_said() {
+    let clone = Clone::new();
+    let unread = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    for verb in ["client-ca", "cluster-certs", "secrets"] {
+        let status = clone.command([verb]).stdout(unread()).stderr(unread()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{verb}");
+    }
+    assert!(clone.ok("secrets").stdout.contains("kept"));
+}
+
+#[test]
 fn every_node_gets_all_that_it_needs_in_either_order() {
     let other = Clone::new();
     other.ok("client-ca");

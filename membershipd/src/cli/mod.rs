@@ -1,5 +1,9 @@
 //! The command line: verbs, their output and exit codes.
 
+// First: what it defines is for all that follow.
+#[macro_use]
+mod say;
+
 mod check_config;
 mod control;
 mod identity;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::Global;
 use crate::overview::overview;
 use crate::posture::Posture;
+use crate::said;
 use crate::target::{Target, Which};
 use crate::ui::{Screen, Style};
 use crate::verify::Answer;
@@ -49,7 +50,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     loop {
         let answers = target.ask();
         show(&target, &answers, args.json, &mut screen)?;
-        if !args.watch {
+        if !args.watch || said::unheard() {
             if answers.iter().all(|answer| answer.posture.is_err()) {
                 bail!("no node answers; next: {}", target.verb("verify"));
             }
