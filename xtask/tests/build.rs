@@ -144,6 +144,11 @@ fn what_was_built_is_kept_with_what_is_known_about_it() {
     assert_eq!(clone.mode(PLACE), 0o755);
     let done = build(&clone, "");
     assert!(done.stdout.contains("next: cargo xtask stage"), "{done:?}");
+    // Built elsewhere; a name alone is a file here, whatever PATH has.
+    let done = build(&clone, "--from program");
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(clone.read(RECORD).contains("\"unknown\""), "{}", clone.read(RECORD));
+    assert_eq!(build(&clone, "--from nowhere").code, Some(2));
 }
 
 #[test]

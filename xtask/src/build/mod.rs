@@ -87,15 +87,20 @@ pub(crate) fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Resul
 /// A program that was built elsewhere, if it may be staged.
 #[cfg(target_os = "linux")]
 pub(crate) fn fit(program: &Path) -> Result<PathBuf> {
-    let found = fs::canonicalize(program).map_err(|error| BadInput::new(format!("{}: {error}", program.display())))?;
+    let found = typed(program)?;
     inspect(&found)?;
     Ok(found)
+}
+
+/// A program as it was typed: a name alone is a file here, not something to be looked for in PATH.
+fn typed(program: &Path) -> Result<PathBuf> {
+    fs::canonicalize(program).map_err(|error| BadInput::new(format!("{}: {error}", program.display())))
 }
 
 /// Takes a program that was built elsewhere.
 pub(crate) fn adopt(paths: &Paths, program: &Path) -> Result<Built> {
     let unknown = || "unknown".to_owned();
-    keep(paths, program, |version, sha256, bytes| Built {
+    keep(paths, &typed(program)?, |version, sha256, bytes| Built {
         schema: SCHEMA,
         version,
         sha256,
