@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::Done;
+use crate::common::{Clone, Done, program};
+
+const UNIT: &str = include_str!("../../../deploy/membershipd-cluster.service");
+const SHIPPED: &str = include_str!("../../../deploy/nodes.toml");
 
 /// What is waited for comes within this, or never.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -26,6 +29,25 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}-{number}", std::process::id()))
+}
+
+/// A clone to rehearse from, placeholders and all. Its machines begin as the base tree that the real clone has.
+pub(crate) fn ready() -> Clone {
+    let engine = std::env::var_os("UNIBUS_TEST_ENGINE");
+    let engine =
+        engine.map(PathBuf::from).unwrap_or_else(|| panic!("UNIBUS_TEST_ENGINE is not set; run: cargo xtask test"));
+    let clone = Clone::new();
+    clone.write("deploy/nodes.toml", SHIPPED);
+    clone.write("deploy/membershipd-cluster.service", UNIT);
+    let cached = clone.path("deploy/build/engine/2.15.1/nats-server");
+    fs::create_dir_all(cached.parent().unwrap()).unwrap();
+    fs::copy(engine, cached).unwrap();
+    let cache = self::clone().join("deploy/build/rehearse");
+    fs::create_dir_all(&cache).unwrap();
+    std::os::unix::fs::symlink(cache, clone.path("deploy/build/rehearse")).unwrap();
+    // It says its version to everything: what a server checks of it before a start succeeds, and no identity is made.
+    program(&clone, "membershipd 0.1.0", &["-static", "-s"]);
+    clone
 }
 
 /// The real binary.

@@ -10,4 +10,5 @@ mod faults;
 mod harness;
 mod leftovers;
 mod rehearse;
+mod secrets;
 mod side_by_side;

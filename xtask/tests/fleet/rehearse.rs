@@ -2,33 +2,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::common::{Clone, Done, program};
-use crate::harness::{Host, Room, Traces, clone, wait};
-
-const UNIT: &str = include_str!("../../../deploy/membershipd-cluster.service");
-const SHIPPED: &str = include_str!("../../../deploy/nodes.toml");
-
-/// A clone to rehearse from, placeholders and all. Its machines begin as the base tree that the real clone has.
-fn ready() -> Clone {
-    let engine = std::env::var_os("UNIBUS_TEST_ENGINE");
-    let engine =
-        engine.map(PathBuf::from).unwrap_or_else(|| panic!("UNIBUS_TEST_ENGINE is not set; run: cargo xtask test"));
-    let clone = Clone::new();
-    clone.write("deploy/nodes.toml", SHIPPED);
-    clone.write("deploy/membershipd-cluster.service", UNIT);
-    let cached = clone.path("deploy/build/engine/2.15.1/nats-server");
-    fs::create_dir_all(cached.parent().unwrap()).unwrap();
-    fs::copy(engine, cached).unwrap();
-    let cache = self::clone().join("deploy/build/rehearse");
-    fs::create_dir_all(&cache).unwrap();
-    std::os::unix::fs::symlink(cache, clone.path("deploy/build/rehearse")).unwrap();
-    // It says its version to everything: what a server checks of it before a start succeeds, and no identity is made.
-    program(&clone, "membershipd 0.1.0", &["-static", "-s"]);
-    clone
-}
+use crate::common::{Clone, Done};
+use crate::harness::{Host, Room, Traces, ready, wait};
 
 fn rehearse(clone: &Clone, words: &[&str]) -> Command {
     // One network is enough, and one set of machines.
@@ -70,7 +47,7 @@ fn nothing_is_left_when_a_rehearsal_is_killed() {
     let host = Host::look();
     let clone = ready();
     let mut killed = rehearse(&clone, &[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let dir = self::clone().join(format!("deploy/build/rehearse/fleets/rehearsal-{}", killed.id()));
+    let dir = crate::harness::clone().join(format!("deploy/build/rehearse/fleets/rehearsal-{}", killed.id()));
     let mut said = BufReader::new(killed.stderr.take().unwrap()).lines().map_while(Result::ok);
     // In the middle of putting files on the machines: ssh and rsync are under way.
     assert!(said.any(|line| line.contains("cargo xtask stage --yes")), "it never came so far");
