@@ -7,7 +7,7 @@ use crate::build;
 use crate::engine;
 use crate::local_state::ENV_FILE;
 use crate::node_files::SECRETS;
-use crate::plan::{Effect, Step, Unless, words};
+use crate::plan::{Effect, Explain, Step, Unless, words};
 use crate::staging::{self, CURRENT, PREVIOUS, STAGED, UNIT};
 use crate::topology::Topology;
 
@@ -111,6 +111,13 @@ impl Waves {
 /// A step that by itself ends within so many seconds.
 fn limited(id: &'static str, node: &str, effect: Effect, seconds: u32) -> Step {
     Step::new(id, node, effect).within(Duration::from_secs(u64::from(seconds + MARGIN)))
+}
+
+/// Why the daemon ended that systemd could not start.
+fn last_words() -> Explain {
+    let argv =
+        ["journalctl", "--unit", UNIT, "--identifier", build::FILE, "--lines", "20", "--output", "cat", "--quiet"];
+    Explain { argv: words(&[argv.as_slice(), &["--no-pager"]].concat()), begins: format!("{}: ", build::FILE) }
 }
 
 /// Whether a step changes nothing, but waits until something holds.
@@ -260,7 +267,8 @@ impl Site<'_> {
 
     fn start(&self, node: &str) -> Step {
         let unless = Unless { argv: words(&["systemctl", "is-active", "--quiet", "--", UNIT]), prints: None };
-        limited("start", node, Effect::Run { argv: words(&["systemctl", "start", "--", UNIT]), unless }, RESTARTED)
+        let effect = Effect::Run { argv: words(&["systemctl", "start", "--", UNIT]), unless };
+        limited("start", node, effect, RESTARTED).explained_by(last_words())
     }
 
     fn restart(&self, node: &str, restart: Restart) -> Step {
@@ -278,7 +286,12 @@ impl Site<'_> {
             // The socket is as old as the daemon; where there is none find fails, and so there is something to be done.
             Restart::WhereChanged => Unless { argv: self.newer_than_daemon(), prints: Some(String::new()) },
         };
-        limited("restart", node, Effect::Run { argv, unless }, RESTARTED)
+        let step = limited("restart", node, Effect::Run { argv, unless }, RESTARTED);
+        match self.service {
+            Service::Systemd => step.explained_by(last_words()),
+            // The supervisor says itself why a node does not start.
+            Service::Local { .. } => step,
+        }
     }
 
     fn newer_than_daemon(&self) -> Vec<String> {

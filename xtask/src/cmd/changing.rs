@@ -16,8 +16,8 @@ pub(crate) struct Flags {
     /// Do it; without this the steps are only printed, and no connection is opened
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, state, why}]}, and where there
-    /// are such: here, if_a_node_fails, went_back
+    /// Print the plan as JSON: {schema, done, steps: [{id, node, wave, effect, probe, command, explain, state, why}]}, and
+    /// where there are such: here, if_a_node_fails, went_back
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -139,6 +139,9 @@ pub(crate) fn report(
         println!("{}", json(&outcome.steps, besides, target.transport.as_ref(), failures.is_empty())?);
     } else {
         println!("{}", plan::summary(outcome));
+    }
+    if outcome.is_refused() {
+        bail!("{}\nnothing was done; then: {}", failures.join("\n"), with_yes(target, flags, words));
     }
     if !failures.is_empty() {
         bail!(

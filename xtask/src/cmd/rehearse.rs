@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// The network over which the nodes dial each other, instead of the one in nodes.toml
     #[arg(long, value_enum, value_name = "NETWORK")]
     routes: Option<Routes>,
+    /// Only this chapter, after those that bring the cluster up; may be given several times
+    #[arg(long, value_name = "CHAPTER")]
+    only: Vec<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -55,6 +58,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         membershipd: args.membershipd.clone(),
         keep: args.keep,
         report: args.report.clone(),
+        only: args.only.clone(),
     };
     rehearse(&paths, &options)
 }

@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
     /// Print the plan as JSON: {schema, done, sessions: [{node, command, stdin}], steps: [{id, node, wave, within_seconds,
-    /// effect, probe, command, state, why}]}
+    /// effect, probe, command, explain, state, why}]}
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::explain::explained;
 use super::locking::{At, Lock};
 use super::operator::Operator;
+use super::outcome::Outcome;
 use super::peer::Peer;
 use super::{Effect, Probe, State, Step};
 use crate::transport::{Transport, with_remedy};
 use crate::ui::{Line, Progress, took};
 
 /// A question is answered at once, or the node is ill.
-const ASK_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// Two programs of 30 MB over a slow line.
 const DO_WITHIN: Duration = Duration::from_secs(600);
 const NO_ANSWER: &str = "the node answered fewer questions than it was asked";
@@ -25,36 +27,6 @@ pub(crate) enum Goal {
     Do,
     /// Only ask.
     Look,
-}
-
-/// All steps, each with the state it was left in.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) steps: Vec<Step>,
-    /// Why nothing was begun, if the cluster's lock was not granted.
-    refused: Option<String>,
-}
-
-impl Outcome {
-    /// How many steps ended in such a state; the lock's do not count.
-    pub(crate) fn count(&self, state: &State) -> usize {
-        self.steps.iter().filter(|step| !step.is_lock() && step.state == *state).count()
-    }
-
-    /// What failed, one sentence for all nodes on which it failed alike; empty when nothing did.
-    pub(crate) fn failures(&self) -> Vec<String> {
-        let mut said: Vec<(String, Vec<&str>)> = Vec::new();
-        for step in &self.steps {
-            let State::Failed(why) = &step.state else { continue };
-            let text = format!("step '{}' ({}): {why}", step.id, step.subject());
-            match said.iter_mut().find(|(other, _)| *other == text) {
-                Some((_, nodes)) => nodes.push(&step.node),
-                None => said.push((text, vec![&step.node])),
-            }
-        }
-        let said = said.into_iter().map(|(text, nodes)| format!("{}: {text}", nodes.join(", ")));
-        said.chain(self.refused.clone()).collect()
-    }
 }
 
 /// The steps of one wave, by node.
@@ -243,7 +215,7 @@ fn ask_and_carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
 fn carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
     match peer.call(&step.call(), step.within.unwrap_or(DO_WITHIN)) {
         Err(failure) => State::Failed(with_remedy(&failure.to_string())),
-        Ok(output) if !output.ok() => State::Failed(with_remedy(output.reason())),
+        Ok(output) if !output.ok() => State::Failed(explained(step, peer, output.reason())),
         Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
         Ok(_) => State::Changed,
     }
@@ -395,7 +367,10 @@ mod tests {
         assert_eq!(told(&node), ["ask is-1", "ask is-2", "run do-1"]);
         assert_eq!(
             outcome.failures(),
-            ["a: step 'one' (do-1): ssh a: Broken pipe; whether it had an effect is unknown"]
+            [
+                "a: step 'one' (do-1): ssh a: Broken pipe; whether it had an effect is unknown; the connection broke on the way: \
+              see the network, and that server's log"
+            ]
         );
         assert_eq!(outcome.count(&State::NotReached), 1);
         // A node that is gone for good is not asked for ever.

@@ -13,16 +13,20 @@ use serde::{Serialize, Serializer};
 use crate::paths::Paths;
 use crate::transport::{Call, Files};
 
-pub(crate) use self::execute::{Goal, Outcome, execute};
+pub(crate) use self::execute::{Goal, execute};
+pub(crate) use self::explain::Explain;
 pub(crate) use self::locking::under_lock;
+pub(crate) use self::outcome::Outcome;
 pub(crate) use self::print::{count, json, print, summary};
 
 mod execute;
+mod explain;
 mod lock;
 #[cfg(test)]
 mod lock_tests;
 mod locking;
 mod operator;
+mod outcome;
 mod peer;
 mod print;
 
@@ -36,6 +40,8 @@ pub(crate) struct Step {
     pub(crate) effect: Effect,
     /// How long carrying it out may take, if that is not the usual time.
     pub(crate) within: Option<Duration>,
+    /// Where more is said when it fails.
+    pub(crate) explain: Option<Explain>,
     pub(crate) state: State,
 }
 
@@ -130,7 +136,7 @@ const LOOK_AT_FILES: &str = "stat -c '%04a %U:%G' -- \"$@\" && sha256sum -- \"$@
 impl Step {
     /// A step that nobody has looked at yet.
     pub(crate) fn new(id: &'static str, node: &str, effect: Effect) -> Self {
-        Self { id, node: node.to_owned(), wave: 0, effect, within: None, state: State::default() }
+        Self { id, node: node.to_owned(), wave: 0, effect, within: None, explain: None, state: State::default() }
     }
 
     /// The same step in another wave.
@@ -141,6 +147,11 @@ impl Step {
     /// The same step with a time limit of its own: what waits for something may take minutes.
     pub(crate) fn within(self, limit: Duration) -> Self {
         Self { within: Some(limit), ..self }
+    }
+
+    /// The same step, about whose failure somebody on the node knows more.
+    pub(crate) fn explained_by(self, explain: Explain) -> Self {
+        Self { explain: Some(explain), ..self }
     }
 
     /// Whether it only keeps operators apart.

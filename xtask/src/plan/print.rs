@@ -119,7 +119,11 @@ fn details(step: &Step) -> Vec<String> {
             })
             .collect(),
         (Effect::PutFile { content, .. }, ..) => content.lines().map(|line| format!("| {line}")).collect(),
-        (Effect::Run { .. }, _, Probe::Asks(unless)) => vec![format!("unless {}", shell(&unless.argv))],
+        (Effect::Run { .. }, _, Probe::Asks(unless)) => {
+            let unless = format!("unless {}", shell(&unless.argv));
+            let explain = step.explain.as_ref().map(|explain| format!("if it fails, why: {}", shell(&explain.argv)));
+            std::iter::once(unless).chain(explain).collect()
+        }
         (_, Call::Run(argv), _) => vec![shell(&argv)],
         _ => Vec::new(),
     }
@@ -159,6 +163,7 @@ fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
         "id": step.id,
         "node": step.node,
         "wave": step.wave,
+        "explain": step.explain,
         "within_seconds": step.within.map(|limit| limit.as_secs()),
         "effect": step.effect,
         "probe": { "kind": kind, "command": transport.command(&step.node, &asks)?, "prints": prints },

@@ -30,13 +30,25 @@ pub(super) struct Act {
     pub(super) who: Who,
     /// Its words; `{name}` stands for what an earlier command has taught.
     words: Vec<String>,
-    pub(super) code: i32,
+    /// None where it is killed.
+    pub(super) code: Option<i32>,
     pub(super) says: Vec<&'static str>,
     /// Names, and where in the command's JSON their values are (RFC 6901).
     pub(super) learns: Vec<(&'static str, &'static str)>,
     /// Its JSON is a verdict of chaos, for the report.
     pub(super) judges: bool,
     pub(super) within: Duration,
+    /// What happens while it runs, in this order: each when the words are in a line of what it says of its progress.
+    pub(super) meanwhile: Vec<(&'static str, Meanwhile)>,
+}
+
+/// What happens while a command runs.
+#[derive(Clone, Debug)]
+pub(super) enum Meanwhile {
+    /// It is killed.
+    Killed,
+    /// Somebody gives another command, while the first goes on.
+    Beside(Act),
 }
 
 /// What the words of a command may stand for.
@@ -55,12 +67,34 @@ impl Act {
 
     fn new(who: Who, line: &str) -> Self {
         let words = line.split_whitespace().map(str::to_owned).collect();
-        Self { who, words, code: 0, says: Vec::new(), learns: Vec::new(), judges: false, within: WITHIN }
+        Self {
+            who,
+            words,
+            code: Some(0),
+            says: Vec::new(),
+            learns: Vec::new(),
+            judges: false,
+            within: WITHIN,
+            meanwhile: Vec::new(),
+        }
     }
 
     /// It ends with this exit code instead of 0.
     pub(super) fn exits(mut self, code: i32) -> Self {
-        self.code = code;
+        self.code = Some(code);
+        self
+    }
+
+    /// It is killed, as when the laptop dies, once it has said these words.
+    pub(super) fn killed_at(mut self, words: &'static str) -> Self {
+        self.code = None;
+        self.meanwhile.push((words, Meanwhile::Killed));
+        self
+    }
+
+    /// Once it has said these words another command is given, which ends while this one still runs.
+    pub(super) fn beside(mut self, words: &'static str, other: Self) -> Self {
+        self.meanwhile.push((words, Meanwhile::Beside(other)));
         self
     }
 
@@ -101,9 +135,10 @@ impl Act {
 
     /// What is wrong with an answer, if anything.
     pub(super) fn judge(&self, code: Option<i32>, said: &str, known: &Known) -> Option<String> {
-        if code != Some(self.code) {
-            let got = code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
-            return Some(format!("it ended with {got}, not with {}", self.code));
+        if code != self.code {
+            let ended =
+                |code: Option<i32>| code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+            return Some(format!("it ended with {}, not with {}", ended(code), ended(self.code)));
         }
         let wanted = self.says.iter().map(|words| fill(words, known).unwrap_or_else(|_| (*words).to_owned()));
         let missing: Vec<String> =
@@ -112,7 +147,8 @@ impl Act {
     }
 }
 
-fn fill(word: &str, known: &Known) -> Result<String> {
+/// A text with what is known put in for each `{name}`.
+pub(super) fn fill(word: &str, known: &Known) -> Result<String> {
     let Some((before, rest)) = word.split_once('{') else { return Ok(word.to_owned()) };
     let Some((name, after)) = rest.split_once('}') else { bail!("{word:?} has a brace that is not closed") };
     match known.get(name) {
@@ -145,5 +181,8 @@ mod tests {
         assert_eq!(act.judge(Some(3), "homer would change", &known), None);
         assert!(act.judge(Some(0), "homer would change", &known).unwrap().contains("exit code 0"));
         assert!(act.judge(None, "", &known).unwrap().contains("a signal"));
+        let killed = Act::xtask("roll --yes").killed_at("restart");
+        assert_eq!(killed.judge(None, "", &known), None);
+        assert!(killed.judge(Some(0), "", &known).unwrap().contains("exit code 0, not with a signal"));
     }
 }

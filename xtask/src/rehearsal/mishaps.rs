@@ -65,6 +65,73 @@ pub(super) fn chapters() -> Vec<Chapter> {
             ],
         },
         Chapter {
+            name: "another architecture",
+            acts: vec![
+                Act::tool("ssh {b.host} printf '#!/bin/sh\\necho aarch64\\n' > /usr/local/bin/uname"),
+                Act::tool("ssh {b.host} chmod +x /usr/local/bin/uname"),
+                Act::xtask("doctor --nodes").exits(1).says("{b}").says("aarch64").says("take another machine"),
+                Act::tool("ssh {b.host} rm /usr/local/bin/uname"),
+                Act::xtask("doctor --nodes"),
+            ],
+        },
+        Chapter {
+            name: "a clock off by minutes",
+            acts: vec![
+                Act::tool(
+                    "ssh {b.host} printf '#!/bin/sh\\nexec /usr/bin/date -d +5minutes \"$@\"\\n' > /usr/local/bin/date",
+                ),
+                Act::tool("ssh {b.host} chmod +x /usr/local/bin/date"),
+                Act::xtask("doctor --nodes").exits(1).says("{b}").says("ms ahead").says("timedatectl"),
+                Act::tool("ssh {b.host} rm /usr/local/bin/date"),
+                Act::xtask("doctor --nodes"),
+            ],
+        },
+        Chapter {
+            name: "an engine that is not the pinned one",
+            acts: vec![
+                Act::tool("ssh {b.host} cp {install_dir}/nats-server /root/other; printf x >> /root/other"),
+                Act::tool("ssh {b.host} mv /root/other $(readlink -f {install_dir}/nats-server)"),
+                Act::tool("ssh {b.host} systemctl restart {unit}").exits(1),
+                Act::xtask("up --yes").exits(1).says("{b}").says("was tampered with or replaced"),
+                Act::xtask("verify").exits(1).says("{b}"),
+                Act::xtask("stage --yes").says("nothing was started"),
+                Act::xtask("up --yes"),
+                well(),
+            ],
+        },
+        Chapter {
+            name: "ssh cut in the middle of stage",
+            acts: vec![
+                // What rsync is started by there ends its own connection, as a line that breaks would.
+                Act::tool(
+                    "ssh {b.host} printf '#!/bin/sh\\npkill -KILL -x sshd -P 1 --inverse\\n' > /usr/local/bin/rsync",
+                ),
+                Act::tool("ssh {b.host} chmod +x /usr/local/bin/rsync"),
+                Act::tool("cp deploy/build/first deploy/build/third"),
+                Act::tool("truncate --size=+32 deploy/build/third"),
+                Act::xtask("build --from deploy/build/third"),
+                Act::xtask("stage --yes").exits(1).says("{b}").says("the connection broke on the way"),
+                Act::tool("ssh {b.host} rm /usr/local/bin/rsync"),
+                Act::xtask("stage --yes").says("nothing was started"),
+                Act::xtask("stage --yes").says(ALL_SO),
+            ],
+        },
+        Chapter {
+            name: "two operators, and one laptop dies in the middle of roll",
+            acts: vec![
+                Act::xtask("roll --yes")
+                    .beside(
+                        "{a}: 1/1 restart",
+                        Act::xtask("roll --yes").exits(1).says("for 'roll'").says("--break-lock"),
+                    )
+                    .killed_at("{b}: 1/1 restart"),
+                // The dead run was one of this laptop, so its lock is taken over.
+                Act::xtask("roll --yes").within(300),
+                Act::xtask("roll --yes").says(ALL_SO),
+                well(),
+            ],
+        },
+        Chapter {
             name: "a program that does not start",
             acts: vec![
                 Act::tool("cp deploy/build/first deploy/build/spoiled"),

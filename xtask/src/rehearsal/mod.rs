@@ -20,6 +20,7 @@ use self::act::Chapter;
 use self::performance::Performance;
 use self::record::Record;
 use crate::build;
+use crate::exit::BadInput;
 use crate::fleet::{self, Base, Fleet, Order, Request};
 use crate::fsx;
 use crate::paths::Paths;
@@ -37,18 +38,20 @@ pub(crate) struct Options {
     pub(crate) membershipd: Option<PathBuf>,
     pub(crate) keep: bool,
     pub(crate) report: Option<PathBuf>,
+    /// Chapters after those that bring the cluster up; none: all.
+    pub(crate) only: Vec<String>,
 }
 
 /// Boots the machines, carries everything out, and leaves nothing, unless the machines are to be kept.
 pub(crate) fn rehearse(paths: &Paths, options: &Options) -> Result<()> {
-    let base = Base::new(paths);
-    fleet::check(base.is_there())?;
+    let chapters = chosen(&options.only)?;
+    fleet::check(Base::new(paths).is_there())?;
     let given = options.membershipd.as_deref().map(build::fit).transpose()?;
     fleet::sweep_dead(paths)?;
     let name = format!("rehearsal-{}", process::id());
     let log = log_file(paths, &name)?;
     let mut record = Record::begin();
-    let played = play(paths, options, given.as_deref(), &base, &name, &log, &mut record);
+    let played = play(paths, options, &chapters, given.as_deref(), &name, &log, &mut record);
     record.end(played.as_ref().err());
     if let Some(file) = &options.report {
         fsx::write(file, fsx::PUBLIC, report::html(&record)?.as_bytes())?;
@@ -68,8 +71,8 @@ pub(crate) fn rehearse(paths: &Paths, options: &Options) -> Result<()> {
 fn play(
     paths: &Paths,
     options: &Options,
+    chapters: &[Chapter],
     given: Option<&Path>,
-    base: &Base,
     name: &str,
     log: &Path,
     record: &mut Record,
@@ -84,7 +87,7 @@ fn play(
         build::load(paths)?;
     }
     let line = progress.line("base");
-    let tree = base.obtain(&line).inspect_err(|_| line.failed(""))?;
+    let tree = Base::new(paths).obtain(&line).inspect_err(|_| line.failed(""))?;
     line.clear();
     let mut stage = Stage { paths, given, performance, progress, record };
     let order = |name: String, routes| Order {
@@ -93,13 +96,29 @@ fn play(
         routes,
         base: tree.clone(),
     };
-    if options.routes.is_none() {
+    if options.routes.is_none() && options.only.is_empty() {
         // Both networks must do. First the one that takes less time; of these machines nothing is kept.
         let order = order(format!("{name}-public"), Some(RouteNetwork::Public));
         stage.play(&order, &runbook::in_public(), false)?;
     }
-    let chapters: Vec<Chapter> = runbook::whole().into_iter().chain(mishaps::chapters()).collect();
-    stage.play(&order(name.to_owned(), options.routes), &chapters, options.keep)
+    stage.play(&order(name.to_owned(), options.routes), chapters, options.keep)
+}
+
+/// All chapters, or those that make a cluster that is well and then the named ones.
+fn chosen(only: &[String]) -> Result<Vec<Chapter>> {
+    let whole = runbook::whole();
+    let needed = whole.iter().position(|chapter| chapter.name == runbook::LAST_NEEDED).map_or(0, |at| at + 1);
+    let all: Vec<Chapter> = whole.into_iter().chain(mishaps::chapters()).chain(runbook::aftermath()).collect();
+    let Some((first, rest)) = all.split_at_checked(needed).filter(|_| !only.is_empty()) else { return Ok(all) };
+    if let Some(unknown) = only.iter().find(|name| !rest.iter().any(|chapter| chapter.name == **name)) {
+        let names: Vec<&str> = rest.iter().map(|chapter| chapter.name).collect();
+        return Err(BadInput::new(format!("there is no chapter {unknown:?}; there are:\n  {}", names.join("\n  "))));
+    }
+    Ok(first
+        .iter()
+        .chain(rest.iter().filter(|chapter| only.iter().any(|name| name == chapter.name)))
+        .cloned()
+        .collect())
 }
 
 /// What every set of machines is played on with.

@@ -9,19 +9,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::act::{Act, Chapter, Known, Who};
+use super::act::{Act, Chapter, Known, Meanwhile, Who, fill};
 use super::record::{Done, Record};
 use crate::fleet::{Fleet, Request};
 use crate::paths::Paths;
 use crate::staging::UNIT;
 use crate::topology::Topology;
-use crate::transport::{Output, bounded};
+use crate::transport::{Go, Output, bounded, watched};
 use crate::ui::{Line, Progress, took};
 
 /// Lines of a failed command that are shown; all of them are in the log.
 const SHOWN: usize = 60;
 /// How long a machine may take to show its journal, after something has failed on it.
 const JOURNAL: Duration = Duration::from_secs(15);
+
+/// Starts a command and waits for its end; each line of its standard error is heard on the way.
+type Start<'a> = dyn Fn(&Act, &[String], &mut dyn FnMut(&str) -> Go) -> Result<Output> + 'a;
 
 /// A rehearsal under way.
 pub(super) struct Performance {
@@ -45,7 +48,7 @@ impl Performance {
         progress: &Progress,
         record: &mut Record,
     ) -> Result<()> {
-        self.chapter(chapter, progress, record, |act, argv| {
+        self.chapter(chapter, progress, record, &|act, argv, _| {
             let mut command = Command::new("/proc/self/exe");
             command.arg("--root").arg(paths.root()).args(argv);
             // Not in a process group of its own: it is the one thing here that outlives a Ctrl-C by minutes.
@@ -84,7 +87,7 @@ impl Performance {
         self.known.insert("cluster".to_owned(), topology.cluster.name);
         // The operator has the daemon's own tool at hand.
         let path = format!("{}:{}", clone.join("deploy/build").display(), env::var("PATH").unwrap_or_default());
-        self.chapter(chapter, progress, record, |act, argv| {
+        self.chapter(chapter, progress, record, &|act, argv, hear| {
             let mut command = match act.who {
                 Who::Xtask => {
                     let mut xtask = fleet.command(&clone, &layout.program().display().to_string())?;
@@ -100,7 +103,7 @@ impl Performance {
             };
             command.env("PATH", &path);
             command.env_remove("UNIBUS_ROOT");
-            Ok(bounded(command, b"", act.within)?)
+            Ok(watched(command, b"", act.within, hear)?)
         })
     }
 
@@ -128,13 +131,13 @@ impl Performance {
         chapter: &Chapter,
         progress: &Progress,
         record: &mut Record,
-        start: impl Fn(&Act, &[String]) -> Result<Output>,
+        start: &Start<'_>,
     ) -> Result<()> {
         let line = progress.line(chapter.name);
         record.chapter(chapter.name);
         let begun = Instant::now();
         for act in &chapter.acts {
-            if let Err(error) = self.act(act, &line, record, &start) {
+            if let Err(error) = self.act(act, &line, record, start) {
                 line.failed(&took(begun.elapsed()));
                 return Err(error.context(format!("chapter '{}'", chapter.name)));
             }
@@ -143,19 +146,30 @@ impl Performance {
         Ok(())
     }
 
-    fn act(
-        &mut self,
-        act: &Act,
-        line: &Line,
-        record: &mut Record,
-        start: impl Fn(&Act, &[String]) -> Result<Output>,
-    ) -> Result<()> {
+    fn act(&mut self, act: &Act, line: &Line, record: &mut Record, start: &Start<'_>) -> Result<()> {
         let argv = act.argv(&self.known)?;
         let command = shown(act, &argv);
         line.set(command.as_str());
         writeln!(self.log, "\n$ {command}").context("writing the log")?;
         let begun = Instant::now();
-        let answered = start(act, &argv);
+        let mut to_come = act.meanwhile.iter();
+        let mut awaited = to_come.next();
+        let mut beside = Ok(());
+        let answered = start(act, &argv, &mut |said| {
+            let Some((words, what)) = awaited else { return Go::On };
+            if !fill(words, &self.known).is_ok_and(|words| said.contains(&words)) {
+                return Go::On;
+            }
+            awaited = to_come.next();
+            match what {
+                Meanwhile::Killed => Go::Die,
+                Meanwhile::Beside(other) => {
+                    beside = self.act(other, line, record, start);
+                    if beside.is_ok() { Go::On } else { Go::Die }
+                }
+            }
+        });
+        beside.with_context(|| format!("beside `{command}`"))?;
         let took = begun.elapsed();
         let (code, said, stdout) = match &answered {
             Ok(output) => {
@@ -167,7 +181,8 @@ impl Performance {
         let code_shown = code.map_or_else(|| "no exit code".to_owned(), |code| format!("exit code {code}"));
         writeln!(self.log, "{}\n[{code_shown}, {:.2} s]", said.trim_end(), took.as_secs_f64())
             .context("writing the log")?;
-        let wrong = act.judge(code, &said, &self.known);
+        let unsaid = awaited.map(|(words, _)| format!("it never said {words:?}, for which something else waited"));
+        let wrong = act.judge(code, &said, &self.known).or(unsaid);
         record.command(Done { command: command.clone(), seconds: took.as_secs_f64(), code, ok: wrong.is_none() });
         if act.judges {
             let verdict = serde_json::from_str(&stdout).with_context(|| format!("`{command}` gave no verdict"));

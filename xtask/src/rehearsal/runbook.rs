@@ -24,6 +24,9 @@ pub(super) const ALL_SO: &str = "everything was so already";
 pub(super) const NOTHING_DONE: &str = "dry run: nothing was changed, no connection was opened";
 pub(super) const ALL_HOLD: &str = "checks hold";
 
+/// The chapter after which there is a cluster that is well, and two releases to go to and fro between.
+pub(super) const LAST_NEEDED: &str = "upgrade and back";
+
 /// The whole runbook, at the operator's place among the machines, in the scratch clone. The topology's own network of routes.
 /// Begins with one copy of each bucket, as a staged roll-out does.
 pub(super) fn whole() -> Vec<Chapter> {
@@ -55,7 +58,7 @@ pub(super) fn whole() -> Vec<Chapter> {
             ],
         },
         Chapter {
-            name: "upgrade and back",
+            name: LAST_NEEDED,
             acts: vec![
                 // The same program, but other bytes: another release.
                 Act::tool("cp deploy/build/membershipd deploy/build/first"),
@@ -140,6 +143,26 @@ pub(super) fn in_public() -> Vec<Chapter> {
     let acts = bring_up().into_iter().flat_map(|chapter| chapter.acts);
     let acts = acts.chain([Act::xtask("verify").says(ALL_HOLD)]).collect();
     vec![Chapter { name: "over public addresses", acts }]
+}
+
+/// What is to be seen on the servers when all of that is over.
+pub(super) fn aftermath() -> Vec<Chapter> {
+    // Every line that is secret; the frame of a key is none.
+    const SECRETS: &str = "grep -hv ^----- {install_dir}/secrets/* {install_dir}/tls/*.key";
+    const NAMES: &str = "grep -cE '[.]key$|[.]nk$|/cluster.pass$'";
+    let nowhere = |host: &str| {
+        let ssh = |script: String| Act::tool(&format!("ssh {host} {script}"));
+        [
+            // That the second command finds nothing counts because the first one finds all.
+            ssh(format!("{SECRETS} | grep -cFf <({SECRETS})")).says("13"),
+            ssh(format!("journalctl --boot --no-pager --output=verbose | grep -cFf <({SECRETS})")).exits(1),
+            ssh(format!("find {{install_dir}} -type f -readable | {NAMES}")).says("9"),
+            ssh(format!("setpriv --reuid=65534 --regid=65534 --clear-groups find / -xdev -type f -readable | {NAMES}"))
+                .exits(1),
+        ]
+    };
+    let acts = ["{a.host}", "{b.host}", "{c.host}"].into_iter().flat_map(nowhere).collect();
+    vec![Chapter { name: "no secret in a journal, none for everybody", acts }]
 }
 
 #[cfg(test)]

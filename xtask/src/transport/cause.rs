@@ -17,10 +17,11 @@ enum Cause {
     NoSpace,
     ReadOnly,
     WrongProgram,
+    Cut,
 }
 
 /// What each complaint contains, in lower case. The first that fits counts: those that explain others come first.
-const KNOWN: [(&[&str], Cause); 23] = [
+const KNOWN: [(&[&str], Cause); 27] = [
     (&["remote host identification has changed"], Cause::HostKeyChanged),
     (&["host key for", "has changed"], Cause::HostKeyChanged),
     (&["host key verification failed"], Cause::HostKeyUnknown),
@@ -44,6 +45,10 @@ const KNOWN: [(&[&str], Cause); 23] = [
     (&["timeout, server", "not responding"], Cause::NoAnswer),
     (&["connect to host", "no route to host"], Cause::NoRoute),
     (&["connect to host", "network is unreachable"], Cause::NoRoute),
+    (&["closed by remote host"], Cause::Cut),
+    (&["connection unexpectedly closed"], Cause::Cut),
+    (&["connection reset by peer"], Cause::Cut),
+    (&["broken pipe"], Cause::Cut),
 ];
 
 /// What ssh says when it never got as far as running a command.
@@ -77,6 +82,7 @@ impl Cause {
             Self::NoRsync => "install rsync there: apt-get install rsync",
             Self::NoSpace => "make room there; old releases lie in releases/ of the install directory",
             Self::ReadOnly => "its disk can only be read: see its kernel's log for why",
+            Self::Cut => "the connection broke on the way: see the network, and that server's log",
             Self::WrongProgram => "the program is built for x86-64 and that server is none",
         }
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use cause::with_remedy;
 pub(crate) use local::Local;
-pub(crate) use process::bounded;
+pub(crate) use process::{Go, bounded, watched};
 pub(crate) use ssh::{Ssh, make_control_dir, quote};
 
 use crate::plan::Mode;

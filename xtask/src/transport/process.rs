@@ -1,6 +1,6 @@
 //! A child process that is bounded in time: what hangs is ended and reported, never waited for.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -9,7 +9,26 @@ use std::time::{Duration, Instant};
 use super::{Failure, Output};
 
 /// Runs `command` with `stdin`, and kills it when it takes longer than `within`.
-pub(crate) fn bounded(mut command: Command, stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+pub(crate) fn bounded(command: Command, stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+    watched(command, stdin, within, |_| Go::On)
+}
+
+/// What becomes of a command that has said something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Go {
+    /// It goes on.
+    On,
+    /// It is killed there and then.
+    Die,
+}
+
+/// The same; `hear` is told each line of its standard error as it comes, and the command goes on meanwhile.
+pub(crate) fn watched(
+    mut command: Command,
+    stdin: &[u8],
+    within: Duration,
+    mut hear: impl FnMut(&str) -> Go,
+) -> Result<Output, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     #[cfg(unix)]
@@ -20,18 +39,23 @@ pub(crate) fn bounded(mut command: Command, stdin: &[u8], within: Duration) -> R
     let mut child = command.spawn().map_err(|error| Failure::Unreachable(format!("starting {program}: {error}")))?;
     let deadline = Instant::now() + within;
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (sender, done) = mpsc::channel();
-    let read = |stream: usize, pipe: Option<Box<dyn Read + Send>>| {
-        let sender = sender.clone();
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let read = pipe.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut bytes));
-            // The receiver is gone when the deadline passed.
-            let _ = sender.send((stream, read.map(|_| bytes)));
+    let (sender, heard) = mpsc::channel();
+    let out_sender = sender.clone();
+    // The receiver is gone when the deadline passed.
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = out.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut bytes));
+        let _ = out_sender.send(Heard::Out(read.map(|_| bytes)));
+    });
+    thread::spawn(move || {
+        let read = err.map_or(Ok(()), |pipe| {
+            BufReader::new(pipe).split(b'\n').try_for_each(|line| {
+                let _ = sender.send(Heard::Line(line?));
+                Ok(())
+            })
         });
-    };
-    read(0, out.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
-    read(1, err.map(|pipe| Box::new(pipe) as Box<dyn Read + Send>));
+        let _ = sender.send(Heard::Silence(read));
+    });
     let stdin = stdin.to_vec();
     thread::spawn(move || {
         if let Some(mut input) = input {
@@ -40,14 +64,21 @@ pub(crate) fn bounded(mut command: Command, stdin: &[u8], within: Duration) -> R
         }
     });
 
-    let mut streams = [None, None];
-    for _ in 0..2 {
-        match done.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok((stream, bytes)) => {
-                let bytes = bytes.map_err(|error| Failure::Unknown(format!("reading from {program}: {error}")))?;
-                if let Some(slot) = streams.get_mut(stream) {
-                    *slot = Some(bytes);
+    let unread = |error: io::Error| Failure::Unknown(format!("reading from {program}: {error}"));
+    let (mut stdout, mut stderr, mut silent) = (None, Vec::new(), false);
+    while stdout.is_none() || !silent {
+        match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Heard::Out(bytes)) => stdout = Some(bytes.map_err(unread)?),
+            Ok(Heard::Silence(read)) => {
+                read.map_err(unread)?;
+                silent = true;
+            }
+            Ok(Heard::Line(line)) => {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                if hear(&line) == Go::Die {
+                    end_group(&child);
                 }
+                stderr.push(line);
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 return Err(overdue(&mut child, &program, within));
@@ -58,8 +89,18 @@ pub(crate) fn bounded(mut command: Command, stdin: &[u8], within: Duration) -> R
     else {
         return Err(overdue(&mut child, &program, within));
     };
-    let [stdout, stderr] = streams.map(Option::unwrap_or_default);
-    Ok(Output { code: code.code(), stdout, stderr: String::from_utf8_lossy(&stderr).trim_end().to_owned() })
+    let stderr = stderr.join("\n").trim_end().to_owned();
+    Ok(Output { code: code.code(), stdout: stdout.unwrap_or_default(), stderr })
+}
+
+/// What a child's pipes bring.
+enum Heard {
+    /// All of its standard output, at its end.
+    Out(io::Result<Vec<u8>>),
+    /// One line of its standard error.
+    Line(Vec<u8>),
+    /// The end of its standard error.
+    Silence(io::Result<()>),
 }
 
 fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<std::process::ExitStatus>> {
@@ -119,6 +160,19 @@ mod tests {
     fn a_program_that_reads_nothing_is_no_error() {
         let big = vec![b'x'; 1 << 20];
         assert_eq!(bounded(sh("exit 3"), &big, Duration::from_secs(10)).unwrap().code, Some(3));
+    }
+
+    #[test]
+    fn a_line_is_heard_while_the_command_runs_and_may_be_its_last() {
+        let mut lines = Vec::new();
+        let script = "echo one >&2; echo out; echo two >&2; sleep 60; echo three >&2";
+        let done = watched(sh(script), b"", Duration::from_secs(20), |line| {
+            lines.push(line.to_owned());
+            if line == "two" { Go::Die } else { Go::On }
+        });
+        let done = done.unwrap();
+        assert_eq!(done, Output { code: None, stdout: b"out\n".to_vec(), stderr: "one\ntwo".to_owned() });
+        assert_eq!(lines, ["one", "two"]);
     }
 
     #[test]
