@@ -50,6 +50,16 @@ pub(crate) fn ready() -> Clone {
     clone
 }
 
+/// A clone from which these machines can be staged with this program.
+pub(crate) fn made_for(machines: &Machines, program: &str) -> Clone {
+    let clone = ready();
+    clone.write("deploy/nodes.toml", fs::read(machines.dir.join("nodes.toml")).unwrap());
+    for verb in ["client-ca", "cluster-certs", "secrets", &format!("build --from {program}")] {
+        clone.ok(verb);
+    }
+    clone
+}
+
 /// The real binary.
 pub(crate) fn xtask(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));

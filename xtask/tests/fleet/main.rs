@@ -9,6 +9,7 @@ mod common;
 mod faults;
 mod harness;
 mod leftovers;
+mod ratios;
 mod rehearse;
 mod secrets;
 mod side_by_side;

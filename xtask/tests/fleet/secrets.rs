@@ -6,8 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 
-use crate::common::Clone;
-use crate::harness::{Machines, ready, xtask};
+use crate::harness::{Machines, made_for, xtask};
 
 const SPY: &str = include_str!("spy.pl");
 const NODES: [&str; 3] = ["magnus", "homer", "datardos"];
@@ -90,20 +89,10 @@ fn secrets(dir: &Path) -> BTreeMap<String, String> {
     found
 }
 
-/// A clone whose keys and secrets are made, for these machines.
-fn made_for(machines: &Machines) -> Clone {
-    let clone = ready();
-    clone.write("deploy/nodes.toml", fs::read(machines.dir.join("nodes.toml")).unwrap());
-    for verb in ["client-ca", "cluster-certs", "secrets", "build --from program"] {
-        clone.ok(verb);
-    }
-    clone
-}
-
 #[test]
 fn no_secret_is_seen_on_a_server_while_it_is_staged() {
     let machines = Machines::up("secrets");
-    let clone = made_for(&machines);
+    let clone = made_for(&machines, "program");
     let secrets = secrets(&clone.path("deploy"));
     assert!(secrets.len() >= 3 + 3 * 6, "{:?}", secrets.values());
     // One more, which is shown on purpose: what sees nothing else must be able to see.

@@ -1,9 +1,7 @@
-//! How long `stage` takes beside the bare tools and beside pyinfra: ratios of one run on three rehearsal machines. Ignored
-//! unless asked for, because it needs those: run it in their operator's network, with ssh knowing them, and with
-//! `UNIBUS_RATIOS_CLONE` naming a clone from which they could be staged:
-//! `cargo test -p xtask --test ratios -- --ignored --nocapture`.
-
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that cannot go on must stop")]
+//! How long `stage` takes beside the bare tools and beside pyinfra: ratios of one run on three machines. A benchmark, so it is
+//! ignored unless asked for, and says how it stands to what is wanted instead of failing. It needs what `cargo xtask build` has
+//! built, and pyinfra where PATH or PYTHONPATH finds it, without which that column is missing:
+//! `cargo test -p xtask --test fleet -- --ignored --nocapture ratios`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::harness::{Machines, made_for};
 
 /// All that is measured is measured so often, in turn, and the median counts: other work disturbs all alike.
 const ROUNDS: usize = 3;
@@ -141,9 +141,9 @@ fn pyinfra_deploy(nodes: &[Node], at: &Path) {
     fs::write(at.join("inventory.py"), format!("hosts = [{}]\n", hosts.join(", "))).unwrap();
 }
 
-fn pyinfra(at: &Path) -> Command {
-    let mut command = Command::new("pyinfra");
-    command.current_dir(at).args(["-y", "inventory.py", "deploy.py"]);
+fn pyinfra(at: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    command.current_dir(at).args(["-m", "pyinfra"]).args(args);
     command
 }
 
@@ -153,21 +153,48 @@ fn timed(work: impl FnOnce()) -> Duration {
     begun.elapsed()
 }
 
+/// Not a number where nothing was measured.
 fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
-    times[times.len() / 2].as_secs_f64()
+    times.get(times.len() / 2).map_or(f64::NAN, Duration::as_secs_f64)
+}
+
+/// Says how a figure stands to what is wanted.
+fn judged(what: &str, is: f64, most: f64) {
+    let word = if is <= most { "within" } else { "OVER" };
+    println!("{what}: {is:.2}, {word} {most:.2}");
+}
+
+/// Names the clone to the part that runs at the operator's place.
+const CLONE: &str = "UNIBUS_RATIOS_CLONE";
+
+#[test]
+#[ignore = "a benchmark: two minutes, and nothing else should run beside it"]
+fn ratios() {
+    let machines = Machines::up("ratios");
+    let built = crate::harness::clone().join("deploy/build/membershipd");
+    let clone = made_for(&machines, built.to_str().unwrap());
+    let me = std::env::current_exe().unwrap();
+    let place = format!("{CLONE}={}", clone.root.display());
+    // ssh looks into /etc/passwd for the operator's home, pyinfra into the environment.
+    let home = format!("HOME={}", machines.dir.join("home").display());
+    let inside = ["--ignored", "--nocapture", "--exact", "ratios::at_the_operators_place"];
+    let said =
+        machines.ok(&[["sh", "env", place.as_str(), home.as_str(), me.to_str().unwrap()].as_slice(), &inside].concat());
+    println!("{said}");
 }
 
 #[test]
-#[ignore = "needs three rehearsal machines"]
-fn stage_is_a_third_of_pyinfra_and_at_most_twice_the_bare_tools() {
-    let clone = PathBuf::from(std::env::var("UNIBUS_RATIOS_CLONE").expect("UNIBUS_RATIOS_CLONE names a clone"));
-    let scratch = std::env::temp_dir().join(format!("unibus-ratios-{}", std::process::id()));
+#[ignore = "the part of `ratios` that runs among the machines"]
+fn at_the_operators_place() {
+    // Asked for by itself, with `--ignored` alone, there are no machines.
+    let Some(clone) = std::env::var_os(CLONE).map(PathBuf::from) else { return };
+    let scratch = clone.join("ratios");
     fs::create_dir(&scratch).unwrap();
     let nodes = nodes(&clone);
     trees(&nodes, &scratch);
     pyinfra_deploy(&nodes, &scratch);
-    let has_pyinfra = Command::new("pyinfra").arg("--version").output().is_ok_and(|out| out.status.success());
+    let has_pyinfra = pyinfra(&scratch, &["--version"]).output().is_ok_and(|out| out.status.success());
 
     let (mut first, mut second): ([Vec<Duration>; 3], [Vec<Duration>; 3]) = Default::default();
     for _ in 0..ROUNDS {
@@ -177,22 +204,20 @@ fn stage_is_a_third_of_pyinfra_and_at_most_twice_the_bare_tools() {
             times[0].push(timed(|| ok(stage(&clone, &["--yes"]))));
             times[1].push(timed(|| bare(&nodes, &scratch)));
             if has_pyinfra {
-                times[2].push(timed(|| ok(pyinfra(&scratch))));
+                times[2].push(timed(|| ok(pyinfra(&scratch, &["-y", "inventory.py", "deploy.py"]))));
             }
         }
     }
-    fs::remove_dir_all(&scratch).unwrap();
-    let [stage_first, bare_first] = [0, 1].map(|at| median(first[at].clone()));
-    let [stage_second, bare_second] = [0, 1].map(|at| median(second[at].clone()));
-    println!("first:  stage {stage_first:.2} s, bare {bare_first:.2} s: {:+.2} s", stage_first - bare_first);
-    println!("second: stage {stage_second:.2} s, bare {bare_second:.2} s: {:.2} times", stage_second / bare_second);
-    assert!(stage_first <= bare_first + 2.0, "the first stage is slower than that");
-    assert!(stage_second <= 2.0 * bare_second, "the second stage is slower than that");
+    let [stage_first, bare_first, pyinfra_first] = first.map(median);
+    let [stage_second, bare_second, pyinfra_second] = second.map(median);
+    println!("seconds, medians of {ROUNDS}     stage   bare  pyinfra");
+    println!("first, from nothing     {stage_first:8.2} {bare_first:6.2} {pyinfra_first:8.2}");
+    println!("second, nothing to do   {stage_second:8.2} {bare_second:6.2} {pyinfra_second:8.2}");
+    judged("a first stage, seconds more than the bare tools", stage_first - bare_first, 2.0);
+    judged("a second stage, times the bare tools", stage_second / bare_second, 2.0);
     if has_pyinfra {
-        let [first, second] = [median(first[2].clone()), median(second[2].clone())];
-        println!("pyinfra: first {first:.2} s, second {second:.2} s: {:.2} of it", stage_second / second);
-        assert!(stage_second <= second / 3.0, "a second stage takes more than a third of pyinfra's time");
+        judged("a second stage, times pyinfra", stage_second / pyinfra_second, 1.0 / 3.0);
     } else {
-        println!("pyinfra is not here: not compared");
+        println!("pyinfra is not here: not compared (pip install pyinfra)");
     }
 }
