@@ -149,10 +149,10 @@ impl Bucket {
     }
 
     /// Age after which entries go by themselves. A nonce outlives any request that may carry it: 120 s of validity, 30 s
-    /// of clock skew on either side.
+    /// of clock skew on either side, and 60 s for the insert itself, which is tried several times.
     pub fn max_age(self) -> Duration {
         match self {
-            Bucket::Nonces => Duration::from_secs(180),
+            Bucket::Nonces => Duration::from_secs(240),
             _ => Duration::ZERO,
         }
     }

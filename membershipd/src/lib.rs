@@ -30,6 +30,7 @@ pub mod probe_routes;
 pub mod scale;
 pub mod secret;
 pub mod serve;
+pub mod signature;
 pub mod store;
 pub mod users;
 pub mod view;
