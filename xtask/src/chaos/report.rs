@@ -55,14 +55,15 @@ pub(crate) fn text(verdict: &Verdict, style: Style) -> String {
     out
 }
 
-fn row(window: &JudgedWindow) -> Vec<Cell> {
-    let tally = |kind: Kind| window.kinds.get(&kind).copied().unwrap_or_default();
+fn row(judged: &JudgedWindow) -> Vec<Cell> {
+    let window = &judged.window;
+    let tally = |kind: Kind| judged.kinds.get(&kind).copied().unwrap_or_default();
     let done = |kind: Kind| Cell::from(format!("{}/{}", tally(kind).acknowledged, tally(kind).attempted));
     let [write, connect, message] = Kind::STEADY;
     let sum =
         |of: fn(&super::verdict::Tally) -> usize| Kind::STEADY.iter().map(|&kind| of(&tally(kind))).sum::<usize>();
     let gaps = Kind::STEADY.map(|kind| format!("{:.1}", seconds(tally(kind).longest_gap_ms)));
-    let good = window.violations.is_empty();
+    let good = judged.violations.is_empty();
     vec![
         Cell::toned(Tone::Bold, window.fault.as_str()),
         if window.nodes.is_empty() { "-".into() } else { window.nodes.join(" ").into() },
@@ -72,13 +73,13 @@ fn row(window: &JudgedWindow) -> Vec<Cell> {
         done(message),
         sum(|tally| tally.refused).to_string().into(),
         sum(|tally| tally.unknown).to_string().into(),
-        match window.recovery_ms {
+        match judged.recovery_ms {
             _ if window.nodes.is_empty() => "-".into(),
             Some(ms) => format!("{:.1} s", seconds(ms)).into(),
             None => Cell::toned(Tone::Warn, "not seen"),
         },
         format!("{} s", gaps.join(" / ")).into(),
-        Cell::judged(good, if good { "ok".to_owned() } else { format!("{} violations", window.violations.len()) }),
+        Cell::judged(good, if good { "ok".to_owned() } else { format!("{} violations", judged.violations.len()) }),
     ]
 }
 

@@ -11,9 +11,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::faults::{Fault, Leaders, Planned};
 use super::inject::{Half, Injector};
-use super::judge::{Rules, Window, judge, proves_enough, recovered};
+use super::judge::{Rules, judge, proves_enough, recovered};
 use super::load::Load;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, Window};
 use crate::target::Target;
 use crate::ui::{Line, Progress};
 use crate::verify::{Check, summary};

@@ -52,9 +52,9 @@ pub(crate) struct Tally {
     pub(crate) longest_gap_ms: u64,
 }
 
-/// What happened in one window.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct JudgedWindow {
+/// A stretch of the run, and what was done to the cluster in it. Windows follow each other without a gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Window {
     pub(crate) fault: String,
     pub(crate) nodes: Vec<String>,
     /// Whether a majority was there all the time.
@@ -65,6 +65,16 @@ pub(crate) struct JudgedWindow {
     /// When it began to be taken back.
     pub(crate) heal_us: u64,
     pub(crate) end_us: u64,
+    /// What was not well at the end of it; the violations say so.
+    #[serde(skip)]
+    pub(crate) ill: Option<String>,
+}
+
+/// What happened in one window.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JudgedWindow {
+    #[serde(flatten)]
+    pub(crate) window: Window,
     pub(crate) kinds: BTreeMap<Kind, Tally>,
     /// Until writes and connects through the other nodes succeeded promptly again, for good: from the fault; where there was
     /// no quorum, from the repair. None: not within the window, or there was no fault.
@@ -118,7 +128,7 @@ impl Verdict {
     /// Every broken rule, with the name of the window it belongs to.
     pub(crate) fn all_violations(&self) -> impl Iterator<Item = (&str, &Violation)> {
         let within =
-            self.windows.iter().flat_map(|window| window.violations.iter().map(|v| (window.fault.as_str(), v)));
+            self.windows.iter().flat_map(|window| window.violations.iter().map(|v| (window.window.fault.as_str(), v)));
         within.chain(self.violations.iter().map(|violation| ("the run", violation)))
     }
 }

@@ -67,22 +67,18 @@ pub(super) fn chapters() -> Vec<Chapter> {
         Chapter {
             name: "another architecture",
             acts: vec![
-                Act::tool("ssh {b.host} printf '#!/bin/sh\\necho aarch64\\n' > /usr/local/bin/uname"),
-                Act::tool("ssh {b.host} chmod +x /usr/local/bin/uname"),
+                shadow("uname", "echo aarch64"),
                 Act::xtask("doctor --nodes").exits(1).says("{b}").says("aarch64").says("take another machine"),
-                Act::tool("ssh {b.host} rm /usr/local/bin/uname"),
+                bare("uname"),
                 Act::xtask("doctor --nodes"),
             ],
         },
         Chapter {
             name: "a clock off by minutes",
             acts: vec![
-                Act::tool(
-                    "ssh {b.host} printf '#!/bin/sh\\nexec /usr/bin/date -d +5minutes \"$@\"\\n' > /usr/local/bin/date",
-                ),
-                Act::tool("ssh {b.host} chmod +x /usr/local/bin/date"),
+                shadow("date", "exec /usr/bin/date -d +5minutes \"$@\""),
                 Act::xtask("doctor --nodes").exits(1).says("{b}").says("ms ahead").says("timedatectl"),
-                Act::tool("ssh {b.host} rm /usr/local/bin/date"),
+                bare("date"),
                 Act::xtask("doctor --nodes"),
             ],
         },
@@ -103,15 +99,12 @@ pub(super) fn chapters() -> Vec<Chapter> {
             name: "ssh cut in the middle of stage",
             acts: vec![
                 // What rsync is started by there ends its own connection, as a line that breaks would.
-                Act::tool(
-                    "ssh {b.host} printf '#!/bin/sh\\npkill -KILL -x sshd -P 1 --inverse\\n' > /usr/local/bin/rsync",
-                ),
-                Act::tool("ssh {b.host} chmod +x /usr/local/bin/rsync"),
+                shadow("rsync", "pkill -KILL -x sshd -P 1 --inverse"),
                 Act::tool("cp deploy/build/first deploy/build/third"),
                 Act::tool("truncate --size=+32 deploy/build/third"),
                 Act::xtask("build --from deploy/build/third"),
                 Act::xtask("stage --yes").exits(1).says("{b}").says("the connection broke on the way"),
-                Act::tool("ssh {b.host} rm /usr/local/bin/rsync"),
+                bare("rsync"),
                 Act::xtask("stage --yes").says("nothing was started"),
                 Act::xtask("stage --yes").says(ALL_SO),
             ],
@@ -161,4 +154,15 @@ pub(super) fn chapters() -> Vec<Chapter> {
             ],
         },
     ]
+}
+
+/// A script that `{b}` finds before the program of that name.
+fn shadow(program: &str, script: &str) -> Act {
+    let file = format!("/usr/local/bin/{program}");
+    Act::tool(&format!("ssh {{b.host}} printf '#!/bin/sh\\n%s\\n' '{script}' > {file} && chmod +x {file}"))
+}
+
+/// The program itself again.
+fn bare(program: &str) -> Act {
+    Act::tool(&format!("ssh {{b.host}} rm /usr/local/bin/{program}"))
 }

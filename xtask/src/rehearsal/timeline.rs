@@ -33,7 +33,9 @@ pub(super) fn html(title: &str, verdict: &Verdict) -> String {
         top += LANE + GAP;
     }
     let mut bands = String::new();
-    for (index, window) in verdict.windows.iter().filter(|window| !window.nodes.is_empty()).enumerate() {
+    for (index, window) in
+        verdict.windows.iter().map(|judged| &judged.window).filter(|window| !window.nodes.is_empty()).enumerate()
+    {
         let at = |us: u64| x(seconds(us.saturating_sub(timeline.origin_us)));
         let (from, to) = (at(window.begin_us), at(window.end_us));
         let row = if index.is_multiple_of(2) { LABEL } else { 2.0 * LABEL };

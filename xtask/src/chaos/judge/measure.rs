@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Window, begun_in};
+use super::begun_in;
 use crate::chaos::history::{History, Kind, Op, Outcome};
-use crate::chaos::verdict::{Series, Tally, Timeline};
+use crate::chaos::verdict::{Series, Tally, Timeline, Window};
 
 /// An operation that takes longer waited for something, such as an election or a second node.
 const PROMPT_US: u64 = 2_000_000;

@@ -6,25 +6,8 @@ mod registers;
 mod tests;
 
 use super::history::{History, Kind, Op};
-use super::verdict::{JudgedWindow, Rule, SCHEMA, Verdict, Violation};
+use super::verdict::{JudgedWindow, Rule, SCHEMA, Verdict, Violation, Window};
 use measure::{recovery, tallies, timeline};
-
-/// A stretch of the run, and what was done to the cluster in it. Windows follow each other without a gap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
-    pub(crate) fault: String,
-    pub(crate) nodes: Vec<String>,
-    /// Whether a majority is there all the time.
-    pub(crate) quorum: bool,
-    pub(crate) begin_us: u64,
-    /// When the fault was complete.
-    pub(crate) injected_us: u64,
-    /// When it began to be taken back.
-    pub(crate) heal_us: u64,
-    pub(crate) end_us: u64,
-    /// What was not well at the end of it.
-    pub(crate) ill: Option<String>,
-}
 
 /// What is demanded of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +39,8 @@ pub(crate) fn judge(history: &History, windows: &[Window], rules: &Rules) -> Ver
     }
     for violation in registers::check(history).into_iter().chain(disabled(history)) {
         // Where it happened; what is seen after the last window belongs to the run.
-        match judged.iter_mut().find(|window| (window.begin_us..window.end_us).contains(&violation.at_us)) {
+        let at = violation.at_us;
+        match judged.iter_mut().find(|judged| (judged.window.begin_us..judged.window.end_us).contains(&at)) {
             Some(window) => window.violations.push(violation),
             None => whole.push(violation),
         }
@@ -88,13 +72,7 @@ fn judge_window(history: &History, window: &Window, rules: &Rules) -> JudgedWind
         violations.extend(failed.map(|op| about(op, Rule::FailedOperation, format!("{} {}", op.kind, told(op)))));
     }
     JudgedWindow {
-        fault: window.fault.clone(),
-        nodes: window.nodes.clone(),
-        quorum: window.quorum,
-        begin_us: window.begin_us,
-        injected_us: window.injected_us,
-        heal_us: window.heal_us,
-        end_us: window.end_us,
+        window: window.clone(),
         kinds: tallies(history, window),
         recovery_ms: recovery(history, window),
         violations,
