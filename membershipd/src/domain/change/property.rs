@@ -1,0 +1,182 @@
+//! Any sequence of commands, decided on older states too, against a store with compare-and-set.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::tests::{TERMS, as_room, create, done, handle, id};
+use super::*;
+use crate::domain::fixtures::Memory;
+use crate::domain::user::Role;
+
+const PEOPLE: [&str; 5] = ["root", "alice", "bob", "carol", "dave"];
+
+fn any_role() -> impl Strategy<Value = RoomRole> {
+    prop::sample::select(RoomRole::ALL.to_vec())
+}
+
+fn any_person() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(PEOPLE.to_vec())
+}
+
+fn any_room() -> impl Strategy<Value = RoomId> {
+    prop::sample::select(vec!["kitchen", "kitchen", "kitchen", "cellar"]).prop_map(id)
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let subject = || {
+        let few = vec!["room.kitchen", "room.cellar", "room.kitchen.corner", "rpc.kitchen"];
+        prop::sample::select(few).prop_map(|subject| subject.parse::<Subject>().unwrap())
+    };
+    let policy = || prop::sample::select(vec![Policy::CONVERSATION, Policy::TELEMETRY]);
+    let person = || any_person().prop_map(handle);
+    prop_oneof![
+        2 => (subject(), policy()).prop_map(|(subject, policy)| Command::CreateRoom(subject, policy)),
+        2 => (subject(), policy()).prop_map(|(subject, policy)| Command::ChangeRoom(Some(subject), Some(policy))),
+        1 => Just(Command::RemoveRoom),
+        6 => (person(), any_role()).prop_map(|(handle, role)| Command::Invite(handle, role)),
+        6 => Just(Command::Accept),
+        2 => Just(Command::Leave),
+        4 => person().prop_map(Command::Remove),
+        3 => person().prop_map(Command::Ban),
+        2 => person().prop_map(Command::Unban),
+        4 => (person(), any_role()).prop_map(|(handle, role)| Command::SetRole(handle, role)),
+    ]
+}
+
+/// Makes the writes of a change that was decided on `seen`, as the store would: each only where its record is as it was, and
+/// the memberships on which it rests too. Stops at the first conflict.
+fn land(store: &mut Memory, seen: &Memory, change: &Change) -> bool {
+    let same = |store: &Memory, key: &RecordKey| store.revision(key) == seen.revision(key);
+    if !change.relies_on.iter().all(|key| same(store, key)) {
+        return false;
+    }
+    for record in &change.writes {
+        if !same(store, &record.key()) {
+            return false;
+        }
+        store.put(record.clone());
+    }
+    true
+}
+
+/// By hand: what each command is known to take from those it concerns.
+fn must_take(room: &RoomId, command: &Command, before: &Memory, change: &Change) -> bool {
+    let was = |handle: &Handle| before.membership(room, handle).map(Membership::standing);
+    let active = |handle: &Handle| before.user(handle).is_some_and(|user| user.state == State::Active);
+    let somebody = |counts: &dyn Fn(&Membership) -> bool| before.members(room).any(|m| active(&m.handle) && counts(m));
+    match command {
+        Command::CreateRoom(..) | Command::Invite(..) | Command::Accept | Command::Unban(_) => false,
+        Command::Leave => true,
+        Command::Remove(handle) | Command::Ban(handle) => {
+            active(handle) && was(handle).is_some_and(|s| s.state.is_present())
+        }
+        Command::SetRole(handle, role) => {
+            active(handle) && was(handle).is_some_and(|s| s.state == MemberState::Joined && s.role > *role)
+        }
+        Command::RemoveRoom => {
+            let in_use = before.room(room).is_some_and(|room| room.state == RoomState::Active);
+            in_use && somebody(&|m| m.state.is_present())
+        }
+        Command::ChangeRoom(..) => {
+            let (was, is) = (before.room(room).unwrap(), change.writes.iter().find_map(as_room).unwrap());
+            let claimed = before.claims(was.subject.space()).and_then(|c| c.holder(&was.subject)) == Some(room);
+            let moved = was.subject != is.subject && claimed;
+            let keys = was.policy.encrypt && !is.policy.encrypt;
+            let history = was.policy.persist && !is.policy.persist;
+            let clear = !was.policy.encrypt && is.policy.encrypt && claimed;
+            let unsigned = !was.policy.sign && is.policy.sign && claimed;
+            let joined = |role| somebody(&|m| m.state == MemberState::Joined && m.role >= role);
+            (moved || keys || history) && joined(RoomRole::Reader) || (clear || unsigned) && joined(RoomRole::Member)
+        }
+    }
+}
+
+fn check(memory: &Memory) -> Result<(), TestCaseError> {
+    let mut heard: Vec<&Room> = Vec::new();
+    for room in memory.rooms() {
+        for user in memory.users() {
+            let standing = memory.membership(&room.id, &user.handle).map(Membership::standing);
+            let out = standing.is_none_or(|s| !s.state.is_present());
+            let subject = Resource::Subject(&room.id, &room.subject);
+            for action in Action::ALL {
+                for resource in
+                    [Resource::Bus, Resource::Room(&room.id), Resource::Member(&room.id, &user.handle), subject]
+                {
+                    let allowed = decide(Some(user), action, resource, memory).is_allow();
+                    let bus = resource == Resource::Bus
+                        || user.role == Role::Admin && !matches!(resource, Resource::Subject(..));
+                    let ended = room.state == RoomState::Removed && action == Action::RemoveRoom;
+                    prop_assert!(!allowed || user.state == State::Active, "{:?} {:?}", user, action);
+                    prop_assert!(!allowed || bus || !out, "{:?} is out of {:?}: {:?}", user, room, action);
+                    prop_assert!(
+                        !allowed || bus || ended || room.state == RoomState::Active,
+                        "{:?} {:?}",
+                        room,
+                        action
+                    );
+                    let content = matches!(action, Action::ReadHistory | Action::ReadRoomKeys | Action::ReceiveEvents);
+                    prop_assert!(!allowed || !content || !out, "{:?} is out of {:?}: {:?}", user, room, action);
+                }
+            }
+            if decide(Some(user), Action::Subscribe, subject, memory).is_allow() && !heard.contains(&room) {
+                heard.push(room);
+            }
+        }
+        let owned = memory.members(&room.id).any(|m| m.role == RoomRole::Owner && m.state == MemberState::Joined);
+        let begun = memory.members(&room.id).next().is_some();
+        prop_assert!(owned || !begun || room.state == RoomState::Removed, "{:?} has no owner", room);
+    }
+    for (n, room) in heard.iter().enumerate() {
+        let others = heard.iter().skip(n + 1);
+        prop_assert!(others.into_iter().all(|other| !room.subject.overlaps(&other.subject)), "{:?}", heard);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 128, ..ProptestConfig::default() })]
+
+    /// Commands are decided on states up to eight steps old and land late, or never whole.
+    #[test]
+    fn whatever_is_ordered_a_removal_stays(
+        steps in prop::collection::vec((any_person(), any_room(), any_command(), 0..8usize, any::<bool>()), 1..80),
+    ) {
+        let mut store = PEOPLE.iter().fold(Memory::default(), |memory, name| {
+            memory.with_user(name, if *name == "root" { Role::Admin } else { Role::User })
+        });
+        done(&mut store, "alice", create("room.kitchen"));
+        let mut history = vec![store.clone()];
+        // When each membership that is a tombstone became one.
+        let mut tombstones: BTreeMap<RecordKey, usize> = BTreeMap::new();
+        for (who, room, command, age, releases) in steps {
+            let seen_at = history.len().saturating_sub(1 + age);
+            let seen = history[seen_at].clone();
+            let Ok(change) = change(seen.who(who), &room, &command, &seen, TERMS) else { continue };
+            prop_assert_eq!(change.takes_away, must_take(&room, &command, &seen, &change), "{:?}", command);
+            let before = store.clone();
+            if land(&mut store, &seen, &change) && releases {
+                if let Some(subject) = &change.release {
+                    let claims = store.claims(subject.space()).unwrap().release(subject, &room);
+                    store.put(Record::Claims(claims));
+                }
+            }
+            for membership in store.all_memberships() {
+                let key = RecordKey::Membership(membership.room.clone(), membership.handle.clone());
+                let was = before.membership(&membership.room, &membership.handle).map(|m| m.state);
+                if !membership.state.is_present() && was != Some(membership.state) {
+                    tombstones.insert(key, history.len());
+                } else if membership.state.is_present() {
+                    let removed = tombstones.remove(&key);
+                    prop_assert!(removed.is_none_or(|at| at <= seen_at), "{:?} by a stale grant", membership);
+                    prop_assert!(was != Some(MemberState::Banned) && (was != Some(MemberState::Removed) || membership.state == MemberState::Invited));
+                }
+            }
+            for room in before.rooms().filter(|room| room.state == RoomState::Removed) {
+                prop_assert_eq!(store.room(&room.id).map(|room| room.state), Some(RoomState::Removed));
+            }
+            check(&store)?;
+            history.push(store.clone());
+        }
+    }
+}
