@@ -1,88 +1,105 @@
-//! What a change takes away: the decisions before and after it, compared over all actions.
+//! What a change takes away: the rules before and after it, compared over all actions.
 //!
-//! There is no list of changes that do: a rule that is added or tightened is seen here by itself.
+//! There is no list of changes that do: a rule that is added or tightened is seen here by itself. Of the records only those
+//! that are written count, because the write proves that they were as they seemed. Of all else the worst is assumed: whoever
+//! is concerned is admitted to the bus, anybody may be in the room, and what it claims was its own.
 
 use super::action::Action;
-use super::decide::{Resource, case};
 use super::member::{MemberState, Membership, RoomRole, Standing};
-use super::records::{Record, Records, With};
-use super::room::RoomId;
-use super::rules::{Case, On, Target, judge};
-use super::user::{Handle, Role, State};
+use super::records::{Record, Records};
+use super::room::{Policy, Room, RoomState};
+use super::rules::{Case, On, RoomFacts, SubjectFacts, Target, judge};
+use super::subject::Space;
+use super::user::{Role, State, User};
 
 /// Whether somebody whose rights rest on one of the `writes` was allowed something in `state` that is denied once they are
 /// made. Whoever makes them must then see to it that no node honours the old state any more before saying that it is done.
 pub fn takes_away(writes: &[Record], state: &impl Records) -> bool {
-    let after = With { base: state, changed: writes };
     writes.iter().any(|record| match record {
-        Record::User(user) => {
-            let rooms = state.memberships(&user.handle).map(|m| &m.room);
-            loses(&user.handle, None, state, &after)
-                || rooms.into_iter().any(|room| loses(&user.handle, Some(room), state, &after))
+        Record::User(is) => state.user(&is.handle).is_some_and(|was| user_loses(was, is)),
+        Record::Membership(is) => {
+            let was = state.membership(&is.room, &is.handle).map(Membership::standing);
+            member_loses(was, Some(is.standing()))
         }
-        Record::Membership(membership) => loses(&membership.handle, Some(&membership.room), state, &after),
-        Record::Room(room) => somebody_loses(&room.id, state, &after),
-        Record::Claims(claims) => {
-            let old = state.claims(claims.space());
-            let mut lost = old.iter().flat_map(|old| old.iter()).filter(|(s, room)| claims.holder(s) != Some(room));
-            lost.any(|(_, room)| somebody_loses(room, state, &after))
-        }
+        Record::Room(is) => state.room(&is.id).is_some_and(|was| somebody_loses(was, is)),
+        // A room has its subject for as long as it has the claim.
+        Record::Claims(is) => state
+            .claims(is.space())
+            .is_some_and(|was| was.iter().any(|(subject, room)| is.holder(subject) != Some(room))),
     })
 }
 
-/// Whether anybody in the room loses something. Of those who stand alike one is looked at.
-fn somebody_loses(room: &RoomId, before: &impl Records, after: &impl Records) -> bool {
-    let mut seen: Vec<(Role, State, Standing)> = Vec::new();
-    before.members(room).any(|member| {
-        let Some(user) = before.user(&member.handle) else { return false };
-        let alike = (user.role, user.state, member.standing());
-        if seen.contains(&alike) {
-            return false;
-        }
-        seen.push(alike);
-        loses(&member.handle, Some(room), before, after)
+/// Any policy, as far as a single right can depend on it.
+const POLICIES: [Policy; 2] = [Policy::CONVERSATION, Policy::TELEMETRY];
+const ROLES: [Role; 2] = [Role::Admin, Role::User];
+
+/// Somebody in front of a room.
+#[derive(Clone, Copy)]
+struct Facts {
+    who: (Role, State),
+    own: Option<Standing>,
+    room: RoomState,
+    policy: Policy,
+    subject: SubjectFacts,
+}
+
+impl Facts {
+    /// Somebody in a room in use, in the space with the most rights.
+    fn of(who: (Role, State), own: Option<Standing>, policy: Policy) -> Self {
+        let subject = SubjectFacts { held: true, space: Space::Rpc };
+        Self { who, own, room: RoomState::Active, policy, subject }
+    }
+
+    /// An action on everything that it may be on.
+    fn cases(self, action: Action) -> impl Iterator<Item = Case> {
+        // Without an owner there is one right more.
+        let room = Some(RoomFacts { state: self.room, policy: self.policy, own: self.own, ownerless: true });
+        let bus = [On::Bus, On::User { oneself: true }, On::User { oneself: false }];
+        let room_and_oneself = [On::Room(room), On::Subject(room, self.subject), On::Member(room, Target::Oneself)];
+        let others = standings().map(move |other| On::Member(room, Target::Other(other)));
+        let on = bus.into_iter().chain(room_and_oneself).chain(others);
+        on.map(move |on| Case { who: Some(self.who), action, on })
+    }
+
+    fn loses_as(self, is: Self) -> bool {
+        let mut pairs = Action::ALL.into_iter().flat_map(|action| self.cases(action).zip(is.cases(action)));
+        pairs.any(|(was, is)| judge(was).is_ok() && judge(is).is_err())
+    }
+}
+
+fn user_loses(was: &User, is: &User) -> bool {
+    let mut rooms = POLICIES.into_iter().flat_map(|policy| standings().map(move |own| (own, policy)));
+    rooms.any(|(own, policy)| {
+        let facts = |user: &User| Facts::of((user.role, user.state), own, policy);
+        facts(was).loses_as(facts(is))
     })
 }
 
-/// Whether `handle` may do less: on the bus, to users, and in `room`.
-fn loses(handle: &Handle, room: Option<&RoomId>, before: &impl Records, after: &impl Records) -> bool {
-    Action::ALL.into_iter().any(|action| {
-        let was = cases(handle, action, room, before, before);
-        let is = cases(handle, action, room, before, after);
-        was.zip(is).any(|(was, is)| judge(was).is_ok() && judge(is).is_err())
+fn member_loses(was: Option<Standing>, is: Option<Standing>) -> bool {
+    let mut rooms = POLICIES.into_iter().flat_map(|policy| ROLES.map(|role| (role, policy)));
+    rooms.any(|(role, policy)| {
+        let facts = |own| Facts::of((role, State::Active), own, policy);
+        facts(was).loses_as(facts(is))
     })
 }
 
-/// The cases of an action, on everything that it may be on, as `state` has them. The subject is that of before.
-fn cases<'a>(
-    handle: &'a Handle,
-    action: Action,
-    room: Option<&'a RoomId>,
-    before: &'a impl Records,
-    state: &'a impl Records,
-) -> impl Iterator<Item = Case> + 'a {
-    let who = state.user(handle);
-    let on_bus = [case(who, action, Resource::Bus, state), case(who, action, Resource::User(handle), state)];
-    let on_others = Case { who: who.map(|user| (user.role, user.state)), action, on: On::User { oneself: false } };
-    let in_room = room.into_iter().flat_map(move |id| {
-        let on_room = case(who, action, Resource::Room(id), state);
-        let on_oneself = case(who, action, Resource::Member(id, handle), state);
-        let on_subject = before.room(id).map(|room| case(who, action, Resource::Subject(id, &room.subject), state));
-        let others = others().map(move |other| match on_oneself.on {
-            On::Member(room, _) => Case { on: On::Member(room, Target::Other(other)), ..on_oneself },
-            _ => on_oneself,
-        });
-        [on_room, on_oneself].into_iter().chain(on_subject).chain(others)
-    });
-    on_bus.into_iter().chain([on_others]).chain(in_room)
+/// Whether anybody who may be in the room loses something.
+fn somebody_loses(was: &Room, is: &Room) -> bool {
+    let mut people = ROLES.into_iter().flat_map(|role| standings().map(move |own| (role, own)));
+    people.any(|(role, own)| {
+        let facts = |room: &Room| {
+            // The subject is that of before: it is what was allowed.
+            let subject = SubjectFacts { held: room.subject == was.subject, space: was.subject.space() };
+            Facts { room: room.state, subject, ..Facts::of((role, State::Active), own, room.policy) }
+        };
+        facts(was).loses_as(facts(is))
+    })
 }
 
-/// However another one may stand to the room.
-fn others() -> impl Iterator<Item = Option<Standing>> {
-    let standings = RoomRole::ALL
-        .into_iter()
-        .flat_map(|role| MemberState::ALL.into_iter().map(move |state| Some(Standing { role, state })));
-    [None].into_iter().chain(standings)
+/// However somebody may stand to a room.
+fn standings() -> impl Iterator<Item = Option<Standing>> {
+    let with = |role| MemberState::ALL.map(|state| Some(Standing { role, state }));
+    [None].into_iter().chain(RoomRole::ALL.into_iter().flat_map(with))
 }
 
 /// Whether a write states again what takes something away: an earlier attempt may have got as far as the store and not as
@@ -107,7 +124,6 @@ pub(super) fn states_again(writes: &[Record], state: &impl Records) -> bool {
 mod tests {
     use super::*;
     use crate::domain::fixtures::{Memory, membership, user};
-    use crate::domain::room::{Policy, Room};
 
     fn bus() -> Memory {
         Memory::default()
@@ -143,8 +159,8 @@ mod tests {
             MemberState::Invited => 1,
             MemberState::Removed | MemberState::Banned => 0,
         };
-        for was in others().flatten() {
-            for is in others().flatten() {
+        for was in standings().flatten() {
+            for is in standings().flatten() {
                 let memory = bus().with_member("kitchen", "bob", was.role, was.state);
                 let write = membership("kitchen", "bob", is.role, is.state);
                 assert_eq!(takes_away(&[write], &memory), worth(is) < worth(was), "{was:?} to {is:?}");
@@ -172,8 +188,6 @@ mod tests {
             let room = memory.room(&"plain".parse().unwrap()).unwrap().clone();
             takes_away(&[Record::Room(Room { policy, ..room })], memory)
         };
-        assert!(!tightened(Policy::CONVERSATION, &plain), "nobody is in it");
-        let plain = plain.with_member("plain", "bob", RoomRole::Member, MemberState::Joined);
         let policy = Policy::TELEMETRY;
         assert!(tightened(Policy { encrypt: true, ..policy }, &plain), "no more messages in clear");
         assert!(tightened(Policy { sign: true, ..policy }, &plain), "no more unsigned messages");

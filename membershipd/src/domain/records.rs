@@ -1,4 +1,4 @@
-//! What is known when something is decided: records by their keys, and what they would be after a change.
+//! What is known when something is decided: records by their keys.
 
 use super::claims::Claims;
 use super::member::{MemberState, Membership, RoomRole};
@@ -6,7 +6,7 @@ use super::room::{Room, RoomId, RoomState};
 use super::subject::Space;
 use super::user::{Handle, State, User};
 
-/// Records by their keys: the view of a node, or what a change would make of it.
+/// Records by their keys: the view of a node, for one.
 pub trait Records {
     /// The user with this handle.
     fn user(&self, handle: &Handle) -> Option<&User>;
@@ -84,73 +84,6 @@ impl Record {
             Record::Room(room) => RecordKey::Room(room.id.clone()),
             Record::Membership(m) => RecordKey::Membership(m.room.clone(), m.handle.clone()),
         }
-    }
-}
-
-/// `base` with some records replaced.
-#[derive(Debug)]
-pub(super) struct With<'r, R> {
-    /// What there was.
-    pub(super) base: &'r R,
-    /// What stands in its place.
-    pub(super) changed: &'r [Record],
-}
-
-impl<R> With<'_, R> {
-    fn find<'a, T: 'a>(&'a self, pick: impl FnMut(&'a Record) -> Option<&'a T>) -> Option<&'a T> {
-        self.changed.iter().find_map(pick)
-    }
-
-    fn changed_memberships(&self) -> impl Iterator<Item = &Membership> {
-        self.changed.iter().filter_map(|record| match record {
-            Record::Membership(membership) => Some(membership),
-            _ => None,
-        })
-    }
-
-    fn stands(&self, old: &Membership) -> bool {
-        !self.changed_memberships().any(|new| new.room == old.room && new.handle == old.handle)
-    }
-}
-
-impl<R: Records> Records for With<'_, R> {
-    fn user(&self, handle: &Handle) -> Option<&User> {
-        let changed = self.find(|record| match record {
-            Record::User(user) if user.handle == *handle => Some(user),
-            _ => None,
-        });
-        changed.or_else(|| self.base.user(handle))
-    }
-
-    fn room(&self, id: &RoomId) -> Option<&Room> {
-        let changed = self.find(|record| match record {
-            Record::Room(room) if room.id == *id => Some(room),
-            _ => None,
-        });
-        changed.or_else(|| self.base.room(id))
-    }
-
-    fn claims(&self, space: Space) -> Option<&Claims> {
-        let changed = self.find(|record| match record {
-            Record::Claims(claims) if claims.space() == space => Some(claims),
-            _ => None,
-        });
-        changed.or_else(|| self.base.claims(space))
-    }
-
-    fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership> {
-        let changed = self.changed_memberships().find(|m| m.room == *room && m.handle == *handle);
-        changed.or_else(|| self.base.membership(room, handle))
-    }
-
-    fn members<'a>(&'a self, room: &'a RoomId) -> impl Iterator<Item = &'a Membership> {
-        let old = self.base.members(room).filter(|m| self.stands(m));
-        old.chain(self.changed_memberships().filter(move |m| m.room == *room))
-    }
-
-    fn memberships<'a>(&'a self, handle: &'a Handle) -> impl Iterator<Item = &'a Membership> {
-        let old = self.base.memberships(handle).filter(|m| self.stands(m));
-        old.chain(self.changed_memberships().filter(move |m| m.handle == *handle))
     }
 }
 

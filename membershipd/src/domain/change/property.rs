@@ -28,7 +28,13 @@ fn any_command() -> impl Strategy<Value = Command> {
         let few = vec!["room.kitchen", "room.cellar", "room.kitchen.corner", "rpc.kitchen"];
         prop::sample::select(few).prop_map(|subject| subject.parse::<Subject>().unwrap())
     };
-    let policy = || prop::sample::select(vec![Policy::CONVERSATION, Policy::TELEMETRY]);
+    let policy = || {
+        (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(encrypt, persist, sign)| Policy {
+            encrypt,
+            persist,
+            sign,
+        })
+    };
     let person = || any_person().prop_map(handle);
     prop_oneof![
         2 => (subject(), policy()).prop_map(|(subject, policy)| Command::CreateRoom(subject, policy)),
@@ -42,6 +48,17 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => person().prop_map(Command::Unban),
         4 => (person(), any_role()).prop_map(|(handle, role)| Command::SetRole(handle, role)),
     ]
+}
+
+/// The record that a command leaves as it says, whatever was ordered before and has not landed yet.
+fn settles(who: &str, room: &RoomId, command: &Command) -> Option<RecordKey> {
+    let of = |handle: &Handle| Some(RecordKey::Membership(room.clone(), handle.clone()));
+    match command {
+        Command::Leave => of(&handle(who)),
+        Command::Remove(handle) | Command::Ban(handle) | Command::SetRole(handle, _) => of(handle),
+        Command::RemoveRoom | Command::ChangeRoom(..) => Some(RecordKey::Room(room.clone())),
+        Command::CreateRoom(..) | Command::Invite(..) | Command::Accept | Command::Unban(_) => None,
+    }
 }
 
 /// Makes the writes of a change that was decided on `seen`, as the store would: each only where its record is as it was, and
@@ -63,31 +80,19 @@ fn land(store: &mut Memory, seen: &Memory, change: &Change) -> bool {
 /// By hand: what each command is known to take from those it concerns.
 fn must_take(room: &RoomId, command: &Command, before: &Memory, change: &Change) -> bool {
     let was = |handle: &Handle| before.membership(room, handle).map(Membership::standing);
-    let active = |handle: &Handle| before.user(handle).is_some_and(|user| user.state == State::Active);
-    let somebody = |counts: &dyn Fn(&Membership) -> bool| before.members(room).any(|m| active(&m.handle) && counts(m));
     match command {
         Command::CreateRoom(..) | Command::Invite(..) | Command::Accept | Command::Unban(_) => false,
         Command::Leave => true,
-        Command::Remove(handle) | Command::Ban(handle) => {
-            active(handle) && was(handle).is_some_and(|s| s.state.is_present())
-        }
-        Command::SetRole(handle, role) => {
-            active(handle) && was(handle).is_some_and(|s| s.state == MemberState::Joined && s.role > *role)
-        }
-        Command::RemoveRoom => {
-            let in_use = before.room(room).is_some_and(|room| room.state == RoomState::Active);
-            in_use && somebody(&|m| m.state.is_present())
-        }
+        Command::Remove(handle) | Command::Ban(handle) => was(handle).is_some_and(|s| s.state.is_present()),
+        Command::SetRole(handle, role) => was(handle).is_some_and(|s| s.state == MemberState::Joined && s.role > *role),
+        Command::RemoveRoom => before.room(room).is_some_and(|room| room.state == RoomState::Active),
         Command::ChangeRoom(..) => {
             let (was, is) = (before.room(room).unwrap(), change.writes.iter().find_map(as_room).unwrap());
-            let claimed = before.claims(was.subject.space()).and_then(|c| c.holder(&was.subject)) == Some(room);
-            let moved = was.subject != is.subject && claimed;
             let keys = was.policy.encrypt && !is.policy.encrypt;
             let history = was.policy.persist && !is.policy.persist;
-            let clear = !was.policy.encrypt && is.policy.encrypt && claimed;
-            let unsigned = !was.policy.sign && is.policy.sign && claimed;
-            let joined = |role| somebody(&|m| m.state == MemberState::Joined && m.role >= role);
-            (moved || keys || history) && joined(RoomRole::Reader) || (clear || unsigned) && joined(RoomRole::Member)
+            let clear = !was.policy.encrypt && is.policy.encrypt;
+            let unsigned = !was.policy.sign && is.policy.sign;
+            was.subject != is.subject || keys || history || clear || unsigned
         }
     }
 }
@@ -147,33 +152,39 @@ proptest! {
         });
         done(&mut store, "alice", create("room.kitchen"));
         let mut history = vec![store.clone()];
-        // When each membership that is a tombstone became one.
-        let mut tombstones: BTreeMap<RecordKey, usize> = BTreeMap::new();
+        // What was acknowledged last about a record by a command that takes something away, and when.
+        let mut settled: BTreeMap<RecordKey, usize> = BTreeMap::new();
         for (who, room, command, age, releases) in steps {
             let seen_at = history.len().saturating_sub(1 + age);
             let seen = history[seen_at].clone();
             let Ok(change) = change(seen.who(who), &room, &command, &seen, TERMS) else { continue };
             prop_assert_eq!(change.takes_away, must_take(&room, &command, &seen, &change), "{:?}", command);
+            prop_assert!(change.must_fence() || !change.takes_away);
             let before = store.clone();
-            if land(&mut store, &seen, &change) && releases {
-                if let Some(subject) = &change.release {
-                    let claims = store.claims(subject.space()).unwrap().release(subject, &room);
-                    store.put(Record::Claims(claims));
-                }
+            let landed = land(&mut store, &seen, &change);
+            if let (true, true, Some(subject)) = (landed, releases, &change.release) {
+                let claims = store.claims(subject.space()).unwrap().release(subject, &room);
+                store.put(Record::Claims(claims));
             }
             for membership in store.all_memberships() {
-                let key = RecordKey::Membership(membership.room.clone(), membership.handle.clone());
-                let was = before.membership(&membership.room, &membership.handle).map(|m| m.state);
-                if !membership.state.is_present() && was != Some(membership.state) {
-                    tombstones.insert(key, history.len());
-                } else if membership.state.is_present() {
-                    let removed = tombstones.remove(&key);
-                    prop_assert!(removed.is_none_or(|at| at <= seen_at), "{:?} by a stale grant", membership);
-                    prop_assert!(was != Some(MemberState::Banned) && (was != Some(MemberState::Removed) || membership.state == MemberState::Invited));
+                let was = before.membership(&membership.room, &membership.handle);
+                if was == Some(membership) {
+                    continue;
                 }
+                let key = RecordKey::Membership(membership.room.clone(), membership.handle.clone());
+                prop_assert!(settled.get(&key).is_none_or(|at| *at <= seen_at), "{:?} by a stale {:?}", membership, command);
+                let was = was.map(|m| m.state);
+                prop_assert!(was != Some(MemberState::Banned) || !membership.state.is_present());
+                prop_assert!(was != Some(MemberState::Removed) || membership.state != MemberState::Joined);
             }
-            for room in before.rooms().filter(|room| room.state == RoomState::Removed) {
-                prop_assert_eq!(store.room(&room.id).map(|room| room.state), Some(RoomState::Removed));
+            for was in before.rooms() {
+                let is = store.room(&was.id).unwrap();
+                let at = settled.get(&RecordKey::Room(was.id.clone()));
+                prop_assert!(is == was || at.is_none_or(|at| *at <= seen_at), "{:?} by a stale {:?}", is, command);
+                prop_assert!(is.state == RoomState::Removed || was.state == RoomState::Active, "{:?} is back", is);
+            }
+            if let (true, Some(key)) = (landed, settles(who, &room, &command)) {
+                settled.insert(key, history.len());
             }
             check(&store)?;
             history.push(store.clone());
