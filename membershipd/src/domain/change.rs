@@ -51,7 +51,8 @@ pub struct Change {
     /// Records that are not written and on which the permission to write rests; they must not have changed either. Where one
     /// transaction cannot cover them, the fence of whatever changes them does: a node decides on what it can prove.
     pub relies_on: Vec<RecordKey>,
-    /// Subject to release from its claim when all is done, fence included.
+    /// Subject whose claim is to be released when all is done, fence included, unless the room's record names it again by then.
+    /// A release too early or too many silences a room, and never lets two be heard in one place.
     pub release: Option<Subject>,
     /// Somebody loses a right that he has now.
     pub takes_away: bool,

@@ -42,7 +42,7 @@ const TELLING_SPACES: [&str; 2] = ["unibus.user.>", "unibus.event.>"];
 ///
 /// The engine's `allow_responses` would be narrower in name only: it admits one message to whatever subject a request names
 /// for its answer, deny lists notwithstanding. Whoever sends himself a request could so write to any room, forge events and
-/// reach JetStream's API (seen on nats-server 2.15.1; `membershipd/tests/answers.rs` shows it).
+/// reach JetStream's API (seen on nats-server 2.15.1; `tests/rights.rs` shows it).
 const ANSWERS: &str = "_INBOX.*.>";
 
 impl Permissions {
