@@ -159,7 +159,8 @@ impl Client {
     }
 
     fn subscribe(&mut self, subject: &str) -> bool {
-        self.send(&format!("SUB {subject} 1\r\n"));
+        // The engine ignores a second subscription under an id that is taken: the subject is its own.
+        self.send(&format!("SUB {subject} {subject}\r\n"));
         self.settled().is_empty()
     }
 
