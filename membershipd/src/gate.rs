@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::bus::{self, Bucket};
 use crate::config::BusAuth;
-use crate::domain::{Action, Decision, Denial, Handle, Permissions, SignPub, decide};
+use crate::domain::{Action, Decision, Denial, Handle, Permissions, Resource, SignPub, decide};
 use crate::lease::Lease;
 use crate::view::{Change, Unreadable, View};
 
@@ -77,18 +77,17 @@ impl Gate {
         if !inner.lease.valid(now) {
             return Err(Refusal::NoLease);
         }
-        let handle = match self.bus_auth {
-            BusAuth::Off => None,
+        let (handle, permissions) = match self.bus_auth {
+            BusAuth::Off => (None, Permissions::unauthenticated()),
             BusAuth::Enforce => {
                 let user = inner.view.user_of_key(&key.ok_or(Refusal::NoKey)?);
-                match (decide(user, Action::Connect), user) {
-                    (Decision::Allow, Some(user)) => Some(user.handle.clone()),
+                match (decide(user, Action::Connect, Resource::Bus, &()), user) {
+                    (Decision::Allow, Some(user)) => (Some(user.handle.clone()), Permissions::of(user, &())),
                     (Decision::Allow, None) => return Err(Denial::UnknownKey.into()),
                     (Decision::Deny(denial), _) => return Err(denial.into()),
                 }
             }
         };
-        let permissions = handle.as_ref().map_or_else(Permissions::unauthenticated, Permissions::of);
         inner.admitted.insert(id, Admitted { handle, since: now });
         Ok(Admission { permissions })
     }
@@ -172,7 +171,8 @@ impl Gate {
 impl Inner {
     fn no_longer_allowed(&self, concerned: impl Fn(&Handle) -> bool) -> Vec<ConnectionId> {
         let denied = |handle: &Handle| {
-            decide(self.view.user(handle).map(|user| &user.value), Action::Connect) != Decision::Allow
+            let user = self.view.user(handle).map(|user| &user.value);
+            decide(user, Action::Connect, Resource::Bus, &()) != Decision::Allow
         };
         self.admitted
             .iter()

@@ -2,7 +2,13 @@
 
 use serde::Serialize;
 
-use super::user::Handle;
+use super::action::Action;
+use super::decide::{Resource, decide};
+use super::limits::ROOMS_PER_CONNECTION;
+use super::member::MemberState;
+use super::records::Records;
+use super::room::RoomState;
+use super::user::User;
 use crate::faults::Fault;
 
 /// Subjects that one direction of a connection may and may not use.
@@ -32,15 +38,43 @@ pub struct Permissions {
 const ENGINE_SPACES: [&str; 4] = ["$JS.>", "$KV.>", "$O.>", "$SYS.>"];
 /// Spaces in which the daemon tells its users something; clients only listen.
 const TELLING_SPACES: [&str; 2] = ["unibus.user.>", "unibus.event.>"];
+/// Where those who ask wait for answers. Each user listens to his own part only, and waits on a name that nobody can guess.
+///
+/// The engine's `allow_responses` would be narrower in name only: it admits one message to whatever subject a request names
+/// for its answer, deny lists notwithstanding. Whoever sends himself a request could so write to any room, forge events and
+/// reach JetStream's API (seen on nats-server 2.15.1; `tests/rights.rs` shows it).
+const ANSWERS: &str = "_INBOX.*.>";
 
 impl Permissions {
-    /// Rights of a user: its own inbox both ways, and what the daemon tells it.
-    pub fn of(handle: &Handle) -> Self {
+    /// Rights of a user: its own inbox both ways, what the daemon tells it, and what `decide` allows in its rooms. At most
+    /// `ROOMS_PER_CONNECTION` rooms are looked at, in the order of `state`.
+    pub fn of(user: &User, state: &impl Records) -> Self {
+        let handle = &user.handle;
         let inbox = format!("_INBOX.{handle}.>");
-        Self {
-            publish: Self::closed(vec![inbox.clone()], &TELLING_SPACES),
-            subscribe: Self::closed(vec![inbox, format!("unibus.user.{handle}.>")], &[]),
+        let mut publish = vec![inbox.clone()];
+        let mut subscribe = vec![inbox, format!("unibus.user.{handle}.>")];
+        let mut answers = false;
+        let joined = state.memberships(handle).filter(|m| m.state == MemberState::Joined);
+        let rooms = joined.filter_map(|m| state.room(&m.room)).filter(|room| room.state == RoomState::Active);
+        for room in rooms.take(ROOMS_PER_CONNECTION) {
+            let may = |action, resource| decide(Some(user), action, resource, state).is_allow();
+            let subject = Resource::Subject(&room.id, &room.subject);
+            let whole = || [room.subject.to_string(), format!("{}.>", room.subject)];
+            if may(Action::Publish, subject) {
+                publish.extend(whole());
+            }
+            if may(Action::Subscribe, subject) {
+                subscribe.extend(whole());
+            }
+            if may(Action::ReceiveEvents, Resource::Room(&room.id)) {
+                subscribe.push(format!("unibus.event.{}", room.id));
+            }
+            answers |= may(Action::Reply, subject);
         }
+        if answers {
+            publish.push(ANSWERS.to_owned());
+        }
+        Self { publish: Self::closed(publish, &TELLING_SPACES), subscribe: Self::closed(subscribe, &[]) }
     }
 
     /// Rights of anybody on a bus without authentication: everything but the engine's own spaces.
@@ -64,6 +98,21 @@ impl Permissions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fixtures::Memory;
+    use crate::domain::limits::{ROOM_ID_BYTES, SUBJECT_BYTES};
+    use crate::domain::member::RoomRole;
+    use crate::domain::records::Record;
+    use crate::domain::room::{Policy, Room};
+    use crate::domain::subject::Space;
+    use crate::domain::user::Role;
+
+    /// The engine's default; ours does not set another.
+    const MAX_PAYLOAD: usize = 1024 * 1024;
+
+    fn rights(memory: &Memory, handle: &str) -> (Vec<String>, Vec<String>) {
+        let rights = Permissions::of(memory.who(handle).unwrap(), memory);
+        (rights.publish.allow, rights.subscribe.allow)
+    }
 
     #[test]
     fn nothing_allowed_is_everything_denied() {
@@ -72,11 +121,92 @@ mod tests {
 
     #[test]
     fn every_block_denies_the_engine_spaces() {
-        for rights in [Permissions::of(&"alice".parse().unwrap()), Permissions::unauthenticated()] {
+        let memory = Memory::default().with_user("alice", Role::Admin);
+        for rights in [Permissions::of(memory.who("alice").unwrap(), &memory), Permissions::unauthenticated()] {
             for list in [rights.publish, rights.subscribe] {
                 assert!(ENGINE_SPACES.iter().all(|space| list.deny.iter().any(|d| d == space)));
                 assert!(!list.allow.is_empty());
             }
         }
+    }
+
+    #[test]
+    fn rooms_give_what_the_role_allows() {
+        let memory = Memory::default()
+            .with_user("bob", Role::User)
+            .with_room("kitchen", "room.kitchen", Policy::CONVERSATION)
+            .with_room("sums", "rpc.sums", Policy::TELEMETRY)
+            .with_room("asked", "room.asked", Policy::CONVERSATION)
+            .with_room("left", "room.left", Policy::CONVERSATION)
+            .with_room("out", "room.out", Policy::CONVERSATION)
+            .with_member("kitchen", "bob", RoomRole::Member, MemberState::Joined)
+            .with_member("sums", "bob", RoomRole::Reader, MemberState::Joined)
+            .with_member("asked", "bob", RoomRole::Owner, MemberState::Invited)
+            .with_member("left", "bob", RoomRole::Owner, MemberState::Removed)
+            .with_member("out", "bob", RoomRole::Owner, MemberState::Banned);
+        let (publish, subscribe) = rights(&memory, "bob");
+        assert_eq!(publish, ["_INBOX.bob.>", "room.kitchen", "room.kitchen.>"]);
+        let hears = [
+            "_INBOX.bob.>",
+            "unibus.user.bob.>",
+            "room.kitchen",
+            "room.kitchen.>",
+            "unibus.event.kitchen",
+            "rpc.sums",
+            "rpc.sums.>",
+            "unibus.event.sums",
+        ];
+        assert_eq!(subscribe, hears);
+
+        let memory = memory.with_member("sums", "bob", RoomRole::Member, MemberState::Joined);
+        let (publish, subscribe) = rights(&memory, "bob");
+        assert!(publish.iter().any(|subject| subject == ANSWERS), "who may answer reaches those who wait");
+        assert!(!subscribe.iter().any(|subject| subject == ANSWERS), "and listens to nobody's inbox but his own");
+    }
+
+    #[test]
+    fn a_room_without_its_claim_gives_nothing() {
+        let mut memory = Memory::default()
+            .with_user("bob", Role::User)
+            .with_room("kitchen", "room.kitchen", Policy::CONVERSATION)
+            .with_member("kitchen", "bob", RoomRole::Owner, MemberState::Joined);
+        let subject = "room.kitchen".parse().unwrap();
+        let claims = memory.claims(Space::Room).unwrap().release(&subject, &"kitchen".parse().unwrap());
+        memory.put(Record::Claims(claims));
+        let (publish, subscribe) = rights(&memory, "bob");
+        assert_eq!(publish, ["_INBOX.bob.>"]);
+        assert_eq!(subscribe, ["_INBOX.bob.>", "unibus.user.bob.>", "unibus.event.kitchen"]);
+    }
+
+    #[test]
+    fn the_most_that_a_user_can_have_fits_into_one_message() {
+        let handle = "u".repeat(32);
+        let mut memory = Memory::default().with_user(&handle, Role::User);
+        // Rooms that were removed take nobody's place, though their memberships stay as they are.
+        for n in 0..10 {
+            let room = Room::new(
+                format!("0{n}").parse().unwrap(),
+                format!("room.gone{n}").parse().unwrap(),
+                Policy::TELEMETRY,
+                "alice".parse().unwrap(),
+            );
+            memory.put(Record::Room(room.removed("alice".parse().unwrap())));
+            memory = memory.with_member(room.id.as_str(), &handle, RoomRole::Owner, MemberState::Joined);
+        }
+        for n in 0..ROOMS_PER_CONNECTION + 1 {
+            let id = format!("{n:0>width$}", width = ROOM_ID_BYTES);
+            // The longest subjects, in the space with the most rights.
+            let subject = format!("rpc.{n:0>width$}", width = SUBJECT_BYTES - 4);
+            memory = memory.with_room(&id, &subject, Policy::TELEMETRY);
+            memory = memory.with_member(&id, &handle, RoomRole::Member, MemberState::Joined);
+        }
+        let rights = Permissions::of(memory.who(&handle).unwrap(), &memory);
+        assert_eq!(rights.publish.allow.len(), 1 + 2 * ROOMS_PER_CONNECTION + 1, "rooms above the limit give nothing");
+        // Claims and signatures beside the rights take less than a kilobyte in each of the two tokens; base64 makes four
+        // bytes of three; the seal adds a nonce and a tag.
+        let token = |claims: usize| (claims + 1024) * 4 / 3;
+        let message = token(token(serde_json::to_vec(&rights).unwrap().len())) + 64;
+        assert!(message < MAX_PAYLOAD, "{message}");
+        assert!(message > MAX_PAYLOAD / 2, "{message}: the limit could be higher");
     }
 }

@@ -30,6 +30,20 @@ impl Handle {
     }
 }
 
+/// Characters of a refused value that are repeated: enough to know it again, and no flood in an answer or a log.
+const SHOWN: usize = 80;
+
+impl InvalidValue {
+    /// The value of kind `what` breaks `rule`.
+    pub(super) fn new(what: &'static str, value: &str, rule: &'static str) -> Self {
+        let value = match value.char_indices().nth(SHOWN) {
+            Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
+            None => value.to_owned(),
+        };
+        Self { what, value, rule }
+    }
+}
+
 impl FromStr for Handle {
     type Err = InvalidValue;
 
@@ -40,11 +54,8 @@ impl FromStr for Handle {
         if ok {
             Ok(Self(value.to_owned()))
         } else {
-            Err(InvalidValue {
-                what: "handle",
-                value: value.to_owned(),
-                rule: "1 to 32 characters of a-z, 0-9, '_' and '-', the first a letter or digit",
-            })
+            let rule = "1 to 32 characters of a-z, 0-9, '_' and '-', the first a letter or digit";
+            Err(InvalidValue::new("handle", value, rule))
         }
     }
 }
@@ -59,11 +70,8 @@ const SIGN_PUB_RULE: &str = "64 hexadecimal digits of an Ed25519 public key, as 
 impl SignPub {
     /// The key named by an nkey in its public text form (`U…`).
     pub fn from_nkey(nkey: &str) -> Result<Self, InvalidValue> {
-        let refused = || InvalidValue {
-            what: "nkey",
-            value: nkey.to_owned(),
-            rule: "the public key of a NATS user: 'U' and 55 characters of base32 with a checksum",
-        };
+        let rule = "the public key of a NATS user: 'U' and 55 characters of base32 with a checksum";
+        let refused = || InvalidValue::new("nkey", nkey, rule);
         let pair = KeyPair::from_public_key(nkey).map_err(|_| refused())?;
         if pair.key_pair_type() != KeyPairType::User {
             return Err(refused());
@@ -103,7 +111,7 @@ impl FromStr for SignPub {
     type Err = InvalidValue;
 
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
-        let refused = || InvalidValue { what: "sign-pub", value: value.to_owned(), rule: SIGN_PUB_RULE };
+        let refused = || InvalidValue::new("sign-pub", value, SIGN_PUB_RULE);
         let raw = data_encoding::HEXLOWER_PERMISSIVE.decode(value.as_bytes()).map_err(|_| refused())?;
         let raw: [u8; 32] = raw.try_into().map_err(|_| refused())?;
         Self::checked(raw).ok_or_else(refused)

@@ -1,0 +1,388 @@
+//! What a command makes of the records of a room, or why it does not. Pure: whoever calls it keeps the revisions.
+
+use super::action::Action;
+use super::author::Author;
+use super::claims::{ClaimError, Claims};
+use super::decide::{Decision, Resource, decide};
+use super::limits::{MEMBERS_PER_ROOM, ROOMS_PER_USER};
+use super::loss::{states_again, takes_away};
+use super::member::{MemberState, Membership, RoomRole, Standing};
+use super::records::{Record, RecordKey, Records, acting_owners};
+use super::room::{Policy, Room, RoomId, RoomState};
+use super::rules::Denial;
+use super::subject::Subject;
+use super::user::{Handle, State, User};
+
+/// Something to be done to a room, or to somebody's membership of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Make the room and become its owner.
+    CreateRoom(Subject, Policy),
+    /// Give the room another subject, another policy, or both.
+    ChangeRoom(Option<Subject>, Option<Policy>),
+    /// Remove the room for good.
+    RemoveRoom,
+    /// Invite somebody, with a role.
+    Invite(Handle, RoomRole),
+    /// Accept one's invitation.
+    Accept,
+    /// Leave the room, or decline the invitation.
+    Leave,
+    /// Remove somebody, or take the invitation back.
+    Remove(Handle),
+    /// Remove somebody, and forbid to invite him.
+    Ban(Handle),
+    /// Lift a ban.
+    Unban(Handle),
+    /// Give somebody another role.
+    SetRole(Handle, RoomRole),
+}
+
+/// What is to be written, and under which conditions it is done.
+///
+/// The caller makes the `writes` in their order, each by compare-and-set on the revision that was read; a conflict means to
+/// begin anew with what is there now. An end in between leaves nothing that anybody can use, and the command completes it when
+/// it is given again. Then it fences, if `must_fence`. Only then it releases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Records to write; none: it is so already. A command that takes something away always writes, even what is there
+    /// already: the new revision keeps every grant off that was made on the old one and has not landed yet.
+    pub writes: Vec<Record>,
+    /// Records that are not written and on which the permission to write rests; they must not have changed either. Where one
+    /// transaction cannot cover them, the fence of whatever changes them does: a node decides on what it can prove.
+    pub relies_on: Vec<RecordKey>,
+    /// Subject whose claim is to be released when all is done, fence included, unless the room's record names it again by then.
+    /// A release too early or too many silences a room, and never lets two be heard in one place.
+    pub release: Option<Subject>,
+    /// Somebody loses a right that he has now.
+    pub takes_away: bool,
+    /// It states again what an earlier attempt may have written without coming to its fence.
+    pub repeats: bool,
+}
+
+impl Change {
+    /// Whether no node may honour the old state any more before this is reported as done.
+    pub fn must_fence(&self) -> bool {
+        self.takes_away || self.repeats
+    }
+}
+
+/// What is allowed on this bus beside what rooms and roles say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Rooms have to be encrypted: the bus can be reached from outside, and the operator has not said otherwise.
+    pub encrypted_only: bool,
+}
+
+/// Why a command changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Not permitted.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// The subject cannot be claimed.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The id is another room's.
+    #[error("room '{0}' exists already, made by somebody else or with another subject or policy")]
+    RoomExists(RoomId),
+    /// The id was a room's.
+    #[error("room '{0}' was removed; its id is never given again")]
+    RoomRemoved(RoomId),
+    /// Only encrypted rooms here.
+    #[error("this bus can be reached from outside and takes encrypted rooms only")]
+    MustEncrypt,
+    /// There is no such user.
+    #[error("there is no user '{0}'")]
+    NoSuchUser(Handle),
+    /// The user is not admitted to the bus.
+    #[error("user '{0}' is disabled or was removed")]
+    UserInactive(Handle),
+    /// The user is banned from the room.
+    #[error("user '{0}' is banned from the room")]
+    Banned(Handle),
+    /// The user is not banned.
+    #[error("user '{0}' is not banned from the room")]
+    NotBanned(Handle),
+    /// The user is neither in the room nor invited.
+    #[error("user '{0}' is neither a member of the room nor invited to it")]
+    NotPresent(Handle),
+    /// The user is in the room with another role.
+    #[error("user '{0}' is a member of the room already, with another role")]
+    AlreadyJoined(Handle),
+    /// The room would be left without an owner who can act.
+    #[error("user '{0}' is the last owner of the room who can act")]
+    LastOwner(Handle),
+    /// The user is in as many rooms as are allowed.
+    #[error("user '{0}' is in {ROOMS_PER_USER} rooms, which is the most")]
+    TooManyRooms(Handle),
+    /// The room has as many members as are allowed.
+    #[error("room '{0}' has {MEMBERS_PER_ROOM} members and invited ones, which is the most")]
+    TooManyMembers(RoomId),
+}
+
+impl Refusal {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Refusal::Denied(_) => "ask an owner or moderator of the room, or an admin",
+            Refusal::Claim(ClaimError::Overlap { .. }) => "choose another subject",
+            Refusal::Claim(_) => "choose a subject in another space",
+            Refusal::RoomExists(_) | Refusal::RoomRemoved(_) => "choose another id",
+            Refusal::MustEncrypt => "make it with 'encrypt', or ask the operator to permit rooms in clear",
+            Refusal::NoSuchUser(_) => "see the directory; an admin makes users",
+            Refusal::UserInactive(_) => "an admin can enable a disabled user",
+            Refusal::Banned(_) => "lift the ban first",
+            Refusal::NotBanned(_) => "there is no ban to lift; see the members of the room",
+            Refusal::NotPresent(_) => "invite the user first",
+            Refusal::AlreadyJoined(_) => "set the role instead",
+            Refusal::LastOwner(_) => "make somebody else an owner first, or remove the room",
+            Refusal::TooManyRooms(_) => "leave a room first",
+            Refusal::TooManyMembers(_) => "remove members or take invitations back first",
+        }
+    }
+}
+
+impl Command {
+    /// What `user` must be allowed to do, and on what, for this to be done to `room`.
+    pub fn asks<'a>(&'a self, user: &'a User, room: &'a RoomId) -> (Action, Resource<'a>) {
+        let member = |handle| Resource::Member(room, handle);
+        match self {
+            Command::CreateRoom(..) => (Action::CreateRoom, Resource::Bus),
+            Command::ChangeRoom(..) => (Action::ChangeRoom, Resource::Room(room)),
+            Command::RemoveRoom => (Action::RemoveRoom, Resource::Room(room)),
+            Command::Invite(handle, role) => (Action::InviteMember(*role), member(handle)),
+            Command::Accept => (Action::AcceptInvitation, member(&user.handle)),
+            Command::Leave => (Action::LeaveRoom, member(&user.handle)),
+            Command::Remove(handle) => (Action::RemoveMember, member(handle)),
+            Command::Ban(handle) => (Action::BanMember, member(handle)),
+            Command::Unban(handle) => (Action::UnbanMember, member(handle)),
+            Command::SetRole(handle, role) => (Action::SetMemberRole(*role), member(handle)),
+        }
+    }
+}
+
+/// What `command`, given by `who` (none: nobody has the key that was shown) about `room`, makes of what is in `state`.
+pub fn change(
+    who: Option<&User>,
+    room: &RoomId,
+    command: &Command,
+    state: &impl Records,
+    terms: Terms,
+) -> Result<Change, Refusal> {
+    let user = who.ok_or(Denial::UnknownKey)?;
+    let (action, resource) = command.asks(user, room);
+    if let Decision::Deny(denial) = decide(who, action, resource, state) {
+        return Err(denial.into());
+    }
+    let draft = Draft { user, room, by: Author::User(user.handle.clone()), state, terms };
+    let Made { writes, witness, release } = match command {
+        Command::CreateRoom(subject, policy) => draft.create(subject, *policy)?,
+        Command::ChangeRoom(subject, policy) => draft.change_room(subject.as_ref(), *policy)?,
+        Command::RemoveRoom => draft.remove_room()?,
+        Command::Invite(handle, role) => draft.invite(handle, *role)?,
+        Command::Accept => draft.accept()?,
+        Command::Leave => draft.end(&user.handle, MemberState::Removed)?,
+        Command::Remove(handle) => draft.end(handle, MemberState::Removed)?,
+        Command::Ban(handle) => draft.end(handle, MemberState::Banned)?,
+        Command::Unban(handle) => draft.unban(handle)?,
+        Command::SetRole(handle, role) => draft.set_role(handle, *role)?,
+    };
+    let (takes_away, repeats) = (takes_away(&writes, state), states_again(&writes, state));
+    let relies_on = draft.relies_on(&writes, witness);
+    Ok(Change { writes, relies_on, release, takes_away, repeats })
+}
+
+/// What a command comes to.
+#[derive(Default)]
+struct Made {
+    writes: Vec<Record>,
+    /// A record of somebody else on which it rests.
+    witness: Option<RecordKey>,
+    release: Option<Subject>,
+}
+
+/// A command on its way to a change.
+struct Draft<'a, R> {
+    user: &'a User,
+    room: &'a RoomId,
+    by: Author,
+    state: &'a R,
+    terms: Terms,
+}
+
+impl<R: Records> Draft<'_, R> {
+    fn create(&self, subject: &Subject, policy: Policy) -> Result<Made, Refusal> {
+        self.check(policy)?;
+        let made = Room::new(self.room.clone(), subject.clone(), policy, self.by.clone());
+        let is_new = match self.state.room(self.room) {
+            None => true,
+            Some(room) if room.state == RoomState::Removed => return Err(Refusal::RoomRemoved(self.room.clone())),
+            // The same wish again: it finishes what an earlier attempt began.
+            Some(r) if (&r.created_by, &r.subject, r.policy) == (&made.created_by, subject, policy) => false,
+            Some(_) => return Err(Refusal::RoomExists(self.room.clone())),
+        };
+        let mut writes = Vec::from_iter(self.claim(subject)?);
+        writes.extend(is_new.then_some(Record::Room(made)));
+        // Who left the room since, and made it, does not come back by making it again.
+        if self.state.membership(self.room, &self.user.handle).is_none() {
+            self.has_room_for_one_more(&self.user.handle)?;
+            let owner = Standing { role: RoomRole::Owner, state: MemberState::Joined };
+            writes.push(self.membership(&self.user.handle, owner));
+        }
+        Ok(Made { writes, ..Made::default() })
+    }
+
+    fn change_room(&self, subject: Option<&Subject>, policy: Option<Policy>) -> Result<Made, Refusal> {
+        let room = self.record()?;
+        let mut changed = Room { by: self.by.clone(), ..room.clone() };
+        changed.subject = subject.unwrap_or(&room.subject).clone();
+        changed.policy = policy.unwrap_or(room.policy);
+        self.check(changed.policy)?;
+        let release = (changed.subject != room.subject).then(|| room.subject.clone());
+        let mut writes = Vec::from_iter(self.claim(&changed.subject)?);
+        writes.push(Record::Room(changed));
+        Ok(Made { writes, release, witness: None })
+    }
+
+    fn remove_room(&self) -> Result<Made, Refusal> {
+        let room = self.record()?;
+        let by = if room.state == RoomState::Removed { room.by.clone() } else { self.by.clone() };
+        let release = Some(room.subject.clone());
+        Ok(Made { writes: vec![Record::Room(room.removed(by))], release, witness: None })
+    }
+
+    fn invite(&self, handle: &Handle, role: RoomRole) -> Result<Made, Refusal> {
+        let user = self.state.user(handle).ok_or_else(|| Refusal::NoSuchUser(handle.clone()))?;
+        if user.state != State::Active {
+            return Err(Refusal::UserInactive(handle.clone()));
+        }
+        let invited = Standing { role, state: MemberState::Invited };
+        match self.standing(handle) {
+            Some(Standing { state: MemberState::Banned, .. }) => return Err(Refusal::Banned(handle.clone())),
+            Some(Standing { state: MemberState::Joined, role: has }) if has == role => return Ok(Made::default()),
+            Some(Standing { state: MemberState::Joined, .. }) => return Err(Refusal::AlreadyJoined(handle.clone())),
+            Some(standing) if standing == invited => return Ok(Made::default()),
+            Some(Standing { state: MemberState::Invited, .. }) => {}
+            Some(Standing { state: MemberState::Removed, .. }) | None => {
+                let present = self.state.members(self.room).filter(|m| m.state.is_present()).count();
+                if present >= MEMBERS_PER_ROOM {
+                    return Err(Refusal::TooManyMembers(self.room.clone()));
+                }
+            }
+        }
+        let witness = Some(RecordKey::User(handle.clone()));
+        Ok(Made { writes: vec![self.membership(handle, invited)], witness, release: None })
+    }
+
+    fn accept(&self) -> Result<Made, Refusal> {
+        let handle = &self.user.handle;
+        match self.standing(handle) {
+            Some(Standing { state: MemberState::Joined, .. }) => Ok(Made::default()),
+            Some(Standing { state: MemberState::Invited, role }) => {
+                self.has_room_for_one_more(handle)?;
+                let joined = Standing { role, state: MemberState::Joined };
+                Ok(Made { writes: vec![self.membership(handle, joined)], ..Made::default() })
+            }
+            Some(Standing { state: MemberState::Banned, .. }) => Err(Denial::Banned.into()),
+            Some(Standing { state: MemberState::Removed, .. }) | None => Err(Denial::NotInvited.into()),
+        }
+    }
+
+    /// Ends a membership; where there is none, too: an invitation that is still under way must not land afterwards.
+    fn end(&self, handle: &Handle, state: MemberState) -> Result<Made, Refusal> {
+        if self.state.user(handle).is_none() {
+            return Err(Refusal::NoSuchUser(handle.clone()));
+        }
+        let witness = self.another_owner(handle)?;
+        let write = match self.state.membership(self.room, handle) {
+            // A removal does not lift a ban.
+            Some(banned) if banned.state == MemberState::Banned => Record::Membership(banned.clone()),
+            Some(m) => self.membership(handle, Standing { role: m.role, state }),
+            None => self.membership(handle, Standing { role: RoomRole::Reader, state }),
+        };
+        Ok(Made { writes: vec![write], witness, release: None })
+    }
+
+    fn unban(&self, handle: &Handle) -> Result<Made, Refusal> {
+        match self.standing(handle) {
+            Some(Standing { state: MemberState::Banned, role }) => {
+                let lifted = Standing { role, state: MemberState::Removed };
+                Ok(Made { writes: vec![self.membership(handle, lifted)], ..Made::default() })
+            }
+            Some(Standing { state: MemberState::Removed, .. }) => Ok(Made::default()),
+            _ => Err(Refusal::NotBanned(handle.clone())),
+        }
+    }
+
+    fn set_role(&self, handle: &Handle, role: RoomRole) -> Result<Made, Refusal> {
+        let state = match self.standing(handle) {
+            Some(standing) if standing.state.is_present() => standing.state,
+            Some(Standing { state: MemberState::Banned, .. }) => return Err(Refusal::Banned(handle.clone())),
+            _ => return Err(Refusal::NotPresent(handle.clone())),
+        };
+        let witness = if role == RoomRole::Owner { None } else { self.another_owner(handle)? };
+        Ok(Made { writes: vec![self.membership(handle, Standing { role, state })], witness, release: None })
+    }
+
+    fn record(&self) -> Result<&Room, Refusal> {
+        self.state.room(self.room).ok_or(Refusal::Denied(Denial::NoSuchRoom))
+    }
+
+    fn standing(&self, handle: &Handle) -> Option<Standing> {
+        self.state.membership(self.room, handle).map(Membership::standing)
+    }
+
+    fn membership(&self, handle: &Handle, standing: Standing) -> Record {
+        Record::Membership(Membership::new(self.room.clone(), handle.clone(), standing, self.by.clone()))
+    }
+
+    fn check(&self, policy: Policy) -> Result<(), Refusal> {
+        if self.terms.encrypted_only && !policy.encrypt { Err(Refusal::MustEncrypt) } else { Ok(()) }
+    }
+
+    /// The claims of the space with `subject` for this room, where that is not so already.
+    fn claim(&self, subject: &Subject) -> Result<Option<Record>, Refusal> {
+        let none = Claims::none(subject.space());
+        let now = self.state.claims(subject.space()).unwrap_or(&none);
+        let claimed = now.claim(subject, self.room)?;
+        Ok((claimed != *now).then_some(Record::Claims(claimed)))
+    }
+
+    /// Rooms that are in use count, whatever their subject.
+    fn has_room_for_one_more(&self, handle: &Handle) -> Result<(), Refusal> {
+        let in_use = |room: &RoomId| self.state.room(room).is_some_and(|room| room.state == RoomState::Active);
+        let joined = self.state.memberships(handle).filter(|m| m.state == MemberState::Joined && in_use(&m.room));
+        if joined.count() >= ROOMS_PER_USER { Err(Refusal::TooManyRooms(handle.clone())) } else { Ok(()) }
+    }
+
+    /// Another owner who can act, where `handle` is one: he must still be one when `handle` is it no longer.
+    fn another_owner(&self, handle: &Handle) -> Result<Option<RecordKey>, Refusal> {
+        if !acting_owners(self.room, self.state).any(|owner| owner == handle) {
+            return Ok(None);
+        }
+        let other = acting_owners(self.room, self.state).find(|owner| *owner != handle);
+        let other = other.ok_or_else(|| Refusal::LastOwner(handle.clone()))?;
+        Ok(Some(RecordKey::Membership(self.room.clone(), other.clone())))
+    }
+
+    fn relies_on(&self, writes: &[Record], witness: Option<RecordKey>) -> Vec<RecordKey> {
+        if writes.is_empty() {
+            return Vec::new();
+        }
+        let handle = &self.user.handle;
+        let own = self.standing(handle).map(|_| RecordKey::Membership(self.room.clone(), handle.clone()));
+        let room = self.state.room(self.room).map(|_| RecordKey::Room(self.room.clone()));
+        let mut keys: Vec<_> =
+            [RecordKey::User(handle.clone())].into_iter().chain(room).chain(own).chain(witness).collect();
+        keys.retain(|key| writes.iter().all(|write| write.key() != *key));
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+}
+
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+mod tests;

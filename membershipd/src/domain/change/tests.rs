@@ -1,0 +1,372 @@
+//! Commands by example.
+
+use super::*;
+use crate::domain::fixtures::{Memory, user};
+use crate::domain::subject::Space;
+use crate::domain::user::Role;
+use MemberState::{Banned, Invited, Joined, Removed};
+
+pub(super) const TERMS: Terms = Terms { encrypted_only: false };
+
+pub(super) fn id(text: &str) -> RoomId {
+    text.parse().unwrap()
+}
+
+pub(super) fn handle(text: &str) -> Handle {
+    text.parse().unwrap()
+}
+
+/// A kitchen with one of each role, an admin and a stranger outside.
+fn house() -> Memory {
+    Memory::default()
+        .with_user("root", Role::Admin)
+        .with_user("alice", Role::User)
+        .with_user("mod", Role::User)
+        .with_user("bob", Role::User)
+        .with_user("carol", Role::User)
+        .with_user("dave", Role::User)
+        .with_room("kitchen", "room.kitchen", Policy::CONVERSATION)
+        .with_member("kitchen", "alice", RoomRole::Owner, Joined)
+        .with_member("kitchen", "mod", RoomRole::Moderator, Joined)
+        .with_member("kitchen", "bob", RoomRole::Member, Joined)
+        .with_member("kitchen", "carol", RoomRole::Reader, Joined)
+}
+
+fn attempt_in(memory: &Memory, who: &str, room: &str, command: &Command) -> Result<Change, Refusal> {
+    change(memory.who(who), &id(room), command, memory, TERMS)
+}
+
+fn apply(memory: &mut Memory, change: &Change) {
+    change.writes.iter().cloned().for_each(|record| memory.put(record));
+    if let (Some(subject), Some(room)) = (&change.release, change.writes.iter().find_map(as_room)) {
+        let claims = memory.claims(subject.space()).unwrap().release(subject, &room.id);
+        memory.put(Record::Claims(claims));
+    }
+}
+
+pub(super) fn as_room(record: &Record) -> Option<&Room> {
+    if let Record::Room(room) = record { Some(room) } else { None }
+}
+
+fn done_in(memory: &mut Memory, who: &str, room: &str, command: Command) -> Change {
+    let change = attempt_in(memory, who, room, &command);
+    let change = change.unwrap_or_else(|refusal| panic!("{who}: {command:?}: {refusal}"));
+    apply(memory, &change);
+    change
+}
+
+fn refused_in(memory: &Memory, who: &str, room: &str, command: Command) -> Refusal {
+    attempt_in(memory, who, room, &command).expect_err("must be refused")
+}
+
+fn attempt(memory: &Memory, who: &str, command: &Command) -> Result<Change, Refusal> {
+    attempt_in(memory, who, "kitchen", command)
+}
+
+pub(super) fn done(memory: &mut Memory, who: &str, command: Command) -> Change {
+    done_in(memory, who, "kitchen", command)
+}
+
+fn refused(memory: &Memory, who: &str, command: Command) -> Refusal {
+    refused_in(memory, who, "kitchen", command)
+}
+
+fn standing(memory: &Memory, who: &str) -> Option<(RoomRole, MemberState)> {
+    memory.membership(&id("kitchen"), &handle(who)).map(|m| (m.role, m.state))
+}
+
+pub(super) fn create(subject: &str) -> Command {
+    Command::CreateRoom(subject.parse().unwrap(), Policy::CONVERSATION)
+}
+
+fn invite(who: &str, role: RoomRole) -> Command {
+    Command::Invite(handle(who), role)
+}
+
+fn remove(who: &str) -> Command {
+    Command::Remove(handle(who))
+}
+
+fn ban(who: &str) -> Command {
+    Command::Ban(handle(who))
+}
+
+fn unban(who: &str) -> Command {
+    Command::Unban(handle(who))
+}
+
+fn set_role(who: &str, role: RoomRole) -> Command {
+    Command::SetRole(handle(who), role)
+}
+
+fn move_to(subject: &str) -> Command {
+    Command::ChangeRoom(Some(subject.parse().unwrap()), None)
+}
+
+#[test]
+fn a_new_room_is_a_claim_a_record_and_an_owner_in_that_order() {
+    let mut memory = house();
+    let made = done_in(&mut memory, "dave", "cellar", create("room.cellar"));
+    let keys: Vec<_> = made.writes.iter().map(Record::key).collect();
+    let membership = RecordKey::Membership(id("cellar"), handle("dave"));
+    assert_eq!(keys, [RecordKey::Claims(Space::Room), RecordKey::Room(id("cellar")), membership]);
+    assert!(!made.must_fence());
+    assert_eq!(memory.membership(&id("cellar"), &handle("dave")).unwrap().role, RoomRole::Owner);
+    assert!(
+        done_in(&mut memory, "dave", "cellar", create("room.cellar")).writes.is_empty(),
+        "the same again is done already"
+    );
+
+    assert_eq!(refused_in(&memory, "bob", "cellar", create("room.cellar")), Refusal::RoomExists(id("cellar")));
+    assert_eq!(refused_in(&memory, "dave", "cellar", create("room.other")), Refusal::RoomExists(id("cellar")));
+    for taken in ["room.cellar", "room.cellar.wine"] {
+        assert!(matches!(
+            refused_in(&memory, "bob", "wine", create(taken)),
+            Refusal::Claim(ClaimError::Overlap { .. })
+        ));
+    }
+}
+
+#[test]
+fn a_creation_that_was_cut_short_is_harmless_and_completed_by_repeating_it() {
+    let whole = attempt_in(&house(), "dave", "cellar", &create("room.cellar")).unwrap().writes;
+    for cut in 0..whole.len() {
+        let mut memory = house();
+        whole.iter().take(cut).cloned().for_each(|record| memory.put(record));
+        let subject = "room.cellar".parse().unwrap();
+        let publish = |memory: &Memory| {
+            let dave = memory.who("dave");
+            decide(dave, Action::Publish, Resource::Subject(&id("cellar"), &subject), memory).is_allow()
+        };
+        assert!(!publish(&memory), "half a room is none, after {cut} writes");
+        done_in(&mut memory, "dave", "cellar", create("room.cellar"));
+        assert!(publish(&memory), "after {cut} writes");
+    }
+}
+
+#[test]
+fn who_made_a_room_and_left_does_not_come_back_by_making_it() {
+    let mut memory = house();
+    done_in(&mut memory, "dave", "kitchen2", create("room.kitchen2"));
+    let room = id("kitchen2");
+    done_in(&mut memory, "dave", "kitchen2", invite("bob", RoomRole::Owner));
+    done_in(&mut memory, "bob", "kitchen2", Command::Accept);
+    done_in(&mut memory, "dave", "kitchen2", Command::Leave);
+    assert!(done_in(&mut memory, "dave", "kitchen2", create("room.kitchen2")).writes.is_empty());
+    assert_eq!(memory.membership(&room, &handle("dave")).unwrap().state, Removed);
+}
+
+#[test]
+fn a_moved_room_keeps_its_old_claim_until_the_release() {
+    let mut memory = house();
+    let moved = attempt(&memory, "alice", &move_to("rpc.kitchen")).unwrap();
+    assert!(moved.must_fence());
+    assert_eq!(moved.release, Some("room.kitchen".parse().unwrap()));
+    moved.writes.iter().cloned().for_each(|record| memory.put(record));
+    let taken = refused_in(&memory, "dave", "new", create("room.kitchen.corner"));
+    assert!(matches!(taken, Refusal::Claim(ClaimError::Overlap { .. })), "old members may still be listening there");
+    apply(&mut memory, &moved);
+    done_in(&mut memory, "dave", "new", create("room.kitchen.corner"));
+    assert!(matches!(refused(&memory, "bob", move_to("room.x")), Refusal::Denied(Denial::RoleTooLow)));
+    assert!(matches!(refused(&memory, "root", move_to("room.x")), Refusal::Denied(Denial::NotMember)));
+}
+
+#[test]
+fn a_removed_room_stays_removed() {
+    let mut memory = house();
+    let removed = done(&mut memory, "alice", Command::RemoveRoom);
+    assert!(removed.takes_away);
+    let again = done(&mut memory, "root", Command::RemoveRoom);
+    assert!(
+        !again.takes_away && again.repeats && again.must_fence(),
+        "the first attempt may not have come to its fence"
+    );
+    assert_eq!(memory.room(&id("kitchen")).unwrap().by, "alice".parse().unwrap());
+    assert_eq!(refused_in(&memory, "alice", "kitchen", create("room.kitchen")), Refusal::RoomRemoved(id("kitchen")));
+    for command in [invite("dave", RoomRole::Reader), Command::Accept, remove("bob"), move_to("room.x")] {
+        assert_eq!(refused(&memory, "alice", command), Refusal::Denied(Denial::RoomRemoved));
+    }
+    done_in(&mut memory, "dave", "new", create("room.kitchen"));
+}
+
+#[test]
+fn an_invitation_is_accepted_declined_taken_back_or_changed() {
+    let mut memory = house();
+    let asked = done(&mut memory, "mod", invite("dave", RoomRole::Reader));
+    assert!(!asked.must_fence());
+    assert!(asked.relies_on.contains(&RecordKey::Membership(id("kitchen"), handle("mod"))));
+    assert!(done(&mut memory, "mod", invite("dave", RoomRole::Reader)).writes.is_empty());
+    done(&mut memory, "mod", invite("dave", RoomRole::Member));
+    assert_eq!(standing(&memory, "dave"), Some((RoomRole::Member, Invited)));
+    assert!(!done(&mut memory, "dave", Command::Accept).must_fence());
+    assert_eq!(standing(&memory, "dave"), Some((RoomRole::Member, Joined)));
+    assert!(done(&mut memory, "dave", Command::Accept).writes.is_empty());
+    assert_eq!(refused(&memory, "mod", invite("dave", RoomRole::Reader)), Refusal::AlreadyJoined(handle("dave")));
+    assert!(done(&mut memory, "dave", Command::Leave).takes_away);
+    assert_eq!(refused(&memory, "dave", Command::Accept), Refusal::Denied(Denial::NotInvited));
+
+    for (who, command) in [("mod", remove("dave")), ("dave", Command::Leave)] {
+        done(&mut memory, "mod", invite("dave", RoomRole::Member));
+        done(&mut memory, who, command);
+        assert_eq!(refused(&memory, "dave", Command::Accept), Refusal::Denied(Denial::NotInvited));
+    }
+    assert_eq!(refused(&memory, "mod", invite("nobody", RoomRole::Reader)), Refusal::NoSuchUser(handle("nobody")));
+    assert_eq!(refused(&memory, "mod", invite("dave", RoomRole::Owner)), Refusal::Denied(Denial::Outranked));
+    memory.put(Record::User(user("dave", Role::User, State::Disabled)));
+    assert_eq!(refused(&memory, "mod", invite("dave", RoomRole::Reader)), Refusal::UserInactive(handle("dave")));
+}
+
+#[test]
+fn a_ban_holds_until_it_is_lifted() {
+    let mut memory = house();
+    assert!(done(&mut memory, "mod", ban("bob")).takes_away);
+    assert_eq!(refused(&memory, "alice", invite("bob", RoomRole::Member)), Refusal::Banned(handle("bob")));
+    assert_eq!(refused(&memory, "alice", set_role("bob", RoomRole::Member)), Refusal::Banned(handle("bob")));
+    assert_eq!(refused(&memory, "bob", Command::Accept), Refusal::Denied(Denial::Banned));
+    assert!(done(&mut memory, "alice", remove("bob")).must_fence());
+    assert_eq!(standing(&memory, "bob"), Some((RoomRole::Member, Banned)), "a removal does not lift it");
+    assert!(!done(&mut memory, "mod", unban("bob")).must_fence());
+    assert_eq!(standing(&memory, "bob"), Some((RoomRole::Member, Removed)));
+    assert!(done(&mut memory, "mod", unban("bob")).writes.is_empty());
+    assert_eq!(refused(&memory, "mod", unban("carol")), Refusal::NotBanned(handle("carol")));
+    done(&mut memory, "mod", ban("dave"));
+    assert_eq!(standing(&memory, "dave"), Some((RoomRole::Reader, Banned)), "before he was ever in it");
+}
+
+#[test]
+fn moderators_stand_above_members_only_and_owners_above_all() {
+    let mut memory = house().with_member("kitchen", "dave", RoomRole::Moderator, Joined);
+    for target in ["alice", "dave"] {
+        for command in [remove(target), ban(target), set_role(target, RoomRole::Reader)] {
+            assert_eq!(refused(&memory, "mod", command), Refusal::Denied(Denial::Outranked), "{target}");
+        }
+    }
+    assert_eq!(refused(&memory, "mod", set_role("bob", RoomRole::Moderator)), Refusal::Denied(Denial::Outranked));
+    assert_eq!(refused(&memory, "mod", remove("mod")), Refusal::Denied(Denial::Oneself));
+    assert_eq!(refused(&memory, "bob", remove("carol")), Refusal::Denied(Denial::RoleTooLow));
+    assert!(!done(&mut memory, "mod", set_role("carol", RoomRole::Member)).must_fence());
+    assert!(done(&mut memory, "mod", set_role("bob", RoomRole::Reader)).takes_away);
+    done(&mut memory, "alice", set_role("dave", RoomRole::Owner));
+    assert!(done(&mut memory, "dave", remove("alice")).takes_away, "an owner can be removed, by an owner");
+    assert_eq!(refused(&memory, "dave", set_role("alice", RoomRole::Owner)), Refusal::NotPresent(handle("alice")));
+    done(&mut memory, "dave", ban("mod"));
+    let lower = memory.with_member("kitchen", "bob", RoomRole::Moderator, Joined);
+    assert_eq!(
+        refused(&lower, "bob", unban("mod")),
+        Refusal::Denied(Denial::Outranked),
+        "a moderator's ban is the owner's"
+    );
+}
+
+#[test]
+fn the_last_owner_stays() {
+    let mut memory = house();
+    let last = Refusal::LastOwner(handle("alice"));
+    assert_eq!(refused(&memory, "alice", Command::Leave), last);
+    assert_eq!(refused(&memory, "alice", set_role("alice", RoomRole::Member)), last);
+    for command in [remove("alice"), ban("alice")] {
+        assert_eq!(refused(&memory, "root", command), last, "not even by an admin");
+    }
+    done(&mut memory, "alice", set_role("bob", RoomRole::Owner));
+    let left = attempt(&memory, "alice", &Command::Leave).unwrap();
+    let bob = RecordKey::Membership(id("kitchen"), handle("bob"));
+    assert!(left.relies_on.contains(&bob), "both could leave at once otherwise: {:?}", left.relies_on);
+    memory.put(Record::User(user("bob", Role::User, State::Disabled)));
+    assert_eq!(refused(&memory, "alice", Command::Leave), last, "who is disabled owns nothing that moves");
+}
+
+#[test]
+fn an_admin_ends_things_and_does_not_get_in() {
+    let mut memory = house();
+    for command in
+        [invite("root", RoomRole::Reader), invite("dave", RoomRole::Reader), Command::Accept, move_to("room.x")]
+    {
+        assert!(matches!(refused(&memory, "root", command), Refusal::Denied(_)));
+    }
+    for role in RoomRole::ALL {
+        for target in ["root", "bob"] {
+            assert!(
+                matches!(refused(&memory, "root", set_role(target, role)), Refusal::Denied(_)),
+                "{target} {role:?}"
+            );
+        }
+    }
+    done(&mut memory, "root", remove("bob"));
+    done(&mut memory, "root", ban("carol"));
+    done(&mut memory, "root", unban("carol"));
+    memory.put(Record::User(user("alice", Role::User, State::Removed)));
+    assert!(matches!(refused(&memory, "root", set_role("root", RoomRole::Owner)), Refusal::Denied(_)));
+    assert!(matches!(refused(&memory, "root", set_role("bob", RoomRole::Owner)), Refusal::Denied(_)), "not in it");
+    done(&mut memory, "root", set_role("mod", RoomRole::Owner));
+    assert!(matches!(refused(&memory, "root", set_role("mod", RoomRole::Member)), Refusal::Denied(_)));
+    done(&mut memory, "root", Command::RemoveRoom);
+}
+
+#[test]
+fn a_removal_always_writes_and_always_fences() {
+    for taking in [remove("bob"), ban("bob"), set_role("bob", RoomRole::Member), move_to("room.kitchen")] {
+        let mut memory = house();
+        for _ in 0..2 {
+            let change = done(&mut memory, "alice", taking.clone());
+            assert!(!change.writes.is_empty() && change.must_fence(), "{taking:?}");
+        }
+    }
+    let mut memory = house();
+    let never_in = done(&mut memory, "alice", remove("dave"));
+    assert_eq!(never_in.writes.len(), 1, "an invitation that is still under way must not land afterwards");
+    assert_eq!(standing(&memory, "dave"), Some((RoomRole::Reader, Removed)));
+    assert!(done(&mut memory, "alice", ban("dave")).must_fence(), "the removal may not have come to its fence");
+    assert_eq!(refused(&memory, "alice", remove("nobody")), Refusal::NoSuchUser(handle("nobody")));
+}
+
+#[test]
+fn limits_are_kept() {
+    let mut memory = house();
+    for n in 0..ROOMS_PER_USER {
+        let room = format!("r{n}");
+        memory = memory.with_room(&room, &format!("proc.r{n}"), Policy::TELEMETRY);
+        memory = memory.with_member(&room, "dave", RoomRole::Reader, Joined);
+    }
+    let full = Refusal::TooManyRooms(handle("dave"));
+    assert_eq!(refused_in(&memory, "dave", "cellar", create("room.cellar")), full);
+    done(&mut memory, "alice", invite("dave", RoomRole::Reader));
+    assert_eq!(refused(&memory, "dave", Command::Accept), full);
+    done_in(&mut memory, "root", "r7", Command::RemoveRoom);
+    done(&mut memory, "dave", Command::Accept);
+
+    for n in 0..MEMBERS_PER_ROOM - 5 {
+        let state = if n % 2 == 0 { Joined } else { Invited };
+        memory = memory.with_member("kitchen", &format!("m{n}"), RoomRole::Reader, state);
+    }
+    let memory = memory.with_user("eve", Role::User);
+    let full = Refusal::TooManyMembers(id("kitchen"));
+    assert_eq!(refused(&memory, "alice", invite("eve", RoomRole::Reader)), full);
+    let mut memory = memory.with_member("kitchen", "m0", RoomRole::Reader, Removed);
+    done(&mut memory, "alice", invite("eve", RoomRole::Reader));
+}
+
+#[test]
+fn a_bus_that_takes_encrypted_rooms_only_says_so() {
+    let memory = house();
+    let terms = Terms { encrypted_only: true };
+    let policy = Policy::TELEMETRY;
+    let new = Command::CreateRoom("rpc.new".parse().unwrap(), policy);
+    for (room, command) in [("new", new), ("kitchen", Command::ChangeRoom(None, Some(policy)))] {
+        assert_eq!(change(memory.who("alice"), &id(room), &command, &memory, terms), Err(Refusal::MustEncrypt));
+        assert!(change(memory.who("alice"), &id(room), &command, &memory, TERMS).is_ok());
+    }
+}
+
+#[test]
+fn nobody_unknown_disabled_or_removed_changes_anything() {
+    let mut memory = house();
+    for command in
+        [create("room.new"), invite("dave", RoomRole::Reader), Command::Accept, Command::Leave, Command::RemoveRoom]
+    {
+        assert_eq!(change(None, &id("kitchen"), &command, &memory, TERMS), Err(Refusal::Denied(Denial::UnknownKey)));
+        for (state, denial) in [(State::Disabled, Denial::Disabled), (State::Removed, Denial::Removed)] {
+            memory.put(Record::User(user("alice", Role::Admin, state)));
+            assert_eq!(refused(&memory, "alice", command.clone()), Refusal::Denied(denial));
+        }
+    }
+}

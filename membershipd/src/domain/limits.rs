@@ -1,0 +1,34 @@
+//! How much there may be of everything in the domain, each with its reason, written once.
+
+/// Longest subject that a room may claim, in bytes. Together with `ROOMS_PER_USER` it bounds the permissions of a
+/// connection; the engine's own bound, `max_control_line` of 4096 bytes, is far.
+pub const SUBJECT_BYTES: usize = 100;
+
+/// Most tokens of a claimed subject. The engine walks a tree as deep as this for each message, and members may still add
+/// tokens of their own below the claim.
+pub const SUBJECT_TOKENS: usize = 8;
+
+/// Longest id of a room, in bytes: the hexadecimal digits of a SHA-256 fit, a UUID does too.
+pub const ROOM_ID_BYTES: usize = 64;
+
+/// Rooms in which a user may be joined at once. What the engine is told about a connection travels as one message, a signed
+/// token inside a signed token, so each byte of permissions costs 16/9 bytes of the 1 MiB that `max_payload` allows: 1,000
+/// rooms with the longest ids and subjects take 0.9 MiB. The other half is for changes that are counted on two nodes at once.
+pub const ROOMS_PER_USER: usize = 500;
+
+/// Rooms of which a connection is told at most. Above it rights are left out, which is on the safe side.
+pub const ROOMS_PER_CONNECTION: usize = 2 * ROOMS_PER_USER;
+
+/// Members and invited ones of a room. A change of the room cuts all of its connections, and an engine that has not
+/// confirmed that after a second is killed (`bus::KICK`): 2,000 kicks, 64 at a time and 7 ms each, take a quarter of that.
+pub const MEMBERS_PER_ROOM: usize = 2_000;
+
+/// Subjects that are claimed in one space. All stand in one document, so that nested claims conflict; it is written anew
+/// with each claim and must stay well below `max_payload`.
+pub const CLAIMS_PER_SPACE: usize = 2_000;
+
+/// Most bytes of one claim in its document: both names, their quotes, colon and comma.
+const CLAIM_BYTES: usize = SUBJECT_BYTES + ROOM_ID_BYTES + 6;
+
+// A full document fits with more than half of the engine's 1 MiB to spare.
+const _: () = assert!(CLAIMS_PER_SPACE * CLAIM_BYTES < 1024 * 1024 / 2);

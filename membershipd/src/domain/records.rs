@@ -1,0 +1,105 @@
+//! What is known when something is decided: records by their keys.
+
+use super::claims::Claims;
+use super::member::{MemberState, Membership, RoomRole};
+use super::room::{Room, RoomId, RoomState};
+use super::subject::Space;
+use super::user::{Handle, State, User};
+
+/// Records by their keys: the view of a node, for one.
+pub trait Records {
+    /// The user with this handle.
+    fn user(&self, handle: &Handle) -> Option<&User>;
+    /// The room with this id.
+    fn room(&self, id: &RoomId) -> Option<&Room>;
+    /// The claimed subjects of a space; none: nothing was ever claimed in it.
+    fn claims(&self, space: Space) -> Option<&Claims>;
+    /// How `handle` stands to the room.
+    fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership>;
+    /// All memberships of a room, tombstones included.
+    fn members<'a>(&'a self, room: &'a RoomId) -> impl Iterator<Item = &'a Membership>;
+    /// All memberships of a user, tombstones included, in a stable order.
+    fn memberships<'a>(&'a self, handle: &'a Handle) -> impl Iterator<Item = &'a Membership>;
+}
+
+/// Knows nothing: for what concerns the bus alone.
+impl Records for () {
+    fn user(&self, _: &Handle) -> Option<&User> {
+        None
+    }
+
+    fn room(&self, _: &RoomId) -> Option<&Room> {
+        None
+    }
+
+    fn claims(&self, _: Space) -> Option<&Claims> {
+        None
+    }
+
+    fn membership(&self, _: &RoomId, _: &Handle) -> Option<&Membership> {
+        None
+    }
+
+    fn members<'a>(&'a self, _: &'a RoomId) -> impl Iterator<Item = &'a Membership> {
+        std::iter::empty()
+    }
+
+    fn memberships<'a>(&'a self, _: &'a Handle) -> impl Iterator<Item = &'a Membership> {
+        std::iter::empty()
+    }
+}
+
+/// A record of the domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A user.
+    User(User),
+    /// The claimed subjects of a space.
+    Claims(Claims),
+    /// A room.
+    Room(Room),
+    /// A membership.
+    Membership(Membership),
+}
+
+/// Which record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RecordKey {
+    /// The user with this handle.
+    User(Handle),
+    /// The claimed subjects of this space.
+    Claims(Space),
+    /// The room with this id.
+    Room(RoomId),
+    /// How this user stands to this room.
+    Membership(RoomId, Handle),
+}
+
+impl Record {
+    /// Which record it is.
+    pub fn key(&self) -> RecordKey {
+        match self {
+            Record::User(user) => RecordKey::User(user.handle.clone()),
+            Record::Claims(claims) => RecordKey::Claims(claims.space()),
+            Record::Room(room) => RecordKey::Room(room.id.clone()),
+            Record::Membership(m) => RecordKey::Membership(m.room.clone(), m.handle.clone()),
+        }
+    }
+}
+
+/// The owners of a room who can act: joined, and admitted to the bus.
+pub(super) fn acting_owners<'a>(room: &'a RoomId, state: &'a impl Records) -> impl Iterator<Item = &'a Handle> {
+    let acts = |m: &&Membership| {
+        m.role == RoomRole::Owner
+            && m.state == MemberState::Joined
+            && state.user(&m.handle).is_some_and(|user| user.state == State::Active)
+    };
+    state.members(room).filter(acts).map(|m| &m.handle)
+}
+
+/// Whether the room is in use and the claims of its space name it for its subject. Otherwise it has none: of two rooms
+/// whose records name overlapping subjects at most one is heard, however the writes were interleaved.
+pub(super) fn holds_its_subject(room: &Room, state: &impl Records) -> bool {
+    let holder = state.claims(room.subject.space()).and_then(|claims| claims.holder(&room.subject));
+    room.state == RoomState::Active && holder == Some(&room.id)
+}
