@@ -15,7 +15,7 @@ use common::Dir;
 use futures::StreamExt;
 use membershipd::bus::{self, Bucket};
 use membershipd::clock;
-use membershipd::store::{self, Event, Nonce, Position, Records, SqliteStore, Store, StoreError};
+use membershipd::store::{self, Event, Nonce, PageSize, Position, Records, SqliteStore, Store, StoreError};
 use stores::cases::{self, key};
 use stores::engines::Kv;
 use stores::{Sqlite, Subject};
@@ -136,6 +136,97 @@ async fn what_no_membershipd_writes_is_not_taken_for_an_entry() {
     assert!(matches!(events.next().await, Some(Err(StoreError::Unreadable { .. }))));
     let conflict = store.create(Records::Rooms, &key("a"), b"2").await.unwrap_err();
     assert!(matches!(conflict, StoreError::Conflict { .. }), "the mark is in the way, too: {conflict}");
+}
+
+/// Freezes the engine for long enough that the first attempt at `write` is given up, while it is still to be carried out.
+async fn while_the_first_acknowledgement_is_lost<T: Send + 'static>(
+    kv: &Kv,
+    write: impl Future<Output = T> + Send + 'static,
+    meanwhile: impl Future,
+) -> T {
+    kv.freeze();
+    let writing = tokio::spawn(write);
+    tokio::time::sleep(bus::ATTEMPT / 4).await;
+    // It is not answered either.
+    let lost = tokio::time::sleep(bus::ATTEMPT);
+    let (_, ()) = futures::join!(tokio::time::timeout(bus::ATTEMPT, meanwhile), lost);
+    kv.thaw();
+    writing.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_lost_acknowledgement_is_found_again() {
+    let kv = Kv::new().await;
+    let (store, link) = (kv.store(), kv.current());
+    let of = store.clone();
+    let create = async move { of.create(Records::Rooms, &key("a"), b"same").await };
+    let revision = while_the_first_acknowledgement_is_lost(&kv, create, async {}).await.unwrap();
+    assert_eq!(store.get(Records::Rooms, &key("a")).await.unwrap().unwrap().revision, revision);
+    let of = store.clone();
+    let insert = async move { of.insert_nonce(&key("n")).await };
+    assert_eq!(while_the_first_acknowledgement_is_lost(&kv, insert, async {}).await.unwrap(), Nonce::Fresh);
+    let of = store.clone();
+    let append = async move { of.append(b"once").await };
+    let sequence = while_the_first_acknowledgement_is_lost(&kv, append, async {}).await.unwrap();
+    let log = store.audit(Position(0), PageSize::of(9)).await.unwrap().items;
+    assert_eq!(log.iter().map(|entry| entry.revision).collect::<Vec<_>>(), [sequence], "not twice");
+
+    // Somebody else writes the same bytes first: that is not our write.
+    let of = store.clone();
+    let create = async move {
+        tokio::time::sleep(bus::ATTEMPT / 2).await;
+        of.create(Records::Rooms, &key("b"), b"same").await
+    };
+    let first = store::put_once(&link, Bucket::Rooms, "b", b"same", Some(0), bus::ATTEMPT);
+    let lost = while_the_first_acknowledgement_is_lost(&kv, create, first).await;
+    assert!(matches!(lost, Err(StoreError::Conflict { .. })), "{lost:?}");
+
+    // Somebody else replaces what we wrote, before we know of it: nobody can say any more what it was that was replaced.
+    let before = store.create(Records::Rooms, &key("c"), b"0").await.unwrap();
+    let of = store.clone();
+    let update = async move { of.update(Records::Rooms, &key("c"), b"ours", before).await };
+    let theirs = before.get() + 1;
+    let over = store::put_once(&link, Bucket::Rooms, "c", b"theirs", Some(theirs), bus::ATTEMPT);
+    let buried = while_the_first_acknowledgement_is_lost(&kv, update, over).await;
+    assert!(matches!(buried, Err(StoreError::Unknown { .. })), "{buried:?}");
+    assert_eq!(
+        store.get(Records::Rooms, &key("c")).await.unwrap().unwrap().value,
+        "theirs",
+        "it was ours that it replaced"
+    );
+}
+
+#[tokio::test]
+async fn a_watch_that_lost_an_entry_says_so() {
+    let kv = Kv::new().await;
+    let mut events = kv.store().watch(Records::Rooms, Position(0)).await.unwrap();
+    assert_eq!(events.next().await.unwrap(), Ok(Event::CaughtUp));
+    let stream = kv.current().jetstream.get_stream(Bucket::Rooms.stream()).await.unwrap();
+    let inbox = stream.consumers().next().await.unwrap().unwrap().config.deliver_subject.unwrap();
+    // What the engine says when it is idle, after it has sent one entry: here it never came.
+    let head = "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: 1\r\n\r\n";
+    kv.say(&format!("HPUB {inbox} {} {}\r\n{head}\r\n", head.len(), head.len()));
+    let said = tokio::time::timeout(Duration::from_secs(10), events.next()).await.expect("not silence").unwrap();
+    assert!(matches!(&said, Err(StoreError::Unavailable { why, .. }) if why.contains("lost")), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_watch_of_much_is_told_all_of_it() {
+    // Many times what the engine sends before it asks whether that has come.
+    const ENTRIES: usize = 120;
+    let kv = Kv::new().await;
+    let store = kv.store();
+    let value = vec![b'x'; 1 << 19];
+    for number in 0..ENTRIES {
+        store.create(Records::Rooms, &key(&format!("k{number}")), &value).await.unwrap();
+    }
+    let mut events = store.watch(Records::Rooms, Position(0)).await.unwrap();
+    let mut told = 0;
+    while let Event::Changed(new) = events.next().await.unwrap().unwrap() {
+        assert_eq!((new.key.as_str(), new.entry.value.len()), (format!("k{told}").as_str(), value.len()));
+        told += 1;
+    }
+    assert_eq!(told, ENTRIES);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -148,7 +148,7 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Every entry changed after `after`, in the order of the changes, for as long as somebody listens. A value that was
     /// replaced before it could be told may be left out; the last value of a key never is. What the watch cannot tell for
-    /// certain it reports as an error, after which it ends.
+    /// certain it reports as an error, after which it ends; whoever begins anew then pauses first.
     fn watch(&self, bucket: Records, after: Position) -> Answer<'_, Events>;
 
     /// Adds a record to the end of the audit log; the revision is its number there. Records are never changed.

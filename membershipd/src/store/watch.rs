@@ -22,6 +22,8 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 const GONE: Duration = Duration::from_millis(3500);
 /// Where those signs carry the number of entries delivered so far (nats-server `server/jetstream_api.go`, JSLastConsumerSeq).
 const LAST_DELIVERED: &str = "Nats-Last-Consumer";
+/// Where those signs say that the engine still waits for the answer to a question of its flow control.
+const STALLED: &str = "Nats-Consumer-Stalled";
 /// Time after which the engine forgets a watch that nobody listens to.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// Pause before the next attempt, so that a failing engine is not flooded with consumers.
@@ -91,7 +93,8 @@ pub(super) struct Entry {
 /// A bucket being watched. After an error it has to be opened anew.
 pub(super) struct Watch {
     messages: Subscriber,
-    link: (async_nats::Client, async_nats::jetstream::Context),
+    client: async_nats::Client,
+    jetstream: async_nats::jetstream::Context,
     bucket: Bucket,
     delivered: u64,
 }
@@ -109,17 +112,17 @@ impl Watch {
             let message = next.context("the watch ended")?;
             match message.status {
                 None => {
-                    let (_, context) = &self.link;
-                    return self.entry(Message { message, context: context.clone() });
+                    let context = self.jetstream.clone();
+                    return self.entry(Message { message, context });
                 }
                 Some(StatusCode::IDLE_HEARTBEAT) => {
-                    let sent = message.headers.as_ref().and_then(|headers| headers.get_last(LAST_DELIVERED));
-                    if let Some(sent) = sent {
-                        ensure!(sent.as_str() == self.delivered.to_string(), "an entry was lost on the way");
+                    let says = |header| Some(message.headers.as_ref()?.get_last(header)?.as_str());
+                    if let Some(sent) = says(LAST_DELIVERED) {
+                        ensure!(sent == self.delivered.to_string(), "an entry was lost on the way");
                     }
-                    // The engine waits with more until it knows that we have come this far (flow control).
-                    if let Some(reply) = message.reply {
-                        self.link.0.publish(reply, bytes::Bytes::new()).await.context("cannot ask for more")?;
+                    // The engine waits with more until it knows that we have come this far.
+                    if let Some(reply) = message.reply.clone().or_else(|| says(STALLED).map(Into::into)) {
+                        self.client.publish(reply, bytes::Bytes::new()).await.context("cannot ask for more")?;
                     }
                 }
                 Some(status) => bail!("the engine ended the watch with status {status}"),
@@ -163,6 +166,6 @@ pub(super) async fn open(link: &Link, bucket: Bucket, after: Position) -> Result
     // Asked before anybody listens: from then on entries are delivered, and no longer pending.
     let pending = consumer.info().await.context("cannot ask about the watch")?.num_pending;
     let messages = link.control.subscribe(inbox).await.context("cannot listen to the watch")?;
-    let link = (link.control.clone(), link.jetstream.clone());
-    Ok((Watch { messages, link, bucket, delivered: 0 }, pending))
+    let (client, jetstream) = (link.control.clone(), link.jetstream.clone());
+    Ok((Watch { messages, client, jetstream, bucket, delivered: 0 }, pending))
 }

@@ -1,6 +1,7 @@
 //! Real engines with the buckets of the bus, one or a cluster, and a link to the first.
 
-use std::net::IpAddr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Subject;
-use crate::common::{Dir, engine, own_address};
+use crate::common::{Dir, engine, own_address, signal};
 
 const PORT: u16 = 4250;
 const ROUTE: u16 = 6250;
@@ -151,6 +152,25 @@ impl Kv {
 
     pub fn kill_first(&mut self) {
         self.engines[0].kill();
+    }
+
+    /// Says `line` to the engine as a client of the buckets' account, in the engine's own protocol.
+    pub fn say(&self, line: &str) {
+        let mut stream = TcpStream::connect((self.engines[0].address, PORT)).unwrap();
+        stream.set_read_timeout(Some(READY)).unwrap();
+        let connect = r#"CONNECT {"verbose":false,"headers":true,"user":"control","pass":"test"}"#;
+        stream.write_all(format!("{connect}\r\n{line}PING\r\n").as_bytes()).unwrap();
+        let mut answers = BufReader::new(stream).lines();
+        assert!(answers.any(|answer| answer.unwrap() == "PONG"), "the engine hung up");
+    }
+
+    /// Nothing is answered, and everything that is sent waits in the kernel until [`Self::thaw`].
+    pub fn freeze(&self) {
+        signal(self.engines[0].child.id(), "STOP");
+    }
+
+    pub fn thaw(&self) {
+        signal(self.engines[0].child.id(), "CONT");
     }
 }
 

@@ -1,7 +1,8 @@
 -- Version 1. Changes of entries go up, records and entries stay: the file itself holds to what the store promises.
 CREATE TABLE sequences (
     bucket TEXT PRIMARY KEY,
-    last   INTEGER NOT NULL
+    last   INTEGER NOT NULL,
+    bytes  INTEGER NOT NULL -- of all values that were ever written
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE entries (
@@ -31,7 +32,7 @@ WHEN NEW.revision <= OLD.revision OR NEW.bucket <> OLD.bucket OR NEW.key <> OLD.
 BEGIN SELECT RAISE(ABORT, 'a change needs a higher revision'); END;
 CREATE TRIGGER sequences_stay BEFORE DELETE ON sequences
 BEGIN SELECT RAISE(ABORT, 'sequences are never deleted'); END;
-CREATE TRIGGER sequences_go_up BEFORE UPDATE ON sequences WHEN NEW.last <= OLD.last
+CREATE TRIGGER sequences_go_up BEFORE UPDATE ON sequences WHEN NEW.last <= OLD.last OR NEW.bytes < OLD.bytes
 BEGIN SELECT RAISE(ABORT, 'a sequence only goes up'); END;
 CREATE TRIGGER audit_stays BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;

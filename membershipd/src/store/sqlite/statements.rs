@@ -28,6 +28,8 @@ pub(super) enum Verdict {
     Conflict(Standing),
     Taken,
     Replayed,
+    /// The audit log holds as much as it may.
+    Full,
 }
 
 impl Verdict {
@@ -42,7 +44,11 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     match write {
         Write::Put { bucket, key, value, expected } => put(connection, *bucket, key, value, *expected),
         Write::Append { record } => {
-            let sequence = next(connection, Bucket::Audit)?;
+            // What is refused here leaves room for the entries.
+            if u64::try_from(record.len()).unwrap_or(u64::MAX) > room(connection, Bucket::Audit)? {
+                return Ok(Verdict::Full);
+            }
+            let sequence = next(connection, Bucket::Audit, record.len())?;
             let insert = "INSERT INTO audit (sequence, record) VALUES (?1, ?2)";
             connection.prepare_cached(insert)?.execute(params![number(sequence), record])?;
             Ok(Verdict::Written(sequence))
@@ -62,7 +68,7 @@ fn put(
     if current != expected {
         return Ok(Verdict::Conflict(current.map_or(Standing::Absent, Standing::At)));
     }
-    let revision = next(connection, bucket.bucket())?;
+    let revision = next(connection, bucket.bucket(), value.len())?;
     let upsert = "INSERT INTO entries (bucket, key, revision, value) VALUES (?1, ?2, ?3, ?4)
                   ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, value = excluded.value";
     let row = params![bucket.bucket().name(), key.as_str(), number(revision), value];
@@ -82,10 +88,19 @@ fn take(connection: &Connection, nonce: &Key, now_ms: i64) -> rusqlite::Result<V
     Ok(if taken == 0 { Verdict::Replayed } else { Verdict::Taken })
 }
 
-fn next(connection: &Connection, bucket: Bucket) -> rusqlite::Result<Revision> {
-    let count = "INSERT INTO sequences (bucket, last) VALUES (?1, 1)
-                 ON CONFLICT (bucket) DO UPDATE SET last = last + 1 RETURNING last";
-    connection.prepare_cached(count)?.query_row([bucket.name()], |row| revision(row, 0))
+fn next(connection: &Connection, bucket: Bucket, bytes: usize) -> rusqlite::Result<Revision> {
+    let count = "INSERT INTO sequences (bucket, last, bytes) VALUES (?1, 1, ?2)
+                 ON CONFLICT (bucket) DO UPDATE SET last = last + 1, bytes = bytes + excluded.bytes RETURNING last";
+    connection.prepare_cached(count)?.query_row(params![bucket.name(), rows(bytes)], |row| revision(row, 0))
+}
+
+/// Bytes that may still be added to a bucket of which nothing is ever replaced.
+fn room(connection: &Connection, bucket: Bucket) -> rusqlite::Result<u64> {
+    let select = "SELECT bytes FROM sequences WHERE bucket = ?1";
+    let used: Option<i64> =
+        connection.prepare_cached(select)?.query_row([bucket.name()], |row| row.get(0)).optional()?;
+    let used = used.map_or(0, |used| u64::try_from(used).unwrap_or(u64::MAX));
+    Ok(bucket.max_bytes().map_or(u64::MAX, |most| most.saturating_sub(used)))
 }
 
 /// The entry `key`.
@@ -156,6 +171,6 @@ fn above(after: u64) -> i64 {
     i64::try_from(after).unwrap_or(i64::MAX)
 }
 
-fn rows(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
+fn rows(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -104,6 +104,20 @@ async fn a_full_disk_changes_nothing_and_reading_goes_on() {
 }
 
 #[tokio::test]
+async fn a_full_audit_log_leaves_room_for_entries() {
+    let dir = Dir::new();
+    let store = SqliteStore::open(&db(&dir), clock()).unwrap();
+    store.append(b"12345").await.unwrap();
+    let most = Bucket::Audit.max_bytes().unwrap();
+    let nearly = format!("UPDATE sequences SET last = 2, bytes = {} WHERE bucket = 'UNIBUS_audit'", most - 5);
+    raw(&dir).execute_batch(&nearly).unwrap();
+    let full = store.append(b"123456").await.unwrap_err();
+    assert!(matches!(full, StoreError::Unavailable { .. }), "{full}");
+    assert_eq!(store.append(b"12345").await.unwrap().get(), 3);
+    store.create(Records::Users, &key("a"), b"1").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_writer_that_another_program_locks_out_has_done_nothing() {
     let dir = Dir::new();
     let store = SqliteStore::open(&db(&dir), clock()).unwrap();
@@ -157,6 +171,7 @@ fn the_file_itself_refuses_what_the_store_never_does() {
         "UPDATE entries SET key = 'b', revision = 9",
         "DELETE FROM sequences",
         "UPDATE sequences SET last = 0",
+        "UPDATE sequences SET last = 9, bytes = 0",
         "DELETE FROM audit",
         "UPDATE audit SET record = x'00'",
     ] {
