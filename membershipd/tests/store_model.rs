@@ -102,7 +102,7 @@ impl<'a> Player<'a> {
                 format!("written {}", given.len())
             }
             Err(StoreError::Conflict { current: Standing::At(revision), .. }) => {
-                format!("conflict with {:?}", self.place(bucket, &key, revision).expect("a revision that was given"))
+                format!("conflict with {:?}", self.place(bucket, &key, revision).unwrap())
             }
             Err(StoreError::Conflict { current, .. }) => format!("conflict with {current:?}"),
             Err(error) => panic!("{error}"),

@@ -1,6 +1,7 @@
 //! The two stores as the suite sees them: started, crashed and started again.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 pub mod cases;
 pub mod engines;

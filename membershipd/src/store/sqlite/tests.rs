@@ -25,7 +25,7 @@ fn key(key: &str) -> Key {
 }
 
 fn refusal(dir: &Dir) -> OpenError {
-    SqliteStore::open(&db(dir), clock()).err().expect("it was opened")
+    SqliteStore::open(&db(dir), clock()).expect_err("it was opened")
 }
 
 /// The file without the store around it, as a newer or foreign program sees it.
