@@ -7,12 +7,11 @@ mod stores;
 
 use std::collections::HashMap;
 
-use futures::StreamExt;
 use membershipd::store::{Event, Key, Nonce, PageSize, Position, Records, Revision, Standing, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use stores::cases::key;
+use stores::cases::{key, next};
 use stores::engines::Kv;
 use stores::{Sqlite, Subject};
 
@@ -153,7 +152,7 @@ impl<'a> Player<'a> {
                 let bucket = BUCKETS[*bucket];
                 let mut events = self.store.watch(bucket, self.begin[&bucket]).await.unwrap();
                 let mut said = Vec::new();
-                while let Event::Changed(new) = events.next().await.unwrap().unwrap() {
+                while let Event::Changed(new) = next(&mut events).await {
                     said.push((self.place(bucket, &new.key, new.entry.revision).unwrap(), new.key, new.entry.value));
                 }
                 format!("{said:?}")

@@ -16,7 +16,7 @@ use futures::StreamExt;
 use membershipd::bus::{self, Bucket};
 use membershipd::clock;
 use membershipd::store::{self, Event, Nonce, PageSize, Position, Records, SqliteStore, Store, StoreError};
-use stores::cases::{self, key};
+use stores::cases::{self, key, next};
 use stores::engines::Kv;
 use stores::{Sqlite, Subject};
 
@@ -103,7 +103,7 @@ async fn without_a_session_nothing_is_done_and_a_watch_says_that_it_ended() {
     let mut kv = Kv::new().await;
     let store = kv.store();
     let mut events = store.watch(Records::Rooms, Position(0)).await.unwrap();
-    assert_eq!(events.next().await.unwrap(), Ok(Event::CaughtUp));
+    assert_eq!(next(&mut events).await, Event::CaughtUp);
     kv.kill_first();
     let said = tokio::time::timeout(Duration::from_secs(10), events.next()).await.expect("not silence").unwrap();
     assert!(matches!(said, Err(StoreError::Unavailable { .. })), "{said:?}");
@@ -200,7 +200,7 @@ async fn a_lost_acknowledgement_is_found_again() {
 async fn a_watch_that_lost_an_entry_says_so() {
     let kv = Kv::new().await;
     let mut events = kv.store().watch(Records::Rooms, Position(0)).await.unwrap();
-    assert_eq!(events.next().await.unwrap(), Ok(Event::CaughtUp));
+    assert_eq!(next(&mut events).await, Event::CaughtUp);
     let stream = kv.current().jetstream.get_stream(Bucket::Rooms.stream()).await.unwrap();
     let inbox = stream.consumers().next().await.unwrap().unwrap().config.deliver_subject.unwrap();
     // What the engine says when it is idle, after it has sent one entry: here it never came.
@@ -222,7 +222,7 @@ async fn a_watch_of_much_is_told_all_of_it() {
     }
     let mut events = store.watch(Records::Rooms, Position(0)).await.unwrap();
     let mut told = 0;
-    while let Event::Changed(new) = events.next().await.unwrap().unwrap() {
+    while let Event::Changed(new) = next(&mut events).await {
         assert_eq!((new.key.as_str(), new.entry.value.len()), (format!("k{told}").as_str(), value.len()));
         told += 1;
     }

@@ -73,7 +73,7 @@ pub enum StoreError {
         current: Standing,
     },
     /// Nobody could do it; nothing was written.
-    #[error("cannot {operation}: {why}; nothing was written")]
+    #[error("cannot {operation} now, and nothing was changed: {why}")]
     Unavailable {
         /// What was asked.
         operation: Operation,

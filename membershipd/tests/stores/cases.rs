@@ -27,7 +27,8 @@ async fn create(store: &dyn Store, name: &str, value: &str) -> Revision {
     store.create(ROOMS, &key(name), value.as_bytes()).await.unwrap()
 }
 
-async fn next(events: &mut Events) -> Event {
+/// What a watch says next, in time and without an error.
+pub async fn next(events: &mut Events) -> Event {
     timeout(SOON, events.next()).await.expect("an event in time").expect("the watch goes on").expect("no error")
 }
 
