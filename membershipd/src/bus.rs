@@ -54,8 +54,9 @@ pub fn revocation_bound() -> Duration {
 /// Longest life of a member's admission; a backstop behind the kick. Jittered downwards by up to a tenth.
 pub const ADMISSION: Duration = Duration::from_secs(600);
 
-/// A write is attempted this often, each time for `ATTEMPT`, before its outcome is reported as unknown.
-pub const WRITE_ATTEMPTS: u32 = 6;
+/// Time within which attempts at reading or writing an entry begin, before it is reported what is known. An election takes
+/// up to 9 s (nats-server `raft.go`), and a bucket has no leader meanwhile; the last attempt ends before a lease would.
+pub const STORE_BUDGET: Duration = Duration::from_secs(10);
 /// Time for one attempt at something that is repeated. Requests right after a leader died are lost and never answered, so
 /// short attempts are what ends an outage soon after its election.
 pub const ATTEMPT: Duration = Duration::from_secs(1);
@@ -69,6 +70,10 @@ pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Copies of each bucket with which the loss of one node loses nothing.
 pub const HA_COPIES: usize = 3;
+
+/// Longest value of an entry, in bytes: the engine takes messages of 1 MiB, headers included (nats-server `const.go`,
+/// MAX_PAYLOAD_SIZE).
+pub const VALUE_BYTES: usize = (1 << 20) - (4 << 10);
 
 /// Disk that JetStream may use on a node. Blobs and the audit log have their own, smaller limits, so that the control
 /// buckets can always grow.
@@ -138,14 +143,16 @@ impl Bucket {
     pub fn subjects(self) -> Vec<String> {
         match self {
             Bucket::Blobs => vec!["$O.UNIBUS_blobs.C.>".to_owned(), "$O.UNIBUS_blobs.M.>".to_owned()],
-            Bucket::Audit => vec!["unibus.audit.>".to_owned()],
             _ => vec![format!("{}>", self.key_prefix())],
         }
     }
 
     /// What stands before a key in the subject of its entry, the last dot included.
     pub fn key_prefix(self) -> String {
-        format!("$KV.{}.", self.name())
+        match self {
+            Bucket::Audit => "unibus.audit.".to_owned(),
+            _ => format!("$KV.{}.", self.name()),
+        }
     }
 
     /// Age after which entries go by themselves. A nonce outlives any request that may carry it: 120 s of validity, 30 s
@@ -175,6 +182,11 @@ mod tests {
     fn the_bound_covers_the_lease_and_the_watchdog() {
         assert_eq!(revocation_bound(), Duration::from_millis(13_130));
         assert!(revocation_bound() > WATCHDOG + KILL);
+    }
+
+    #[test]
+    fn a_write_rides_over_an_election_and_ends_before_the_lease() {
+        assert!(STORE_BUDGET > Duration::from_secs(9) && STORE_BUDGET + ATTEMPT < LEASE);
     }
 
     #[test]

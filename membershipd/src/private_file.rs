@@ -32,13 +32,20 @@ pub enum PrivateFileError {
 pub fn read(path: &Path) -> Result<String, PrivateFileError> {
     let fail = |source| PrivateFileError::Io { doing: "cannot read", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(fail)?;
-    let mode = file.metadata().map_err(fail)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 && !ours_by_acl(&file).map_err(fail)? {
-        return Err(PrivateFileError::Exposed { path: path.to_owned(), mode });
-    }
+    check(&file, path)?;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(fail)?;
     Ok(text)
+}
+
+/// Refuses a file that others than its owner, root and we may read.
+pub fn check(file: &File, path: &Path) -> Result<(), PrivateFileError> {
+    let fail = |source| PrivateFileError::Io { doing: "cannot read", path: path.to_owned(), source };
+    let mode = file.metadata().map_err(fail)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 && !ours_by_acl(file).map_err(fail)? {
+        return Err(PrivateFileError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(())
 }
 
 /// Whether a file with group or other bits is private all the same: root's or our own, and open, for reading, to us alone by

@@ -13,6 +13,7 @@ use super::bench::Bench;
 use super::dice::Dice;
 use super::history::{Failure, Kind};
 use super::relay::Relay;
+use crate::bus;
 use crate::control::Request;
 use crate::probe::{ProbeValue, REGISTERS, Register};
 
@@ -20,7 +21,7 @@ use crate::probe::{ProbeValue, REGISTERS, Register};
 /// election.
 const FIRST: Duration = Duration::from_secs(3);
 /// Time for the second: all attempts that the daemon makes, and some.
-const SECOND: Duration = Duration::from_secs(9);
+const SECOND: Duration = bus::STORE_BUDGET.saturating_add(bus::ATTEMPT).saturating_add(bus::ASK);
 /// Time for a read, and attempts at each when everything is over.
 const READ: Duration = Duration::from_secs(3);
 const LAST_READS: usize = 3;

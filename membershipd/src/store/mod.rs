@@ -1,11 +1,27 @@
-//! The buckets on JetStream: made, written by compare-and-set, watched.
+//! The buckets: one contract, kept on JetStream and in a file; and what the daemon asks of JetStream beside it.
 
 mod buckets;
+mod contract;
+mod error;
+#[cfg(any(test, feature = "fault-injection"))]
+pub mod faulty;
+mod key;
+mod kv;
 mod raise;
+#[cfg(test)]
+mod scratch;
+mod sqlite;
+mod typed;
 mod watch;
 mod write;
 
 pub use buckets::{Replicas, ensure, replicas};
+pub use contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store};
+pub use error::{Operation, Standing, StoreError};
+pub use key::{Key, Prefix, Records};
+pub use kv::KvStore;
 pub use raise::{Raised, raise};
+pub use sqlite::{Clock, OpenError, SqliteStore};
+pub use typed::{create_json, get_json, update_json};
 pub use watch::{Position, follow, load};
 pub use write::{WriteError, get, put, put_once};

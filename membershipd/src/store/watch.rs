@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, push};
 use async_nats::jetstream::message::Message;
+use async_nats::{StatusCode, Subscriber};
 use futures::StreamExt;
 
 use crate::bus::Bucket;
@@ -15,6 +16,14 @@ use crate::link::Link;
 
 /// Silence after which the watch is made anew: our own heartbeat has been missing twice.
 const SILENCE: Duration = Duration::from_millis(2000);
+/// Interval at which the engine says, where there is nothing else to say, how far it has delivered.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// Silence, its signs of life included, after which the engine counts as gone: three of them have been missing.
+const GONE: Duration = Duration::from_millis(3500);
+/// Where those signs carry the number of entries delivered so far (nats-server `server/jetstream_api.go`, JSLastConsumerSeq).
+const LAST_DELIVERED: &str = "Nats-Last-Consumer";
+/// Where those signs say that the engine still waits for the answer to a question of its flow control.
+const STALLED: &str = "Nats-Consumer-Stalled";
 /// Time after which the engine forgets a watch that nobody listens to.
 const FORGOTTEN: Duration = Duration::from_secs(10);
 /// Pause before the next attempt, so that a failing engine is not flooded with consumers.
@@ -36,7 +45,7 @@ pub async fn load(
         return Ok(position);
     }
     loop {
-        let message = messages.next().await?;
+        let message = messages.next_within(SILENCE).await?;
         position = Position(message.revision);
         apply(&message.key, &message.inner.payload, message.revision)?;
         if message.pending == 0 {
@@ -55,7 +64,7 @@ pub async fn follow(
     loop {
         match open(link, bucket, position).await {
             Ok((mut messages, _)) => loop {
-                match messages.next().await {
+                match messages.next_within(SILENCE).await {
                     Ok(message) => {
                         apply(&message.key, &message.inner.payload, message.revision)?;
                         position = Position(message.revision);
@@ -72,23 +81,56 @@ pub async fn follow(
     }
 }
 
-struct Entry {
-    key: String,
-    revision: u64,
-    pending: u64,
-    inner: Message,
+/// An entry as it was delivered.
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) revision: u64,
+    /// Entries of the bucket that are still to be delivered.
+    pub(super) pending: u64,
+    pub(super) inner: Message,
 }
 
-struct Watch {
-    messages: push::Messages,
+/// A bucket being watched. After an error it has to be opened anew.
+pub(super) struct Watch {
+    messages: Subscriber,
+    client: async_nats::Client,
+    jetstream: async_nats::jetstream::Context,
     bucket: Bucket,
     delivered: u64,
 }
 
 impl Watch {
-    async fn next(&mut self) -> Result<Entry> {
-        let next = tokio::time::timeout(SILENCE, self.messages.next()).await.context("nothing arrives")?;
-        let inner = next.context("the watch ended")?.context("the watch broke")?;
+    /// The next entry, or an error where none comes in time.
+    async fn next_within(&mut self, time: Duration) -> Result<Entry> {
+        tokio::time::timeout(time, self.next()).await.context("nothing arrives")?
+    }
+
+    /// The next entry, however long it takes. Fails where an entry was lost on the way, or the engine is gone.
+    pub(super) async fn next(&mut self) -> Result<Entry> {
+        loop {
+            let next = tokio::time::timeout(GONE, self.messages.next()).await.context("the engine is silent")?;
+            let message = next.context("the watch ended")?;
+            match message.status {
+                None => {
+                    let context = self.jetstream.clone();
+                    return self.entry(Message { message, context });
+                }
+                Some(StatusCode::IDLE_HEARTBEAT) => {
+                    let says = |header| Some(message.headers.as_ref()?.get_last(header)?.as_str());
+                    if let Some(sent) = says(LAST_DELIVERED) {
+                        ensure!(sent == self.delivered.to_string(), "an entry was lost on the way");
+                    }
+                    // The engine waits with more until it knows that we have come this far.
+                    if let Some(reply) = message.reply.clone().or_else(|| says(STALLED).map(Into::into)) {
+                        self.client.publish(reply, bytes::Bytes::new()).await.context("cannot ask for more")?;
+                    }
+                }
+                Some(status) => bail!("the engine ended the watch with status {status}"),
+            }
+        }
+    }
+
+    fn entry(&mut self, inner: Message) -> Result<Entry> {
         let info = inner.info().map_err(|error| anyhow::anyhow!("an entry without its position: {error}"))?;
         self.delivered += 1;
         ensure!(info.consumer_sequence == self.delivered, "an entry was lost on the way");
@@ -98,9 +140,11 @@ impl Watch {
     }
 }
 
-async fn open(link: &Link, bucket: Bucket, after: Position) -> Result<(Watch, u64)> {
+/// Watches `bucket` from after a position. Also says how many entries were there to be delivered.
+pub(super) async fn open(link: &Link, bucket: Bucket, after: Position) -> Result<(Watch, u64)> {
+    let inbox = link.control.new_inbox();
     let config = push::Config {
-        deliver_subject: link.control.new_inbox(),
+        deliver_subject: inbox.clone(),
         deliver_policy: match after {
             Position(0) => DeliverPolicy::All,
             Position(seen) => DeliverPolicy::ByStartSequence { start_sequence: seen + 1 },
@@ -110,7 +154,7 @@ async fn open(link: &Link, bucket: Bucket, after: Position) -> Result<(Watch, u6
         memory_storage: true,
         num_replicas: 1,
         flow_control: true,
-        idle_heartbeat: SILENCE,
+        idle_heartbeat: SIGN_OF_LIFE,
         inactive_threshold: FORGOTTEN,
         ..Default::default()
     };
@@ -119,7 +163,9 @@ async fn open(link: &Link, bucket: Bucket, after: Position) -> Result<(Watch, u6
         .create_consumer_on_stream(config, bucket.stream())
         .await
         .with_context(|| format!("cannot watch {}", bucket.name()))?;
+    // Asked before anybody listens: from then on entries are delivered, and no longer pending.
     let pending = consumer.info().await.context("cannot ask about the watch")?.num_pending;
-    let messages = consumer.messages().await.context("cannot listen to the watch")?;
-    Ok((Watch { messages, bucket, delivered: 0 }, pending))
+    let messages = link.control.subscribe(inbox).await.context("cannot listen to the watch")?;
+    let (client, jetstream) = (link.control.clone(), link.jetstream.clone());
+    Ok((Watch { messages, client, jetstream, bucket, delivered: 0 }, pending))
 }
