@@ -34,10 +34,14 @@ struct Engine {
     child: Child,
 }
 
+fn name(address: IpAddr) -> String {
+    format!("n{address}").replace('.', "-")
+}
+
 impl Engine {
     fn start(dir: &Dir, address: IpAddr, others: &[IpAddr]) -> Self {
         let mut config = json!({
-            "server_name": format!("n{address}").replace('.', "-"),
+            "server_name": name(address),
             "host": address,
             "port": PORT,
             "jetstream": { "store_dir": dir.path().join(address.to_string()), "max_file_store": bus::STORE_BYTES, "sync_interval": "always" },
@@ -139,15 +143,32 @@ impl Kv {
         self.link.borrow().clone().expect("a link")
     }
 
-    /// Kills the engine that leads `bucket`, unless it is the one that we are linked to; then, the next.
-    pub async fn kill_leader(&mut self, bucket: Bucket) -> bool {
-        let replicas = store::replicas(&self.current(), self.engines.len()).await;
-        let leader = replicas.into_iter().find(|r| r.bucket == bucket.name()).and_then(|r| r.leader);
-        let name = |engine: &Engine| format!("n{}", engine.address).replace('.', "-");
-        let leads = self.engines.iter().position(|engine| Some(name(engine)) == leader);
-        let victim = leads.filter(|at| *at > 0);
-        self.engines[victim.unwrap_or(1)].kill();
-        victim.is_some()
+    /// Links to an engine that does not lead `bucket`, so that the leader can be killed and the link stays.
+    pub async fn leave_leader(&mut self, bucket: Bucket) {
+        if self.leader(bucket).await == 0 {
+            self.engines.swap(0, 1);
+            self.connect().await;
+        }
+    }
+
+    /// Kills the engine that leads `bucket`.
+    pub async fn kill_leader(&mut self, bucket: Bucket) {
+        let leader = self.leader(bucket).await;
+        assert_ne!(leader, 0, "it is the one that we are linked to");
+        self.engines[leader].kill();
+    }
+
+    async fn leader(&self, bucket: Bucket) -> usize {
+        let begun = Instant::now();
+        loop {
+            let replicas = store::replicas(&self.current(), self.engines.len()).await;
+            let leader = replicas.into_iter().find(|replica| replica.bucket == bucket.name()).and_then(|r| r.leader);
+            let at = self.engines.iter().position(|engine| leader.as_deref() == Some(name(engine.address).as_str()));
+            if let Some(at) = at {
+                return at;
+            }
+            assert!(begun.elapsed() < READY, "nobody leads {}", bucket.name());
+        }
     }
 
     pub fn kill_first(&mut self) {
