@@ -19,11 +19,11 @@ pub(super) struct Grant {
 }
 
 impl Grant {
-    /// What `user` has by `permissions`, and by what the engine does not see: to write in clear and unsigned. Who may no
-    /// longer learns it by being cut.
+    /// What `user` has by `permissions`, and by what the engine does not see: to have come with his key, and to write in clear
+    /// and unsigned. Whoever may no longer do that learns it by being cut.
     pub(super) fn of(user: &User, permissions: &Permissions, view: &View, hash: &RandomState) -> Self {
         let Permissions { publish, subscribe } = permissions;
-        let mut rights: Vec<u64> = Vec::new();
+        let mut rights = vec![hash.hash_one(("key", user.sign_pub))];
         rights.extend(publish.allow.iter().map(|subject| hash.hash_one(("publish", subject))));
         rights.extend(subscribe.allow.iter().map(|subject| hash.hash_one(("subscribe", subject))));
         let joined = view.memberships(&user.handle).filter(|m| m.state == MemberState::Joined);
@@ -40,9 +40,10 @@ impl Grant {
         Self { rights: rights.into(), denied: hash.hash_one((&publish.deny, &subscribe.deny)) }
     }
 
-    /// What a user is allowed now; none: not even to connect.
+    /// What a user would be admitted with now; none: he would not be.
     pub(super) fn now(handle: &Handle, view: &View, hash: &RandomState) -> Option<Self> {
-        let user = view.user(handle)?;
+        let key = view.user(handle)?.sign_pub;
+        let user = view.user_of_key(&key).filter(|user| user.handle == *handle)?;
         let admitted = decide(Some(user), Action::Connect, Resource::Bus, view).is_allow();
         admitted.then(|| Self::of(user, &Permissions::of(user, view), view, hash))
     }

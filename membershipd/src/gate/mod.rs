@@ -3,8 +3,8 @@
 //! Invariant: a connection is recorded before its admission leaves this process, and under the same lock under which
 //! revocations are applied. So every connection that could outlive a revocation is known when the revocation is applied.
 //!
-//! Rights freeze when a connection is admitted. Whatever changes the view, each connection that was given more than its user
-//! is allowed from then on is named, to be cut; one whose user gained something goes on with what it has.
+//! Rights freeze when a connection is admitted. Whatever changes the view, each connection that would not be admitted with as
+//! much from then on is named, to be cut; one whose user gained something goes on with what it has.
 
 mod admissions;
 mod grant;
@@ -189,7 +189,8 @@ impl Gate {
         self.lock().admitted.retain(|id, admitted| listed.contains(&id) || young(admitted));
     }
 
-    // A panic while the lock was held ends the task, not the truth of the data: nothing here is changed in two steps.
+    // A panic while an entry was applied ends the daemon with its session, and the engine with it; wherever else the lock is
+    // held nothing is changed in two steps.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

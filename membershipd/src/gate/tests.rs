@@ -167,6 +167,17 @@ fn a_revocation_names_every_connection_admitted_before_it() {
 }
 
 #[test]
+fn a_key_that_is_another_s_or_was_replaced_cuts() {
+    let mut house = House::new();
+    let [bob, carol] = ["bob", "carol"].map(|handle| user(handle, Role::User, State::Active));
+    let replaced = User { sign_pub: user("new", Role::User, State::Active).sign_pub, ..bob };
+    assert_eq!(house.entry(&Entry::claim(&replaced)), cut(&[]));
+    assert_eq!(house.record(Record::User(replaced)), cut(&[2]));
+    let stolen = User { handle: "dave".parse().unwrap(), ..carol };
+    assert_eq!(house.entry(&Entry::claim(&stolen)), cut(&[3]));
+}
+
+#[test]
 fn whoever_leaves_a_room_is_cut_and_nobody_else() {
     for state in [MemberState::Removed, MemberState::Banned, MemberState::Invited] {
         let mut house = House::new();
@@ -277,7 +288,8 @@ fn a_replaced_view_cuts_what_it_no_longer_allows() {
     let house = House::new();
     let mut view = View::default();
     let users: Vec<User> = USERS.map(|handle| user(handle, Role::User, State::Active)).into();
-    let mut entries: Vec<Entry> = users.iter().cloned().map(|user| Entry::of(&Record::User(user))).collect();
+    let mut entries: Vec<Entry> = users.iter().map(Entry::claim).collect();
+    entries.extend(users.iter().cloned().map(|user| Entry::of(&Record::User(user))));
     let members = [("alice", RoomRole::Owner), ("bob", RoomRole::Reader), ("dave", RoomRole::Reader)];
     entries.extend([Entry::of(&Record::Claims(claims(&[("room.hall", "hall")]))), Entry::of(&Record::Room(hall()))]);
     entries.extend(

@@ -59,7 +59,7 @@ pub enum Change {
     None,
     /// A heartbeat of a node.
     Heartbeat(String, Heartbeat),
-    /// A user was made or changed.
+    /// A user was made or changed, or lost the claim on a key.
     User(Handle),
     /// A room was made or changed.
     Room(RoomId),
@@ -112,8 +112,8 @@ impl View {
                 Ok(Change::None)
             }
             EntryKey::Claim(claimed) => {
-                self.owners.insert(claimed, serde_json::from_slice(value).map_err(json)?);
-                Ok(Change::None)
+                let was = self.owners.insert(claimed, serde_json::from_slice(value).map_err(json)?);
+                Ok(was.map_or(Change::None, Change::User))
             }
             EntryKey::Record(key) => Ok(self.put(read(&key, value).map_err(unreadable)?, revision)),
         }
