@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::domain::{Action, Handle, MemberState, Permissions, Records, Resource, User, decide};
+use crate::domain::{Action, Handle, MemberState, Permissions, Records, Resource, User, decide, decide_each};
 use crate::view::View;
 
 /// The rights that a connection carries.
@@ -29,8 +29,9 @@ impl Grant {
         let joined = view.memberships(&user.handle).filter(|m| m.state == MemberState::Joined);
         for room in joined.filter_map(|m| view.room(&m.room)) {
             let subject = Resource::Subject(&room.id, &room.subject);
-            for (action, name) in [(Action::PublishClear, "clear"), (Action::PublishUnsigned, "unsigned")] {
-                if decide(Some(user), action, subject, view).is_allow() {
+            let decisions = decide_each(Some(user), [Action::PublishClear, Action::PublishUnsigned], subject, view);
+            for (decision, name) in decisions.into_iter().zip(["clear", "unsigned"]) {
+                if decision.is_allow() {
                     rights.push(hash.hash_one((name, &room.id)));
                 }
             }
