@@ -129,6 +129,19 @@ impl Step {
     }
 }
 
+/// Whether the membership that the order is about stands as an earlier attempt of it wrote it, of which nobody heard: where its
+/// author may not do it a second time, as who left a room may not leave it, that is how it is known to be done.
+pub(super) fn stands_as_attempted(
+    order: &Order,
+    snapshot: &impl Snapshot,
+    earlier: &Earlier,
+) -> Option<(RecordKey, Revision)> {
+    let record = order.concerns(&earlier.user.as_ref()?.handle);
+    let ours = earlier.attempted.get(&record).filter(|ours| matches!(ours, Record::Membership(_)))?;
+    let revision = snapshot.revision(&record)?;
+    (fetch(snapshot, &record).as_ref() == Some(ours)).then_some((record, revision))
+}
+
 /// The demanded revision, after the rules have been asked: who may not know of a record is not told its revision.
 fn precondition(order: &Order, user: &User, snapshot: &impl Snapshot, earlier: &Earlier) -> Result<(), CommandError> {
     let Some(wanted) = order.if_match else { return Ok(()) };

@@ -9,7 +9,7 @@ use super::error::CommandError;
 use super::fence::{Fence, Revoked, Settled};
 use super::order::Order;
 use super::pace::{Pace, back_off, within};
-use super::plan::{Earlier, Plan, Step, plan};
+use super::plan::{Earlier, Plan, Step, plan, stands_as_attempted};
 use super::queues::{Held, Queues};
 use super::state::State;
 use super::{claiming, index, keys};
@@ -143,7 +143,19 @@ impl<S: State, F: Fence> Commands<S, F> {
     /// Attempts until everything is written. Says which record the order is about.
     async fn carry_out(&self, order: &Order, run: &mut Run) -> Result<RecordKey, CommandError> {
         loop {
-            let plan = self.state.read(|snapshot| plan(order, snapshot, &mut run.earlier))??;
+            let (planned, done) = self.state.read(|snapshot| {
+                let planned = plan(order, snapshot, &mut run.earlier);
+                (planned, stands_as_attempted(order, snapshot, &run.earlier))
+            })?;
+            let plan = match (planned, done) {
+                (Err(CommandError::Refused(_)), Some((record, revision))) => {
+                    run.doubts.remove(&record);
+                    run.changed = true;
+                    run.landed.insert(record.clone(), revision);
+                    return Ok(record);
+                }
+                (planned, _) => planned?,
+            };
             let record = order.concerns(&plan.user.handle);
             if plan.steps.is_empty() {
                 return Ok(record);
