@@ -110,11 +110,15 @@ type Local = Commands<Watched, WaitOut>;
 
 /// Commands on `store` from a node of its own, with a fence of a moment.
 async fn node(store: &Arc<dyn Store>) -> Arc<Local> {
+    slow_node(store, Duration::from_millis(1)).await
+}
+
+/// The same, with pauses of `pause` before it begins anew.
+async fn slow_node(store: &Arc<dyn Store>, pause: Duration) -> Arc<Local> {
     let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
     let state = Watched::follow(store, &pace);
     state.ready().await.unwrap();
-    let patience =
-        Patience { budget: Duration::from_secs(30), catch_up: Duration::from_secs(5), pause: Duration::from_millis(1) };
+    let patience = Patience { budget: Duration::from_secs(30), catch_up: Duration::from_secs(5), pause };
     let fence = WaitOut::of(Duration::from_millis(1), pace.clone());
     Arc::new(Commands::new(store.clone(), state, fence, pace, patience))
 }
