@@ -8,6 +8,7 @@ pub mod bus;
 pub mod callout;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod copies;

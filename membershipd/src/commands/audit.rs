@@ -1,0 +1,257 @@
+//! The audit log: who did what to whom, when, how it was decided and what came of it.
+//!
+//! A command writes two records of one id: what is to be done, durable before anything is changed, and what came of it. So no
+//! change is without a record. Whoever crashes in between leaves the first alone: the change may have been made, wholly, in part
+//! or not at all; the records it names say which. What is denied leaves one record. Several records that are written at the same
+//! time share an entry of the log.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::keys;
+use crate::bus::Bucket;
+use crate::domain::{Author, Handle, InvalidValue, Role, RoomId, RoomRole, Schema};
+use crate::store::{Revision, Store, StoreError};
+
+/// Most records that share an entry of the log: a quarter of what fits into one.
+const BATCH: usize = 250;
+
+/// Number of a command, the same in all of its records: 32 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommandId(u128);
+
+impl CommandId {
+    /// The id with this number.
+    pub fn new(number: u128) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl FromStr for CommandId {
+    type Err = InvalidValue;
+
+    fn from_str(value: &str) -> Result<Self, InvalidValue> {
+        let digits = value.len() == 32 && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        u128::from_str_radix(value, 16).ok().filter(|_| digits).map(Self).ok_or_else(|| InvalidValue {
+            what: "command id",
+            value: value.chars().take(80).collect(),
+            rule: "32 hexadecimal digits",
+        })
+    }
+}
+
+impl From<CommandId> for String {
+    fn from(id: CommandId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for CommandId {
+    type Error = InvalidValue;
+
+    fn try_from(value: String) -> Result<Self, InvalidValue> {
+        value.parse()
+    }
+}
+
+/// A record of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditRecord {
+    /// The command.
+    pub id: CommandId,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Who.
+    pub who: Author,
+    /// What: [`crate::domain::Action::name`], or `repair.` and what was repaired.
+    pub action: String,
+    /// In which room.
+    pub room: RoomId,
+    /// Whose membership.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Handle>,
+    /// What was asked for beside that: a role, a subject, a policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<String>,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// How far a command has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Stage {
+    /// It is allowed, and begins.
+    Begun(Decided),
+    /// It is not allowed, or something stands in its way; nothing was changed.
+    Refused(String),
+    /// It is done: these records have these revisions.
+    Done(Vec<(String, Revision)>),
+    /// It was not done, for this reason.
+    Failed(String),
+    /// It may have been done, wholly or in part.
+    Unknown(String),
+}
+
+/// By which rights it was decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Decided {
+    /// The role on the bus; none: root on a node.
+    pub bus: Option<Role>,
+    /// The role in the room.
+    pub room: Option<RoomRole>,
+}
+
+/// An entry of the log: the records that were written at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditEntry {
+    /// How to read this.
+    pub schema: Schema<1>,
+    /// The records, in their order.
+    pub records: Vec<AuditRecord>,
+}
+
+/// The way into the log. While one entry is being written the next one gathers.
+#[derive(Debug)]
+pub struct Journal {
+    store: Arc<dyn Store>,
+    waiting: Mutex<Vec<Waiting>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    record: AuditRecord,
+    told: oneshot::Sender<Result<Revision, StoreError>>,
+}
+
+impl Journal {
+    /// Into the log of `store`.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Adds `record`; it is durable when this returns its entry's revision. After an error that is `Unknown` it may be there.
+    pub async fn append(&self, record: AuditRecord) -> Result<Revision, StoreError> {
+        let mut answer = self.wait(record.clone());
+        loop {
+            let _turn = self.turn.lock().await;
+            match answer.try_recv() {
+                Ok(result) => return result,
+                // Whoever was writing it was dropped. That it may come twice does no harm: the id is the same.
+                Err(TryRecvError::Closed) => answer = self.wait(record.clone()),
+                Err(TryRecvError::Empty) => {}
+            }
+            self.write().await?;
+        }
+    }
+
+    fn wait(&self, record: AuditRecord) -> oneshot::Receiver<Result<Revision, StoreError>> {
+        let (told, answer) = oneshot::channel();
+        self.waiting().push(Waiting { record, told });
+        answer
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the next entry and tells those whose records are in it. Fails only where it cannot even be tried.
+    async fn write(&self) -> Result<(), StoreError> {
+        let (records, told): (Vec<_>, Vec<_>) = {
+            let mut waiting = self.waiting();
+            let batch = waiting.len().min(BATCH);
+            waiting.drain(..batch).map(|Waiting { record, told }| (record, told)).unzip()
+        };
+        let entry = keys::json(Bucket::Audit, &AuditEntry { schema: Schema, records })?;
+        let result = self.store.append(&entry).await;
+        for waiting in told {
+            // Who no longer waits needs no answer.
+            let _ = waiting.send(result.clone());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+
+    use super::super::tests::Scratch;
+    use super::*;
+    use crate::store::{PageSize, Position};
+
+    pub(super) fn record(number: u128, stage: Stage) -> AuditRecord {
+        AuditRecord {
+            id: CommandId::new(number),
+            at_ms: 1_790_000_000_000,
+            who: "alice".parse().unwrap(),
+            action: "member.invite".to_owned(),
+            room: "kitchen".parse().unwrap(),
+            member: Some("bob".parse().unwrap()),
+            with: None,
+            stage,
+        }
+    }
+
+    #[test]
+    fn a_record_reads_as_it_was_written() {
+        let decided = Decided { bus: Some(Role::User), room: Some(RoomRole::Moderator) };
+        let golden = r#"{"id":"0000000000000000000000000000000a","at_ms":1790000000000,"who":"alice","action":"member.invite","room":"kitchen","member":"bob","stage":{"begun":{"bus":"user","room":"moderator"}}}"#;
+        let begun = record(10, Stage::Begun(decided));
+        assert_eq!(serde_json::to_string(&begun).unwrap(), golden);
+        assert_eq!(serde_json::from_str::<AuditRecord>(golden).unwrap(), begun);
+        let done = Stage::Done(vec![("room.kitchen".to_owned(), Revision::new(7).unwrap())]);
+        assert_eq!(serde_json::to_string(&done).unwrap(), r#"{"done":[["room.kitchen",7]]}"#);
+        for bad in ["0000000000000000000000000000000A", "0a", "+000000000000000000000000000000a"] {
+            assert!(
+                serde_json::from_str::<AuditRecord>(&golden.replace("0000000000000000000000000000000a", bad)).is_err()
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn records_of_one_time_share_an_entry_and_none_is_lost() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let journal = Journal::new(store.clone());
+        let all = join_all((0..600).map(|n| journal.append(record(n, Stage::Refused(String::new()))))).await;
+        assert!(all.iter().all(Result::is_ok), "{all:?}");
+        let log = store.audit(Position::default(), PageSize::of(500)).await.unwrap().items;
+        let read = |entry: &crate::store::Entry| serde_json::from_slice::<AuditEntry>(&entry.value).unwrap().records;
+        let mut ids: Vec<_> = log.iter().flat_map(read).map(|record| record.id).collect();
+        ids.sort();
+        assert_eq!(ids, (0..600).map(CommandId::new).collect::<Vec<_>>());
+        assert!(log.len() < 10, "{} entries", log.len());
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_while_writing_takes_nobody_along() {
+        let scratch = Scratch::new();
+        let journal = Journal::new(scratch.store());
+        let (mut first, second) = (
+            Box::pin(journal.append(record(1, Stage::Refused(String::new())))),
+            record(2, Stage::Refused(String::new())),
+        );
+        let mut second = Box::pin(journal.append(second));
+        // The second one only queues; the first one writes for both, and is dropped in the middle of it.
+        let _queued = futures::poll!(&mut first);
+        let _queued = futures::poll!(&mut second);
+        drop(first);
+        assert!(second.await.is_ok());
+    }
+}

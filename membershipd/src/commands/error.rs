@@ -1,0 +1,132 @@
+//! Why a command was not carried out, or is not known to be, and whether it is right to give it again.
+
+use super::keys;
+use super::state::NotProven;
+use crate::domain::{RecordKey, Refusal};
+use crate::store::{Revision, StoreError};
+
+/// Why a command was not carried out, or is not known to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The rules, or what is there, say no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The record is at another revision than was demanded.
+    #[error("{} is at {}, and revision {wanted} was demanded; nothing was changed", keys::name(.record), at(*.now))]
+    Precondition {
+        /// The record.
+        record: RecordKey,
+        /// The revision that was demanded.
+        wanted: Revision,
+        /// The one it has; none: there is no such record.
+        now: Option<Revision>,
+    },
+    /// Somebody took a right away meanwhile, and the command would have given it back without knowing.
+    #[error("somebody else restricted {} meanwhile; nothing was changed", keys::name(.0))]
+    Overtaken(RecordKey),
+    /// This node cannot prove that what it knows is current.
+    #[error(transparent)]
+    NotProven(#[from] NotProven),
+    /// The store did not take it.
+    #[error("nothing was changed: {0}")]
+    Unavailable(StoreError),
+    /// Others were always faster.
+    #[error("others kept changing {} until the time was up; nothing was changed", keys::name(.0))]
+    Contended(RecordKey),
+    /// It may have been done, wholly or in part, or may still be.
+    #[error("cannot say whether it was done: {why}")]
+    Unknown {
+        /// What is the matter.
+        why: String,
+    },
+    /// The store can never take it as it is.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+fn at(now: Option<Revision>) -> String {
+    now.map_or_else(|| "none, as it does not exist".to_owned(), |revision| format!("revision {revision}"))
+}
+
+/// Whether to give a command again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The answer would be the same.
+    No,
+    /// As it was: it is completed, or found done.
+    Same,
+    /// After a look at what is there now.
+    Anew,
+}
+
+impl CommandError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            CommandError::Refused(refusal) => refusal.remedy(),
+            CommandError::Precondition { .. } | CommandError::Overtaken(_) => "read the record again, and decide anew",
+            CommandError::NotProven(_) => "see 'membershipd status'; try again, or on another node",
+            CommandError::Unavailable(error) | CommandError::Store(error) => error.remedy(),
+            CommandError::Contended(_) => "try again",
+            CommandError::Unknown { .. } => {
+                "give the same command again: what was begun is completed, nothing is done twice"
+            }
+        }
+    }
+
+    /// Whether to give the command again.
+    pub fn retry(&self) -> Retry {
+        match self {
+            CommandError::Refused(_) | CommandError::Store(_) => Retry::No,
+            CommandError::Precondition { .. } | CommandError::Overtaken(_) => Retry::Anew,
+            CommandError::NotProven(_)
+            | CommandError::Unavailable(_)
+            | CommandError::Contended(_)
+            | CommandError::Unknown { .. } => Retry::Same,
+        }
+    }
+
+    /// A word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            CommandError::Refused(Refusal::Denied(_)) => "denied",
+            CommandError::Refused(_) => "refused",
+            CommandError::Precondition { .. } => "precondition",
+            CommandError::Overtaken(_) => "overtaken",
+            CommandError::NotProven(_) | CommandError::Unavailable(_) => "unavailable",
+            CommandError::Contended(_) => "contended",
+            CommandError::Unknown { .. } => "unknown",
+            CommandError::Store(_) => "store",
+        }
+    }
+}
+
+impl From<StoreError> for CommandError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable { .. } | StoreError::Gap { .. } => Self::Unavailable(error),
+            StoreError::Unknown { .. } => Self::Unknown { why: error.to_string() },
+            StoreError::Conflict { .. } | StoreError::Refused { .. } | StoreError::Unreadable { .. } => {
+                Self::Store(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_record_and_what_was_demanded() {
+        let record = RecordKey::Membership("kitchen".parse().unwrap(), "bob".parse().unwrap());
+        let wanted = Revision::new(4).unwrap();
+        let error = CommandError::Precondition { record: record.clone(), wanted, now: Revision::new(7) };
+        let text = "member.kitchen.bob is at revision 7, and revision 4 was demanded; nothing was changed";
+        assert_eq!((error.to_string().as_str(), error.retry()), (text, Retry::Anew));
+        let error = CommandError::Precondition { record, wanted, now: None };
+        assert!(error.to_string().contains("none, as it does not exist"), "{error}");
+        let unknown = CommandError::Unknown { why: "no answer".to_owned() };
+        assert_eq!((unknown.retry(), unknown.code()), (Retry::Same, "unknown"));
+    }
+}

@@ -1,0 +1,111 @@
+//! What stands between a write that takes a right away and the word that it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::pace::Pace;
+use crate::bus;
+use crate::domain::RecordKey;
+use crate::store::Revision;
+
+/// A record whose write took something away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The record.
+    pub record: RecordKey,
+    /// The revision from which on it says so; nodes that have not seen it are waited for.
+    pub revision: Revision,
+}
+
+/// How it was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Every node that could have honoured the old state has said that it does not.
+    Acknowledged(Duration),
+    /// So much time was waited that none can any more.
+    WaitedOut(Duration),
+}
+
+impl Settled {
+    /// The time that it took.
+    pub fn waited(self) -> Duration {
+        match self {
+            Settled::Acknowledged(time) | Settled::WaitedOut(time) => time,
+        }
+    }
+}
+
+/// The fence: it ends when no node honours any more what was true before the revoked revisions. It always ends.
+pub trait Fence: Send + Sync {
+    /// Waits for that, from now on: what is revoked was committed before.
+    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> impl Future<Output = Settled> + Send + 'a;
+}
+
+/// Waits until every node has seen the change or has lost its lease, whichever; asks nobody.
+#[derive(Debug, Clone)]
+pub struct WaitOut {
+    bound: Duration,
+    pace: Arc<dyn Pace>,
+}
+
+impl WaitOut {
+    /// With the bound of a cluster.
+    pub fn new(pace: Arc<dyn Pace>) -> Self {
+        Self::of(bus::revocation_bound(), pace)
+    }
+
+    /// With another `bound`: zero is enough where one process is all that decides.
+    pub fn of(bound: Duration, pace: Arc<dyn Pace>) -> Self {
+        Self { bound, pace }
+    }
+}
+
+impl Fence for WaitOut {
+    async fn settle(&self, _: &[Revoked]) -> Settled {
+        let begun = self.pace.now();
+        self.pace.pause(self.bound).await;
+        Settled::WaitedOut(self.pace.now().saturating_duration_since(begun))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Instant;
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+
+    /// A clock that only pauses move.
+    #[derive(Debug)]
+    struct Still(Mutex<Instant>);
+
+    impl Pace for Still {
+        fn now(&self) -> Instant {
+            *self.0.lock().unwrap()
+        }
+
+        fn unix_ms(&self) -> i64 {
+            0
+        }
+
+        fn pause(&self, time: Duration) -> BoxFuture<'_, ()> {
+            *self.0.lock().unwrap() += time;
+            std::future::ready(()).boxed()
+        }
+
+        fn random(&self) -> u128 {
+            0
+        }
+    }
+
+    #[tokio::test]
+    async fn the_whole_bound_is_waited() {
+        let pace = Arc::new(Still(Mutex::new(Instant::now())));
+        let settled = WaitOut::new(pace).settle(&[]).await;
+        assert_eq!(settled, Settled::WaitedOut(bus::revocation_bound()));
+        assert_eq!(settled.waited(), bus::revocation_bound());
+    }
+}

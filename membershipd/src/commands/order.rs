@@ -1,0 +1,102 @@
+//! What somebody wants to be done, and how the audit calls it.
+
+use super::audit::{AuditRecord, CommandId, Stage};
+use super::state::Snapshot;
+use crate::domain::{Author, Command, Handle, Policy, RecordKey, RoomId, RoomRole, SignPub, Subject, Terms, User};
+use crate::store::Revision;
+
+/// Who gives a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    /// The user with this handle.
+    Handle(Handle),
+    /// Whoever has proven to have this key.
+    Key(SignPub),
+}
+
+impl Actor {
+    pub(super) fn user<'a>(&self, snapshot: &'a impl Snapshot) -> Option<&'a User> {
+        match self {
+            Actor::Handle(handle) => snapshot.user(handle),
+            Actor::Key(key) => snapshot.user_of_key(key),
+        }
+    }
+}
+
+/// A command as it is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// Who gives it.
+    pub actor: Actor,
+    /// About which room.
+    pub room: RoomId,
+    /// What is to be done.
+    pub command: Command,
+    /// What is allowed on this bus.
+    pub terms: Terms,
+    /// Only if the record concerned has this revision: that of the room, or of the membership.
+    pub if_match: Option<Revision>,
+}
+
+impl Order {
+    /// The record that it is about, when `user` gives it.
+    pub(super) fn concerns(&self, user: &Handle) -> RecordKey {
+        match self.member(user) {
+            Some(handle) => RecordKey::Membership(self.room.clone(), handle.clone()),
+            None => RecordKey::Room(self.room.clone()),
+        }
+    }
+
+    /// Whose membership it is about.
+    fn member<'a>(&'a self, user: &'a Handle) -> Option<&'a Handle> {
+        match &self.command {
+            Command::CreateRoom(..) | Command::ChangeRoom(..) | Command::RemoveRoom => None,
+            Command::Accept | Command::Leave => Some(user),
+            Command::Invite(handle, _)
+            | Command::Remove(handle)
+            | Command::Ban(handle)
+            | Command::Unban(handle)
+            | Command::SetRole(handle, _) => Some(handle),
+        }
+    }
+
+    /// A record of it for the audit.
+    pub(super) fn record(&self, id: CommandId, at_ms: i64, user: &User, stage: Stage) -> AuditRecord {
+        let (action, _) = self.command.asks(user, &self.room);
+        AuditRecord {
+            id,
+            at_ms,
+            who: Author::User(user.handle.clone()),
+            action: action.name().to_owned(),
+            room: self.room.clone(),
+            member: self.member(&user.handle).cloned(),
+            with: self.with(),
+            stage,
+        }
+    }
+
+    fn with(&self) -> Option<String> {
+        let room = |subject: Option<&Subject>, policy: Option<Policy>| {
+            let flags = policy.into_iter().flat_map(|policy| {
+                let flags = [("encrypt", policy.encrypt), ("persist", policy.persist), ("sign", policy.sign)];
+                flags.map(|(name, on)| format!("{name}={on}"))
+            });
+            subject.map(|subject| format!("subject={subject}")).into_iter().chain(flags).collect::<Vec<_>>().join(" ")
+        };
+        match &self.command {
+            Command::CreateRoom(subject, policy) => Some(room(Some(subject), Some(*policy))),
+            Command::ChangeRoom(subject, policy) => Some(room(subject.as_ref(), *policy)),
+            Command::Invite(_, role) | Command::SetRole(_, role) => Some(format!("role={}", word(*role))),
+            _ => None,
+        }
+    }
+}
+
+fn word(role: RoomRole) -> &'static str {
+    match role {
+        RoomRole::Owner => "owner",
+        RoomRole::Moderator => "moderator",
+        RoomRole::Member => "member",
+        RoomRole::Reader => "reader",
+    }
+}

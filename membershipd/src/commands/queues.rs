@@ -1,0 +1,68 @@
+//! Commands of this process that write the same record wait for each other, instead of making each other begin anew.
+//!
+//! Only a courtesy, so that many who change one record take turns: what keeps their changes apart is the compare-and-set, which
+//! also holds between nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
+
+use crate::domain::RecordKey;
+
+/// The queues, one a record that somebody writes now.
+#[derive(Debug, Default)]
+pub(super) struct Queues(Mutex<BTreeMap<RecordKey, Arc<Turn<()>>>>);
+
+/// Someone's turn at some records. It ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    records: BTreeSet<RecordKey>,
+    _turns: Vec<OwnedMutexGuard<()>>,
+}
+
+impl Held {
+    /// Whether it is the turn at all of these.
+    pub(super) fn covers(&self, records: &BTreeSet<RecordKey>) -> bool {
+        self.records.is_superset(records)
+    }
+}
+
+impl Queues {
+    /// Waits for the turn at all of `records`. Everybody enters in the order of the keys, so nobody waits in a circle.
+    pub(super) async fn enter(&self, records: BTreeSet<RecordKey>) -> Held {
+        let queues: Vec<_> = {
+            let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
+            records.iter().map(|record| queues.entry(record.clone()).or_default().clone()).collect()
+        };
+        let mut turns = Vec::with_capacity(queues.len());
+        for queue in queues {
+            turns.push(queue.lock_owned().await);
+        }
+        Held { records, _turns: turns }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rooms(names: &[&str]) -> BTreeSet<RecordKey> {
+        names.iter().map(|name| RecordKey::Room(name.parse().unwrap())).collect()
+    }
+
+    #[tokio::test]
+    async fn whoever_shares_a_record_waits_and_nothing_is_kept() {
+        let queues = Queues::default();
+        let held = queues.enter(rooms(&["a", "b"])).await;
+        assert!(held.covers(&rooms(&["a"])) && !held.covers(&rooms(&["a", "c"])));
+        let mut next = Box::pin(queues.enter(rooms(&["b", "c"])));
+        assert!(futures::poll!(&mut next).is_pending());
+        drop(queues.enter(rooms(&["d"])).await);
+        drop(held);
+        drop(next.await);
+        drop(queues.enter(rooms(&["e"])).await);
+        assert_eq!(queues.0.lock().unwrap().len(), 1, "only the last one is still known");
+    }
+}

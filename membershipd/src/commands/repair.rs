@@ -1,0 +1,239 @@
+//! What interrupted commands left behind, finished. Safe beside commands that are under way, and safe to repeat.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::audit::{AuditRecord, CommandId, Decided, Journal, Stage};
+use super::fence::{Fence, Revoked};
+use super::model::Model;
+use super::pace::Pace;
+use super::state::Snapshot;
+use super::{claiming, index, keys};
+use crate::bus;
+use crate::domain::{
+    Author, Claims, Handle, MemberState, Membership, Record, RecordKey, Records as _, Room, RoomId, RoomRole,
+    RoomState, Standing, Subject,
+};
+use crate::store::{Event, Keyed, Operation, Position, Records, Revision, Store, StoreError};
+
+/// What a repair did. Where all of it is empty there was nothing to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// Rooms that were made but for their owner; whoever made one is in it now.
+    pub owned: Vec<RoomId>,
+    /// Subjects that their rooms had lost and have again.
+    pub claimed: Vec<Subject>,
+    /// Subjects that no room used and that are free again.
+    pub released: Vec<Subject>,
+    /// Ids that were claimed for and of which no room came; they are spent.
+    pub never_made: Vec<RoomId>,
+    /// Rooms in use whose subject another room has: nobody hears them until they are given another one.
+    pub silent: Vec<RoomId>,
+    /// Entries of `rooms_by_member` that did not agree with the memberships.
+    pub indexed: usize,
+}
+
+/// Finishes what interrupted commands left behind.
+#[derive(Debug)]
+pub struct Repair<'a, F> {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The fence, which the end of a claim needs.
+    pub fence: &'a F,
+    /// Time and chance.
+    pub pace: Arc<dyn Pace>,
+    /// As whom: root on this node.
+    pub by: Author,
+    /// Time that a claim must stay unused before it is released; see [`Self::GRACE`].
+    pub grace: Duration,
+}
+
+impl<F: Fence> Repair<'_, F> {
+    /// Longer than any command that makes a room or moves one is between its claim and its room: its budget, and a write.
+    pub const GRACE: Duration = bus::STORE_BUDGET.saturating_mul(2).saturating_add(bus::ATTEMPT);
+
+    /// Looks for what there is to do, and does it. After an error it may be done in part; repeating is safe.
+    pub async fn run(&self) -> Result<Repaired, StoreError> {
+        let journal = Journal::new(self.store.clone());
+        let mut repaired = Repaired::default();
+        let model = Model::load(&*self.store).await?;
+        self.owners(&journal, &model, &mut repaired).await?;
+        self.lost_claims(&journal, &model, &mut repaired).await?;
+        self.unused_claims(&journal, &model, &mut repaired).await?;
+        self.index(&mut repaired).await?;
+        Ok(repaired)
+    }
+
+    /// Rooms in use that nobody ever was in: their creation ended before its last write. It is made now, as it would have been.
+    async fn owners(&self, journal: &Journal, model: &Model, repaired: &mut Repaired) -> Result<(), StoreError> {
+        for room in model.rooms().filter(|room| room.state == RoomState::Active) {
+            let Author::User(maker) = &room.created_by else { continue };
+            if model.members(&room.id).next().is_some() || !model.is_active(maker) {
+                continue;
+            }
+            let id = self.begun(journal, "repair.owner", &room.id, Some(maker), None).await?;
+            let standing = Standing { role: RoomRole::Owner, state: MemberState::Joined };
+            let owner = Membership::new(room.id.clone(), maker.clone(), standing, self.by.clone());
+            let Some(written) = self.create(&Record::Membership(owner)).await? else { continue };
+            index::update(&*self.store, maker, &room.id).await?;
+            self.done(journal, id, "repair.owner", &room.id, Some(maker), vec![written]).await?;
+            repaired.owned.push(room.id.clone());
+        }
+        Ok(())
+    }
+
+    /// Rooms in use whose subject is not claimed for them: a release crossed a move.
+    async fn lost_claims(&self, journal: &Journal, model: &Model, repaired: &mut Repaired) -> Result<(), StoreError> {
+        for room in model.rooms().filter(|room| room.state == RoomState::Active) {
+            let claims = model.claims(room.subject.space());
+            if claims.and_then(|claims| claims.holder(&room.subject)) == Some(&room.id) {
+                continue;
+            }
+            let id = self.begun(journal, "repair.claim", &room.id, None, Some(&room.subject)).await?;
+            if claiming::claim(&*self.store, &room.id, &room.subject).await? {
+                self.done(journal, id, "repair.claim", &room.id, None, Vec::new()).await?;
+                repaired.claimed.push(room.subject.clone());
+            } else {
+                repaired.silent.push(room.id.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims that no room uses: a creation or a move that was interrupted, or a removal or a move before its release. They
+    /// may also belong to a command that is under way, so they are looked at again after a time.
+    async fn unused_claims(&self, journal: &Journal, model: &Model, repaired: &mut Repaired) -> Result<(), StoreError> {
+        let before = unused(model);
+        if before.is_empty() {
+            return Ok(());
+        }
+        self.pace.pause(self.grace).await;
+        let now = Model::load(&*self.store).await?;
+        let still: Vec<_> = unused(&now).intersection(&before).cloned().collect();
+        let mut ended = Vec::new();
+        for (subject, room) in still {
+            let id = self.begun(journal, "repair.release", &room, None, Some(&subject)).await?;
+            let tombstone = RecordKey::Room(room.clone());
+            match now.revision(&tombstone) {
+                Some(revision) => ended.push((id, subject, Revoked { record: tombstone, revision })),
+                None => {
+                    let never = Room::never_made(room.clone(), subject.clone(), self.by.clone());
+                    // Where there is a record by now, somebody finished what he began.
+                    let Some((_, revision)) = self.create(&Record::Room(never)).await? else { continue };
+                    repaired.never_made.push(room);
+                    ended.push((id, subject, Revoked { record: tombstone, revision }));
+                }
+            }
+        }
+        if ended.is_empty() {
+            return Ok(());
+        }
+        // Whoever moved the room or removed it may have died before the fence.
+        let revoked: Vec<_> = ended.iter().map(|(_, _, revoked)| revoked.clone()).collect();
+        let _ = self.fence.settle(&revoked).await;
+        for (id, subject, Revoked { record, revision }) in ended {
+            let RecordKey::Room(room) = &record else { continue };
+            if claiming::release(&*self.store, room, &subject).await?.is_some() {
+                let written = vec![(keys::name(&record), revision)];
+                self.done(journal, id, "repair.release", room, None, written).await?;
+                repaired.released.push(subject);
+            }
+        }
+        Ok(())
+    }
+
+    /// `rooms_by_member`, compared with the memberships as they are after all else.
+    async fn index(&self, repaired: &mut Repaired) -> Result<(), StoreError> {
+        let entries = self.entries().await?;
+        let model = Model::load(&*self.store).await?;
+        let present = model.all_memberships().filter(|m| m.state.is_present());
+        let wanted: BTreeSet<_> = present.map(|m| (m.handle.clone(), m.room.clone())).collect();
+        for (handle, room) in wanted.symmetric_difference(&entries) {
+            // It reads both sides again: somebody may be about to write the same.
+            repaired.indexed += usize::from(index::update(&*self.store, handle, room).await?);
+        }
+        Ok(())
+    }
+
+    /// Who is in which room as `rooms_by_member` has it.
+    async fn entries(&self) -> Result<BTreeSet<(Handle, RoomId)>, StoreError> {
+        let bucket = Records::RoomsByMember;
+        let mut entries = BTreeSet::new();
+        let mut events = self.store.watch(bucket, Position::default()).await?;
+        while let Some(event) = events.next().await.transpose()? {
+            let Event::Changed(Keyed { key, entry }) = event else { return Ok(entries) };
+            let operation = Operation::at("read", bucket.bucket(), &key);
+            let of = keys::indexed(&key).ok_or_else(|| StoreError::Unreadable {
+                operation: operation.clone(),
+                why: "no such kind of entry; a newer membershipd may have written it".to_owned(),
+            })?;
+            if entry.json::<index::Indexed>(&operation)?.value.present {
+                entries.insert(of);
+            } else {
+                entries.remove(&of);
+            }
+        }
+        let operation = Operation::on("watch", bucket.bucket());
+        Err(StoreError::Unavailable { operation, why: "the watch ended".to_owned() })
+    }
+
+    /// Writes a record that must not be there yet; none: somebody else wrote it.
+    async fn create(&self, record: &Record) -> Result<Option<(String, Revision)>, StoreError> {
+        let of = record.key();
+        match self.store.create(keys::bucket(&of), &keys::key(&of)?, &keys::encode(record)?).await {
+            Ok(revision) => Ok(Some((keys::name(&of), revision))),
+            Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn begun(
+        &self,
+        journal: &Journal,
+        action: &str,
+        room: &RoomId,
+        member: Option<&Handle>,
+        subject: Option<&Subject>,
+    ) -> Result<CommandId, StoreError> {
+        let id = CommandId::new(self.pace.random());
+        let stage = Stage::Begun(Decided { bus: None, room: None });
+        let with = subject.map(|subject| format!("subject={subject}"));
+        journal.append(AuditRecord { with, ..self.record(id, action, room, member, stage) }).await?;
+        Ok(id)
+    }
+
+    async fn done(
+        &self,
+        journal: &Journal,
+        id: CommandId,
+        action: &str,
+        room: &RoomId,
+        member: Option<&Handle>,
+        written: Vec<(String, Revision)>,
+    ) -> Result<(), StoreError> {
+        journal.append(self.record(id, action, room, member, Stage::Done(written))).await.map(drop)
+    }
+
+    fn record(&self, id: CommandId, action: &str, room: &RoomId, member: Option<&Handle>, stage: Stage) -> AuditRecord {
+        AuditRecord {
+            id,
+            at_ms: self.pace.unix_ms(),
+            who: self.by.clone(),
+            action: action.to_owned(),
+            room: room.clone(),
+            member: member.cloned(),
+            with: None,
+            stage,
+        }
+    }
+}
+
+fn unused(model: &Model) -> BTreeSet<(Subject, RoomId)> {
+    let of =
+        |claims: &Claims| claims.unused(|id| model.room(id)).map(|(s, id)| (s.clone(), id.clone())).collect::<Vec<_>>();
+    model.all_claims().flat_map(of).collect()
+}

@@ -1,0 +1,79 @@
+//! What a repair finds, does, and leaves alone.
+
+use super::*;
+use crate::domain::{Claims, Room, Space};
+
+#[tokio::test]
+async fn everything_that_was_left_is_finished_once() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    people(&*store).await.unwrap();
+    let claims = [("room.never", "never"), ("room.half", "half"), ("room.old", "moved"), ("room.new", "moved")];
+    let claims = claims.into_iter().fold(Claims::none(Space::Room), |claims, (subject, room)| {
+        claims.claim(&subject.parse().unwrap(), &id(room)).unwrap()
+    });
+    put(&*store, Record::Claims(claims)).await.unwrap();
+    let room = |name: &str, subject: &str| {
+        Room::new(id(name), subject.parse().unwrap(), Policy::CONVERSATION, "alice".parse().unwrap())
+    };
+    for (name, subject) in
+        [("half", "room.half"), ("moved", "room.new"), ("lost", "room.lost"), ("under", "room.half.under")]
+    {
+        put(&*store, Record::Room(room(name, subject))).await.unwrap();
+    }
+    for name in ["moved", "lost", "under"] {
+        member(&*store, name, "bob", RoomRole::Owner, MemberState::Joined).await.unwrap();
+    }
+    // One membership whose end did not come to the index, one whose beginning did not.
+    let key = keys::index_key(&handle("dave"), &id("moved")).unwrap();
+    store.create(crate::store::Records::RoomsByMember, &key, br#"{"schema":1,"present":true}"#).await.unwrap();
+    let standing = Standing { role: RoomRole::Reader, state: MemberState::Invited };
+    let carol = Membership::new(id("moved"), handle("carol"), standing, "bob".parse().unwrap());
+    put(&*store, Record::Membership(carol)).await.unwrap();
+    let repaired = repair(&store).await.unwrap();
+    let subjects = |of: &[crate::domain::Subject]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(repaired.owned, [id("half")]);
+    assert_eq!(subjects(&repaired.claimed), ["room.lost"]);
+    assert_eq!(subjects(&repaired.released), ["room.never", "room.old"]);
+    assert_eq!(repaired.never_made, [id("never")]);
+    assert_eq!(repaired.silent, [id("under")], "what another room has stays its own");
+    assert_eq!(repaired.indexed, 2);
+    let again = repair(&store).await.unwrap();
+    assert_eq!(again, Repaired { silent: vec![id("under")], ..Repaired::default() });
+    let node = node(&store).await;
+    give(&node, "dave", "fresh", create("room.never")).await.unwrap();
+    let spent = give(&node, "dave", "never", create("room.other")).await.unwrap_err();
+    assert_eq!(spent.code(), "refused", "{spent}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_stands_in_nobodys_way() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    people(&*store).await.unwrap();
+    let node = node(&store).await;
+    let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
+    let fence = WaitOut::of(Duration::ZERO, pace.clone());
+    let by: crate::domain::Author = "root@homer".parse().unwrap();
+    // As long as any of these commands takes, and longer.
+    let grace = Duration::from_secs(2);
+    let repairs = Repair { store: store.clone(), fence: &fence, pace, by, grace };
+    let working = async {
+        for n in 0..20 {
+            let room = format!("r{n}");
+            give(&node, "alice", &room, create(&format!("room.{room}"))).await.unwrap();
+            give(&node, "alice", &room, invite("bob")).await.unwrap();
+            let moved = Command::ChangeRoom(Some(format!("rpc.{room}").parse().unwrap()), None);
+            give(&node, "alice", &room, moved).await.unwrap();
+            give(&node, "alice", &room, Command::Remove(handle("bob"))).await.unwrap();
+        }
+    };
+    let mending = async {
+        for _ in 0..4 {
+            let repaired = repairs.run().await.unwrap();
+            assert!(repaired.never_made.is_empty() && repaired.silent.is_empty(), "{repaired:?}");
+        }
+    };
+    futures::join!(working, mending);
+    assert_eq!(repair(&store).await.unwrap(), Repaired::default());
+}
