@@ -1,35 +1,36 @@
-//! HTTPS on every node: liveness and health.
+//! HTTPS on every node: the listener, its limits, its certificate.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use axum::extract::{ConnectInfo, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
-use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum::Router;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
 
+use super::connections::Turnstile;
+use super::entrance;
+use super::limits;
+use super::shared::Shared;
 use crate::clock;
 use crate::config::TlsFiles;
 use crate::posture::Observer;
+use crate::store::Store;
+use crate::users::Users;
 
-/// Time for a client to complete its TLS handshake and send its request's head.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The listener of the control plane, bound but not yet served.
+/// The API of a node, bound but not yet served.
+#[derive(Debug)]
 pub struct Api {
     listener: TcpListener,
     tls: Option<RustlsConfig>,
-    files: Option<TlsFiles>,
+    shared: Arc<Shared>,
     router: Router,
 }
 
 impl Api {
     /// Binds the API's address.
-    pub fn bind(observer: Observer) -> Result<Self> {
+    pub fn bind(observer: Observer, users: Users, store: Arc<dyn Store>) -> Result<Self> {
         let config = observer.config.clone();
         let address = SocketAddr::new(config.bind, config.ports.api);
         let listener = TcpListener::bind(address)
@@ -41,35 +42,42 @@ impl Api {
             )),
             None => None,
         };
-        let router = Router::new().route("/livez", get(livez)).route("/healthz", get(healthz)).with_state(observer);
-        Ok(Self { listener, tls, files: config.tls.clone(), router })
+        let shared = Arc::new(Shared::new(observer, users, store, Instant::now()));
+        Ok(Self { listener, tls, router: entrance::router(shared.clone()), shared })
     }
 
     /// The means to renew the certificate; none without TLS.
     pub fn renewal(&self) -> Option<Renewal> {
-        let files = self.files.clone()?;
-        Some(Renewal { files, tls: self.tls.clone()? })
+        let files = self.shared.observer.config.tls.clone()?;
+        Some(Renewal { files, tls: self.tls.clone()?, shared: self.shared.clone() })
     }
 
     /// Serves until `handle` shuts it down.
     pub async fn serve(self, handle: Handle<SocketAddr>) -> Result<()> {
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
+        let server = limited(axum_server::from_tcp(self.listener)?.handle(handle));
+        let turnstile = Turnstile::default();
         let served = match self.tls {
             Some(tls) => {
-                let mut server = axum_server::from_tcp_rustls(self.listener, tls)?.handle(handle);
-                server = server.map(|acceptor| acceptor.handshake_timeout(PATIENCE));
-                server.first_request_timeout(PATIENCE).serve(service).await
+                let tls = RustlsAcceptor::new(tls).handshake_timeout(limits::HEAD_TIME).acceptor(turnstile);
+                server.acceptor(tls).serve(service).await
             }
-            None => {
-                axum_server::from_tcp(self.listener)?
-                    .handle(handle)
-                    .first_request_timeout(PATIENCE)
-                    .serve(service)
-                    .await
-            }
+            None => server.acceptor(turnstile).serve(service).await,
         };
         served.context("the API stopped")
     }
+}
+
+/// With bounds on what is read of a head, and on the time for it. HTTP/1.1 alone: its connection carries one request at a time.
+fn limited(server: Server<SocketAddr>) -> Server<SocketAddr> {
+    let mut server = server.http1_only().first_request_timeout(limits::HEAD_TIME);
+    server
+        .http_builder()
+        .http1()
+        .max_buf_size(limits::HEAD_BYTES)
+        .max_headers(limits::HEAD_FIELDS)
+        .header_read_timeout(limits::NEXT_HEAD_TIME);
+    server
 }
 
 /// Renews the API's certificate. Connections that stand are not touched: the new certificate is for new ones. The engine's
@@ -78,6 +86,7 @@ impl Api {
 pub struct Renewal {
     files: TlsFiles,
     tls: RustlsConfig,
+    shared: Arc<Shared>,
 }
 
 impl Renewal {
@@ -85,26 +94,9 @@ impl Renewal {
     pub fn renew(&self, now_unix: i64) -> Result<()> {
         let files = self.files.again(now_unix)?;
         self.tls.reload_from_config(files.server_config()?);
+        self.shared.names.renew(Some(&files));
         let ends = clock::rfc3339(files.not_after_unix);
         tracing::info!(file = %files.cert.display(), ends, "the API uses its certificate files as they are now");
         Ok(())
     }
-}
-
-async fn livez() -> &'static str {
-    "ok\n"
-}
-
-async fn healthz(State(observer): State<Observer>, ConnectInfo(peer): ConnectInfo<SocketAddr>) -> Response {
-    let (healthy, words) = observer.health();
-    let code = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    // Whoever is on the machine may see the whole posture; the network sees four words.
-    if peer.ip().to_canonical().is_loopback() {
-        let mut body = words;
-        if let (Some(map), Ok(posture)) = (body.as_object_mut(), serde_json::to_value(observer.posture().await)) {
-            map.insert("posture".to_owned(), posture);
-        }
-        return (code, Json(body)).into_response();
-    }
-    (code, Json(words)).into_response()
 }
