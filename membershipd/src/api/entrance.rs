@@ -128,7 +128,7 @@ async fn signed_request(
     let place = shared.requests.clone().try_acquire_owned();
     let place = place.map_err(|_| problem::OVERLOADED.because("too many requests at once; try again").soon())?;
     let (mut parts, body) = request.into_parts();
-    let length = body::declared(&parts.headers)?;
+    let length = body::declared(&body)?;
 
     let claim = {
         let lines = fields(&parts.headers);

@@ -70,7 +70,14 @@ impl Api {
 
 /// With bounds on what is read of a head, and on the time for it. HTTP/1.1 alone: its connection carries one request at a time.
 fn limited(server: Server<SocketAddr>) -> Server<SocketAddr> {
-    let mut server = server.http1_only().first_request_timeout(limits::HEAD_TIME);
+    let mut server =
+        server.http1_only().first_request_timeout(limits::HEAD_TIME).accept_error_handler(|peer, error| {
+            match peer {
+                // Handshakes that fail, and connections beyond the limits: whoever wants to fill the log could.
+                Some(peer) => tracing::debug!(%peer, "connection to the API refused: {error}"),
+                None => tracing::warn!("the API cannot accept connections: {error}"),
+            }
+        });
     server
         .http_builder()
         .http1()

@@ -1,9 +1,10 @@
 //! What is answered without a signature.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::http::StatusCode;
+use bytes::Bytes;
 
 use super::call::Reply;
 use super::document;
@@ -30,9 +31,14 @@ pub(super) async fn healthz(shared: Arc<Shared>, local: bool) -> Result<Reply, P
     Ok(Reply::json(&words)?.status(status))
 }
 
-/// The description of the API.
+/// The description of the API; made once, because everybody may ask.
 pub(super) async fn openapi() -> Result<Reply, Problem> {
-    Ok(Reply::text("application/json", document::text()?))
+    static TEXT: OnceLock<Bytes> = OnceLock::new();
+    if TEXT.get().is_none() {
+        // Whoever comes at the same moment makes the same.
+        let _ = TEXT.set(document::text()?.into());
+    }
+    Ok(Reply::text("application/json", TEXT.get().cloned().unwrap_or_default()))
 }
 
 /// The counters.
