@@ -11,24 +11,19 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::Duration;
 
+use common::requests::{API_PORT, assert_closed, exchange, now, python, signed};
 use common::{Authority, Daemon, Dir, own_address};
 use data_encoding::{BASE64, HEXLOWER};
 use membershipd::identity::Identity;
-use membershipd::signature::{BodyDigest, Nonce, RequestHead, Signer, TAG};
+use membershipd::signature::TAG;
 use serde_json::{Value, json};
 
-const PORT: u16 = 8470;
 const TLS: [&str; 6] = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
-
-fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
-}
 
 fn identity(daemon: &Daemon, handle: &str) -> Identity {
     daemon.identity(handle);
@@ -44,24 +39,6 @@ fn seed_admin(daemon: &Daemon) -> Identity {
     root
 }
 
-/// Has Python do all jobs, and returns its answers.
-fn python(jobs: &[Value]) -> Vec<Value> {
-    let packages = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from);
-    let packages = packages.expect("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
-    let mut process = Command::new("python3")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/signatures.py"))
-        .env("PYTHONPATH", packages)
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    process.stdin.take().unwrap().write_all(json!(jobs).to_string().as_bytes()).unwrap();
-    let output = process.wait_with_output().unwrap();
-    assert!(output.status.success(), "the client failed; what it said is above");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
 /// A request that Python is to sign as `who` and to send: right in every way.
 fn job(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Value) -> Value {
     let (_, seed) = nkeys::decode_seed(who.nkey_seed()).unwrap();
@@ -72,7 +49,7 @@ fn job(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Value
     json!({
         "op": "send",
         "method": method,
-        "url": format!("https://{}:{PORT}{target}", daemon.address),
+        "url": format!("https://{}:{API_PORT}{target}", daemon.address),
         "headers": headers,
         "body": BASE64.encode(body.as_bytes()),
         "signatures": [{
@@ -160,7 +137,7 @@ fn what_python_signs_works_and_every_change_of_it_is_refused_by_name() {
         (vec![wanted], job)
     };
     let first = |job: &mut Value, name: &str, value: Value| job["signatures"][0][name] = value;
-    let url = |target: &str| format!("https://{address}:{PORT}{target}");
+    let url = |target: &str| format!("https://{address}:{API_PORT}{target}");
     let me = |who: &Identity| job(&daemon, who, "GET", "/v1/me", &Value::Null);
     let mut thrice = me(&alice);
     thrice["times"] = json!(3);
@@ -173,7 +150,9 @@ fn what_python_signs_works_and_every_change_of_it_is_refused_by_name() {
         spoil("signature-invalid", &|job| job["change"] = json!({"url": url("/v1/users/x?a=2")})),
         spoil("digest-mismatch", &|job| job["change"] = json!({"body": "{}"})),
         spoil("authority-foreign", &|job| job["change"] = json!({"headers": {"Host": "homer.example:8470"}})),
-        spoil("signature-invalid", &|job| job["change"] = json!({"headers": {"Host": format!("localhost:{PORT}")}})),
+        spoil("signature-invalid", &|job| {
+            job["change"] = json!({"headers": {"Host": format!("localhost:{API_PORT}")}})
+        }),
         spoil("signature-component-missing", &|job| job["change"] = json!({"headers": {"If-Match": "\"7\""}})),
         spoil("signature-created-too-old", &|job| {
             first(job, "created", json!(now() - 3600));
@@ -222,6 +201,9 @@ fn what_python_signs_works_and_every_change_of_it_is_refused_by_name() {
     }
     let refusals: Vec<&str> = log.lines().filter(|line| line.contains("request refused")).collect();
     assert!(refusals.iter().all(|line| !line.contains("/v1/users/x") && !line.contains("a=1")), "{refusals:#?}");
+    let proven =
+        |slug: &str| refusals.iter().filter(|line| line.contains(slug)).all(|line| line.contains("proven=true"));
+    assert!(proven("nonce-used") && proven("user-disabled") && !proven("signature-invalid"), "{refusals:#?}");
     let known = alice.sign_pub.to_string();
     assert!(refusals.iter().any(|line| line.contains("nonce-used") && line.contains(&known)), "{refusals:#?}");
 
@@ -237,7 +219,7 @@ fn what_python_signs_works_and_every_change_of_it_is_refused_by_name() {
 
     // Half a TLS handshake, and none at all.
     for beginning in [&[0x16, 3, 1, 2, 0, 1, 0][..], b"GET /livez HTTP/1.1\r\n\r\n", &[0xff; 100], &[]] {
-        let mut stream = TcpStream::connect((address, PORT)).unwrap();
+        let mut stream = TcpStream::connect((address, API_PORT)).unwrap();
         stream.write_all(beginning).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert_closed(stream, Duration::from_secs(15));
@@ -249,52 +231,6 @@ fn membershipd_list(daemon: &Daemon) -> Value {
     serde_json::from_slice(&daemon.ask(&["user", "list", "--json"]).stdout).unwrap()
 }
 
-/// The head and body that the server sends until it closes the connection, which it must within `patience`.
-fn assert_closed(mut stream: TcpStream, patience: Duration) -> String {
-    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    let deadline = Instant::now() + patience;
-    let (mut said, mut piece) = (Vec::new(), [0; 4096]);
-    loop {
-        match stream.read(&mut piece) {
-            // A reset is a closed connection, too: what we sent was not read to its end.
-            Ok(0) => break,
-            Ok(count) => said.extend_from_slice(&piece[..count]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                assert!(Instant::now() < deadline, "still open: {}", String::from_utf8_lossy(&said));
-            }
-            Err(_) => break,
-        }
-    }
-    String::from_utf8_lossy(&said).into_owned()
-}
-
-/// A request that is right, by our own signer. Of the further fields If-Match is signed, too.
-fn signed(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &[u8], more: &[(&str, &str)]) -> Vec<u8> {
-    let authority = format!("{}:{PORT}", daemon.address);
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-    let lines: Vec<(&str, &[u8])> = more.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-    let head = RequestHead { method, authority: &authority, path, query, fields: &lines };
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).unwrap();
-    let signature =
-        Signer::new(who).unwrap().sign(&head, BodyDigest::of(body), now(), Nonce::from_entropy(nonce)).unwrap();
-    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
-    for (name, value) in signature.fields().into_iter().chain(more.iter().copied()) {
-        text.push_str(&format!("{name}: {value}\r\n"));
-    }
-    text.push_str("\r\n");
-    let mut bytes = text.into_bytes();
-    bytes.extend_from_slice(body);
-    bytes
-}
-
-fn exchange(daemon: &Daemon, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect((daemon.address, PORT)).unwrap();
-    // The server may close before it has read everything.
-    let _ = stream.write_all(bytes);
-    assert_closed(stream, Duration::from_secs(20))
-}
-
 #[test]
 fn clients_that_mean_no_good_get_a_problem_or_nothing_and_change_nothing() {
     let daemon = Daemon::start(&["--api-rate", "1000"]);
@@ -303,15 +239,15 @@ fn clients_that_mean_no_good_get_a_problem_or_nothing_and_change_nothing() {
     let before = membershipd_list(&daemon);
 
     // A head, and a body, that never end: given up after their time, while everybody else is served.
-    let mut slow_head = TcpStream::connect((daemon.address, PORT)).unwrap();
+    let mut slow_head = TcpStream::connect((daemon.address, API_PORT)).unwrap();
     slow_head.write_all(b"GET /v1/me HTTP/1.1\r\nHost: ").unwrap();
-    let mut slow_body = TcpStream::connect((daemon.address, PORT)).unwrap();
+    let mut slow_body = TcpStream::connect((daemon.address, API_PORT)).unwrap();
     let length = [("content-type", "application/json"), ("content-length", "1000")];
     slow_body.write_all(&signed(&daemon, &root, "PUT", "/v1/users/slow", b"", &length)).unwrap();
-    let silent = TcpStream::connect((daemon.address, PORT)).unwrap();
+    let silent = TcpStream::connect((daemon.address, API_PORT)).unwrap();
     silent.set_nodelay(true).unwrap();
 
-    let host = format!("Host: {}:{PORT}\r\n", daemon.address);
+    let host = format!("Host: {}:{API_PORT}\r\n", daemon.address);
     let long = format!("GET /v1/me HTTP/1.1\r\n{host}X: {}\r\nConnection: close\r\n\r\n", "x".repeat(20_000));
     let huge = format!("GET /v1/me HTTP/1.1\r\n{host}X: {}\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("GET /v1/me HTTP/1.1\r\n{host}{}\r\n", "X: y\r\n".repeat(200));
@@ -357,7 +293,7 @@ fn clients_that_mean_no_good_get_a_problem_or_nothing_and_change_nothing() {
         }),
     ];
     for (what, wanted, bytes) in cases {
-        let mut stream = TcpStream::connect((daemon.address, PORT)).unwrap();
+        let mut stream = TcpStream::connect((daemon.address, API_PORT)).unwrap();
         let _ = stream.write_all(&bytes);
         if what == "a short body" {
             stream.shutdown(Shutdown::Write).unwrap();

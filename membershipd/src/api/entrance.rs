@@ -144,13 +144,14 @@ async fn signed_request(
     let received = body::receive(body, length, &shared.space).await?;
 
     proven_view(shared)?;
-    let unspent = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
+    let proven = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
         shared.gate.view(|view| {
             let user = view.user_of_key(key)?;
             Some(if user.state == domain::State::Active { Standing::Active(()) } else { Standing::Disabled })
         })
-    })?;
-    note.proven = true;
+    });
+    note.proven = !matches!(&proven, Err(refusal) if *refusal != Refusal::UserDisabled);
+    let unspent = proven?;
     // Only now: whoever names the key of another must not use up his rate.
     let limited = shared.keys.take(&key, Instant::now());
     limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
