@@ -3,6 +3,7 @@
 //! It runs a nats-server as its engine, decides about every connection to it, and denies whatever it cannot prove.
 //! `serve` is the way in; modules only look downwards from there.
 
+pub mod api;
 pub mod bootstrap;
 pub mod bus;
 pub mod callout;
@@ -18,7 +19,6 @@ pub mod expiry;
 pub mod faults;
 pub mod gate;
 pub mod heartbeat;
-pub mod http;
 pub mod identity;
 pub mod kick;
 pub mod lease;

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::{Api, Renewal};
 use crate::bootstrap;
 use crate::bus::Bucket;
 use crate::callout::Responder;
@@ -24,13 +25,12 @@ use crate::engine::{Binary, Engine, EngineHost, StoreGuard, render};
 use crate::expiry;
 use crate::gate::Gate;
 use crate::heartbeat::{self, Rounds};
-use crate::http::{Api, Renewal};
 use crate::kick::{self, Kicker};
 use crate::link::Link;
 use crate::posture::Observer;
 use crate::private_file;
 use crate::probe::Probes;
-use crate::store;
+use crate::store::{self, KvStore};
 use crate::tell::Teller;
 use crate::users::Users;
 use crate::view::{Change, View};
@@ -86,7 +86,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     };
 
     let copies = observer.copies.clone();
-    let api = Api::bind(observer.clone())?;
+    let api = Api::bind(observer.clone(), users.clone(), Arc::new(KvStore::new(link.clone())))?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
     let control = control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), link.clone()))?;

@@ -30,6 +30,9 @@ pub enum UserError {
     /// The change contradicts what is there.
     #[error("{0}")]
     Conflict(String),
+    /// The user was changed since the revision for which the change was meant.
+    #[error("user '{0}' was changed in the meantime; read it again, and decide anew")]
+    Stale(Handle),
     /// The store did not take it, or did not say.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -42,6 +45,7 @@ impl UserError {
             UserError::NoLease => "see 'membershipd status' and 'cargo xtask verify'; try again, or on another node",
             UserError::Missing(_) => "see 'membershipd user list'",
             UserError::Conflict(_) => "see 'membershipd user list', removed users included",
+            UserError::Stale(_) => "see 'membershipd user show'",
             UserError::Write(WriteError::Unknown) => "run it again once there is a quorum: repeating is safe",
             UserError::Write(_) => "try again once there is a quorum",
         }
@@ -52,6 +56,7 @@ impl UserError {
         match self {
             UserError::NoLease | UserError::Write(WriteError::Unavailable) => "unavailable",
             UserError::Missing(_) => "not_found",
+            UserError::Stale(_) => "stale",
             UserError::Conflict(_) | UserError::Write(WriteError::Conflict) => "conflict",
             UserError::Write(WriteError::Unknown) => "unknown",
             UserError::Write(WriteError::Refused(_)) => "refused",
@@ -64,10 +69,23 @@ impl UserError {
 pub struct Outcome {
     /// The user as it is now.
     pub user: User,
+    /// The revision of its record.
+    pub revision: u64,
     /// False where it was so already.
     pub changed: bool,
     /// Milliseconds waited until no node could honour the old state any more; 0 where nothing was taken away.
     pub waited_ms: u64,
+}
+
+/// What is to become of a user; none: that stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Whether it is admitted.
+    pub state: Option<State>,
+    /// Its role on the bus.
+    pub role: Option<Role>,
+    /// Even if no admin is left.
+    pub last_admin: bool,
 }
 
 /// Changes users through one node.
@@ -100,18 +118,18 @@ impl Users {
     pub async fn add(&self, user: User) -> Result<Outcome, UserError> {
         let link = self.proven()?;
         if let Some(existing) = self.current(&user.handle) {
-            return already(existing.value, user);
+            return already(existing, user);
         }
         self.claim(&link, &user.sign_pub, &user.handle).await?;
         match store::put(&link, Bucket::Users, &user_key(&user.handle), &json(&user), 0).await {
             Ok(revision) => {
                 self.caught_up(&user.handle, revision).await;
-                Ok(Outcome { user, changed: true, waited_ms: 0 })
+                Ok(Outcome { user, revision, changed: true, waited_ms: 0 })
             }
             Err(WriteError::Conflict) => {
                 self.caught_up(&user.handle, 1).await;
                 let existing = self.current(&user.handle).ok_or(WriteError::Conflict)?;
-                already(existing.value, user)
+                already(existing, user)
             }
             Err(error) => Err(error.into()),
         }
@@ -119,31 +137,48 @@ impl Users {
 
     /// Switches a user on or off, or removes it for good. `last_admin` permits to leave the cluster without an admin.
     pub async fn set_state(&self, handle: &Handle, state: State, last_admin: bool) -> Result<Outcome, UserError> {
+        self.change(handle, Wish { state: Some(state), role: None, last_admin }, None).await
+    }
+
+    /// Changes a user as wished; where `only` names revisions, it must be at one of them.
+    pub async fn change(&self, handle: &Handle, wish: Wish, only: Option<&[u64]>) -> Result<Outcome, UserError> {
+        let revoking = wish.state.is_some_and(|state| state != State::Active) || wish.role == Some(Role::User);
+        // Whoever names a revision may have it from another node, which is ahead of us.
+        if let Some(newest) = only.and_then(|only| only.iter().max()) {
+            self.proven()?;
+            if self.current(handle).is_some_and(|user| user.revision < *newest) {
+                self.caught_up(handle, *newest).await;
+            }
+        }
         for _ in 0..CONTENTION {
             let link = self.proven()?;
             let Versioned { value: user, revision } =
                 self.current(handle).ok_or_else(|| UserError::Missing(handle.clone()))?;
-            let revoking = state != State::Active;
-            if user.state == state {
+            if only.is_some_and(|only| !only.contains(&revision)) {
+                return Err(UserError::Stale(handle.clone()));
+            }
+            let state = wish.state.unwrap_or(user.state);
+            let changed = User { state, role: wish.role.unwrap_or(user.role), ..user.clone() };
+            if changed == user {
                 // Perhaps a repetition of a change whose outcome was unknown, made a moment ago and not honoured yet by all.
                 let waited_ms = if revoking { fence(Instant::now()).await } else { 0 };
-                return Ok(Outcome { user, changed: false, waited_ms });
+                return Ok(Outcome { user, revision, changed: false, waited_ms });
             }
             if user.state == State::Removed {
                 return Err(UserError::Conflict(format!("user '{handle}' was removed, and that is final")));
             }
-            let only_admin = user.role == Role::Admin && self.gate.view(|view| view.admins()) == 1;
-            if revoking && user.state == State::Active && only_admin && !last_admin {
+            let acts = |user: &User| user.role == Role::Admin && user.state == State::Active;
+            let only_admin = acts(&user) && !acts(&changed) && self.gate.view(|view| view.admins()) == 1;
+            if only_admin && !wish.last_admin {
                 let problem = format!("'{handle}' is the last admin; add another first, or say --last-admin");
                 return Err(UserError::Conflict(problem));
             }
-            let changed = User { state, ..user };
             match store::put(&link, Bucket::Users, &user_key(handle), &json(&changed), revision).await {
                 Ok(revision) => {
                     let committed = Instant::now();
                     self.caught_up(handle, revision).await;
                     let waited_ms = if revoking { fence(committed).await } else { 0 };
-                    return Ok(Outcome { user: changed, changed: true, waited_ms });
+                    return Ok(Outcome { user: changed, revision, changed: true, waited_ms });
                 }
                 Err(WriteError::Conflict) => self.caught_up(handle, revision + 1).await,
                 Err(error) => return Err(error.into()),
@@ -198,9 +233,10 @@ pub(crate) fn proven(gate: &Gate, link: &watch::Receiver<Option<Arc<Link>>>) -> 
     link.borrow().clone().ok_or(UserError::NoLease)
 }
 
-fn already(existing: User, wanted: User) -> Result<Outcome, UserError> {
+fn already(existing: Versioned<User>, wanted: User) -> Result<Outcome, UserError> {
+    let Versioned { value: existing, revision } = existing;
     if existing == wanted {
-        return Ok(Outcome { user: existing, changed: false, waited_ms: 0 });
+        return Ok(Outcome { user: existing, revision, changed: false, waited_ms: 0 });
     }
     let handle = &existing.handle;
     Err(UserError::Conflict(match existing.state {

@@ -90,6 +90,8 @@ fn each_mistake_is_named_with_its_flag() {
         (&[("--bind", "nonsense")], "--bind (UNIBUS_BIND): 'nonsense' is not an IP address"),
         (&[("--advertise", "0.0.0.0")], "--advertise (UNIBUS_ADVERTISE): nobody can connect to an unspecified address"),
         (&[("--client-port", "70000")], "'70000' is not a port"),
+        (&[("--api-rate", "0")], "'0' is not a number from 1 to 1000000"),
+        (&[("--api-rate", "1000001")], "1000001 is more than a node can serve"),
         (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
         (&[("--monitor", "0.0.0.0:8250")], "is not on loopback"),
         (&[("--store", "etcd")], "the only store is 'kv'"),

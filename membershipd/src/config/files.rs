@@ -1,5 +1,6 @@
 //! The files behind a configuration: certificates with their keys, nkey seeds, the route password.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use nkeys::{KeyPair, KeyPairType, XKey};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::errors::ConfigErrors;
 use crate::private_file;
@@ -53,6 +54,8 @@ pub struct TlsFiles {
     pub sha256: String,
     /// sha256 of each CA as it was loaded.
     pub ca_sha256: Vec<String>,
+    /// Hosts that the certificate is for, as they stand in a URL: names and addresses, an IPv6 one in brackets.
+    pub hosts: Vec<String>,
 }
 
 impl TlsFiles {
@@ -110,8 +113,8 @@ impl TlsFiles {
         let ca_not_after_unix =
             authorities.iter().map(|authority| authority.not_after).min().unwrap_or(signer.not_after);
         let ca_sha256 = authorities.iter().map(Loaded::sha256).collect();
-        let (not_after_unix, sha256) = (leaf.not_after, leaf.sha256());
-        Some(Self { cert, key, ca, not_after_unix, ca_not_after_unix, sha256, ca_sha256 })
+        let (not_after_unix, sha256, hosts) = (leaf.not_after, leaf.sha256(), hosts(&leaf.der));
+        Some(Self { cert, key, ca, not_after_unix, ca_not_after_unix, sha256, ca_sha256, hosts })
     }
 
     /// The same files as they are now, checked again; what is wrong with them where they do not fit together.
@@ -184,6 +187,21 @@ fn in_time(e: &mut ConfigErrors, flag: &'static str, path: &Path, loaded: &Loade
         return false;
     }
     true
+}
+
+/// What the certificate is for (RFC 5280 section 4.2.1.6). Names in another form than a client may ask for are left out.
+fn hosts(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let host = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(*bytes).ok().map(|octets| Ipv4Addr::from(octets).to_string());
+            v4.or_else(|| Some(format!("[{}]", Ipv6Addr::from(<[u8; 16]>::try_from(*bytes).ok()?))))
+        }
+        _ => None,
+    };
+    names.map(|names| names.value.general_names.iter().filter_map(host).collect()).unwrap_or_default()
 }
 
 fn signed_by(leaf: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {

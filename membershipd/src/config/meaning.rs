@@ -1,6 +1,7 @@
 //! From what was typed to what was meant: parsing and the start guards.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -11,6 +12,9 @@ use super::{BusAuth, Cluster, Config, LogFormat, Ports};
 use crate::faults::Fault;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// A person needs less, and a program that was written badly does no harm with it.
+const API_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
+const MOST_API_RATE: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 
 /// Parses and checks everything, then either returns the whole or all mistakes.
 pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
@@ -30,6 +34,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         api: port(e, "--api-port", typed.api_port.as_deref(), 8470),
         route: port(e, "--route-port", typed.route_port.as_deref(), 6250),
     };
+    let api_rate = api_rate(e, typed.api_rate.as_deref());
     let monitor: SocketAddr = parsed(e, "--monitor", typed.monitor.as_deref(), "an address such as 127.0.0.1:8250")
         .unwrap_or(SocketAddr::new(LOOPBACK, 8250));
     if !monitor.ip().is_loopback() {
@@ -110,6 +115,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             bind,
             advertise: advertise.unwrap_or(bind),
             ports,
+            api_rate,
             monitor,
             bus_auth,
             cluster,
@@ -182,6 +188,15 @@ fn port(e: &mut ConfigErrors, flag: &'static str, value: Option<&str>, default: 
         e.add(flag, "port 0 would be another one at every start", "give a port from 1 to 65535");
     }
     port
+}
+
+fn api_rate(e: &mut ConfigErrors, value: Option<&str>) -> NonZeroU32 {
+    let want = "a number from 1 to 1000000";
+    let rate = parsed(e, "--api-rate", value, want).unwrap_or(API_RATE);
+    if rate > MOST_API_RATE {
+        e.add("--api-rate", format!("{rate} is more than a node can serve"), format!("give {want}"));
+    }
+    rate
 }
 
 fn distinct_ports(e: &mut ConfigErrors, ports: &[(&'static str, u16)]) {

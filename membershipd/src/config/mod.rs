@@ -6,6 +6,7 @@ mod meaning;
 mod typed;
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 pub use errors::{ConfigError, ConfigErrors};
@@ -81,6 +82,8 @@ pub struct Config {
     pub advertise: IpAddr,
     /// Listening ports.
     pub ports: Ports,
+    /// Requests a second that one user may make at the API of this node.
+    pub api_rate: NonZeroU32,
     /// The engine's monitor; always loopback.
     pub monitor: SocketAddr,
     /// Whether connections are authenticated.

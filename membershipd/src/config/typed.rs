@@ -23,6 +23,9 @@ pub struct Typed {
     /// Port of the HTTPS control plane [default: 8470]
     #[arg(long, env = "UNIBUS_API_PORT", value_name = "PORT")]
     pub api_port: Option<String>,
+    /// Requests a second that one user may make at the API of this node [default: 100]
+    #[arg(long, env = "UNIBUS_API_RATE", value_name = "N")]
+    pub api_rate: Option<String>,
     /// Port of the routes between nodes [default: 6250]
     #[arg(long, env = "UNIBUS_ROUTE_PORT", value_name = "PORT")]
     pub route_port: Option<String>,

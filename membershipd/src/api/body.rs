@@ -1,0 +1,198 @@
+//! Bodies: received within bounds of bytes and time, and read as the JSON that is expected, strictly.
+
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use bytes::Bytes;
+use futures::StreamExt;
+use serde::de::DeserializeOwned;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::limits;
+use super::problem::{self, Problem};
+
+/// A body, and its share of the memory that all bodies may take.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Memory for bodies, in KiB.
+#[derive(Debug, Clone)]
+pub(super) struct Space(Arc<Semaphore>);
+
+impl Space {
+    /// Room for `bytes` at once.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes >> 10)))
+    }
+}
+
+/// The length that the head names, 0 where there is no body; none: it comes in chunks. Refused where it is more than is taken.
+pub(super) fn declared(body: &Body) -> Result<Option<usize>, Problem> {
+    let Some(length) = body.size_hint().upper() else { return Ok(None) };
+    match usize::try_from(length) {
+        Ok(length) if length <= limits::BODY_BYTES => Ok(Some(length)),
+        _ => Err(too_large()),
+    }
+}
+
+/// Receives `body`, whose head named `length`, for as long as it takes, within the limits.
+pub(super) async fn receive(body: Body, length: Option<usize>, space: &Space) -> Result<Received, Problem> {
+    let most = length.unwrap_or(limits::BODY_BYTES);
+    let share = match u32::try_from(most.div_ceil(1 << 10)).unwrap_or(u32::MAX) {
+        0 => None,
+        kib => {
+            let share = space.0.clone().try_acquire_many_owned(kib);
+            Some(share.map_err(|_| problem::OVERLOADED.because("too many bodies at once; try again").soon())?)
+        }
+    };
+    let collect = async {
+        let mut chunks = body.into_data_stream();
+        let mut bytes = Vec::with_capacity(length.unwrap_or_default());
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| problem::BODY_BROKEN.problem())?;
+            if bytes.len() + chunk.len() > limits::BODY_BYTES {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    };
+    let seconds = limits::BODY_TIME.as_secs();
+    let slow = |_| problem::TOO_SLOW.because(format!("a body is sent within {seconds} s"));
+    let bytes = tokio::time::timeout(limits::BODY_TIME, collect).await.map_err(slow)??;
+    Ok(Received { bytes: bytes.into(), _share: share })
+}
+
+fn too_large() -> Problem {
+    problem::TOO_LARGE.because(format!("a body has at most {} bytes", limits::BODY_BYTES))
+}
+
+/// Refuses a body where none is expected.
+pub(super) fn none(bytes: &Bytes) -> Result<(), Problem> {
+    if bytes.is_empty() { Ok(()) } else { Err(problem::BODY_UNEXPECTED.problem()) }
+}
+
+/// Refuses what is not said to be JSON as it is; a charset is not a part of the type (RFC 8259 section 11), and UTF-8 is
+/// what it is.
+pub(super) fn is_json(fields: &HeaderMap) -> Result<(), Problem> {
+    let refused = || problem::MEDIA_TYPE.because("send 'Content-Type: application/json', and no Content-Encoding");
+    let mut types = fields.get_all(CONTENT_TYPE).iter();
+    let (Some(only), None) = (types.next(), types.next()) else { return Err(refused()) };
+    let (essence, parameter) = match only.to_str().map_err(|_| refused())?.split_once(';') {
+        Some((essence, parameter)) => (essence, parameter.trim()),
+        None => (only.to_str().map_err(|_| refused())?, "charset=utf-8"),
+    };
+    let plain =
+        essence.trim().eq_ignore_ascii_case("application/json") && parameter.eq_ignore_ascii_case("charset=utf-8");
+    if plain && !fields.contains_key(CONTENT_ENCODING) { Ok(()) } else { Err(refused()) }
+}
+
+/// Reads JSON. Types that refuse unknown fields do; the parser refuses fields that are there twice, what is not UTF-8, what
+/// is nested deeper than 128, and anything behind the value.
+pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| problem::BAD_JSON.because(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[expect(dead_code, reason = "only parsed")]
+        name: String,
+        #[expect(dead_code, reason = "only parsed")]
+        number: Option<u32>,
+    }
+
+    #[test]
+    fn json_is_read_strictly() {
+        assert!(json::<Sample>(br#" {"name":"x","number":4294967295} "#).is_ok());
+        let deep = format!("{{\"name\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        for bad in [
+            &b""[..],
+            b"null",
+            b"[]",
+            b"{}",
+            b"{\"name\":\"x\",\"name\":\"x\"}",
+            b"{\"name\":\"x\",\"more\":1}",
+            b"{\"name\":\"\xff\"}",
+            b"\xef\xbb\xbf{\"name\":\"x\"}",
+            b"{\"name\":\"\\ud800\"}",
+            b"{\"name\":\"x\"} {}",
+            b"{\"name\":\"x\"",
+            b"{'name':'x'}",
+            b"{\"name\":\"x\",}",
+            b"{\"name\":\"x\",\"number\":4294967296}",
+            b"{\"name\":\"x\",\"number\":-1}",
+            b"{\"name\":\"x\",\"number\":1.5}",
+            b"{\"name\":\"x\",\"number\":1e999999}",
+            b"{\"name\":\"x\",\"number\":999999999999999999999999999999999999999999}",
+            b"{\"name\":\"x\",\"number\":NaN}",
+            deep.as_bytes(),
+        ] {
+            let problem = json::<Sample>(bad).expect_err(&String::from_utf8_lossy(bad.get(..40).unwrap_or(bad)));
+            assert_eq!(problem.kind, problem::BAD_JSON);
+        }
+    }
+
+    #[test]
+    fn only_plain_json_is_taken() {
+        let head = |fields: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(*name, value.parse().unwrap());
+            }
+            map
+        };
+        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=utf-8"] {
+            assert!(is_json(&head(&[("content-type", good)])).is_ok(), "{good}");
+        }
+        for bad in ["text/plain", "application/json; charset=latin1", "application/jsonx", "", "application/json;"] {
+            assert!(is_json(&head(&[("content-type", bad)])).is_err(), "{bad}");
+        }
+        assert!(is_json(&head(&[])).is_err());
+        let twice = [("content-type", "application/json"), ("content-type", "application/json")];
+        assert!(is_json(&head(&twice)).is_err());
+        let packed = [("content-type", "application/json"), ("content-encoding", "gzip")];
+        assert!(is_json(&head(&packed)).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_body_is_bounded_whatever_it_says() {
+        let long = |bytes: usize| declared(&Body::from(vec![0; bytes])).map_err(|problem| problem.kind);
+        assert_eq!((long(0), long(1 << 20)), (Ok(Some(0)), Ok(Some(1 << 20))));
+        assert_eq!(long((1 << 20) + 1), Err(problem::TOO_LARGE));
+        let space = Space::new(2 << 20);
+        let chunk = Bytes::from(vec![0; 1 << 19]);
+        assert_eq!(declared(&Body::empty()).unwrap(), Some(0), "no body takes no space");
+        let endless = Body::from_stream(futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone())));
+        assert_eq!(declared(&endless).unwrap(), None);
+        assert_eq!(receive(endless, None, &space).await.unwrap_err().kind, problem::TOO_LARGE);
+        // Two that do not say how long they are take all the space, until they are gone.
+        let one = receive(Body::from("x"), None, &space).await.unwrap();
+        let two = receive(Body::from("x"), None, &space).await.unwrap();
+        assert_eq!(receive(Body::from("x"), Some(1), &space).await.unwrap_err().kind, problem::OVERLOADED);
+        assert!(receive(Body::empty(), Some(0), &space).await.is_ok());
+        drop((one, two));
+        assert!(receive(Body::from("x"), Some(1), &space).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_in_is_given_up() {
+        let trickle = futures::stream::unfold((), |()| async {
+            tokio::time::sleep(limits::BODY_TIME / 8).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
+        });
+        let problem = receive(Body::from_stream(trickle), None, &Space::new(1 << 20)).await.unwrap_err();
+        assert_eq!(problem.kind, problem::TOO_SLOW);
+    }
+}

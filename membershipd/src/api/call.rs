@@ -1,0 +1,163 @@
+//! What a handler is given, and what it gives back: everything parsed, everybody known.
+
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::body;
+use super::paging::{Mark, Paging};
+use super::precondition::{ETag, IfMatch};
+use super::problem::{self, Problem};
+use crate::domain::{Handle, Resource, User};
+
+/// What a path is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// The bus as a whole.
+    Bus,
+    /// A user.
+    User(Handle),
+    /// A user who is to be, which is a matter of the bus.
+    NewUser(Handle),
+}
+
+impl Target {
+    /// As the decision has it.
+    pub(super) fn resource(&self) -> Resource<'_> {
+        match self {
+            Target::Bus | Target::NewUser(_) => Resource::Bus,
+            Target::User(handle) => Resource::User(handle),
+        }
+    }
+
+    /// The user; none where the route is about something else.
+    pub(super) fn user(&self) -> Result<&Handle, Problem> {
+        match self {
+            Target::User(handle) | Target::NewUser(handle) => Ok(handle),
+            Target::Bus => Err(problem::INTERNAL.problem()),
+        }
+    }
+}
+
+/// Parameters of a query, each there at most once and known to its route.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads the undecoded query of a route that knows the parameters `known`.
+    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+        let mut found: Vec<(String, String)> = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+            if !known.contains(&name.as_ref()) {
+                let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                return Err(problem::BAD_QUERY.because(format!("the parameters that this takes: {names}")));
+            }
+            if found.iter().any(|(other, _)| *other == name) {
+                return Err(problem::BAD_QUERY.because("a parameter is there more than once"));
+            }
+            found.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self(found))
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Names of the two parameters of a list.
+pub(super) const AFTER: &str = "after";
+pub(super) const LIMIT: &str = "limit";
+
+/// A request of somebody who may do what it is for.
+#[derive(Debug)]
+pub(super) struct Call {
+    /// Whose request it is.
+    pub(super) caller: User,
+    /// What it is about.
+    pub(super) target: Target,
+    pub(super) query: Query,
+    /// For which revisions; none: the request does not say.
+    pub(super) if_match: Option<IfMatch>,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    /// The body as what is expected.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        body::json(&self.body)
+    }
+
+    /// The page that is asked for.
+    pub(super) fn page<M: Mark>(&self) -> Result<Paging<M>, Problem> {
+        Paging::parse(self.query.get(AFTER), self.query.get(LIMIT))
+    }
+}
+
+/// What is answered to a request that was carried out.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    etag: Option<ETag>,
+    content_type: &'static str,
+    body: Bytes,
+}
+
+impl Reply {
+    /// 200 with `value` as JSON.
+    pub(super) fn json(value: &impl Serialize) -> Result<Self, Problem> {
+        let body = serde_json::to_vec(value);
+        let body =
+            body.map_err(|error| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() })?;
+        Ok(Self { status: StatusCode::OK, etag: None, content_type: "application/json", body: body.into() })
+    }
+
+    /// 200 with a text of another type.
+    pub(super) fn text(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status: StatusCode::OK, etag: None, content_type, body: body.into() }
+    }
+
+    /// The same with another status.
+    pub(super) fn status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// The same, of something at `revision`.
+    pub(super) fn at(self, revision: u64) -> Self {
+        Self { etag: Some(ETag(revision)), ..self }
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body).into_response();
+        let fields: &mut HeaderMap = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        // Whatever is answered was for one signed request.
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(etag) = self.etag.and_then(|etag| HeaderValue::from_str(&etag.to_string()).ok()) {
+            fields.insert(ETAG, etag);
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_has_only_what_its_route_knows_once() {
+        let parse = |query| Query::parse(Some(query), &[AFTER, LIMIT]);
+        let query = parse("limit=5&after=a%2Db").unwrap();
+        assert_eq!((query.get(LIMIT), query.get(AFTER)), (Some("5"), Some("a-b")));
+        assert!(parse("").is_ok() && Query::parse(None, &[]).is_ok());
+        for bad in ["limit=5&limit=5", "Limit=5", "x", "limit=5&x=1", "%FF=1"] {
+            assert_eq!(parse(bad).unwrap_err().kind, problem::BAD_QUERY, "{bad}");
+        }
+        assert!(Query::parse(Some("limit=1"), &[]).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! How many connections there are at once, in all and from one address; what is more is closed at once.
+
+use std::collections::HashMap;
+use std::future::{Ready, ready};
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready as some};
+
+use axum_server::accept::Accept;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+use super::limits;
+use super::rate::client_of;
+
+/// Lets connections in while there are not too many.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turnstile {
+    inside: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Turnstile {
+    /// A place for a connection from `address`, until it is dropped; none where there are too many.
+    fn enter(&self, address: IpAddr) -> Option<Place> {
+        let client = client_of(address);
+        let mut inside = lock(&self.inside);
+        if inside.values().sum::<usize>() >= limits::CONNECTIONS {
+            return None;
+        }
+        let count = inside.entry(client).or_default();
+        if *count >= limits::CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Place { inside: self.inside.clone(), client })
+    }
+}
+
+fn lock(inside: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    inside.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A connection's place.
+#[derive(Debug)]
+struct Place {
+    inside: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    client: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut inside = lock(&self.inside);
+        if let Some(count) = inside.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                inside.remove(&self.client);
+            }
+        }
+    }
+}
+
+impl<S> Accept<TcpStream, S> for Turnstile {
+    type Stream = Held;
+    type Service = S;
+    type Future = Ready<io::Result<(Held, S)>>;
+
+    fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
+        ready(stream.set_nodelay(true).and_then(|()| {
+            let place = self.enter(stream.peer_addr()?.ip()).ok_or_else(|| io::Error::other("too many connections"))?;
+            Ok((Held { stream, stalled: None, _place: place }, service))
+        }))
+    }
+}
+
+/// A connection with its place. It breaks when the client takes nothing of an answer for [`limits::ANSWER_TIME`].
+#[derive(Debug)]
+pub(super) struct Held {
+    stream: TcpStream,
+    stalled: Option<Pin<Box<Sleep>>>,
+    _place: Place,
+}
+
+impl Held {
+    fn written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limits::ANSWER_TIME)));
+        some!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Held {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Held {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_gets_half_and_a_place_that_is_left_is_free() {
+        let turnstile = Turnstile::default();
+        let [one, two, three] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+        let mut held: Vec<_> = std::iter::from_fn(|| turnstile.enter(one)).collect();
+        assert_eq!(held.len(), limits::CONNECTIONS_PER_ADDRESS);
+        let others: Vec<_> = std::iter::from_fn(|| turnstile.enter(two)).collect();
+        assert_eq!(held.len() + others.len(), limits::CONNECTIONS);
+        assert!(turnstile.enter(three).is_none());
+        held.pop();
+        assert!(turnstile.enter(three).is_some_and(|place| place.client == three));
+        drop((held, others));
+        assert!(lock(&turnstile.inside).is_empty(), "nobody is remembered");
+    }
+}

@@ -1,0 +1,250 @@
+//! The one way in: what happens to every request, in this order.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
+use axum::http::Method;
+use axum::http::header::IF_MATCH;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use super::body;
+use super::call::{Call, Query, Reply};
+use super::precondition::IfMatch;
+use super::problem::{self, Problem};
+use super::rate::client_of;
+use super::routes::{self, Access, Precondition, Signed};
+use super::shared::{Note, Shared, Spending};
+use crate::clock;
+use crate::domain;
+use crate::signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
+
+/// How a request for nothing that there is stands in the log and the metrics.
+const NOWHERE: &str = "none";
+/// Conditions that are not signed, and that a change must not be made without.
+const UNSIGNED_CONDITIONS: [&str; 3] = ["if-none-match", "if-modified-since", "if-unmodified-since"];
+
+/// All paths of the table, each with one way in.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for template in routes::templates() {
+        let way_in = move |State(shared): State<Arc<Shared>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request| {
+            enter(shared, Some(template), peer.ip(), request)
+        };
+        router = router.route(template, any(way_in));
+    }
+    let nowhere = |State(shared): State<Arc<Shared>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request| {
+        enter(shared, None, peer.ip(), request)
+    };
+    router.fallback(nowhere).with_state(shared)
+}
+
+/// Answers one request to the path `template`; none: there is none.
+async fn enter(shared: Arc<Shared>, template: Option<&'static str>, peer: IpAddr, request: Request) -> Response {
+    let route = template.unwrap_or(NOWHERE);
+    let method = known(request.method());
+    let mut note = Note { id: shared.next_id(), peer, route, method, key: None, proven: false };
+    let answered = match template {
+        Some(template) => answer(&shared, template, request, &mut note).await,
+        None => limit_address(&shared, peer).and_then(|()| Err(problem::NOT_FOUND.problem())),
+    };
+    let response = match answered {
+        Ok(reply) => reply.into_response(),
+        Err(problem) => {
+            log(&note, &problem);
+            shared.metrics.refused(problem.kind.slug, problem.store);
+            problem.into_response(&note.id)
+        }
+    };
+    shared.metrics.answered(route, method, response.status().as_u16());
+    response
+}
+
+/// The method as a label: those that somebody made up are one.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::POST => "POST",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// One line for each refusal. Neither path nor query nor body is in it: they name rooms and people.
+fn log(note: &Note, problem: &Problem) {
+    let key = note.key.map(|key| key.to_string()).unwrap_or_default();
+    let Note { id, peer, route, method, proven, .. } = note;
+    let (slug, status) = (problem.kind.slug, problem.kind.status.as_u16());
+    if problem.kind.status.is_server_error() {
+        let cause = problem.cause.as_deref().unwrap_or_default();
+        tracing::warn!(problem = slug, status, route, method, key, proven, %peer, id, cause, "request refused");
+    } else {
+        tracing::info!(problem = slug, status, route, method, key, proven, %peer, id, "request refused");
+    }
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    template: &'static str,
+    request: Request,
+    note: &mut Note,
+) -> Result<Reply, Problem> {
+    let peer = note.peer.to_canonical();
+    let found = routes::find(template, request.method());
+    match found.as_ref().map(|route| &route.access) {
+        // Cheap, and asked by whoever watches the node, also while it is busy.
+        Ok(Access::Open(handler)) => handler(shared.clone(), peer.is_loopback()).await,
+        Ok(Access::Loopback(handler)) if peer.is_loopback() => handler(shared.clone(), true).await,
+        Ok(Access::Loopback(_)) => Err(problem::NOT_FOUND.problem()),
+        Ok(Access::Signed(signed)) => signed_request(shared, signed, request, note).await,
+        Err(_) => {
+            limit_address(shared, peer)?;
+            found.and(Err(problem::NOT_FOUND.problem()))
+        }
+    }
+}
+
+fn limit_address(shared: &Shared, peer: IpAddr) -> Result<(), Problem> {
+    let limited = shared.addresses.take(&client_of(peer), Instant::now());
+    limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests from this address").retry_after(wait))
+}
+
+/// A request that must be signed. What costs the least is looked at first, and nothing of it counts before the nonce is spent.
+async fn signed_request(
+    shared: &Arc<Shared>,
+    signed: &'static Signed,
+    request: Request,
+    note: &mut Note,
+) -> Result<Reply, Problem> {
+    limit_address(shared, note.peer)?;
+    let place = shared.requests.clone().try_acquire_owned();
+    let place = place.map_err(|_| problem::OVERLOADED.because("too many requests at once; try again").soon())?;
+    let (mut parts, body) = request.into_parts();
+    let length = body::declared(&body)?;
+
+    let claim = {
+        let lines = fields(&parts.headers);
+        Claim::read(&RequestHead::received(&parts, &lines), &shared.names.all(), clock::unix())?
+    };
+    let key = claim.key();
+    note.key = Some(key);
+    proven_view(shared)?;
+    // Nobody's body is received for a key that nobody has.
+    if shared.gate.view(|view| view.user_of_key(&key).is_none()) {
+        return Err(Refusal::KeyUnknown.into());
+    }
+    let received = body::receive(body, length, &shared.space).await?;
+
+    proven_view(shared)?;
+    let proven = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
+        shared.gate.view(|view| {
+            let user = view.user_of_key(key)?;
+            Some(if user.state == domain::State::Active { Standing::Active(()) } else { Standing::Disabled })
+        })
+    });
+    note.proven = !matches!(&proven, Err(refusal) if *refusal != Refusal::UserDisabled);
+    let unspent = proven?;
+    // Only now: whoever names the key of another must not use up his rate.
+    let limited = shared.keys.take(&key, Instant::now());
+    limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
+    unspent.spend(&Spending(shared.store.as_ref())).await?;
+
+    let variable = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let part = |name: &str| {
+        let mut parts = variable.as_ref().ok()?.iter();
+        parts.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+    };
+    let (caller, target) =
+        routes::authorize(shared, &key, signed, |caller| signed.on.target(part, caller), Instant::now())?;
+    let call = Call {
+        caller,
+        target,
+        query: Query::parse(parts.uri.query(), signed.query)?,
+        if_match: precondition(&parts, signed.if_match)?,
+        body: received.bytes.clone(),
+    };
+    match signed.body {
+        Some(_) => body::is_json(&parts.headers)?,
+        None => body::none(&call.body)?,
+    }
+    carry_out((signed.handler)(shared.clone(), call), (place, received)).await
+}
+
+/// Does what was asked for in a task of its own, which has what is `held` for it: a client that goes away does not stop a
+/// change halfway, and a panic ends nothing else.
+async fn carry_out(
+    doing: impl Future<Output = Result<Reply, Problem>> + Send + 'static,
+    held: impl Send + 'static,
+) -> Result<Reply, Problem> {
+    let task = tokio::spawn(async move {
+        let _held = held;
+        doing.await
+    });
+    task.await.unwrap_or_else(|broken| {
+        let cause = if broken.is_panic() { "the handler panicked" } else { "the handler was stopped" };
+        Err(Problem { cause: Some(cause.into()), ..problem::INTERNAL.problem() })
+    })
+}
+
+/// Refuses everything for as long as the view proves nothing.
+fn proven_view(shared: &Shared) -> Result<(), Problem> {
+    if shared.gate.lease_valid(Instant::now()) { Ok(()) } else { Err(problem::no_lease()) }
+}
+
+fn precondition(parts: &Parts, wanted: Precondition) -> Result<Option<IfMatch>, Problem> {
+    if !parts.method.is_safe() && UNSIGNED_CONDITIONS.iter().any(|name| parts.headers.contains_key(*name)) {
+        return Err(
+            problem::PRECONDITION_UNSUPPORTED.because("of the preconditions only If-Match is signed and heeded")
+        );
+    }
+    let if_match = parts.headers.get(IF_MATCH);
+    let if_match = if_match.map(|value| IfMatch::parse(value.as_bytes())).transpose()?;
+    match (wanted, if_match) {
+        (Precondition::Unsupported, Some(_)) => {
+            Err(problem::PRECONDITION_UNSUPPORTED.because("this takes no If-Match; leave it out"))
+        }
+        (Precondition::Required, None) => {
+            Err(problem::PRECONDITION_REQUIRED.because("send If-Match with the ETag of what was read, or '*'"))
+        }
+        (_, if_match) => Ok(if_match),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_without_detail_and_what_was_held_is_free() {
+        let held = Arc::new(());
+        let problem = carry_out(async { panic!("a secret") }, held.clone()).await.unwrap_err();
+        assert_eq!((problem.kind, problem.detail), (problem::INTERNAL, None));
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_away_stops_nothing() {
+        let (go, told) = oneshot::channel::<()>();
+        let (done, finished) = oneshot::channel();
+        let doing = async move {
+            told.await.unwrap();
+            done.send(()).unwrap();
+            Ok(Reply::text("text/plain", ""))
+        };
+        let mut waiting = Box::pin(carry_out(doing, ()));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(waiting);
+        go.send(()).unwrap();
+        finished.await.unwrap();
+    }
+}

@@ -1,0 +1,37 @@
+//! How much a request may take of this node before it is known whose it is, each with its reason, written once.
+
+use std::time::Duration;
+
+/// Most connections at once. A TLS connection takes about 40 KiB.
+pub(super) const CONNECTIONS: usize = 1024;
+/// Most connections at once from one address: half, so that one machine never takes all.
+pub(super) const CONNECTIONS_PER_ADDRESS: usize = CONNECTIONS / 2;
+
+/// Bytes of a head that are read at all. A head of more than 16 KiB is refused by name (`signature`), a larger one than this
+/// by the HTTP library.
+pub(super) const HEAD_BYTES: usize = 32 * 1024;
+/// Fields of a head that are read at all.
+pub(super) const HEAD_FIELDS: usize = 100;
+/// Time to complete the TLS handshake, and again to send the first head.
+pub(super) const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Time until the next head on the same connection has come: idleness and sending together.
+pub(super) const NEXT_HEAD_TIME: Duration = Duration::from_secs(30);
+/// Time for the client to take what was sent, as long as it takes nothing.
+pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes of a body.
+pub(super) const BODY_BYTES: usize = 1 << 20;
+/// Time to send a body, whatever its length.
+pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
+/// Bytes of all bodies that are being received or carried out.
+pub(super) const BODIES_BYTES: usize = 32 << 20;
+
+/// Signed requests at once. A removal stays for as long as its fence takes, up to 13 s.
+pub(super) const REQUESTS: usize = 512;
+
+/// Seconds for which a client may save up requests.
+pub(super) const BURST_S: u32 = 2;
+/// Keys of users behind one address that may each use up their rate: an office, or a machine with many bots.
+pub(super) const KEYS_PER_ADDRESS: u32 = 5;
+/// Slots in which rates are counted. Two clients that meet in one share a rate; there is no more memory to take.
+pub(super) const RATE_SLOTS: usize = 1 << 14;

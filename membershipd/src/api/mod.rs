@@ -1,0 +1,34 @@
+//! The API: signed requests over HTTPS, on every node.
+//!
+//! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
+//! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
+//! it is decided; `users` and `audit` carry out, `open` answers without a signature; `document` describes the table (OpenAPI).
+//! Below them are the parts: `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `connections`, `rate`,
+//! `metrics`, `limits`.
+//!
+//! A request under /v1 is bounded before it is looked at: connections, bytes and time of the head, bytes and time of the body,
+//! requests at once, requests a second of its address. Then its signature is read, its body received, its signature proven, the
+//! rate of its key counted, its nonce spent. Only then somebody asks whether it may, and does it.
+
+mod audit;
+mod body;
+mod call;
+mod connections;
+mod document;
+mod entrance;
+mod limits;
+mod listener;
+mod metrics;
+mod names;
+mod open;
+mod paging;
+mod precondition;
+mod problem;
+mod rate;
+mod routes;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod users;
+
+pub use listener::{Api, Renewal};

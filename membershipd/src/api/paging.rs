@@ -1,0 +1,124 @@
+//! Long lists in pieces: where a page begins and how much is on it.
+
+use data_encoding::BASE64URL_NOPAD;
+
+use super::problem::{self, Problem};
+use crate::domain::Handle;
+use crate::store::{PageSize, Position};
+
+/// Entries of a page where nobody says how many.
+const USUAL: usize = 100;
+/// Longest cursor, in characters: none of ours is longer.
+const CURSOR: usize = 128;
+
+/// What a list is in the order of, and so what a cursor into it holds. Clients get it in a form that they cannot be tempted
+/// to make themselves; it gives no right, so it is not signed.
+pub(super) trait Mark: Sized {
+    /// Tells cursors into one list from those into another.
+    const LIST: &'static str;
+    /// As text.
+    fn write(&self) -> String;
+    /// From that text.
+    fn read(text: &str) -> Option<Self>;
+}
+
+/// The list of users, by handle.
+impl Mark for Handle {
+    const LIST: &'static str = "users";
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// The audit log, by number.
+impl Mark for Position {
+    const LIST: &'static str = "audit";
+
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+}
+
+/// The cursor of what comes after `mark`.
+pub(super) fn cursor<M: Mark>(mark: &M) -> String {
+    BASE64URL_NOPAD.encode(format!("{}:{}", M::LIST, mark.write()).as_bytes())
+}
+
+fn read_cursor<M: Mark>(cursor: &str) -> Option<M> {
+    if cursor.len() > CURSOR {
+        return None;
+    }
+    let text = String::from_utf8(BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?).ok()?;
+    let mark = M::read(text.strip_prefix(M::LIST)?.strip_prefix(':')?)?;
+    // One spelling only.
+    (self::cursor(&mark) == cursor).then_some(mark)
+}
+
+/// A page that is asked for.
+#[derive(Debug)]
+pub(super) struct Paging<M> {
+    /// It begins after this; none: at the beginning.
+    pub(super) after: Option<M>,
+    /// The most that may be on it.
+    pub(super) size: PageSize,
+}
+
+impl<M: Mark> Paging<M> {
+    /// From the two parameters of the query.
+    pub(super) fn parse(after: Option<&str>, limit: Option<&str>) -> Result<Self, Problem> {
+        let bad_cursor = || problem::BAD_QUERY.because("'after' is not a cursor that this list gave out");
+        let bad_limit = || {
+            let most = PageSize::MOST;
+            problem::BAD_QUERY.because(format!("'limit' is a number from 1 to {most}"))
+        };
+        let size = match limit {
+            None => USUAL,
+            Some(digits) => {
+                let plain = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+                let number = digits.parse().ok().filter(|number| plain && *number <= PageSize::MOST);
+                number.ok_or_else(bad_limit)?
+            }
+        };
+        let after = after.map(|cursor| read_cursor(cursor).ok_or_else(bad_cursor)).transpose()?;
+        Ok(Self { after, size: PageSize::of(size) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_and_fits_its_list_alone() {
+        let alice: Handle = "alice".parse().unwrap();
+        let text = cursor(&alice);
+        assert!(!text.contains("alice"), "{text}");
+        assert_eq!(read_cursor::<Handle>(&text), Some(alice));
+        assert_eq!(read_cursor::<Position>(&text), None);
+        assert_eq!(read_cursor::<Position>(&cursor(&Position(7))), Some(Position(7)));
+    }
+
+    #[test]
+    fn what_is_no_cursor_or_no_size_is_refused() {
+        let encoded = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
+        for bad in
+            ["", "x", "=", "alice", &encoded("users"), &encoded("users:A"), &encoded("audit:07"), &"a".repeat(500)]
+        {
+            assert!(read_cursor::<Handle>(bad).is_none() && read_cursor::<Position>(bad).is_none(), "{bad}");
+        }
+        let page = |limit| Paging::<Handle>::parse(None, Some(limit)).map(|paging| paging.size.get());
+        for bad in ["", "0", "-1", "+1", "01", "501", "1e2", "99999999999999999999999", " 1"] {
+            assert_eq!(page(bad).unwrap_err().kind, problem::BAD_QUERY, "{bad}");
+        }
+        assert_eq!((page("1").unwrap(), page("500").unwrap()), (1, 500));
+    }
+}

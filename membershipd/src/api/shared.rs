@@ -1,0 +1,124 @@
+//! What all requests share, and the store of nonces behind their signatures.
+
+use std::hash::RandomState;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use tokio::sync::Semaphore;
+
+use super::body::Space;
+use super::limits;
+use super::metrics::Metrics;
+use super::names::Names;
+use super::rate::Rate;
+use crate::domain::SignPub;
+use crate::gate::Gate;
+use crate::posture::Observer;
+use crate::signature::{NonceError, NonceUse, Nonces};
+use crate::store::{self, Store};
+use crate::users::Users;
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) gate: Arc<Gate>,
+    pub(super) observer: Observer,
+    pub(super) users: Users,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) names: Names,
+    pub(super) metrics: Metrics,
+    pub(super) addresses: Rate<RandomState>,
+    pub(super) keys: Rate<RandomState>,
+    /// Signed requests that may begin.
+    pub(super) requests: Arc<Semaphore>,
+    pub(super) space: Space,
+    /// Identity of this process, and the requests of it so far: together the id of a request.
+    boot: u64,
+    serial: AtomicU64,
+}
+
+impl Shared {
+    /// For one node, from `began`.
+    pub(super) fn new(observer: Observer, users: Users, store: Arc<dyn Store>, began: Instant) -> Self {
+        let a_second = observer.config.api_rate.get();
+        let rate = |a_second| Rate::new(a_second, limits::BURST_S, limits::RATE_SLOTS, began, RandomState::new());
+        Self {
+            gate: observer.gate.clone(),
+            names: Names::of(&observer.config),
+            metrics: Metrics::new(),
+            addresses: rate(a_second.saturating_mul(limits::KEYS_PER_ADDRESS)),
+            keys: rate(a_second),
+            requests: Arc::new(Semaphore::new(limits::REQUESTS)),
+            space: Space::new(limits::BODIES_BYTES),
+            boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
+            serial: AtomicU64::new(0),
+            observer,
+            users,
+            store,
+        }
+    }
+
+    /// A new id of a request.
+    pub(super) fn next_id(&self) -> String {
+        request_id(self.boot, self.serial.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A UUID made of process and number (version 8, RFC 9562 section 5.8): unique without randomness for each request.
+fn request_id(boot: u64, serial: u64) -> String {
+    let (high, rest) = (boot >> 16, boot & 0xffff);
+    let version = 0x8000 | (rest >> 4);
+    let last = (0b10 << 62) | ((rest & 0xf) << 58) | (serial & ((1 << 58) - 1));
+    format!(
+        "urn:uuid:{:08x}-{:04x}-{version:04x}-{:04x}-{:012x}",
+        high >> 16,
+        high & 0xffff,
+        last >> 48,
+        last & 0xffff_ffff_ffff
+    )
+}
+
+/// Nonces in the replicated store.
+pub(super) struct Spending<'a>(pub(super) &'a dyn Store);
+
+impl Nonces for Spending<'_> {
+    async fn insert(&self, used: &NonceUse) -> Result<(), NonceError> {
+        let key = used.entry_key().parse().map_err(|error| NonceError::Unknown(format!("{error}")))?;
+        match self.0.insert_nonce(&key).await {
+            Ok(store::Nonce::Fresh) => Ok(()),
+            Ok(store::Nonce::Replayed) => Err(NonceError::Used),
+            Err(error) => Err(NonceError::Unknown(error.to_string())),
+        }
+    }
+}
+
+/// Where a request comes from, and what its log line says about it.
+#[derive(Debug)]
+pub(super) struct Note {
+    pub(super) id: String,
+    pub(super) peer: IpAddr,
+    pub(super) route: &'static str,
+    pub(super) method: &'static str,
+    /// Key that the request names.
+    pub(super) key: Option<SignPub>,
+    /// Whether the signature was right.
+    pub(super) proven: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_uuids_and_differ() {
+        assert_eq!(request_id(u64::MAX, 1), "urn:uuid:ffffffff-ffff-8fff-bc00-000000000001");
+        assert_eq!(
+            request_id(0x0123_4567_89ab_cdef, 0x1_0000_0000_0000),
+            "urn:uuid:01234567-89ab-8cde-bc01-000000000000"
+        );
+        assert_ne!(request_id(1, 2), request_id(1, 3));
+        assert_ne!(request_id(1, 2), request_id(2, 2));
+    }
+}

@@ -1,0 +1,214 @@
+//! What is said to whom: answers, refusals by name, and what the store, the lease and the rates have to do with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use serde_json::json;
+
+use super::super::entrance::router;
+use super::super::shared::Shared;
+use super::{JSON, Node, identity, node, node_with, plain, signed};
+use crate::bus::{Bucket, LEASE};
+use crate::config::BusAuth;
+use crate::gate::Gate;
+use crate::store::Store;
+use crate::store::faulty::Fault;
+use crate::users::Users;
+
+#[tokio::test]
+async fn who_may_is_answered() {
+    let node = node();
+    let me = node.ask("alice", "GET", "/v1/me").await;
+    assert_eq!(
+        (me.status.as_u16(), &me.json()["handle"], &me.headers["etag"].to_str().unwrap()),
+        (200, &json!("alice"), &"\"4\"")
+    );
+    assert_eq!(me.headers["cache-control"], "no-store");
+    let directory = node.ask("alice", "GET", "/v1/directory").await.json();
+    let handles: Vec<_> = directory["users"].as_array().unwrap().iter().map(|user| &user["handle"]).collect();
+    assert_eq!(handles, ["admin", "alice", "bob"], "only who is admitted");
+    assert!(directory["users"][0].get("role").is_none() && directory.get("next").is_none(), "{directory}");
+    assert_eq!(node.ask("alice", "GET", "/v1/users").await.slug(), "not-admin");
+    assert_eq!(node.ask("alice", "GET", "/v1/users/bob").await.slug(), "not-admin");
+    assert_eq!(node.ask("admin", "GET", "/v1/users/nobody").await.slug(), "not-found");
+    for bad in ["/v1/users/A", "/v1/users/a.b", "/v1/users/%2A", "/v1/users/%3E", "/v1/users/a%20b", "/v1/users/%ff"] {
+        assert_eq!(node.ask("admin", "GET", bad).await.slug(), "bad-path", "{bad}");
+    }
+    let head = node.send(signed("admin", "HEAD", "/v1/users/bob", &[], b"")).await;
+    assert_eq!((head.status.as_u16(), &head.headers["etag"].to_str().unwrap()), (200, &"\"6\""));
+
+    // Every page once, none twice.
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = node.ask("admin", "GET", &format!("/v1/users?limit=3{after}")).await.json();
+        seen.extend(page["users"].as_array().unwrap().iter().map(|user| user["handle"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        after = format!("&after={next}");
+    }
+    assert_eq!(seen, ["admin", "alice", "bob", "gone"]);
+    for bad in ["limit=0", "limit=501", "after=x", "limit=1&limit=1", "more=1", "%FF"] {
+        assert_eq!(node.ask("admin", "GET", &format!("/v1/users?{bad}")).await.slug(), "bad-query", "{bad}");
+    }
+
+    for number in 0..3 {
+        node.faulty.append(json!({ "what": number }).to_string().as_bytes()).await.unwrap();
+    }
+    let first = node.ask("admin", "GET", "/v1/audit?limit=2").await.json();
+    let rest = node.ask("admin", "GET", &format!("/v1/audit?after={}", first["next"].as_str().unwrap())).await.json();
+    assert_eq!(
+        (&first["records"][1]["record"], &rest["records"][0]["record"]),
+        (&json!({"what": 1}), &json!({"what": 2}))
+    );
+    assert_eq!((rest["records"].as_array().unwrap().len(), rest.get("next")), (1, None));
+    let foreign = cursor_of_users();
+    assert_eq!(node.ask("admin", "GET", &format!("/v1/audit?after={foreign}")).await.slug(), "bad-query");
+}
+
+fn cursor_of_users() -> String {
+    super::super::paging::cursor(&identity("bob").handle)
+}
+
+#[tokio::test]
+async fn a_nonce_counts_once_and_only_when_it_is_known_to() {
+    let node = node();
+    let twice = || {
+        let request = signed("alice", "GET", "/v1/me", &[], b"");
+        let mut again = plain("GET", "/v1/me");
+        *again.headers_mut() = request.headers().clone();
+        (request, again)
+    };
+    let (first, again) = twice();
+    assert_eq!(node.send(first).await.status, 200);
+    let replayed = node.send(again).await;
+    assert_eq!((replayed.status.as_u16(), replayed.slug().as_str()), (401, "nonce-used"));
+    // Whatever the store does at the insert, nobody gets in, and the same request does not either later if it may have been done.
+    for fault in Fault::ALL.into_iter().filter(|fault| *fault != Fault::Stale) {
+        node.faulty.arm(Some((node.faulty.calls().len(), fault)));
+        let (first, again) = twice();
+        let answer = node.send(first).await;
+        assert!(node.faulty.fired(), "{fault:?}");
+        assert_eq!((answer.status.as_u16(), answer.slug().as_str()), (503, "nonce-unknown"), "{fault:?}");
+        assert_eq!(answer.headers["retry-after"], "1");
+        assert!(!answer.text.contains("injected"), "why is for the log: {answer:?}");
+        let later = node.send(again).await;
+        let landed = matches!(fault, Fault::LostAnswer | Fault::Late);
+        assert_eq!(later.status, if landed { 401 } else { 200 }, "{fault:?}");
+    }
+    let metrics = node.send_from("127.0.0.1:1000", plain("GET", "/metrics")).await;
+    assert!(metrics.text.contains("unibus_store_errors_total 4"), "{}", metrics.text);
+}
+
+#[tokio::test]
+async fn without_a_lease_there_is_no_answer_but_503() {
+    let node = node();
+    let stale = Arc::new(Gate::new(BusAuth::Enforce, Instant::now().checked_sub(LEASE * 3).unwrap()));
+    stale.renew(Instant::now().checked_sub(LEASE).unwrap());
+    let mut observer = node.shared.observer.clone();
+    observer.gate = stale.clone();
+    let users = Users::new(stale, observer.link.clone());
+    let shared = Arc::new(Shared::new(observer, users, node.faulty.clone(), Instant::now()));
+    let blind = Node { router: router(shared.clone()), shared, faulty: node.faulty.clone(), file: PathBuf::new() };
+    blind.faulty.arm(None);
+    for who in ["admin", "alice", "gone", "nobody"] {
+        let answer = blind.ask(who, "GET", "/v1/me").await;
+        assert_eq!((answer.status.as_u16(), answer.slug().as_str()), (503, "unavailable"), "{who}");
+        assert_eq!(answer.headers["retry-after"], "1");
+    }
+    assert_eq!(blind.faulty.calls().len(), 0, "no nonce was spent");
+    let health = blind.send(plain("GET", "/healthz")).await;
+    assert_eq!((health.status.as_u16(), &health.json()["status"]), (503, &json!("unavailable")));
+    assert!(health.json().get("posture").is_none(), "the network sees four words");
+}
+
+#[tokio::test]
+async fn bad_requests_are_told_apart() {
+    let node = node();
+    node.faulty.arm(None);
+    let key = json!({ "sign_pub": identity("carol").sign_pub }).to_string();
+    let body = |text: &str| text.as_bytes().to_vec();
+    for (slug, fields, body) in [
+        ("media-type", vec![], body(&key)),
+        ("media-type", vec![("content-type", "text/plain")], body(&key)),
+        ("bad-json", vec![JSON], body("")),
+        ("bad-json", vec![JSON], body("{")),
+        ("bad-json", vec![JSON], b"{\"sign_pub\":\"\xff\"}".to_vec()),
+        ("bad-json", vec![JSON], body(&key.replace('}', ",\"extra\":1}"))),
+        ("bad-json", vec![JSON], body(&key.replace('}', ",\"role\":\"owner\"}"))),
+        ("bad-json", vec![JSON], body(&key.replace('}', ",\"role\":1e400}"))),
+        ("bad-json", vec![JSON], body(&format!("{key}{key}"))),
+        ("bad-json", vec![JSON], body("{\"sign_pub\":\"00\"}")),
+        ("bad-json", vec![JSON], vec![b'['; 1 << 20]),
+        ("too-large", vec![JSON], vec![b' '; (1 << 20) + 1]),
+        ("precondition-unsupported", vec![JSON, ("if-match", "\"1\"")], body(&key)),
+        ("precondition-unsupported", vec![JSON, ("if-none-match", "*")], body(&key)),
+        ("precondition-malformed", vec![JSON, ("if-match", "1")], body(&key)),
+        // All is well, and there is no session with an engine to write it through.
+        ("unavailable", vec![JSON], body(&key)),
+    ] {
+        let answer = node.put(&fields, &body).await;
+        assert_eq!(answer.slug(), slug, "{fields:?} {}", String::from_utf8_lossy(body.get(..60).unwrap_or(&body)));
+        assert!(answer.text.len() < 1000, "{}", answer.text.len());
+    }
+    let patch = |fields: &[(&str, &str)], body: &str| {
+        let request = signed("admin", "PATCH", "/v1/users/bob", fields, body.as_bytes());
+        async { node.send(request).await.slug() }
+    };
+    assert_eq!(patch(&[JSON], "{\"state\":\"disabled\"}").await, "precondition-required");
+    assert_eq!(patch(&[JSON, ("if-match", "*")], "{}").await, "bad-json");
+    assert_eq!(patch(&[JSON, ("if-match", "*")], "{\"state\":\"removed\"}").await, "bad-json");
+    let delete = signed("admin", "DELETE", "/v1/users/bob", &[], b"x");
+    assert_eq!(node.send(delete).await.slug(), "body-unexpected");
+    let inserts = node.faulty.calls().iter().all(|call| call.bucket == Bucket::Nonces);
+    assert!(inserts, "nothing else was asked of the store: {:?}", node.faulty.calls());
+
+    let mut changed = signed("admin", "PUT", "/v1/users/carol", &[JSON], key.as_bytes());
+    *changed.body_mut() = Body::from(key.to_uppercase());
+    assert_eq!(node.send(changed).await.slug(), "digest-mismatch");
+    let mut other = signed("admin", "GET", "/v1/me", &[], b"");
+    *other.uri_mut() = "/v1/directory".parse().unwrap();
+    assert_eq!(node.send(other).await.slug(), "signature-invalid");
+    let mut many = signed("admin", "GET", "/v1/me", &[], b"");
+    many.headers_mut().insert("x-padding", "x".repeat(17 * 1024).parse().unwrap());
+    let answer = node.send(many).await;
+    assert_eq!((answer.status.as_u16(), answer.slug().as_str()), (431, "head-too-large"));
+    assert_eq!(node.ask("gone", "GET", "/v1/me").await.slug(), "user-disabled");
+    assert_eq!(node.ask("nobody", "GET", "/v1/me").await.slug(), "key-unknown");
+}
+
+#[tokio::test]
+async fn a_key_uses_up_its_own_rate_and_nobody_else_s() {
+    let node = node_with("2");
+    let mut limited = 0;
+    for _ in 0..10 {
+        let answer = node.ask("alice", "GET", "/v1/me").await;
+        if answer.status == 429 {
+            assert_eq!(
+                (answer.slug().as_str(), answer.headers["retry-after"].to_str().unwrap()),
+                ("rate-limited", "1")
+            );
+            limited += 1;
+        }
+    }
+    assert!((1..=6).contains(&limited), "{limited}");
+    // A signature that is not his does not count against him.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    for _ in 0..4 {
+        let mut forged = signed("alice", "GET", "/v1/me", &[], b"");
+        *forged.uri_mut() = "/v1/directory".parse().unwrap();
+        assert_eq!(node.send(forged).await.slug(), "signature-invalid");
+    }
+    assert_eq!(node.ask("alice", "GET", "/v1/me").await.status, 200);
+    assert_eq!(node.ask("bob", "GET", "/v1/me").await.status, 200);
+    // The address is limited, too, and whoever watches the node is not.
+    let mut slugs = Vec::new();
+    for _ in 0..30 {
+        slugs.push(node.send(plain("GET", "/v1/me")).await.slug());
+    }
+    assert!(slugs.contains(&"rate-limited".to_owned()), "{slugs:?}");
+    assert_eq!(node.send(plain("GET", "/v1/nowhere")).await.slug(), "rate-limited");
+    assert_eq!(node.send(plain("POST", "/v1/me")).await.slug(), "rate-limited");
+    assert_eq!(node.send(plain("GET", "/livez")).await.status, 200);
+    assert_eq!(node.send_from("192.0.2.8:1", plain("GET", "/v1/nowhere")).await.slug(), "not-found");
+}

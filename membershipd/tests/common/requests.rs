@@ -1,0 +1,95 @@
+//! Requests to the API of a daemon under test: signed by Python, signed by us, or not meant to be any.
+
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use membershipd::identity::Identity;
+use membershipd::signature::{BodyDigest, Nonce, RequestHead, Signer};
+use serde_json::{Value, json};
+
+use super::Daemon;
+
+/// Port of the API.
+pub const API_PORT: u16 = 8470;
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// Has Python do all jobs, and returns its answers.
+pub fn python(jobs: &[Value]) -> Vec<Value> {
+    let packages = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from);
+    let packages = packages.expect("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
+    let mut process = Command::new("python3")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/signatures.py"))
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    process.stdin.take().unwrap().write_all(json!(jobs).to_string().as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success(), "the client failed; what it said is above");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The head and body that the server sends until it closes the connection, which it must within `patience`.
+pub fn assert_closed(mut stream: TcpStream, patience: Duration) -> String {
+    stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let deadline = Instant::now() + patience;
+    let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+    loop {
+        match stream.read(&mut piece) {
+            // A reset is a closed connection, too: what we sent was not read to its end.
+            Ok(0) => break,
+            Ok(count) => said.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                assert!(Instant::now() < deadline, "still open: {}", String::from_utf8_lossy(&said));
+            }
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// A request that is right, by our own signer. Of the further fields If-Match is signed, too.
+pub fn signed(
+    daemon: &Daemon,
+    who: &Identity,
+    method: &str,
+    target: &str,
+    body: &[u8],
+    more: &[(&str, &str)],
+) -> Vec<u8> {
+    let authority = format!("{}:{API_PORT}", daemon.address);
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let lines: Vec<(&str, &[u8])> = more.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    let head = RequestHead { method, authority: &authority, path, query, fields: &lines };
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).unwrap();
+    let signature =
+        Signer::new(who).unwrap().sign(&head, BodyDigest::of(body), now(), Nonce::from_entropy(nonce)).unwrap();
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
+    for (name, value) in signature.fields().into_iter().chain(more.iter().copied()) {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// What the daemon says to these bytes until it closes the connection.
+pub fn exchange(daemon: &Daemon, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect((daemon.address, API_PORT)).unwrap();
+    // The server may close before it has read everything.
+    let _ = stream.write_all(bytes);
+    assert_closed(stream, Duration::from_secs(20))
+}
