@@ -1,11 +1,11 @@
-//! Where records stand in the store and what they are called there. The view's own names are to become these.
+//! Records as entries of a store, by the names that the view has for them, and the derived index of rooms by member.
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::bus::Bucket;
-use crate::domain::{Claims, Handle, Membership, Record, RecordKey, Room, RoomId, SignPub, User};
+use crate::domain::{Handle, Record, RecordKey, RoomId, SignPub};
 use crate::store::{Key, Operation, Records, StoreError};
+use crate::view::{self, EntryKey};
 
 /// What the store has under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +29,7 @@ pub fn bucket(record: &RecordKey) -> Records {
 
 /// The name of a record, for messages and as its key.
 pub fn name(record: &RecordKey) -> String {
-    match record {
-        RecordKey::User(handle) => format!("user.{handle}"),
-        RecordKey::Claims(space) => format!("claims.{space}"),
-        RecordKey::Room(room) => format!("room.{room}"),
-        RecordKey::Membership(room, handle) => format!("member.{room}.{handle}"),
-    }
+    view::record_key(record).1
 }
 
 /// The key of a record. Handles and ids are tokens of keys, so this does not fail for any that there is.
@@ -79,33 +74,21 @@ pub(super) fn json(of: Bucket, value: &impl Serialize) -> Result<Vec<u8>, StoreE
 /// What an entry of one of the deciding buckets is. What is not understood is an error, and never skipped.
 pub fn decode(of: Records, key: &Key, value: &[u8]) -> Result<Stored, StoreError> {
     let unreadable = |why: String| StoreError::Unreadable { operation: Operation::at("read", of.bucket(), key), why };
-    let text = key.as_str();
-    let (kind, rest) = text.split_once('.').unwrap_or((text, ""));
-    let stored = match (of, kind) {
-        (_, "heartbeat") | (Records::Users, "probe" | "initialized") => return Ok(Stored::Beside),
-        (Records::Users, "key") => {
-            let signer = rest.parse().map_err(|error| unreadable(format!("{error}")))?;
-            return Ok(Stored::SigningKey(signer, parse(value).map_err(unreadable)?));
+    let stored = match EntryKey::parse(of.bucket(), key.as_str()).map_err(unreadable)? {
+        EntryKey::Heartbeat(_) | EntryKey::Probe | EntryKey::Initialized => Stored::Beside,
+        EntryKey::Claim(signer) => {
+            let handle = serde_json::from_slice(value).map_err(|error| unreadable(error.to_string()))?;
+            Stored::SigningKey(signer, handle)
         }
-        (Records::Users, "user") => parse::<User>(value).map(Record::User),
-        (Records::Rooms, "room") => parse::<Room>(value).map(Record::Room),
-        (Records::Rooms, "claims") => parse::<Claims>(value).map(Record::Claims),
-        (Records::Members, "member") => parse::<Membership>(value).map(Record::Membership),
-        _ => Err("no such kind of entry; a newer membershipd may have written it".to_owned()),
+        EntryKey::Record(record) => Stored::Record(view::read_record(&record, value).map_err(unreadable)?),
     };
-    let record = stored.map_err(unreadable)?;
-    let own = name(&record.key());
-    if own == text { Ok(Stored::Record(record)) } else { Err(unreadable(format!("the record is that of {own}"))) }
-}
-
-fn parse<T: DeserializeOwned>(value: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(value).map_err(|error| error.to_string())
+    Ok(stored)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{MemberState, Policy, RoomRole, Space, Standing};
+    use crate::domain::{Claims, MemberState, Membership, Policy, Room, RoomRole, Space, Standing};
 
     fn records() -> Vec<Record> {
         let (room, bob): (RoomId, Handle) = ("kitchen".parse().unwrap(), "bob".parse().unwrap());

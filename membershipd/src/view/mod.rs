@@ -115,7 +115,7 @@ impl View {
                 let was = self.owners.insert(claimed, serde_json::from_slice(value).map_err(json)?);
                 Ok(was.map_or(Change::None, Change::User))
             }
-            EntryKey::Record(key) => Ok(self.put(read(&key, value).map_err(unreadable)?, revision)),
+            EntryKey::Record(key) => Ok(self.put(read_record(&key, value).map_err(unreadable)?, revision)),
         }
     }
 
@@ -242,7 +242,7 @@ impl Records for View {
 }
 
 /// The record that stands under `key`. One that says that it is another is none.
-fn read(key: &RecordKey, value: &[u8]) -> Result<Record, String> {
+pub fn read_record(key: &RecordKey, value: &[u8]) -> Result<Record, String> {
     let record = match key {
         RecordKey::User(_) => serde_json::from_slice(value).map(Record::User),
         RecordKey::Room(_) => serde_json::from_slice(value).map(Record::Room),
