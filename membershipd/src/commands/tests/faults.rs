@@ -128,6 +128,8 @@ async fn check(case: &Case, faulty: Arc<FaultyStore>, dies: bool) -> Result<(), 
         }
     };
     let truth = faulty.truth().await;
+    // What who died had still under way is done before this is: the store writes in one order.
+    truth.insert_nonce(&"barrier".parse().unwrap()).await.unwrap();
     let after = Model::load(&*truth).await.unwrap();
     match &said {
         Some(Ok(_)) if !(case.is_so)(&after) => return Err(format!("said to be done: {said:?}")),
