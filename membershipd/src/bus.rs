@@ -21,8 +21,8 @@ pub const ACCOUNT_CALLOUT_PREFIX: &str = "AUTH_";
 pub const CALLOUT_SUBJECT: &str = "$SYS.REQ.USER.AUTH";
 /// Header that carries the engine's public curve key when requests are encrypted.
 pub const CALLOUT_XKEY_HEADER: &str = "Nats-Server-Xkey";
-/// A subject on which nobody answers, in no account.
-pub const NOBODY: &str = "unibus.nobody";
+/// A subject on which nobody answers, in no account: it lies where no client may listen, however open the bus.
+pub const NOBODY: &str = "$KV.nobody";
 
 /// User name of the route layer; the secret is the password.
 pub const ROUTE_USER: &str = "unibus-route";

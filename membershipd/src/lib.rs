@@ -32,5 +32,6 @@ pub mod secret;
 pub mod serve;
 pub mod signature;
 pub mod store;
+pub mod tell;
 pub mod users;
 pub mod view;

@@ -24,6 +24,8 @@ pub struct Link {
     pub jetstream: jetstream::Context,
     /// In the system account.
     pub system: Client,
+    /// Among the members, whom it tells events.
+    pub bus: Client,
     /// Id of the engine (`N…`).
     pub server: String,
     /// Cancelled when any of the connections is lost.
@@ -38,10 +40,11 @@ impl Link {
         let callout = connect(config, "callout", &secrets.callout, &lost).await?;
         let control = connect(config, "control", &secrets.control, &lost).await?;
         let system = connect(config, "system", &secrets.system, &lost).await?;
+        let bus = connect(config, "bus", &secrets.bus, &lost).await?;
         let server = system.server_info().server_id;
         let mut jetstream = jetstream::new(control.clone());
         jetstream.set_timeout(bus::ATTEMPT);
-        Ok(Self { callout, control, jetstream, system, server, lost })
+        Ok(Self { callout, control, jetstream, system, bus, server, lost })
     }
 
     /// Asks this node's engine on the system account.

@@ -31,6 +31,7 @@ use crate::posture::Observer;
 use crate::private_file;
 use crate::probe::Probes;
 use crate::store::{self, KvStore};
+use crate::tell::Teller;
 use crate::users::Users;
 use crate::view::{Change, View};
 
@@ -218,16 +219,18 @@ impl Node {
         let issuer = nkeys::KeyPair::from_seed(&secrets.issuer.seed()?)?;
         let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
         let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.gate.clone());
+        let (teller, mut events) = Teller::new(&self.config.node);
         tokio::select! {
             ended = responder.run() => ended?,
-            ended = self.keep_view(link) => ended?,
+            ended = self.keep_view(link, &teller) => ended?,
+            ended = events.publish(&link.bus) => match ended? {},
             ended = self.forget_ended(link) => ended?,
         }
         anyhow::bail!("a task of the session ended")
     }
 
-    /// Makes the buckets, loads the view from them, and follows them.
-    async fn keep_view(&self, link: &Link) -> Result<()> {
+    /// Makes the buckets, loads the view from them, and follows them. Connections with rights that are gone are cut.
+    async fn keep_view(&self, link: &Link, teller: &Teller) -> Result<()> {
         store::ensure(link, self.config.kv_replicas).await;
         let mut view = View::default();
         let mut positions = Vec::new();
@@ -247,17 +250,21 @@ impl Node {
             };
             positions.push((bucket, position));
         }
-        self.kicker.cut(self.gate.replace_view(view)).await;
+        let review = self.gate.replace_view(view);
+        teller.gained(&review, None);
+        self.kicker.cut(review.cut).await;
         let follow = |(bucket, position)| {
             store::follow(link, bucket, position, move |key, value, revision| {
-                let (change, denied) = self.gate.apply(bucket, key, value, revision)?;
-                if let Change::Heartbeat(node, heartbeat) = change {
-                    if node == self.config.node {
-                        self.rounds.delivered(bucket, &heartbeat);
-                    }
-                } else if !denied.is_empty() {
+                let applied = self.gate.apply(bucket, key, value, revision)?;
+                teller.applied(&self.gate, &applied, revision, Instant::now());
+                if let Change::Heartbeat(node, heartbeat) = &applied.change
+                    && *node == self.config.node
+                {
+                    self.rounds.delivered(bucket, heartbeat);
+                }
+                if !applied.review.cut.is_empty() {
                     let kicker = self.kicker.clone();
-                    tokio::spawn(async move { kicker.cut(denied).await });
+                    tokio::spawn(async move { kicker.cut(applied.review.cut).await });
                 }
                 Ok(())
             })

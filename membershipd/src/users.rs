@@ -208,7 +208,7 @@ impl Users {
     }
 
     fn current(&self, handle: &Handle) -> Option<Versioned<User>> {
-        self.gate.view(|view| view.user(handle).cloned())
+        self.gate.view(|view| view.versioned_user(handle).cloned())
     }
 
     fn proven(&self) -> Result<Arc<Link>, UserError> {

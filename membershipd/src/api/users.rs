@@ -128,7 +128,7 @@ fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
 /// One user.
 pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let handle = call.target.user()?;
-    let found = shared.gate.view(|view| view.user(handle).cloned());
+    let found = shared.gate.view(|view| view.versioned_user(handle).cloned());
     let missing = || problem::NOT_FOUND.because(format!("there is no user '{handle}'"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
     Ok(Reply::json(&UserBody::of(value, revision))?.at(revision))
@@ -142,7 +142,8 @@ fn page<T>(
     body: impl Fn(&Versioned<User>) -> T,
 ) -> (Vec<T>, Option<String>) {
     let after = |user: &&User| paging.after.as_ref().is_none_or(|after| user.handle > *after);
-    let mut rest = view.users().filter(after).filter(|user| which(user)).filter_map(|user| view.user(&user.handle));
+    let mut rest =
+        view.users().filter(after).filter(|user| which(user)).filter_map(|user| view.versioned_user(&user.handle));
     let shown: Vec<&Versioned<User>> = rest.by_ref().take(paging.size.get()).collect();
     let more = rest.next().is_some();
     let next = shown.last().filter(|_| more).map(|last| cursor(&last.value.handle));

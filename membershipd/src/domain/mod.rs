@@ -30,7 +30,7 @@ pub use action::Action;
 pub use author::{Author, NodeName};
 pub use change::{Change, Command, Refusal, Terms, change};
 pub use claims::{ClaimError, Claims};
-pub use decide::{Decision, Resource, decide};
+pub use decide::{Decision, Resource, decide, decide_each};
 pub use loss::takes_away;
 pub use member::{MemberState, Membership, RoomRole, Standing};
 pub use permissions::{Permissions, SubjectList};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::action::Action;
-use super::decide::{Resource, decide};
+use super::decide::{Decision, Resource, decide, decide_each};
 use super::limits::ROOMS_PER_CONNECTION;
 use super::member::MemberState;
 use super::records::Records;
@@ -57,19 +57,20 @@ impl Permissions {
         let joined = state.memberships(handle).filter(|m| m.state == MemberState::Joined);
         let rooms = joined.filter_map(|m| state.room(&m.room)).filter(|room| room.state == RoomState::Active);
         for room in rooms.take(ROOMS_PER_CONNECTION) {
-            let may = |action, resource| decide(Some(user), action, resource, state).is_allow();
-            let subject = Resource::Subject(&room.id, &room.subject);
             let whole = || [room.subject.to_string(), format!("{}.>", room.subject)];
-            if may(Action::Publish, subject) {
+            let on_subject = [Action::Publish, Action::Subscribe, Action::Reply];
+            let decisions = decide_each(Some(user), on_subject, Resource::Subject(&room.id, &room.subject), state);
+            let [publishes, subscribes, replies] = decisions.map(Decision::is_allow);
+            if publishes {
                 publish.extend(whole());
             }
-            if may(Action::Subscribe, subject) {
+            if subscribes {
                 subscribe.extend(whole());
             }
-            if may(Action::ReceiveEvents, Resource::Room(&room.id)) {
+            if decide(Some(user), Action::ReceiveEvents, Resource::Room(&room.id), state).is_allow() {
                 subscribe.push(format!("unibus.event.{}", room.id));
             }
-            answers |= may(Action::Reply, subject);
+            answers |= replies;
         }
         if answers {
             publish.push(ANSWERS.to_owned());

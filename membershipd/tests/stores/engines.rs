@@ -223,7 +223,7 @@ async fn link_to(address: IpAddr) -> Link {
     let mut jetstream = jetstream::new(control.clone());
     jetstream.set_timeout(bus::ATTEMPT);
     let server = system.server_info().server_id;
-    Link { callout: control.clone(), control, jetstream, system, server, lost }
+    Link { callout: control.clone(), bus: control.clone(), control, jetstream, system, server, lost }
 }
 
 async fn client(address: IpAddr, user: &str, lost: &CancellationToken) -> Client {

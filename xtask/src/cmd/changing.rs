@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use crate::exit::BadInput;
-use crate::plan::{self, Goal, LockFlags, Outcome, State, Step};
+use crate::plan::{self, LockFlags, Outcome, State, Step};
 use crate::rolling;
 use crate::target::Target;
 use crate::transport::Transport;
@@ -98,7 +98,12 @@ fn with_yes(target: &Target, flags: &Flags, words: &Words<'_>) -> String {
 
 /// Carries the steps out. To have waited is no change.
 pub(crate) fn carry_out(target: &Target, steps: Vec<Step>) -> Outcome {
-    let mut outcome = plan::execute(steps, target.transport.as_ref(), Goal::Do, &Progress::new());
+    carry_out_or(target, steps, &mut |_| {})
+}
+
+/// The same; where a step failed `rescue` comes before the lock is given back.
+pub(crate) fn carry_out_or(target: &Target, steps: Vec<Step>, rescue: &mut dyn FnMut(&Outcome)) -> Outcome {
+    let mut outcome = plan::execute_or(steps, target.transport.as_ref(), &Progress::new(), rescue);
     for step in outcome.steps.iter_mut().filter(|step| step.state == State::Changed && rolling::is_gate(step)) {
         step.state = State::Done;
     }

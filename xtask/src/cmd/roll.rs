@@ -54,9 +54,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     if !args.flags.yes {
         return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
     }
-    let outcome = changing::carry_out(&target, steps);
-    match ill_with_a_new_release(&outcome) {
-        Some(node) => went_wrong(&target, &outcome, &site, &node, args),
+    let mut rescued = None;
+    let outcome = changing::carry_out_or(&target, steps, &mut |so_far| {
+        let Some(node) = ill_with_a_new_release(so_far) else { return };
+        let failures = so_far.failures().join("\n");
+        eprintln!("{failures}\n{node} is not well with the new release: taking it back to the previous one");
+        let back = changing::carry_out(&target, site.back(&node));
+        rescued = Some((node, back));
+    });
+    match rescued {
+        Some((node, back)) => went_wrong(&target, &outcome, &node, &back, args),
         None => {
             let remedy = format!(
                 "the nodes that are not named are as they were, or well; a node that was ill before can be mended alone: {}",
@@ -81,15 +88,13 @@ fn ill_with_a_new_release(outcome: &Outcome) -> Option<String> {
     changing::failed_nodes(outcome).into_iter().find(|node| switched(node)).map(str::to_owned)
 }
 
-/// Takes the node back and tells both.
-fn went_wrong(target: &Target, outcome: &Outcome, site: &Site<'_>, node: &str, args: &Args) -> Result<()> {
+/// Tells what happened to the node, and what became of it.
+fn went_wrong(target: &Target, outcome: &Outcome, node: &str, back: &Outcome, args: &Args) -> Result<()> {
     let failures = outcome.failures().join("\n");
     let remedies = &target.expected.remedies;
     if !args.flags.json {
         println!("{}", plan::summary(outcome));
     }
-    eprintln!("{failures}\n{node} is not well with the new release: taking it back to the previous one");
-    let back = changing::carry_out(target, target.locked(site.back(node), "roll", &args.flags.lock));
     let is_back = back.failures().is_empty();
     if args.flags.json {
         let mut value = changing::json(&outcome.steps, &Besides::default(), target.transport.as_ref(), false)?;

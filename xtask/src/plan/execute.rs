@@ -35,7 +35,18 @@ type Wave = Vec<Vec<Step>>;
 /// Works through the steps, wave after wave. A step that fails stops its node there and then, the others after the step they
 /// are at, and all later waves; only a lock is given back in any case.
 pub(crate) fn execute(steps: Vec<Step>, transport: &dyn Transport, goal: Goal, progress: &Progress) -> Outcome {
-    execute_as(&Operator::this(), steps, transport, goal, progress)
+    execute_as(&Operator::this(), steps, transport, goal, progress, &mut |_| {})
+}
+
+/// Carries the steps out; where one failed `rescue` does what it can about it before the lock is given back, so that nobody
+/// comes in between.
+pub(crate) fn execute_or(
+    steps: Vec<Step>,
+    transport: &dyn Transport,
+    progress: &Progress,
+    rescue: &mut dyn FnMut(&Outcome),
+) -> Outcome {
+    execute_as(&Operator::this(), steps, transport, Goal::Do, progress, rescue)
 }
 
 /// The same for any operator.
@@ -45,6 +56,7 @@ pub(super) fn execute_as(
     transport: &dyn Transport,
     goal: Goal,
     progress: &Progress,
+    rescue: &mut dyn FnMut(&Outcome),
 ) -> Outcome {
     // Who only looks keeps nobody out.
     let steps = steps.into_iter().filter(|step| goal == Goal::Do || !step.is_lock());
@@ -64,7 +76,12 @@ pub(super) fn execute_as(
     }
     let stop = AtomicBool::new(false);
     let (mut lock, mut refused) = (None, None);
-    for nodes in waves.values_mut() {
+    let order: Vec<u32> = waves.keys().copied().collect();
+    for number in order {
+        if lock.is_some() && stop.load(Ordering::Relaxed) && gives_the_lock(waves.get(&number)) {
+            rescue(&Outcome { steps: waves.values().flatten().flatten().cloned().collect(), refused: None });
+        }
+        let Some(nodes) = waves.get_mut(&number) else { continue };
         let mut ways: BTreeMap<&str, &mut Peer<'_>> =
             peers.iter_mut().map(|(node, peer)| (node.as_str(), peer)).collect();
         match nodes.first().and_then(|node| node.first()).map(|step| &step.effect) {
@@ -95,6 +112,11 @@ pub(super) fn execute_as(
         }
     }
     Outcome { steps: waves.into_values().flatten().flatten().collect(), refused }
+}
+
+fn gives_the_lock(nodes: Option<&Wave>) -> bool {
+    let first = nodes.and_then(|nodes| nodes.first()?.first());
+    first.is_some_and(|step| matches!(step.effect, Effect::GiveLock { .. }))
 }
 
 /// The steps of a lock, one a node, with the ways there.

@@ -142,7 +142,7 @@ fn flags(wait_lock: Option<u64>, break_lock: bool) -> LockFlags {
 /// Makes a file on `a` under the lock.
 fn work(on: &Nodes, flags: &LockFlags) -> Outcome {
     let steps = locked(vec![run(&["touch", "done"], "a")], &nodes(), LOCK, "stage", flags);
-    execute_as(&me(), steps, on, Goal::Do, &Progress::silent())
+    execute_as(&me(), steps, on, Goal::Do, &Progress::silent(), &mut |_| {})
 }
 
 fn states(outcome: &Outcome, id: &str) -> Vec<State> {
@@ -154,7 +154,7 @@ fn the_lock_is_there_while_the_steps_run_and_gone_afterwards() {
     let on = Nodes::new();
     let seen = ["sh", "-c", "cp run.lock ../seen; cp ../b/run.lock ../seen-b; cp ../c/run.lock ../seen-c"];
     let steps = locked(vec![run(&seen, "a")], &nodes(), LOCK, "roll", &LockFlags::default());
-    let outcome = execute_as(&me(), steps, &on, Goal::Do, &Progress::silent());
+    let outcome = execute_as(&me(), steps, &on, Goal::Do, &Progress::silent(), &mut |_| panic!("nothing failed"));
     assert_eq!(outcome.failures(), Vec::<String>::new());
     let said = fs::read_to_string(on.dir.join("seen")).unwrap();
     assert!(said.contains("anna@laptop") && said.contains("roll"), "{said}");
@@ -169,8 +169,13 @@ fn the_lock_is_there_while_the_steps_run_and_gone_afterwards() {
 fn it_is_given_back_after_a_failure_too() {
     let on = Nodes::new();
     let steps = locked(vec![run(&["false"], "b")], &nodes(), LOCK, "stage", &LockFlags::default());
-    let outcome = execute_as(&me(), steps, &on, Goal::Do, &Progress::silent());
+    // Until then whoever mends what failed is alone with the nodes.
+    let mut mended = Vec::new();
+    let outcome = execute_as(&me(), steps, &on, Goal::Do, &Progress::silent(), &mut |so_far| {
+        mended.push((so_far.failures(), on.files().len()));
+    });
     assert_eq!(outcome.failures().len(), 1);
+    assert_eq!(mended, [(outcome.failures(), NODES.len())]);
     assert_eq!(on.files(), Vec::<String>::new());
 }
 
@@ -179,7 +184,7 @@ fn who_only_looks_takes_no_lock() {
     let on = Nodes::new();
     on.hold(&NODES, &text(&record("bert@desk", 1, "b")));
     let steps = locked(vec![run(&["touch", "done"], "a")], &nodes(), LOCK, "stage", &LockFlags::default());
-    let outcome = execute_as(&me(), steps, &on, Goal::Look, &Progress::silent());
+    let outcome = execute_as(&me(), steps, &on, Goal::Look, &Progress::silent(), &mut |_| {});
     assert_eq!((outcome.failures().len(), outcome.count(&State::WouldChange), outcome.steps.len()), (0, 1, 1));
     assert_eq!(on.asked.load(Ordering::Relaxed), 0);
 }
@@ -265,7 +270,7 @@ fn whose_lock_was_broken_leaves_the_new_one_alone() {
     let other = text(&record("bert@desk", 1, "b"));
     let steal = format!("printf '%s\\n' '{other}' > run.lock");
     let steps = locked(vec![run(&["sh", "-c", &steal], "a")], &nodes(), LOCK, "stage", &LockFlags::default());
-    let outcome = execute_as(&me(), steps, &on, Goal::Do, &Progress::silent());
+    let outcome = execute_as(&me(), steps, &on, Goal::Do, &Progress::silent(), &mut |_| {});
     assert!(matches!(&states(&outcome, "unlock")[0], State::Without(why) if why.contains("bert@desk")), "{outcome:?}");
     assert_eq!(on.files(), ["a/run.lock"]);
 }
@@ -303,7 +308,7 @@ fn two_operators_at_once_work_one_after_the_other() {
                 let me = Operator { holder: holder.to_owned(), ..me() };
                 for _ in 0..5 {
                     let steps = locked(vec![run(alone, "a")], &nodes(), LOCK, "stage", &flags(Some(120), false));
-                    let outcome = execute_as(&me, steps, on, Goal::Do, &Progress::silent());
+                    let outcome = execute_as(&me, steps, on, Goal::Do, &Progress::silent(), &mut |_| {});
                     assert_eq!(outcome.failures(), Vec::<String>::new());
                 }
             });

@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use crate::paths::Paths;
 use crate::transport::{Call, Files};
 
-pub(crate) use self::execute::{Goal, execute};
+pub(crate) use self::execute::{Goal, execute, execute_or};
 pub(crate) use self::explain::Explain;
 pub(crate) use self::locking::under_lock;
 pub(crate) use self::outcome::Outcome;

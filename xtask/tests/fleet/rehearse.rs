@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use crate::common::{Clone, Done};
-use crate::harness::{Host, Room, Traces, ready, wait};
+use crate::harness::{Host, Room, Traces, ready, signal, wait};
 
 fn rehearse(clone: &Clone, words: &[&str]) -> Command {
     // One network is enough, and one set of machines.
@@ -51,6 +51,8 @@ fn nothing_is_left_when_a_rehearsal_is_killed() {
     let mut said = BufReader::new(killed.stderr.take().unwrap()).lines().map_while(Result::ok);
     // In the middle of putting files on the machines: ssh and rsync are under way.
     assert!(said.any(|line| line.contains("cargo xtask stage --yes")), "it never came so far");
+    // It stands still, so it cannot come to its own end before it is killed, however slow this test is.
+    signal("STOP", killed.id());
     let traces = Traces::of(&dir, host);
     killed.kill().unwrap();
     killed.wait().unwrap();

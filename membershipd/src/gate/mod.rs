@@ -1,0 +1,225 @@
+//! The gate: the one place where view, lease and admitted connections meet, under one lock.
+//!
+//! Invariant: a connection is recorded before its admission leaves this process, and under the same lock under which
+//! revocations are applied. So every connection that could outlive a revocation is known when the revocation is applied.
+//!
+//! Rights freeze when a connection is admitted. Whatever changes the view, each connection that would not be admitted with as
+//! much from then on is named, to be cut; one whose user gained something goes on with what it has.
+
+mod admissions;
+mod grant;
+
+#[cfg(test)]
+mod large;
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::HashSet;
+use std::hash::RandomState;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::bus::{self, Bucket};
+use crate::config::BusAuth;
+use crate::domain::{Action, Decision, Denial, Handle, Permissions, Resource, SignPub, decide};
+use crate::lease::Lease;
+use crate::view::{Change, Unreadable, View};
+use admissions::{Admissions, Admitted, Holder};
+use grant::Grant;
+
+/// Id of a connection in this node's engine.
+pub type ConnectionId = u64;
+
+/// Why a connection is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The view may be out of date.
+    #[error("no proof that the view of users is current")]
+    NoLease,
+    /// Too soon after the start of the daemon.
+    #[error("just started")]
+    Mute,
+    /// The connection did not say who it is.
+    #[error("no key shown: nkey and signature are needed")]
+    NoKey,
+    /// The user may not.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+}
+
+/// An admission: what the connection may do.
+#[derive(Debug)]
+pub struct Admission {
+    /// Its rights.
+    pub permissions: Permissions,
+}
+
+/// What came of an entry.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What it changed.
+    pub change: Change,
+    /// What follows for those who are connected.
+    pub review: Review,
+}
+
+/// What a change of the view means for the admitted connections.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Review {
+    /// Connections with rights that their users have no longer: they may not go on.
+    pub cut: Vec<ConnectionId>,
+    /// Users with a connection that may go on, who are allowed more than before. New connections have it.
+    pub gained: Vec<Handle>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    view: View,
+    lease: Lease,
+    admitted: Admissions,
+}
+
+/// The gate of one node.
+#[derive(Debug)]
+pub struct Gate {
+    bus_auth: BusAuth,
+    mute_until: Instant,
+    hash: RandomState,
+    inner: Mutex<Inner>,
+}
+
+impl Gate {
+    /// A closed gate; `started` is when the daemon was.
+    pub fn new(bus_auth: BusAuth, started: Instant) -> Self {
+        let mute_until = started + bus::AUTHORIZATION_TIMEOUT;
+        Self { bus_auth, mute_until, hash: RandomState::new(), inner: Mutex::default() }
+    }
+
+    /// Decides on a connection whose signature was verified for `key` (none: it showed none), and records it if admitted.
+    pub fn admit(&self, key: Option<SignPub>, id: ConnectionId, now: Instant) -> Result<Admission, Refusal> {
+        let mut inner = self.lock();
+        if now < self.mute_until {
+            return Err(Refusal::Mute);
+        }
+        if !inner.lease.valid(now) {
+            return Err(Refusal::NoLease);
+        }
+        let (holder, permissions) = match self.bus_auth {
+            BusAuth::Off => (None, Permissions::unauthenticated()),
+            BusAuth::Enforce => {
+                let user = inner.view.user_of_key(&key.ok_or(Refusal::NoKey)?);
+                match (decide(user, Action::Connect, Resource::Bus, &inner.view), user) {
+                    (Decision::Allow, Some(user)) => {
+                        let permissions = Permissions::of(user, &inner.view);
+                        let given = Arc::new(Grant::of(user, &permissions, &inner.view, &self.hash));
+                        let holder = Holder { handle: user.handle.clone(), known: given.clone(), given };
+                        (Some(holder), permissions)
+                    }
+                    (Decision::Allow, None) => return Err(Denial::UnknownKey.into()),
+                    (Decision::Deny(denial), _) => return Err(denial.into()),
+                }
+            }
+        };
+        inner.admitted.insert(id, Admitted { holder, since: now });
+        Ok(Admission { permissions })
+    }
+
+    /// Applies an entry to the view.
+    pub fn apply(&self, bucket: Bucket, key: &str, value: &[u8], revision: u64) -> Result<Applied, Unreadable> {
+        let inner = &mut *self.lock();
+        let change = inner.view.apply(bucket, key, value, revision)?;
+        let review = review(&inner.view, &mut inner.admitted, inner.view.concerned(&change), &self.hash);
+        Ok(Applied { change, review })
+    }
+
+    /// Puts a freshly loaded view in the place of the old one.
+    pub fn replace_view(&self, view: View) -> Review {
+        let inner = &mut *self.lock();
+        inner.view = view;
+        let everybody: Vec<Handle> = inner.admitted.handles().cloned().collect();
+        review(&inner.view, &mut inner.admitted, &everybody, &self.hash)
+    }
+
+    /// Notes a complete heartbeat round.
+    pub fn renew(&self, sent: Instant) {
+        self.lock().lease.renew(sent);
+    }
+
+    /// Whether access may be decided at `now`.
+    pub fn lease_valid(&self, now: Instant) -> bool {
+        now >= self.mute_until && self.lock().lease.valid(now)
+    }
+
+    /// Age of the last proof at `now`.
+    pub fn lease_age(&self, now: Instant) -> Option<Duration> {
+        self.lock().lease.age(now)
+    }
+
+    /// When the lease ends unless renewed.
+    pub fn lease_expires(&self) -> Option<Instant> {
+        self.lock().lease.expires()
+    }
+
+    /// Reads from the view.
+    pub fn view<T>(&self, read: impl FnOnce(&View) -> T) -> T {
+        read(&self.lock().view)
+    }
+
+    /// All recorded connections.
+    pub fn admitted(&self) -> Vec<ConnectionId> {
+        self.lock().admitted.ids().collect()
+    }
+
+    /// Forgets a connection that has ended.
+    pub fn ended(&self, id: ConnectionId) {
+        self.lock().admitted.remove(id);
+    }
+
+    /// Forgets all connections: their engine has ended.
+    pub fn engine_ended(&self) {
+        self.lock().admitted.clear();
+    }
+
+    /// Forgets what the engine does not list any more; young ones may not be listed yet.
+    pub fn reconcile(&self, listed: &HashSet<ConnectionId>, now: Instant) {
+        let settled = bus::AUTHORIZATION_TIMEOUT * 5;
+        let young = |admitted: &Admitted| now.saturating_duration_since(admitted.since) < settled;
+        self.lock().admitted.retain(|id, admitted| listed.contains(&id) || young(admitted));
+    }
+
+    // A panic while an entry was applied ends the daemon with its session, and the engine with it; wherever else the lock is
+    // held nothing is changed in two steps.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks at the connections of `handles` in the light of `view`.
+fn review<'a>(
+    view: &View,
+    admitted: &mut Admissions,
+    handles: impl IntoIterator<Item = &'a Handle>,
+    hash: &RandomState,
+) -> Review {
+    let mut review = Review::default();
+    for handle in handles {
+        if !admitted.has(handle) {
+            continue;
+        }
+        let now = Grant::now(handle, view, hash).map(Arc::new);
+        let mut gained = false;
+        admitted.each_of(handle, |id, holder| match &now {
+            Some(now) if now.covers(&holder.given) => {
+                gained |= !holder.known.covers(now);
+                holder.known = now.clone();
+            }
+            _ => review.cut.push(id),
+        });
+        if gained {
+            review.gained.push(handle.clone());
+        }
+    }
+    review
+}
