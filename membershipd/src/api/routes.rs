@@ -282,8 +282,7 @@ pub(super) fn authorize(
             Some(user) => target(user)?,
             None => Target::Bus,
         };
-        // No route is about a room yet, so nobody asks for the records of one.
-        match (decide(user, signed.action, target.resource(), &()), user) {
+        match (decide(user, signed.action, target.resource(), view), user) {
             (Decision::Allow, Some(user)) => Ok((user.clone(), target)),
             (Decision::Allow, None) => Err(problem::INTERNAL.problem()),
             (Decision::Deny(denial), _) => Err(denial.into()),
