@@ -58,8 +58,10 @@ fn all(paths: &Paths, args: &Args, summary: &mut Summary) -> Result<()> {
     let lints = ["clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
     summary.quiet("lints", cargo(&lints))?;
     let deny = summary.step("cargo-deny", |line| tools::cargo_deny(paths, line))?;
+    // Also those that only other systems need: a build does not fetch them, and they are judged too.
+    summary.quiet("crates", cargo(&["fetch", "--locked"]))?;
     let mut check = Command::new(deny);
-    // Nothing of this needs the network: Cargo.lock and the crates' own manifests are here by now.
+    // Nothing of this needs the network any more.
     check.current_dir(paths.root()).args(["--all-features", "--offline", "check", "bans", "licenses", "sources"]);
     summary.quiet("dependencies", check)?;
     let mut doc = cargo(&["doc", "--locked", "--no-deps", "--workspace", "--document-private-items"]);
