@@ -23,6 +23,8 @@ case $1 in start | restart)
     here=$ROOT/hosts/$HOST
     rm -rf "$here/loaded"
     cp -r "$here/opt/unibus/tls" "$here/loaded"
+    # In this order: whoever was asked meanwhile finds out, or what it has kept is forgotten.
+    date +%s%N > "$ROOT/start"
     rm -f "$ROOT"/hosts/*/told-*
     [ -e "$ROOT/all-call" ] || exit 0
     for HOST in host-a host-b host-c; do
@@ -40,39 +42,46 @@ here=$ROOT/hosts/$HOST
 node=${HOST#host-}
 [ ! -e "$ROOT/down-$HOST" ] || { echo 'no daemon runs' >&2; exit 1; }
 sum() { openssl x509 -in "$1" -outform DER | sha256sum | cut -c1-64; }
+# An answer is kept until the next start of any daemon, unless that has happened while it was made.
+last=$(cat "$ROOT/start" 2>/dev/null)
+keep() {
+    cat "$here/new-$1.$$"
+    mv "$here/new-$1.$$" "$here/told-$1"
+    [ "$(cat "$ROOT/start" 2>/dev/null)" = "$last" ] || rm -f "$here/told-$1"
+}
 case $1 in
 status)
-    if [ ! -e "$here/told-status" ]; then
-        cas=
-        mkdir -p "$here/split"
-        rm -f "$here"/split/*
-        awk -v d="$here/split" '/BEGIN/ { n++ } { print > (d "/" n) }' "$here/loaded/cluster-ca.crt"
-        for ca in "$here"/split/*; do cas="$cas${cas:+,}\"$(sum "$ca")\""; done
-        one() { printf '{"name":"%s","file":"tls/%s.crt","sha256":[%s],"not_after":"x","not_after_unix":9}' "$1" "$1" "$2"; }
-        printf '{"schema":1,"node":"%s","boot":"9","version":"0.1.0","store":"kv","bus_auth":"enforce","acl":true,"tls":true,
-            "engine":null,"cluster":null,"kv_replicas":3,"replicas":[],"lease":{"valid":true,"age_ms":1,"lease_ms":1,
-            "bound_ms":1},"admins":1,"clients":0,"certificates":[%s,%s],"unix_ms":1,"bootstrap_pending":false,"faults":[]}' \
-            "$node" "$(one route "\"$(sum "$here/loaded/route.crt")\"")" "$(one cluster-ca "$cas")" > "$here/told-status"
-    fi
-    cat "$here/told-status" ;;
+    if said=$(cat "$here/told-status" 2>/dev/null); then echo "$said"; exit; fi
+    cas= split=$here/split.$$
+    mkdir "$split"
+    awk -v d="$split" '/BEGIN/ { n++ } { print > (d "/" n) }' "$here/loaded/cluster-ca.crt"
+    for ca in "$split"/*; do cas="$cas${cas:+,}\"$(sum "$ca")\""; done
+    rm -r "$split"
+    one() { printf '{"name":"%s","file":"tls/%s.crt","sha256":[%s],"not_after":"x","not_after_unix":9}' "$1" "$1" "$2"; }
+    printf '{"schema":1,"node":"%s","boot":"9","version":"0.1.0","store":"kv","bus_auth":"enforce","acl":true,"tls":true,
+        "engine":null,"cluster":null,"kv_replicas":3,"replicas":[],"lease":{"valid":true,"age_ms":1,"lease_ms":1,
+        "bound_ms":1},"admins":1,"clients":0,"certificates":[%s,%s],"unix_ms":1,"bootstrap_pending":false,"faults":[]}' \
+        "$node" "$(one route "\"$(sum "$here/loaded/route.crt")\"")" "$(one cluster-ca "$cas")" > "$here/new-status.$$"
+    keep status ;;
 probe-routes)
-    if [ ! -e "$here/told-routes" ]; then
-        routes= code=0
-        for other in a:1 b:2 c:3; do
-            n=${other#*:} other=${other%:*}
-            [ "$other" != "$node" ] || continue
-            there=$ROOT/hosts/host-$other/loaded ok=true
-            openssl verify -purpose sslclient -CAfile "$there/cluster-ca.crt" "$here/loaded/route.crt" >&2 || ok=false
-            openssl verify -purpose sslserver -CAfile "$here/loaded/cluster-ca.crt" "$there/route.crt" >&2 || ok=false
-            [ $ok = true ] || code=1
-            routes="$routes${routes:+,}{\"node\":\"$other\",\"address\":\"198.51.100.$n:6250\",\"ok\":$ok,\"issuer\":null,
-                \"not_after_unix\":9,\"sha256\":\"$(sum "$there/route.crt")\",\"error\":\"from $node: refused\"}"
-        done
-        echo "{\"schema\":1,\"routes\":[$routes]}" > "$here/told-routes"
-        echo $code > "$here/told-code"
+    if said=$(cat "$here/told-routes" 2>/dev/null); then
+        echo "$said"
+        case $said in *'"ok":false'*) exit 1 ;; *) exit 0 ;; esac
     fi
-    cat "$here/told-routes"
-    exit "$(cat "$here/told-code")" ;;
+    routes= code=0
+    for other in a:1 b:2 c:3; do
+        n=${other#*:} other=${other%:*}
+        [ "$other" != "$node" ] || continue
+        there=$ROOT/hosts/host-$other/loaded ok=true
+        openssl verify -purpose sslclient -CAfile "$there/cluster-ca.crt" "$here/loaded/route.crt" >&2 || ok=false
+        openssl verify -purpose sslserver -CAfile "$here/loaded/cluster-ca.crt" "$there/route.crt" >&2 || ok=false
+        [ $ok = true ] || code=1
+        routes="$routes${routes:+,}{\"node\":\"$other\",\"address\":\"198.51.100.$n:6250\",\"ok\":$ok,\"issuer\":null,
+            \"not_after_unix\":9,\"sha256\":\"$(sum "$there/route.crt")\",\"error\":\"from $node: refused\"}"
+    done
+    echo "{\"schema\":1,\"routes\":[$routes]}" > "$here/new-routes.$$"
+    keep routes
+    exit $code ;;
 *) exec played-before "$@" ;;
 esac
 "#;
