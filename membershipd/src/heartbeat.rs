@@ -47,7 +47,7 @@ impl Rounds {
         let heartbeat = serde_json::to_vec(&Heartbeat { boot: self.boot.clone(), round }).ok()?;
         let whole = async {
             let writes = Bucket::DECIDING
-                .map(|bucket| store::put_once(link, bucket, &self.key, &heartbeat, None, bus::HEARTBEAT_ROUND));
+                .map(|bucket| store::put_once(link, bucket, &self.key, &heartbeat, bus::HEARTBEAT_ROUND));
             if let Some(error) = join_all(writes).await.into_iter().find_map(Result::err) {
                 tracing::debug!(round, "heartbeat not acknowledged: {error}");
                 return None;

@@ -15,6 +15,7 @@ use common::Dir;
 use futures::StreamExt;
 use membershipd::bus::{self, Bucket};
 use membershipd::clock;
+use membershipd::link::Link;
 use membershipd::store::{self, Event, Nonce, PageSize, Position, Records, SqliteStore, Store, StoreError};
 use stores::cases::{self, key, next};
 use stores::engines::Kv;
@@ -154,6 +155,14 @@ async fn while_the_first_acknowledgement_is_lost<T: Send + 'static>(
     writing.await.unwrap()
 }
 
+/// Sends what another client of the bucket would, if its entry is at `expected`.
+async fn by_somebody_else(link: &Link, key: &str, value: &'static str, expected: u64) {
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+    let subject = format!("{}{key}", Bucket::Rooms.key_prefix());
+    link.control.publish_with_headers(subject, headers, value.into()).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_lost_acknowledgement_is_found_again() {
     let kv = Kv::new().await;
@@ -177,16 +186,16 @@ async fn a_lost_acknowledgement_is_found_again() {
         tokio::time::sleep(bus::ATTEMPT / 2).await;
         of.create(Records::Rooms, &key("b"), b"same").await
     };
-    let first = store::put_once(&link, Bucket::Rooms, "b", b"same", Some(0), bus::ATTEMPT);
+    let first = by_somebody_else(&link, "b", "same", 0);
     let lost = while_the_first_acknowledgement_is_lost(&kv, create, first).await;
     assert!(matches!(lost, Err(StoreError::Conflict { .. })), "{lost:?}");
 
-    // Somebody else replaces what we wrote, before we know of it: nobody can say any more what it was that was replaced.
+    // Somebody else replaces what we wrote, before we know of it: of a lone copy nobody can say any more what it was that was
+    // replaced.
     let before = store.create(Records::Rooms, &key("c"), b"0").await.unwrap();
     let of = store.clone();
     let update = async move { of.update(Records::Rooms, &key("c"), b"ours", before).await };
-    let theirs = before.get() + 1;
-    let over = store::put_once(&link, Bucket::Rooms, "c", b"theirs", Some(theirs), bus::ATTEMPT);
+    let over = by_somebody_else(&link, "c", "theirs", before.get() + 1);
     let buried = while_the_first_acknowledgement_is_lost(&kv, update, over).await;
     assert!(matches!(buried, Err(StoreError::Unknown { .. })), "{buried:?}");
     assert_eq!(

@@ -15,15 +15,18 @@ use crate::faults::Fault;
 use crate::link::Link;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
-/// Tells our own write from one of the same bytes by somebody else, when it is read back after a lost acknowledgement.
-const WRITE_ID: &str = "Unibus-Write-Id";
-/// By it the engine stores a record once, however often it is sent within two minutes (a stream's `duplicate_window`).
+/// By it the engine stores a write once, however often it is sent within two minutes (a stream's `duplicate_window`). Where
+/// there are several copies it says so before it compares anything (`checkMsgHeadersPreClusteredProposal`); of a lone copy
+/// there is but one leader. It also tells our own write from one of the same bytes by somebody else.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
-/// Error codes of the engine for a lost compare-and-set (`JSStreamWrongLastSequenceErrF` and its constant twin).
-const WRONG_LAST_SEQUENCE: [u64; 2] = [10_071, 10_164];
-
-/// A new leader does not know yet whether a write to that subject is still under way (`JSStreamExpectedLastSeqPerSubjectNotReady`).
-const SEQUENCE_NOT_READY: u64 = 10_163;
+/// A lost compare-and-set, with the sequence that the subject is at (`JSStreamWrongLastSequenceErrF`).
+const WRONG_LAST_SEQUENCE: u64 = 10_071;
+/// Refusals that only say that something else comes first: another write to the subject is under way, which may never be
+/// committed (`JSStreamWrongLastSequenceConstantErr`), the same write is (`JSStreamDuplicateMessageConflict`), or a new
+/// leader does not know yet (`JSStreamExpectedLastSeqPerSubjectNotReady`).
+const IN_PROCESS: [u64; 3] = [10_164, 10_158, 10_163];
+/// The first pause after such a refusal; the next are longer.
+const BRIEF: Duration = Duration::from_millis(5);
 
 /// Why a write was not acknowledged.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,9 @@ struct ApiError {
 
 /// Writes `value` under `key` if its revision still is `expected` (0: there is no entry). Returns the new revision.
 /// Tries again where that is safe; takes at most `STORE_BUDGET`, and a little for the last attempt.
+///
+/// While leaders change there may be two, and both get what is sent: a refusal by one is no proof that the other does not
+/// accept. Proof is only that `expected` was replaced, and that whoever says so does not know our write.
 pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected: u64) -> Result<u64, WriteError> {
     if Fault::AckBeforeWrite.active() {
         return Ok(behind_the_back(link, bucket, key, value, expected));
@@ -64,11 +70,11 @@ pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected:
     let id = unique(link);
     let mut headers = HeaderMap::new();
     headers.insert(EXPECTED_LAST, expected.to_string());
-    headers.insert(WRITE_ID, id.as_str());
+    headers.insert(MESSAGE_ID, id.as_str());
     let once = || send(&link.control, bucket, key, value, headers.clone(), bus::ATTEMPT);
-    match persist(bus::STORE_BUDGET, PAUSE, &link.lost, once).await {
-        // After a lost acknowledgement the conflict may be with our own write.
-        Persisted { result: Err(WriteError::Conflict), doubt: true } => {
+    match persist(expected, bus::STORE_BUDGET, PAUSE, &link.lost, once).await {
+        // A lone copy, or a leader that was started in the meantime, may refuse because of our own write.
+        Persisted { result: Err(WriteError::Conflict), silence: true } => {
             own_write(link, bucket, key, &id, expected).await
         }
         Persisted { result, .. } => result,
@@ -80,7 +86,7 @@ pub(super) async fn append(link: &Link, bucket: Bucket, key: &str, record: &[u8]
     let mut headers = HeaderMap::new();
     headers.insert(MESSAGE_ID, unique(link).as_str());
     let once = || send(&link.control, bucket, key, record, headers.clone(), bus::ATTEMPT);
-    persist(bus::STORE_BUDGET, PAUSE, &link.lost, once).await.result
+    persist(0, bus::STORE_BUDGET, PAUSE, &link.lost, once).await.result
 }
 
 // No two inboxes are ever the same, and that is all that an id has to be.
@@ -88,53 +94,82 @@ fn unique(link: &Link) -> String {
     link.control.new_inbox()
 }
 
+/// What an attempt came to.
+#[derive(Debug)]
+enum Answer {
+    /// It is stored at this sequence, by this attempt or an earlier one.
+    Stored(u64),
+    /// The entry is at another revision than expected.
+    At(u64),
+    /// Somebody who leads has other things to do first.
+    InProcess,
+    /// Nobody leads: nobody got it.
+    NoLeader,
+    /// The engine does not take it.
+    Refused(String),
+    /// Nothing, or nothing that can be read.
+    Silence,
+}
+
 /// What attempts came to.
 struct Persisted {
     result: Result<u64, WriteError>,
-    /// Whether an earlier attempt may have been, or may still be, carried out.
-    doubt: bool,
+    /// Whether an attempt was not answered.
+    silence: bool,
 }
 
-/// Makes attempts until one says how it is, `budget` is used up or the link is lost, which never comes back. Only if every
-/// attempt was certainly refused is it `Unavailable`.
-async fn persist<F: Future<Output = Result<u64, WriteError>>>(
+/// Makes attempts until one proves how it is, `budget` is used up or the link is lost, which never comes back. Only if nobody
+/// ever got it is it `Unavailable`.
+async fn persist<F: Future<Output = Answer>>(
+    expected: u64,
     budget: Duration,
     pause: Duration,
     lost: &CancellationToken,
     mut once: impl FnMut() -> F,
 ) -> Persisted {
     let deadline = Instant::now() + budget;
-    let mut doubt = false;
+    let (mut silence, mut refused, mut brief) = (false, false, BRIEF);
     loop {
+        let mut wait = pause;
         match once().await {
-            Err(WriteError::Unknown) => doubt = true,
-            Err(WriteError::Unavailable) => {}
+            Answer::Stored(sequence) => return Persisted { result: Ok(sequence), silence },
+            Answer::At(revision) if revision > expected => {
+                return Persisted { result: Err(WriteError::Conflict), silence };
+            }
             // What this attempt was refused for may be an earlier one that is still under way.
-            Err(WriteError::Refused(_)) if doubt => {}
-            result => return Persisted { result, doubt },
+            Answer::Refused(why) if !silence && !refused => {
+                return Persisted { result: Err(WriteError::Refused(why)), silence };
+            }
+            Answer::Silence => silence = true,
+            Answer::NoLeader => {}
+            Answer::InProcess | Answer::Refused(_) | Answer::At(_) => {
+                refused = true;
+                wait = brief;
+                brief = (brief * 2).min(pause);
+            }
         }
-        if lost.is_cancelled() || Instant::now() + pause >= deadline {
-            let error = if doubt { WriteError::Unknown } else { WriteError::Unavailable };
-            return Persisted { result: Err(error), doubt };
+        if lost.is_cancelled() || Instant::now() + wait >= deadline {
+            let error = if silence || refused { WriteError::Unknown } else { WriteError::Unavailable };
+            return Persisted { result: Err(error), silence };
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(wait).await;
     }
 }
 
-/// One attempt of a write; without `expected` it is unconditional.
+/// One attempt of an unconditional write.
 pub async fn put_once(
     link: &Link,
     bucket: Bucket,
     key: &str,
     value: &[u8],
-    expected: Option<u64>,
     patience: Duration,
 ) -> Result<u64, WriteError> {
-    let mut headers = HeaderMap::new();
-    if let Some(expected) = expected {
-        headers.insert(EXPECTED_LAST, expected.to_string());
+    match send(&link.control, bucket, key, value, HeaderMap::new(), patience).await {
+        Answer::Stored(sequence) => Ok(sequence),
+        Answer::NoLeader => Err(WriteError::Unavailable),
+        Answer::Refused(why) => Err(WriteError::Refused(why)),
+        Answer::At(_) | Answer::InProcess | Answer::Silence => Err(WriteError::Unknown),
     }
-    send(&link.control, bucket, key, value, headers, patience).await
 }
 
 async fn send(
@@ -144,26 +179,30 @@ async fn send(
     value: &[u8],
     headers: HeaderMap,
     patience: Duration,
-) -> Result<u64, WriteError> {
+) -> Answer {
     let subject = format!("{}{key}", bucket.key_prefix());
     let request = control.request_with_headers(subject, headers, value.to_vec().into());
-    let answer = match tokio::time::timeout(patience, request).await {
-        Ok(Ok(message)) => message,
-        Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => return Err(WriteError::Unavailable),
-        Ok(Err(_)) | Err(_) => return Err(WriteError::Unknown),
-    };
-    match serde_json::from_slice::<Acknowledgement>(&answer.payload) {
-        Ok(Acknowledgement { seq: Some(seq), error: None }) => Ok(seq),
-        Ok(Acknowledgement { error: Some(error), .. }) => {
-            if error.err_code.is_some_and(|code| WRONG_LAST_SEQUENCE.contains(&code)) {
-                Err(WriteError::Conflict)
-            } else if error.err_code == Some(SEQUENCE_NOT_READY) {
-                Err(WriteError::Unavailable)
-            } else {
-                Err(WriteError::Refused(error.description))
-            }
+    match tokio::time::timeout(patience, request).await {
+        Ok(Ok(message)) => understood(&message.payload),
+        Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Answer::NoLeader,
+        Ok(Err(_)) | Err(_) => Answer::Silence,
+    }
+}
+
+fn understood(payload: &[u8]) -> Answer {
+    let Ok(acknowledgement) = serde_json::from_slice::<Acknowledgement>(payload) else { return Answer::Silence };
+    match acknowledgement {
+        Acknowledgement { seq: Some(sequence), error: None } => Answer::Stored(sequence),
+        Acknowledgement { error: Some(ApiError { err_code: Some(WRONG_LAST_SEQUENCE), description }), .. } => {
+            // "wrong last sequence: 7"
+            let revision = description.rsplit(' ').next().and_then(|number| number.parse().ok());
+            revision.map_or(Answer::InProcess, Answer::At)
         }
-        _ => Err(WriteError::Unknown),
+        Acknowledgement { error: Some(ApiError { err_code: Some(code), .. }), .. } if IN_PROCESS.contains(&code) => {
+            Answer::InProcess
+        }
+        Acknowledgement { error: Some(error), .. } => Answer::Refused(error.description),
+        Acknowledgement { .. } => Answer::Silence,
     }
 }
 
@@ -177,7 +216,7 @@ fn behind_the_back(link: &Link, bucket: Bucket, key: &str, value: &[u8], expecte
 async fn own_write(link: &Link, bucket: Bucket, key: &str, id: &str, expected: u64) -> Result<u64, WriteError> {
     let Some(found) = look(link, bucket, key).await? else { return Err(WriteError::Unknown) };
     let says = |header: &str| found.headers.get_last(header).map(|value| value.as_str());
-    if says(WRITE_ID) == Some(id) {
+    if says(MESSAGE_ID) == Some(id) {
         return Ok(found.sequence);
     }
     // What replaced the very entry that ours was to replace keeps ours out for good. Anything else proves less: ours may
@@ -210,36 +249,69 @@ mod tests {
     const BUDGET: Duration = Duration::from_millis(60);
     const SHORT: Duration = Duration::from_millis(5);
 
-    async fn attempts(answers: Vec<Result<u64, WriteError>>) -> (Result<u64, WriteError>, bool, usize) {
+    /// What `answers` come to, then silence of a cluster without a leader; expected was revision 5.
+    async fn attempts(answers: Vec<Answer>) -> (Result<u64, WriteError>, bool, usize) {
         let mut made = 0;
         let mut answers = answers.into_iter();
         let once = || {
             made += 1;
-            std::future::ready(answers.next().unwrap_or(Err(WriteError::Unavailable)))
+            std::future::ready(answers.next().unwrap_or(Answer::NoLeader))
         };
-        let Persisted { result, doubt } = persist(BUDGET, SHORT, &CancellationToken::new(), once).await;
-        (result, doubt, made)
+        let Persisted { result, silence } = persist(5, BUDGET, SHORT, &CancellationToken::new(), once).await;
+        (result, silence, made)
+    }
+
+    fn refused() -> Answer {
+        Answer::Refused("no space".to_owned())
     }
 
     #[tokio::test]
     async fn quick_refusals_are_asked_again_until_the_time_is_up() {
         let begun = Instant::now();
-        let (result, doubt, made) = attempts(vec![]).await;
-        assert!(matches!(result, Err(WriteError::Unavailable)) && !doubt);
+        let (result, silence, made) = attempts(vec![]).await;
+        assert!(matches!(result, Err(WriteError::Unavailable)) && !silence);
         assert!(begun.elapsed() >= BUDGET - 2 * SHORT && made > 2, "{made} attempts in {:?}", begun.elapsed());
-        let (result, _, made) = attempts(vec![Err(WriteError::Unavailable), Ok(7)]).await;
+        let (result, _, made) = attempts(vec![Answer::NoLeader, Answer::Stored(7)]).await;
         assert_eq!((result.unwrap(), made), (7, 2));
     }
 
     #[tokio::test]
-    async fn one_unknown_attempt_leaves_the_outcome_unknown() {
-        let refused = || Err(WriteError::Refused("no space".to_owned()));
-        let (result, ..) = attempts(vec![Err(WriteError::Unavailable), Err(WriteError::Unknown), refused()]).await;
+    async fn one_attempt_without_an_answer_leaves_the_outcome_unknown() {
+        let (result, ..) = attempts(vec![Answer::NoLeader, Answer::Silence, refused()]).await;
         assert!(matches!(result, Err(WriteError::Unknown)), "{result:?}");
-        let (result, doubt, _) = attempts(vec![Err(WriteError::Unknown), Err(WriteError::Conflict)]).await;
-        assert!(matches!(result, Err(WriteError::Conflict)) && doubt, "to be read back");
-        let (result, doubt, made) = attempts(vec![refused()]).await;
-        assert!(matches!(result, Err(WriteError::Refused(_))) && !doubt && made == 1, "a certain answer is one");
+        let (result, silence, _) = attempts(vec![Answer::Silence, Answer::At(6)]).await;
+        assert!(matches!(result, Err(WriteError::Conflict)) && silence, "to be read back");
+        let (result, silence, made) = attempts(vec![refused()]).await;
+        assert!(matches!(result, Err(WriteError::Refused(_))) && !silence && made == 1, "a certain answer is one");
+    }
+
+    // Seen under chaos with a node deaf to one other: a leader that was deposed refused a write, because an older one was
+    // under way, and the new one accepted it.
+    #[tokio::test]
+    async fn only_what_replaced_the_expected_revision_is_a_conflict() {
+        for comes_first in [|| Answer::InProcess, || Answer::At(5), || Answer::At(4)] {
+            let (result, _, made) = attempts(vec![comes_first(), Answer::Stored(6)]).await;
+            assert_eq!((result.unwrap(), made), (6, 2));
+            let (result, silence, made) = attempts(vec![comes_first(), Answer::At(6)]).await;
+            assert!(matches!(result, Err(WriteError::Conflict)) && !silence && made == 2, "{result:?}");
+            let (result, ..) = attempts(vec![comes_first()]).await;
+            assert!(matches!(result, Err(WriteError::Unknown)), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn answers_of_the_engine_are_understood() {
+        let error = |code, text: &str| {
+            let error = serde_json::json!({ "error": { "code": 400, "err_code": code, "description": text }, "stream": "S", "seq": 0 });
+            understood(error.to_string().as_bytes())
+        };
+        assert!(matches!(error(10_071, "wrong last sequence: 7"), Answer::At(7)));
+        assert!(matches!(error(10_071, "wrong last sequence"), Answer::InProcess));
+        assert!(matches!(error(10_164, "wrong last sequence"), Answer::InProcess));
+        assert!(matches!(error(10_077, "maximum bytes exceeded"), Answer::Refused(why) if why.starts_with("maximum")));
+        assert!(matches!(understood(br#"{"stream":"S","seq":9,"duplicate":true}"#), Answer::Stored(9)));
+        assert!(matches!(understood(b"{}"), Answer::Silence));
+        assert!(matches!(understood(b"nonsense"), Answer::Silence));
     }
 
     #[tokio::test]
@@ -249,9 +321,9 @@ mod tests {
         let mut made = 0;
         let once = || {
             made += 1;
-            std::future::ready(Err(WriteError::Unavailable))
+            std::future::ready(Answer::NoLeader)
         };
-        let persisted = persist(BUDGET, SHORT, &lost, once).await;
+        let persisted = persist(0, BUDGET, SHORT, &lost, once).await;
         assert!(matches!(persisted.result, Err(WriteError::Unavailable)));
         assert_eq!(made, 1);
     }

@@ -16,7 +16,7 @@ pub(crate) use history::Kind;
 pub(crate) use inject::Supervisor;
 pub(crate) use inject::{Deed, Fleet, Half, Injector, Shown, Systemd};
 pub(crate) use load::{Load, NodeOrder, Orders};
-pub(crate) use report::text;
+pub(crate) use report::{text, violations};
 pub(crate) use run::{Run, bound, known_ills};
 #[cfg(target_os = "linux")]
 pub(crate) use verdict::Series;

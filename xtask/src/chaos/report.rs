@@ -30,6 +30,13 @@ pub(crate) fn text(verdict: &Verdict, style: Style) -> String {
         table.row(row(window));
     }
     let mut out = table.render(style);
+    out.push_str(&violations(verdict, style));
+    out
+}
+
+/// What is wrong, a line each.
+pub(crate) fn violations(verdict: &Verdict, style: Style) -> String {
+    let mut out = String::new();
     let mut omitted: usize = 0;
     let mut shown: Vec<(&str, usize)> = Vec::new();
     for (window, violation) in verdict.all_violations() {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Global;
 use crate::chaos::{
     Deed, Fault, Fleet, Half, Injector, Load, NodeOrder, Orders, Planned, Run, Shown, Systemd, Verdict, Victims, bound,
-    known_ills, schedule, text,
+    known_ills, schedule, text, violations,
 };
 use crate::exit::BadInput;
 use crate::local_state::State;
@@ -309,5 +309,7 @@ fn conclude(args: &Args, target: &Target, verdict: &Verdict) -> Result<()> {
         return Ok(());
     }
     let count = verdict.all_violations().count();
-    bail!("judged failed: {count} violations; see {} and the nodes' logs", target.verb("verify"))
+    // Whoever reads the JSON may not read this, and the reverse.
+    let what = if args.json { format!(":\n{}", violations(verdict, Style::stderr())) } else { "; ".to_owned() };
+    bail!("judged failed: {count} violations{what}see {} and the nodes' logs", target.verb("verify"))
 }

@@ -20,6 +20,8 @@ use crate::ui::{Line, Progress, took};
 
 /// Lines of a failed command that are shown; all of them are in the log.
 const SHOWN: usize = 60;
+/// Characters of each; JSON is longer.
+const WIDTH: usize = 400;
 /// How long a machine may take to show its journal, after something has failed on it.
 const JOURNAL: Duration = Duration::from_secs(15);
 
@@ -35,9 +37,10 @@ pub(super) struct Performance {
 impl Performance {
     /// One that notes everything in `log`.
     pub(super) fn new(log: &Path) -> Result<Self> {
+        let history = log.with_extension("history.jsonl").display().to_string();
         let log =
             OpenOptions::new().append(true).open(log).with_context(|| format!("opening {}", Paths::shown(log)))?;
-        Ok(Self { log, known: Known::new() })
+        Ok(Self { log, known: Known::from([("history".to_owned(), history)]) })
     }
 
     /// Carries a chapter out on this host, in the operator's own clone.
@@ -218,6 +221,10 @@ fn shown(act: &Act, argv: &[String]) -> String {
 fn last(said: &str) -> String {
     let lines: Vec<&str> = said.trim_end().lines().collect();
     let skipped = lines.len().saturating_sub(SHOWN);
-    let shown = lines.get(skipped..).unwrap_or_default().join("\n");
+    let cut = |line: &&str| match line.char_indices().nth(WIDTH) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => (*line).to_owned(),
+    };
+    let shown = lines.iter().skip(skipped).map(cut).collect::<Vec<_>>().join("\n");
     if skipped > 0 { format!("({skipped} lines more in the log)\n{shown}") } else { shown }
 }

@@ -79,7 +79,9 @@ pub(super) fn whole() -> Vec<Chapter> {
             name: "chaos",
             acts: vec![
                 Act::xtask("chaos").says("dry run: nothing was changed"),
-                Act::xtask("chaos --yes --confirm {cluster} --fleet {dir} --json").judges().within(600),
+                Act::xtask("chaos --yes --confirm {cluster} --fleet {dir} --json --history {history}")
+                    .judges()
+                    .within(600),
                 Act::xtask("verify").says(ALL_HOLD),
             ],
         },
@@ -176,8 +178,13 @@ mod tests {
 
     /// A command as the runbook writes it: an operator types the names that a rehearsal fills in, and reads what it has judged.
     fn as_typed(written: &str) -> String {
-        let names =
-            [("{sign_pub}", "HEX"), ("{c}", "NODE"), (" --confirm {cluster} --fleet {dir}", ""), (" --json", "")];
+        let names = [
+            ("{sign_pub}", "HEX"),
+            ("{c}", "NODE"),
+            (" --confirm {cluster} --fleet {dir}", ""),
+            (" --history {history}", ""),
+            (" --json", ""),
+        ];
         names.iter().fold(written.to_owned(), |line, (name, typed)| line.replace(name, typed))
     }
 

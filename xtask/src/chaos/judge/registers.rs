@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::about;
+use super::{about, told};
 use crate::chaos::history::{History, Kind, Op, Outcome};
 use crate::chaos::verdict::{Rule, Violation};
 
@@ -61,7 +61,7 @@ impl<'a> Register<'a> {
         for op in &self.reads {
             let Some(written) = number(op).and_then(|number| self.writes.get(number)) else { continue };
             if written.outcome == Outcome::Refused {
-                let what = format!("register {key}: reported as not done, and it was read (operation {})", op.op);
+                let what = format!("register {key}: {}; but it was read (operation {})", told(written), op.op);
                 found.push(about(written, Rule::RefusedWriteSeen, what));
             }
         }
