@@ -1,9 +1,11 @@
 //! What somebody wants to be done, and how the audit calls it.
 
 use super::audit::{AuditRecord, CommandId, Stage};
-use super::state::Snapshot;
-use crate::domain::{Author, Command, Handle, Policy, RecordKey, RoomId, RoomRole, SignPub, Subject, Terms, User};
+use crate::domain::{
+    Author, Command, Handle, Policy, RecordKey, Records as _, RoomId, RoomRole, SignPub, Subject, Terms, User,
+};
 use crate::store::Revision;
+use crate::view::View;
 
 /// Who gives a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +17,10 @@ pub enum Actor {
 }
 
 impl Actor {
-    pub(super) fn user<'a>(&self, snapshot: &'a impl Snapshot) -> Option<&'a User> {
+    pub(super) fn user<'a>(&self, view: &'a View) -> Option<&'a User> {
         match self {
-            Actor::Handle(handle) => snapshot.user(handle),
-            Actor::Key(key) => snapshot.user_of_key(key),
+            Actor::Handle(handle) => view.user(handle),
+            Actor::Key(key) => view.user_of_key(key),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::order::Order;
 use super::pace::{Pace, back_off, within};
 use super::plan::{Earlier, Plan, Step, plan, stands_as_attempted};
 use super::queues::{Held, Queues};
-use super::state::State;
+use super::state::{State, revision_of};
 use super::{claiming, index, keys};
 use crate::bus;
 use crate::domain::{Handle, RecordKey, Refusal, Subject};
@@ -143,9 +143,9 @@ impl<S: State, F: Fence> Commands<S, F> {
     /// Attempts until everything is written. Says which record the order is about.
     async fn carry_out(&self, order: &Order, run: &mut Run) -> Result<RecordKey, CommandError> {
         loop {
-            let (planned, done) = self.state.read(|snapshot| {
-                let planned = plan(order, snapshot, &mut run.earlier);
-                (planned, stands_as_attempted(order, snapshot, &run.earlier))
+            let (planned, done) = self.state.read(|view| {
+                let planned = plan(order, view, &mut run.earlier);
+                (planned, stands_as_attempted(order, view, &run.earlier))
             })?;
             let plan = match (planned, done) {
                 (Err(CommandError::Refused(_)), Some((record, revision))) => {
@@ -195,7 +195,7 @@ impl<S: State, F: Fence> Commands<S, F> {
     async fn write(&self, plan: &Plan, run: &mut Run) -> Result<Written, CommandError> {
         for (number, step) in plan.steps.iter().enumerate() {
             let key = step.record.key();
-            if number > 0 && !self.state.read(|snapshot| plan.stands(snapshot, number))? {
+            if number > 0 && !self.state.read(|view| plan.stands(view, number))? {
                 return Ok(Written::Again(key));
             }
             match self.put(step, &key).await {
@@ -261,7 +261,7 @@ impl<S: State, F: Fence> Commands<S, F> {
         let released = self.release(order, &run).await;
         let marks = [(indexed, Unfinished::Index), (released, Unfinished::Claim), (recorded, Unfinished::Record)];
         let unfinished = marks.into_iter().filter(|(done, _)| !done).map(|(_, what)| what).collect();
-        let known = self.state.read(|snapshot| super::state::Snapshot::revision(snapshot, &record)).ok().flatten();
+        let known = self.state.read(|view| revision_of(view, &record)).ok().flatten();
         let revision = run.landed.get(&record).copied().max(known);
         let changed = run.changed || !run.doubts.is_empty();
         Outcome { id: run.id, changed, record, revision, written: run.landed, fenced, unfinished }

@@ -141,8 +141,8 @@ fn invite(name: &str) -> Command {
 }
 
 async fn standing(store: &dyn Store, room: &str, name: &str) -> Option<(RoomRole, MemberState)> {
-    let model = Model::load(store).await.unwrap();
-    model.membership(&id(room), &handle(name)).map(|m| (m.role, m.state))
+    let view = load(store).await.unwrap();
+    view.membership(&id(room), &handle(name)).map(|m| (m.role, m.state))
 }
 
 async fn repair(store: &Arc<dyn Store>) -> Result<Repaired, StoreError> {
