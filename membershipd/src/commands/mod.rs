@@ -46,9 +46,12 @@ pub use fence::{Fence, Revoked, Settled, WaitOut};
 pub use gated::Gated;
 pub use index::Indexed;
 pub use load::load;
-pub use order::{Actor, Order};
+pub use order::{Actor, Demand, Order};
 pub use pace::{Pace, Real};
 pub use repair::{Repair, Repaired};
 pub use service::{Commands, Outcome, Patience, Unfinished};
 pub use state::{NotProven, State};
 pub use watched::Watched;
+
+/// Commands as a node carries them out: on the view of its gate, behind its fence.
+pub type NodeCommands = Commands<Gated, WaitOut>;

@@ -141,12 +141,15 @@ pub(super) fn stands_as_attempted(order: &Order, view: &View, earlier: &Earlier)
 
 /// The demanded revision, after the rules have been asked: who may not know of a record is not told its revision.
 fn precondition(order: &Order, user: &User, view: &View, earlier: &Earlier) -> Result<(), CommandError> {
-    let Some(wanted) = order.if_match else { return Ok(()) };
+    let Some(wanted) = &order.if_match else { return Ok(()) };
     let record = order.concerns(&user.handle);
     let now = revision_of(view, &record);
     // What stands there is what we tried to write ourselves, on the demanded revision, and heard nothing of.
     let ours = earlier.attempted.get(&record).is_some_and(|ours| fetch(view, &record).as_ref() == Some(ours));
-    if now == Some(wanted) || ours { Ok(()) } else { Err(CommandError::Precondition { record, wanted, now }) }
+    if wanted.is_met(now) || ours {
+        return Ok(());
+    }
+    Err(CommandError::Precondition { record, wanted: wanted.clone(), now })
 }
 
 fn ends_an_owner(step: &Step) -> bool {
@@ -163,7 +166,7 @@ fn overtaken(first: Option<&Record>, now: Option<&Record>, new: &Record) -> bool
     (out || first.is_some_and(|first| lost(first, now))) && lost(new, now)
 }
 
-fn fetch(view: &View, key: &RecordKey) -> Option<Record> {
+pub(super) fn fetch(view: &View, key: &RecordKey) -> Option<Record> {
     match key {
         RecordKey::User(handle) => view.user(handle).cloned().map(Record::User),
         RecordKey::Claims(space) => view.claims(*space).cloned().map(Record::Claims),

@@ -162,6 +162,13 @@ impl Command {
     }
 }
 
+/// Decides whether `who` (none: nobody has the key that was shown) may give `command` about `room`.
+pub fn permits(who: Option<&User>, room: &RoomId, command: &Command, state: &impl Records) -> Decision {
+    let Some(user) = who else { return Decision::Deny(Denial::UnknownKey) };
+    let (action, resource) = command.asks(user, room);
+    decide(who, action, resource, state)
+}
+
 /// What `command`, given by `who` (none: nobody has the key that was shown) about `room`, makes of what is in `state`.
 pub fn change(
     who: Option<&User>,
@@ -170,11 +177,10 @@ pub fn change(
     state: &impl Records,
     terms: Terms,
 ) -> Result<Change, Refusal> {
-    let user = who.ok_or(Denial::UnknownKey)?;
-    let (action, resource) = command.asks(user, room);
-    if let Decision::Deny(denial) = decide(who, action, resource, state) {
+    if let Decision::Deny(denial) = permits(who, room, command, state) {
         return Err(denial.into());
     }
+    let user = who.ok_or(Denial::UnknownKey)?;
     let draft = Draft { user, room, by: Author::User(user.handle.clone()), state, terms };
     let Made { writes, witness, release } = match command {
         Command::CreateRoom(subject, policy) => draft.create(subject, *policy)?,

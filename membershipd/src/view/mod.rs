@@ -171,6 +171,16 @@ impl View {
         self.users.get(handle)
     }
 
+    /// The room with this id, and the revision of the record.
+    pub fn versioned_room(&self, id: &RoomId) -> Option<&Versioned<Room>> {
+        self.rooms.get(id)
+    }
+
+    /// How `handle` stands to the room, and the revision of the record.
+    pub fn versioned_membership(&self, room: &RoomId, handle: &Handle) -> Option<&Versioned<Membership>> {
+        self.members.get(room, handle)
+    }
+
     /// The revision of a user's record.
     pub fn user_revision(&self, handle: &Handle) -> Option<u64> {
         self.users.get(handle).map(|user| user.revision)
