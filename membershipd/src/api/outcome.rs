@@ -18,7 +18,7 @@ pub(super) struct Passed {
     changed: bool,
     /// Number of the change in the audit log.
     audit: String,
-    /// How it is known that no node honours what was taken away: `acknowledged`, all nodes have said so; `waited`, so much
+    /// How it is known that no node honours what was taken away: `acknowledged`, every node said so; `waited_out`, so much
     /// time has passed that none can. Left out where nothing was taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
     fence: Option<&'static str>,
@@ -33,7 +33,7 @@ impl Passed {
     pub(super) fn of(outcome: &Outcome) -> Self {
         let fence = outcome.fenced.map(|settled| match settled {
             Settled::Acknowledged(_) => "acknowledged",
-            Settled::WaitedOut(_) => "waited",
+            Settled::WaitedOut(_) => "waited_out",
         });
         let waited = outcome.fenced.map(Settled::waited).unwrap_or_default();
         let word = |what: &Unfinished| match what {

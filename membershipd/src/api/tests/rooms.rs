@@ -120,13 +120,13 @@ async fn a_room_is_made_changed_and_removed_and_each_answer_has_its_revision() {
     assert_eq!(stale.slug(), "precondition-failed");
     let changed = node.tell("alice", "PATCH", "/v1/rooms/sums", Some(&tag), &patch).await;
     assert_eq!((changed.status.as_u16(), &changed.json()["room"]["policy"]["encrypt"]), (200, &json!(true)));
-    assert_eq!(changed.json()["fence"], "waited", "who wrote in clear may not any more");
+    assert_eq!(changed.json()["fence"], "waited_out", "who wrote in clear may not any more");
     let spent = node.tell("alice", "DELETE", "/v1/rooms/sums", Some(&tag), &Value::Null).await;
     assert_eq!(spent.slug(), "precondition-failed");
     let removed = node.tell("alice", "DELETE", "/v1/rooms/sums", Some(&etag(&changed)), &Value::Null).await;
-    assert_eq!((&removed.json()["room"]["state"], &removed.json()["fence"]), (&json!("removed"), &json!("waited")));
+    assert_eq!((&removed.json()["room"]["state"], &removed.json()["fence"]), (&json!("removed"), &json!("waited_out")));
     let again = node.ask("alice", "DELETE", "/v1/rooms/sums").await.json();
-    assert_eq!((&again["changed"], &again["fence"]), (&json!(false), &json!("waited")));
+    assert_eq!((&again["changed"], &again["fence"]), (&json!(false), &json!("waited_out")));
     assert_eq!(node.ask("alice", "GET", "/v1/rooms/sums").await.slug(), "room-removed");
     let reused = node.say("bob", "PUT", "/v1/rooms/sums", json!({ "subject": "rpc.sums" })).await;
     assert_eq!((reused.status.as_u16(), reused.slug().as_str()), (410, "room-removed"));
@@ -150,9 +150,9 @@ async fn members_come_and_go_and_lists_have_pages() {
     let raised = node.tell("owner", "PATCH", bob, Some(&etag(&joined)), &role).await.json();
     assert_eq!((&raised["member"]["role"], raised.get("fence")), (&json!("member"), None));
     let lowered = node.tell("owner", "PATCH", bob, Some("*"), &json!({ "role": "reader" })).await.json();
-    assert_eq!(lowered["fence"], "waited");
+    assert_eq!(lowered["fence"], "waited_out");
     let removed = node.ask("moderator", "DELETE", bob).await.json();
-    assert_eq!((&removed["member"]["state"], &removed["fence"]), (&json!("removed"), &json!("waited")));
+    assert_eq!((&removed["member"]["state"], &removed["fence"]), (&json!("removed"), &json!("waited_out")));
     assert_eq!(node.ask("bob", "GET", "/v1/rooms").await.json()["rooms"], json!([]));
 
     let banned = node.ask("moderator", "PUT", "/v1/rooms/hall/bans/bob").await.json();
