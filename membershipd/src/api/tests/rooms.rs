@@ -163,6 +163,9 @@ async fn members_come_and_go_and_lists_have_pages() {
     let left = node.ask("member", "DELETE", "/v1/rooms/hall/members/member").await.json();
     assert_eq!((&left["member"]["state"], &left["member"]["changed_by"]), (&json!("removed"), &json!("member")));
 
+    let again = node.ask("member", "DELETE", "/v1/rooms/hall/members/member").await.json();
+    assert_eq!((&again["changed"], &again["fence"]), (&json!(false), &json!("waited_out")), "the first may have died");
+
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {
         let page = node.ask("reader", "GET", &format!("/v1/rooms/hall/members?limit=2{after}")).await.json();

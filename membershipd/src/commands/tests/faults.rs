@@ -16,6 +16,7 @@ struct Case {
     who: &'static str,
     room: &'static str,
     command: Command,
+    takes_away: bool,
     is_so: IsSo,
 }
 
@@ -29,7 +30,10 @@ fn holder(view: &View, subject: &str) -> Option<RoomId> {
 }
 
 fn cases() -> Vec<Case> {
-    let case = |who, room, command, is_so: IsSo| Case { who, room, command, is_so };
+    let case = |who, room, command, is_so: IsSo| {
+        let gives = matches!(command, Command::CreateRoom(..) | Command::Invite(..) | Command::Accept);
+        Case { who, room, command, takes_away: !gives, is_so }
+    };
     vec![
         case("dave", "cellar", create("room.cellar"), |view| {
             is(view, "cellar", "dave") == Some(MemberState::Joined) && holder(view, "room.cellar") == Some(id("cellar"))
@@ -151,12 +155,11 @@ async fn check(case: &Case, faulty: Arc<FaultyStore>, dies: bool) -> Result<(), 
     let node = node(&truth).await;
     let repeated = give(&node, case.who, case.room, case.command.clone()).await;
     let view = load(&*truth).await.unwrap();
-    let gone = matches!(case.command, Command::Leave) && (case.is_so)(&after);
     match repeated {
-        Ok(_) if (case.is_so)(&view) => {}
+        // Who repeats what takes something away waits for the fence once more, also in a process that never heard of it.
+        Ok(done) if (case.is_so)(&view) && (done.fenced.is_some() || !case.takes_away) => {}
         // The id is spent, and said to be: another one has to be chosen.
         Err(CommandError::Refused(crate::domain::Refusal::RoomRemoved(_))) if spent => {}
-        Err(CommandError::Refused(crate::domain::Refusal::Denied(_))) if gone => {}
         other => return Err(format!("repeated: {other:?}")),
     }
     if repair(&truth).await.map_err(|error| error.to_string())? != Repaired::default() && repaired.released.is_empty() {
