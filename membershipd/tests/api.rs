@@ -16,67 +16,14 @@ use std::net::{Shutdown, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-use common::requests::{API_PORT, assert_closed, exchange, now, python, signed};
+use common::requests::{
+    API_PORT, answers, assert_closed, exchange, identity, job, now, python, seed_admin, signed, slug,
+};
 use common::{Authority, Daemon, Dir, own_address};
-use data_encoding::{BASE64, HEXLOWER};
 use membershipd::identity::Identity;
-use membershipd::signature::TAG;
 use serde_json::{Value, json};
 
 const TLS: [&str; 6] = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
-
-fn identity(daemon: &Daemon, handle: &str) -> Identity {
-    daemon.identity(handle);
-    Identity::load(&daemon.dir.path().join(format!("{handle}.toml"))).unwrap()
-}
-
-/// Makes the first admin, as an operator does.
-fn seed_admin(daemon: &Daemon) -> Identity {
-    let root = identity(daemon, "root");
-    let record = json!({ "schema": 1, "handle": "root", "sign_pub": root.sign_pub }).to_string();
-    let path = daemon.dir.write("bootstrap.json", &record, 0o600);
-    daemon.wait("import of the first admin", || !path.exists());
-    root
-}
-
-/// A request that Python is to sign as `who` and to send: right in every way.
-fn job(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Value) -> Value {
-    let (_, seed) = nkeys::decode_seed(who.nkey_seed()).unwrap();
-    let mut nonce = [0; 16];
-    getrandom::fill(&mut nonce).unwrap();
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let headers = if body.is_empty() { json!({}) } else { json!({ "Content-Type": "application/json" }) };
-    json!({
-        "op": "send",
-        "method": method,
-        "url": format!("https://{}:{API_PORT}{target}", daemon.address),
-        "headers": headers,
-        "body": BASE64.encode(body.as_bytes()),
-        "signatures": [{
-            "seed": HEXLOWER.encode(&seed),
-            "keyid": who.sign_pub.to_string(),
-            "created": now(),
-            "expires": now() + 110,
-            "nonce": BASE64.encode(&nonce),
-            "label": "sig1",
-            "tag": TAG,
-            "alg": false,
-            "covered": ["@method", "@authority", "@path", "@query", "content-digest"],
-        }],
-        "change": {},
-        "times": 1,
-        "ca": daemon.dir.path().join("ca.crt"),
-    })
-}
-
-/// The answers to one job.
-fn answers(answer: &Value) -> Vec<Value> {
-    answer.as_array().unwrap().iter().map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap()).collect()
-}
-
-fn slug(problem: &Value) -> &str {
-    problem["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or_else(|| panic!("{problem}"))
-}
 
 #[test]
 fn what_python_signs_works_and_every_change_of_it_is_refused_by_name() {

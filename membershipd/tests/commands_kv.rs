@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use membershipd::commands::{
-    Actor, CommandError, Commands, Model, Order, Outcome, Pace, Patience, Real, Repair, Repaired, WaitOut, Watched,
-    keys,
+    Actor, CommandError, Commands, Order, Outcome, Pace, Patience, Real, Repair, Repaired, WaitOut, Watched, keys, load,
 };
 use membershipd::domain::{
     Command, Handle, MemberState, Policy, Record, Records as _, Role, RoomId, RoomRole, SignPub, State, Terms, User,
@@ -98,8 +97,8 @@ async fn what_many_nodes_change_at_once_stays_whole() {
         outcome.unwrap();
     }
     let id: RoomId = room.parse().unwrap();
-    let model = Model::load(&*store).await.unwrap();
-    assert_eq!(model.members(&id).filter(|m| m.state == MemberState::Joined).count(), MANY + 1);
+    let view = load(&*store).await.unwrap();
+    assert_eq!(view.members(&id).filter(|m| m.state == MemberState::Joined).count(), MANY + 1);
 
     // Two owners leave at once: one stays.
     for n in 0..8 {
@@ -116,9 +115,9 @@ async fn what_many_nodes_change_at_once_stays_whole() {
             give(&nodes[0], names[0], &room, Command::Leave),
             give(&nodes[1], names[1], &room, Command::Leave)
         );
-        let model = Model::load(&*store).await.unwrap();
+        let view = load(&*store).await.unwrap();
         let id: RoomId = room.parse().unwrap();
-        let owners = model.members(&id).filter(|m| m.role == RoomRole::Owner && m.state == MemberState::Joined).count();
+        let owners = view.members(&id).filter(|m| m.role == RoomRole::Owner && m.state == MemberState::Joined).count();
         assert_eq!(owners, 1, "{left:?}");
     }
     assert_eq!(left_behind(&store).await, Repaired::default());

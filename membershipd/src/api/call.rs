@@ -11,7 +11,7 @@ use super::body;
 use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
 use super::problem::{self, Problem};
-use crate::domain::{Handle, Resource, User};
+use crate::domain::{Command, Handle, Resource, RoomId, User};
 
 /// What a path is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,22 +22,38 @@ pub(super) enum Target {
     User(Handle),
     /// A user who is to be, which is a matter of the bus.
     NewUser(Handle),
+    /// A room.
+    Room(RoomId),
+    /// A room that is to be, which is a matter of the bus.
+    NewRoom(RoomId),
+    /// A user in a room.
+    Member(RoomId, Handle),
 }
 
 impl Target {
     /// As the decision has it.
     pub(super) fn resource(&self) -> Resource<'_> {
         match self {
-            Target::Bus | Target::NewUser(_) => Resource::Bus,
+            Target::Bus | Target::NewUser(_) | Target::NewRoom(_) => Resource::Bus,
             Target::User(handle) => Resource::User(handle),
+            Target::Room(room) => Resource::Room(room),
+            Target::Member(room, handle) => Resource::Member(room, handle),
         }
     }
 
     /// The user; none where the route is about something else.
     pub(super) fn user(&self) -> Result<&Handle, Problem> {
         match self {
-            Target::User(handle) | Target::NewUser(handle) => Ok(handle),
-            Target::Bus => Err(problem::INTERNAL.problem()),
+            Target::User(handle) | Target::NewUser(handle) | Target::Member(_, handle) => Ok(handle),
+            Target::Bus | Target::Room(_) | Target::NewRoom(_) => Err(problem::INTERNAL.problem()),
+        }
+    }
+
+    /// The room; none where the route is about something else.
+    pub(super) fn room(&self) -> Result<&RoomId, Problem> {
+        match self {
+            Target::Room(room) | Target::NewRoom(room) | Target::Member(room, _) => Ok(room),
+            Target::Bus | Target::User(_) | Target::NewUser(_) => Err(problem::INTERNAL.problem()),
         }
     }
 }
@@ -79,6 +95,8 @@ pub(super) struct Call {
     pub(super) caller: User,
     /// What it is about.
     pub(super) target: Target,
+    /// What is to be done, where that is a command.
+    pub(super) command: Option<Command>,
     pub(super) query: Query,
     /// For which revisions; none: the request does not say.
     pub(super) if_match: Option<IfMatch>,

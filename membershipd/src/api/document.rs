@@ -13,7 +13,7 @@ use utoipa::openapi::{
 
 use super::call::{AFTER, LIMIT};
 use super::problem::{self, Kind, Problem, ProblemDocument};
-use super::routes::{Access, Precondition, ROUTES, Route, Signed};
+use super::routes::{self, Access, Needs, Precondition, Route, Signed};
 use crate::store::PageSize;
 
 /// Notes the schemas of a type in the list and refers to it.
@@ -37,7 +37,7 @@ pub(super) fn text() -> Result<String, Problem> {
     let mut schemas = Vec::new();
     let problem = schema_of::<ProblemDocument>(&mut schemas);
     let mut paths = PathsBuilder::new();
-    for route in ROUTES {
+    for route in routes::all() {
         paths = paths.path(route.template, PathItem::new(method(route), operation(route, &problem, &mut schemas)));
     }
     schemas.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -102,8 +102,12 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
     }
     let refusal = ResponseBuilder::new().description("Refused; see ProblemType");
     let refusal = refusal.content("application/problem+json", Content::new(Some(problem.clone())));
-    let action = format!("Needs a signature, and the permission '{}'.", signed.action.name());
-    operation.description(Some(action)).responses(responses.response("default", refusal).build()).build()
+    let permission = match &signed.needs {
+        Needs::Action(action) => action.name().to_owned(),
+        Needs::Command(actions, _) => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join("' or '"),
+    };
+    let needs = format!("Needs a signature, and the permission '{permission}'.");
+    operation.description(Some(needs)).responses(responses.response("default", refusal).build()).build()
 }
 
 fn parameters(signed: &Signed) -> Vec<Parameter> {
@@ -171,13 +175,13 @@ mod tests {
     #[test]
     fn every_route_and_every_reference_is_in_it() {
         let document: Value = serde_json::from_str(&text().unwrap()).unwrap();
-        for route in ROUTES {
+        for route in routes::all() {
             let method = route.method.as_str().to_lowercase();
             assert!(document["paths"][route.template][&method]["summary"].is_string(), "{method} {}", route.template);
         }
         let count: usize =
             document["paths"].as_object().unwrap().values().map(|path| path.as_object().unwrap().len()).sum();
-        assert_eq!(count, ROUTES.len());
+        assert_eq!(count, routes::all().count());
         let mut references = Vec::new();
         find_references(&document, &mut references);
         assert!(!references.is_empty());

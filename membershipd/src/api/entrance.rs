@@ -17,7 +17,7 @@ use super::call::{Call, Query, Reply};
 use super::precondition::IfMatch;
 use super::problem::{self, Problem};
 use super::rate::client_of;
-use super::routes::{self, Access, Precondition, Signed};
+use super::routes::{self, Access, Allowed, Precondition, Signed};
 use super::shared::{Note, Shared, Spending};
 use crate::clock;
 use crate::domain;
@@ -162,19 +162,21 @@ async fn signed_request(
         let mut parts = variable.as_ref().ok()?.iter();
         parts.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
     };
-    let (caller, target) =
-        routes::authorize(shared, &key, signed, |caller| signed.on.target(part, caller), Instant::now())?;
+    // What is asked for may stand in the body.
+    match signed.body {
+        Some(_) => body::is_json(&parts.headers)?,
+        None => body::none(&received.bytes)?,
+    }
+    let Allowed { caller, target, command } =
+        routes::authorize(shared, &key, signed, part, &received.bytes, Instant::now())?;
     let call = Call {
         caller,
         target,
+        command,
         query: Query::parse(parts.uri.query(), signed.query)?,
         if_match: precondition(&parts, signed.if_match)?,
         body: received.bytes.clone(),
     };
-    match signed.body {
-        Some(_) => body::is_json(&parts.headers)?,
-        None => body::none(&call.body)?,
-    }
     carry_out((signed.handler)(shared.clone(), call), (place, received)).await
 }
 

@@ -14,6 +14,7 @@ use super::entrance;
 use super::limits;
 use super::shared::Shared;
 use crate::clock;
+use crate::commands::NodeCommands;
 use crate::config::TlsFiles;
 use crate::posture::Observer;
 use crate::store::Store;
@@ -30,7 +31,7 @@ pub struct Api {
 
 impl Api {
     /// Binds the API's address.
-    pub fn bind(observer: Observer, users: Users, store: Arc<dyn Store>) -> Result<Self> {
+    pub fn bind(observer: Observer, users: Users, commands: Arc<NodeCommands>, store: Arc<dyn Store>) -> Result<Self> {
         let config = observer.config.clone();
         let address = SocketAddr::new(config.bind, config.ports.api);
         let listener = TcpListener::bind(address)
@@ -42,7 +43,7 @@ impl Api {
             )),
             None => None,
         };
-        let shared = Arc::new(Shared::new(observer, users, store, Instant::now()));
+        let shared = Arc::new(Shared::new(observer, users, commands, store, Instant::now()));
         Ok(Self { listener, tls, router: entrance::router(shared.clone()), shared })
     }
 

@@ -2,8 +2,8 @@
 //!
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
-//! it is decided; `users` and `audit` carry out, `open` answers without a signature; `document` describes the table (OpenAPI).
-//! Below them are the parts: `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `connections`, `rate`,
+//! it is decided; `users`, `rooms`, `members` and `audit` carry out, `open` answers without a signature; `document` describes the
+//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `connections`, `rate`,
 //! `metrics`, `limits`.
 //!
 //! A request under /v1 is bounded before it is looked at: connections, bytes and time of the head, bytes and time of the body,
@@ -18,13 +18,17 @@ mod document;
 mod entrance;
 mod limits;
 mod listener;
+mod members;
 mod metrics;
 mod names;
 mod open;
+mod outcome;
 mod paging;
 mod precondition;
 mod problem;
 mod rate;
+mod refusals;
+mod rooms;
 mod routes;
 mod shared;
 #[cfg(test)]

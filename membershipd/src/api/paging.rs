@@ -3,7 +3,7 @@
 use data_encoding::BASE64URL_NOPAD;
 
 use super::problem::{self, Problem};
-use crate::domain::Handle;
+use crate::domain::{Handle, RoomId};
 use crate::store::{PageSize, Position};
 
 /// Entries of a page where nobody says how many.
@@ -32,6 +32,35 @@ impl Mark for Handle {
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok()
+    }
+}
+
+/// The list of rooms, by id.
+impl Mark for RoomId {
+    const LIST: &'static str = "rooms";
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// Somebody in the list of the members of a room, which is by handle.
+#[derive(Debug)]
+pub(super) struct InRoom(pub(super) Handle);
+
+impl Mark for InRoom {
+    const LIST: &'static str = "members";
+
+    fn write(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
     }
 }
 
@@ -104,6 +133,7 @@ mod tests {
         assert!(!text.contains("alice"), "{text}");
         assert_eq!(read_cursor::<Handle>(&text), Some(alice));
         assert_eq!(read_cursor::<Position>(&text), None);
+        assert_eq!(read_cursor::<RoomId>(&text), None);
         assert_eq!(read_cursor::<Position>(&cursor(&Position(7))), Some(Position(7)));
     }
 

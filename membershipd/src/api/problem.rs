@@ -46,6 +46,25 @@ kinds! {
     UNAVAILABLE: SERVICE_UNAVAILABLE "unavailable" "This node cannot do that now",
     UNKNOWN_OUTCOME: SERVICE_UNAVAILABLE "unknown-outcome" "Nobody knows whether it was done",
     CONFLICT: CONFLICT "conflict" "It contradicts what is there",
+    BAD_SUBJECT: BAD_REQUEST "bad-subject" "That is no subject for a room",
+    SUBJECT_WILDCARD: BAD_REQUEST "subject-wildcard" "A room has one subject, and no wildcard in it",
+    SUBJECT_RESERVED: BAD_REQUEST "subject-reserved" "The subject is not for rooms",
+    SUBJECT_TAKEN: CONFLICT "subject-taken" "The subject is another room's",
+    SUBJECT_NESTED: CONFLICT "subject-nested" "The subject lies above or below another room's",
+    SPACE_FULL: CONFLICT "space-full" "No more subjects can be claimed in this space",
+    ROOM_EXISTS: CONFLICT "room-exists" "There is another room of this name",
+    ROOM_IN_CLEAR: FORBIDDEN "room-in-clear" "Rooms have to be encrypted here",
+    NO_SUCH_USER: NOT_FOUND "no-such-user" "There is no such user",
+    USER_INACTIVE: CONFLICT "user-inactive" "The user is not admitted to the bus",
+    USER_BANNED: CONFLICT "member-banned" "The user is banned from the room",
+    NOT_BANNED: CONFLICT "not-banned" "The user is not banned from the room",
+    NOT_PRESENT: CONFLICT "not-present" "The user is neither in the room nor invited",
+    ALREADY_JOINED: CONFLICT "already-joined" "The user is in the room already",
+    LAST_OWNER: CONFLICT "last-owner" "The room would be without an owner",
+    TOO_MANY_ROOMS: CONFLICT "too-many-rooms" "The user is in as many rooms as are allowed",
+    TOO_MANY_MEMBERS: CONFLICT "too-many-members" "The room has as many members as are allowed",
+    OVERTAKEN: CONFLICT "overtaken" "Somebody else took a right away meanwhile",
+    CONTENDED: SERVICE_UNAVAILABLE "contended" "Others were always faster",
     PRECONDITION_MALFORMED: BAD_REQUEST "precondition-malformed" "The precondition is not valid",
     PRECONDITION_UNSUPPORTED: BAD_REQUEST "precondition-unsupported" "The request takes no such precondition",
     PRECONDITION_FAILED: PRECONDITION_FAILED "precondition-failed" "It was changed in the meantime",
@@ -257,7 +276,7 @@ impl From<StoreError> for Problem {
     }
 }
 
-fn unknown_outcome() -> Problem {
+pub(super) fn unknown_outcome() -> Problem {
     UNKNOWN_OUTCOME.because("the change may or may not have been made; send it again: repeating is safe").soon()
 }
 

@@ -13,7 +13,8 @@ use super::limits;
 use super::metrics::Metrics;
 use super::names::Names;
 use super::rate::Rate;
-use crate::domain::SignPub;
+use crate::commands::NodeCommands;
+use crate::domain::{SignPub, Terms};
 use crate::gate::Gate;
 use crate::posture::Observer;
 use crate::signature::{NonceError, NonceUse, Nonces};
@@ -26,6 +27,9 @@ pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) observer: Observer,
     pub(super) users: Users,
+    pub(super) commands: Arc<NodeCommands>,
+    /// What is allowed on this bus.
+    pub(super) terms: Terms,
     pub(super) store: Arc<dyn Store>,
     pub(super) names: Names,
     pub(super) metrics: Metrics,
@@ -41,7 +45,13 @@ pub(super) struct Shared {
 
 impl Shared {
     /// For one node, from `began`.
-    pub(super) fn new(observer: Observer, users: Users, store: Arc<dyn Store>, began: Instant) -> Self {
+    pub(super) fn new(
+        observer: Observer,
+        users: Users,
+        commands: Arc<NodeCommands>,
+        store: Arc<dyn Store>,
+        began: Instant,
+    ) -> Self {
         let a_second = observer.config.api_rate.get();
         let rate = |a_second| Rate::new(a_second, limits::BURST_S, limits::RATE_SLOTS, began, RandomState::new());
         Self {
@@ -54,8 +64,11 @@ impl Shared {
             space: Space::new(limits::BODIES_BYTES),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),
+            // What can be reached from outside is heard by whoever is on the way.
+            terms: Terms { encrypted_only: !observer.config.bind.is_loopback() },
             observer,
             users,
+            commands,
             store,
         }
     }

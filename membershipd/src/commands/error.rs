@@ -1,6 +1,7 @@
 //! Why a command was not carried out, or is not known to be, and whether it is right to give it again.
 
 use super::keys;
+use super::order::Demand;
 use super::state::NotProven;
 use crate::domain::{RecordKey, Refusal};
 use crate::store::{Revision, StoreError};
@@ -12,12 +13,12 @@ pub enum CommandError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The record is at another revision than was demanded.
-    #[error("{} is at {}, and revision {wanted} was demanded; nothing was changed", keys::name(.record), at(*.now))]
+    #[error("{} is at {}, and {wanted} was demanded; nothing was changed", keys::name(.record), at(*.now))]
     Precondition {
         /// The record.
         record: RecordKey,
-        /// The revision that was demanded.
-        wanted: Revision,
+        /// What was demanded.
+        wanted: Demand,
         /// The one it has; none: there is no such record.
         now: Option<Revision>,
     },
@@ -120,8 +121,9 @@ mod tests {
     #[test]
     fn messages_name_the_record_and_what_was_demanded() {
         let record = RecordKey::Membership("kitchen".parse().unwrap(), "bob".parse().unwrap());
-        let wanted = Revision::new(4).unwrap();
-        let error = CommandError::Precondition { record: record.clone(), wanted, now: Revision::new(7) };
+        let wanted = Demand::OneOf(Revision::new(4).into_iter().collect());
+        let error =
+            CommandError::Precondition { record: record.clone(), wanted: wanted.clone(), now: Revision::new(7) };
         let text = "member.kitchen.bob is at revision 7, and revision 4 was demanded; nothing was changed";
         assert_eq!((error.to_string().as_str(), error.retry()), (text, Retry::Anew));
         let error = CommandError::Precondition { record, wanted, now: None };

@@ -3,20 +3,9 @@
 use serde::Serialize;
 
 use crate::bus::Bucket;
-use crate::domain::{Handle, Record, RecordKey, RoomId, SignPub};
+use crate::domain::{Handle, Record, RecordKey, RoomId};
 use crate::store::{Key, Operation, Records, StoreError};
-use crate::view::{self, EntryKey};
-
-/// What the store has under a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
-    /// A record of the domain.
-    Record(Record),
-    /// A signing key, and the handle for which it was claimed for good.
-    SigningKey(SignPub, Handle),
-    /// Something that stands beside the records and is none: a heartbeat, a register of `load`, the mark of the first start.
-    Beside,
-}
+use crate::view;
 
 /// The bucket in which a record is.
 pub fn bucket(record: &RecordKey) -> Records {
@@ -71,20 +60,6 @@ pub(super) fn json(of: Bucket, value: &impl Serialize) -> Result<Vec<u8>, StoreE
         .map_err(|error| StoreError::Refused { operation: Operation::on("write to", of), why: error.to_string() })
 }
 
-/// What an entry of one of the deciding buckets is. What is not understood is an error, and never skipped.
-pub fn decode(of: Records, key: &Key, value: &[u8]) -> Result<Stored, StoreError> {
-    let unreadable = |why: String| StoreError::Unreadable { operation: Operation::at("read", of.bucket(), key), why };
-    let stored = match EntryKey::parse(of.bucket(), key.as_str()).map_err(unreadable)? {
-        EntryKey::Heartbeat(_) | EntryKey::Probe | EntryKey::Initialized => Stored::Beside,
-        EntryKey::Claim(signer) => {
-            let handle = serde_json::from_slice(value).map_err(|error| unreadable(error.to_string()))?;
-            Stored::SigningKey(signer, handle)
-        }
-        EntryKey::Record(record) => Stored::Record(view::read_record(&record, value).map_err(unreadable)?),
-    };
-    Ok(stored)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,29 +83,10 @@ mod tests {
         for (record, named) in records().into_iter().zip(names) {
             let of = record.key();
             assert_eq!(key(&of).unwrap().as_str(), named);
-            let read = decode(bucket(&of), &key(&of).unwrap(), &encode(&record).unwrap()).unwrap();
-            assert_eq!(read, Stored::Record(record));
+            assert_eq!(view::read_record(&of, &encode(&record).unwrap()), Ok(record));
         }
         let (bob, kitchen) = ("bob".parse().unwrap(), "kitchen".parse().unwrap());
         assert_eq!(indexed(&index_key(&bob, &kitchen).unwrap()), Some((bob, kitchen)));
         assert_eq!(indexed(&"room.bob".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn what_is_not_understood_is_an_error() {
-        let read = |of, key: &str, value: &str| decode(of, &key.parse().unwrap(), value.as_bytes());
-        let room = &records()[1];
-        let value = String::from_utf8(encode(room).unwrap()).unwrap();
-        assert!(read(Records::Rooms, "room.kitchen", &value).is_ok());
-        for (of, key) in
-            [(Records::Rooms, "room.cellar"), (Records::Rooms, "tent.kitchen"), (Records::Members, "room.kitchen")]
-        {
-            assert!(matches!(read(of, key, &value), Err(StoreError::Unreadable { .. })), "{key}");
-        }
-        assert!(read(Records::Rooms, "room.kitchen", "{}").is_err());
-        assert!(read(Records::Users, "key.00", "\"bob\"").is_err(), "no key");
-        for (of, beside) in [(Records::Members, "heartbeat.homer"), (Records::Users, "probe.1")] {
-            assert_eq!(read(of, beside, "anything").unwrap(), Stored::Beside);
-        }
     }
 }

@@ -17,17 +17,18 @@
 //! A future that is dropped is a crash: what it began is completed by the next one or by `repair`. Whoever serves clients that
 //! may go away spawns it.
 //!
-//! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `model` and `watched` are a state of
-//! their own; `error`, `audit`, `order` and `plan` say what is done; `queues`, `index` and `claiming` do parts of it; `service`
+//! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `gated` is the state of a node,
+//! `load` and `watched` are for tools and tests; `error`, `audit`, `order` and `plan` say what is done; `queues`, `index` and `claiming` do parts of it; `service`
 //! does it, and `repair` finishes what others left.
 
 pub mod audit;
 mod claiming;
 mod error;
 mod fence;
+mod gated;
 mod index;
 pub mod keys;
-mod model;
+mod load;
 mod order;
 mod pace;
 mod plan;
@@ -42,11 +43,15 @@ mod tests;
 
 pub use error::{CommandError, Retry};
 pub use fence::{Fence, Revoked, Settled, WaitOut};
+pub use gated::Gated;
 pub use index::Indexed;
-pub use model::Model;
-pub use order::{Actor, Order};
+pub use load::load;
+pub use order::{Actor, Demand, Order};
 pub use pace::{Pace, Real};
 pub use repair::{Repair, Repaired};
 pub use service::{Commands, Outcome, Patience, Unfinished};
-pub use state::{NotProven, Snapshot, State};
+pub use state::{NotProven, State};
 pub use watched::Watched;
+
+/// Commands as a node carries them out: on the view of its gate, behind its fence.
+pub type NodeCommands = Commands<Gated, WaitOut>;

@@ -1,9 +1,13 @@
 //! What somebody wants to be done, and how the audit calls it.
 
+use std::fmt;
+
 use super::audit::{AuditRecord, CommandId, Stage};
-use super::state::Snapshot;
-use crate::domain::{Author, Command, Handle, Policy, RecordKey, RoomId, RoomRole, SignPub, Subject, Terms, User};
+use crate::domain::{
+    Author, Command, Handle, Policy, RecordKey, Records as _, RoomId, RoomRole, SignPub, Subject, Terms, User,
+};
 use crate::store::Revision;
+use crate::view::View;
 
 /// Who gives a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +19,10 @@ pub enum Actor {
 }
 
 impl Actor {
-    pub(super) fn user<'a>(&self, snapshot: &'a impl Snapshot) -> Option<&'a User> {
+    pub(super) fn user<'a>(&self, view: &'a View) -> Option<&'a User> {
         match self {
-            Actor::Handle(handle) => snapshot.user(handle),
-            Actor::Key(key) => snapshot.user_of_key(key),
+            Actor::Handle(handle) => view.user(handle),
+            Actor::Key(key) => view.user_of_key(key),
         }
     }
 }
@@ -34,8 +38,45 @@ pub struct Order {
     pub command: Command,
     /// What is allowed on this bus.
     pub terms: Terms,
-    /// Only if the record concerned has this revision: that of the room, or of the membership.
-    pub if_match: Option<Revision>,
+    /// Only if the record concerned, that of the room or of the membership, is as demanded.
+    pub if_match: Option<Demand>,
+}
+
+/// What the revision of a record must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Demand {
+    /// Any, but the record must be there.
+    Any,
+    /// One of these.
+    OneOf(Vec<Revision>),
+}
+
+impl Demand {
+    /// Whether a record at `revision` (none: it is not there) is as demanded.
+    pub(super) fn is_met(&self, revision: Option<Revision>) -> bool {
+        match self {
+            Demand::Any => revision.is_some(),
+            Demand::OneOf(wanted) => revision.is_some_and(|revision| wanted.contains(&revision)),
+        }
+    }
+
+    /// The newest revision that it names.
+    pub(super) fn newest(&self) -> Option<Revision> {
+        if let Demand::OneOf(wanted) = self { wanted.iter().max().copied() } else { None }
+    }
+}
+
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Demand::Any => f.write_str("any revision"),
+            Demand::OneOf(wanted) if wanted.is_empty() => f.write_str("one that it never had"),
+            Demand::OneOf(wanted) => {
+                let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+                write!(f, "revision {}", wanted.join(" or "))
+            }
+        }
+    }
 }
 
 impl Order {

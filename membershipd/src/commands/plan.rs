@@ -1,16 +1,17 @@
-//! What a command comes to on a snapshot: the writes in their order, each with the revision that it must find.
+//! What a command comes to on a view: the writes in their order, each with the revision that it must find.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::audit::Decided;
 use super::error::CommandError;
 use super::order::Order;
-use super::state::Snapshot;
+use super::state::revision_of;
 use crate::domain::{
     self, Claims, Handle, MemberState, Membership, Record, RecordKey, Records, Room, RoomId, RoomRole, RoomState,
     Space, Subject, User, takes_away,
 };
 use crate::store::Revision;
+use crate::view::View;
 
 /// A write.
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ pub(super) struct Earlier {
     pub(super) user: Option<User>,
 }
 
-/// Decides the command on `snapshot`.
+/// Decides the command on `view`.
 ///
 /// # Owners
 /// Whoever ceases to be an owner does so because another one stays. Two of them could each rely on the other, and both go. So a
@@ -56,37 +57,37 @@ pub(super) struct Earlier {
 /// no different. Of everything else that a command relies on nothing relies on what the command writes; there the change that
 /// takes the right away and the one that still used it have an order, and the fence of the former sees to it that nothing
 /// which begins after its acknowledgement is decided on what was before.
-pub(super) fn plan(order: &Order, snapshot: &impl Snapshot, earlier: &mut Earlier) -> Result<Plan, CommandError> {
-    let who = order.actor.user(snapshot);
+pub(super) fn plan(order: &Order, view: &View, earlier: &mut Earlier) -> Result<Plan, CommandError> {
+    let who = order.actor.user(view);
     if let (None, Some(user)) = (&earlier.user, who) {
         earlier.user = Some(user.clone());
     }
-    let change = domain::change(who, &order.room, &order.command, snapshot, order.terms)?;
+    let change = domain::change(who, &order.room, &order.command, view, order.terms)?;
     let user = who.ok_or(domain::Refusal::Denied(domain::Denial::UnknownKey))?;
-    precondition(order, user, snapshot, earlier)?;
+    precondition(order, user, view, earlier)?;
 
     let mut steps = Vec::new();
     for record in change.writes {
         let key = record.key();
-        let was = fetch(snapshot, &key);
+        let was = fetch(view, &key);
         let first = earlier.first.entry(key.clone()).or_insert_with(|| was.clone());
         if overtaken(first.as_ref(), was.as_ref(), &record) {
             return Err(CommandError::Overtaken(key));
         }
-        steps.push(Step { expected: snapshot.revision(&key), record, was, touch: false });
+        steps.push(Step { expected: revision_of(view, &key), record, was, touch: false });
     }
-    let mut relied: Vec<_> = change.relies_on.into_iter().map(|key| (snapshot.revision(&key), key)).collect();
+    let mut relied: Vec<_> = change.relies_on.into_iter().map(|key| (revision_of(view, &key), key)).collect();
     if steps.iter().any(ends_an_owner) {
         let touches: Vec<_> = relied
             .extract_if(.., |(_, key)| matches!(key, RecordKey::Membership(..)))
             .filter_map(|(expected, key)| {
-                let record = fetch(snapshot, &key)?;
+                let record = fetch(view, &key)?;
                 Some(Step { was: Some(record.clone()), record, expected, touch: true })
             })
             .collect();
         steps.splice(0..0, touches);
     }
-    let room = snapshot.membership(&order.room, &user.handle).filter(|m| m.state == MemberState::Joined);
+    let room = view.membership(&order.room, &user.handle).filter(|m| m.state == MemberState::Joined);
     Ok(Plan {
         user: user.clone(),
         decided: Decided { bus: Some(user.role), room: room.map(|m| m.role) },
@@ -104,11 +105,11 @@ impl Plan {
     }
 
     /// Whether everything that is still to be written, from step number `from`, and all that it rests on is as it was.
-    pub(super) fn stands(&self, snapshot: &impl Snapshot, from: usize) -> bool {
+    pub(super) fn stands(&self, view: &View, from: usize) -> bool {
         let mut relied = self.relied.iter();
         let mut steps = self.steps.iter().skip(from);
-        relied.all(|(key, revision)| snapshot.revision(key) == *revision)
-            && steps.all(|step| snapshot.revision(&step.record.key()) == step.expected)
+        relied.all(|(key, revision)| revision_of(view, key) == *revision)
+            && steps.all(|step| revision_of(view, &step.record.key()) == step.expected)
     }
 
     /// A room that it leaves in use, whose claim has to be there when all is written.
@@ -131,25 +132,24 @@ impl Step {
 
 /// Whether the membership that the order is about stands as an earlier attempt of it wrote it, of which nobody heard: where its
 /// author may not do it a second time, as who left a room may not leave it, that is how it is known to be done.
-pub(super) fn stands_as_attempted(
-    order: &Order,
-    snapshot: &impl Snapshot,
-    earlier: &Earlier,
-) -> Option<(RecordKey, Revision)> {
+pub(super) fn stands_as_attempted(order: &Order, view: &View, earlier: &Earlier) -> Option<(RecordKey, Revision)> {
     let record = order.concerns(&earlier.user.as_ref()?.handle);
     let ours = earlier.attempted.get(&record).filter(|ours| matches!(ours, Record::Membership(_)))?;
-    let revision = snapshot.revision(&record)?;
-    (fetch(snapshot, &record).as_ref() == Some(ours)).then_some((record, revision))
+    let revision = revision_of(view, &record)?;
+    (fetch(view, &record).as_ref() == Some(ours)).then_some((record, revision))
 }
 
 /// The demanded revision, after the rules have been asked: who may not know of a record is not told its revision.
-fn precondition(order: &Order, user: &User, snapshot: &impl Snapshot, earlier: &Earlier) -> Result<(), CommandError> {
-    let Some(wanted) = order.if_match else { return Ok(()) };
+fn precondition(order: &Order, user: &User, view: &View, earlier: &Earlier) -> Result<(), CommandError> {
+    let Some(wanted) = &order.if_match else { return Ok(()) };
     let record = order.concerns(&user.handle);
-    let now = snapshot.revision(&record);
+    let now = revision_of(view, &record);
     // What stands there is what we tried to write ourselves, on the demanded revision, and heard nothing of.
-    let ours = earlier.attempted.get(&record).is_some_and(|ours| fetch(snapshot, &record).as_ref() == Some(ours));
-    if now == Some(wanted) || ours { Ok(()) } else { Err(CommandError::Precondition { record, wanted, now }) }
+    let ours = earlier.attempted.get(&record).is_some_and(|ours| fetch(view, &record).as_ref() == Some(ours));
+    if wanted.is_met(now) || ours {
+        return Ok(());
+    }
+    Err(CommandError::Precondition { record, wanted: wanted.clone(), now })
 }
 
 fn ends_an_owner(step: &Step) -> bool {
@@ -166,12 +166,12 @@ fn overtaken(first: Option<&Record>, now: Option<&Record>, new: &Record) -> bool
     (out || first.is_some_and(|first| lost(first, now))) && lost(new, now)
 }
 
-fn fetch(snapshot: &impl Snapshot, key: &RecordKey) -> Option<Record> {
+pub(super) fn fetch(view: &View, key: &RecordKey) -> Option<Record> {
     match key {
-        RecordKey::User(handle) => snapshot.user(handle).cloned().map(Record::User),
-        RecordKey::Claims(space) => snapshot.claims(*space).cloned().map(Record::Claims),
-        RecordKey::Room(room) => snapshot.room(room).cloned().map(Record::Room),
-        RecordKey::Membership(room, handle) => snapshot.membership(room, handle).cloned().map(Record::Membership),
+        RecordKey::User(handle) => view.user(handle).cloned().map(Record::User),
+        RecordKey::Claims(space) => view.claims(*space).cloned().map(Record::Claims),
+        RecordKey::Room(room) => view.room(room).cloned().map(Record::Room),
+        RecordKey::Membership(room, handle) => view.membership(room, handle).cloned().map(Record::Membership),
     }
 }
 

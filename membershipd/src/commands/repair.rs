@@ -9,16 +9,17 @@ use serde::Serialize;
 
 use super::audit::{AuditRecord, CommandId, Decided, Journal, Stage};
 use super::fence::{Fence, Revoked};
-use super::model::Model;
+use super::load::load;
 use super::pace::Pace;
-use super::state::Snapshot;
+use super::state::revision_of;
 use super::{claiming, index, keys};
 use crate::bus;
 use crate::domain::{
     Author, Claims, Handle, MemberState, Membership, Record, RecordKey, Records as _, Room, RoomId, RoomRole,
-    RoomState, Standing, Subject,
+    RoomState, Standing, State, Subject,
 };
 use crate::store::{Event, Keyed, Operation, Position, Records, Revision, Store, StoreError};
+use crate::view::View;
 
 /// What a repair did. Where all of it is empty there was nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -60,19 +61,21 @@ impl<F: Fence> Repair<'_, F> {
     pub async fn run(&self) -> Result<Repaired, StoreError> {
         let journal = Journal::new(self.store.clone());
         let mut repaired = Repaired::default();
-        let model = Model::load(&*self.store).await?;
-        self.owners(&journal, &model, &mut repaired).await?;
-        self.lost_claims(&journal, &model, &mut repaired).await?;
-        self.unused_claims(&journal, &model, &mut repaired).await?;
+        let view = load(&*self.store).await?;
+        self.owners(&journal, &view, &mut repaired).await?;
+        self.lost_claims(&journal, &view, &mut repaired).await?;
+        self.unused_claims(&journal, &view, &mut repaired).await?;
         self.index(&mut repaired).await?;
         Ok(repaired)
     }
 
     /// Rooms in use that nobody ever was in: their creation ended before its last write. It is made now, as it would have been.
-    async fn owners(&self, journal: &Journal, model: &Model, repaired: &mut Repaired) -> Result<(), StoreError> {
-        for room in model.rooms().filter(|room| room.state == RoomState::Active) {
+    async fn owners(&self, journal: &Journal, view: &View, repaired: &mut Repaired) -> Result<(), StoreError> {
+        for room in view.rooms().filter(|room| room.state == RoomState::Active) {
             let Author::User(maker) = &room.created_by else { continue };
-            if model.members(&room.id).next().is_some() || !model.is_active(maker) {
+            if view.members(&room.id).next().is_some()
+                || view.user(maker).is_none_or(|user| user.state != State::Active)
+            {
                 continue;
             }
             let id = self.begun(journal, "repair.owner", &room.id, Some(maker), None).await?;
@@ -87,9 +90,9 @@ impl<F: Fence> Repair<'_, F> {
     }
 
     /// Rooms in use whose subject is not claimed for them: a release crossed a move.
-    async fn lost_claims(&self, journal: &Journal, model: &Model, repaired: &mut Repaired) -> Result<(), StoreError> {
-        for room in model.rooms().filter(|room| room.state == RoomState::Active) {
-            let claims = model.claims(room.subject.space());
+    async fn lost_claims(&self, journal: &Journal, view: &View, repaired: &mut Repaired) -> Result<(), StoreError> {
+        for room in view.rooms().filter(|room| room.state == RoomState::Active) {
+            let claims = view.claims(room.subject.space());
             if claims.and_then(|claims| claims.holder(&room.subject)) == Some(&room.id) {
                 continue;
             }
@@ -106,19 +109,19 @@ impl<F: Fence> Repair<'_, F> {
 
     /// Claims that no room uses: a creation or a move that was interrupted, or a removal or a move before its release. They
     /// may also belong to a command that is under way, so they are looked at again after a time.
-    async fn unused_claims(&self, journal: &Journal, model: &Model, repaired: &mut Repaired) -> Result<(), StoreError> {
-        let before = unused(model);
+    async fn unused_claims(&self, journal: &Journal, view: &View, repaired: &mut Repaired) -> Result<(), StoreError> {
+        let before = unused(view);
         if before.is_empty() {
             return Ok(());
         }
         self.pace.pause(self.grace).await;
-        let now = Model::load(&*self.store).await?;
+        let now = load(&*self.store).await?;
         let still: Vec<_> = unused(&now).intersection(&before).cloned().collect();
         let mut ended = Vec::new();
         for (subject, room) in still {
             let id = self.begun(journal, "repair.release", &room, None, Some(&subject)).await?;
             let tombstone = RecordKey::Room(room.clone());
-            match now.revision(&tombstone) {
+            match revision_of(&now, &tombstone) {
                 Some(revision) => ended.push((id, subject, Revoked { record: tombstone, revision })),
                 None => {
                     let never = Room::never_made(room.clone(), subject.clone(), self.by.clone());
@@ -149,8 +152,8 @@ impl<F: Fence> Repair<'_, F> {
     /// `rooms_by_member`, compared with the memberships as they are after all else.
     async fn index(&self, repaired: &mut Repaired) -> Result<(), StoreError> {
         let entries = self.entries().await?;
-        let model = Model::load(&*self.store).await?;
-        let present = model.all_memberships().filter(|m| m.state.is_present());
+        let view = load(&*self.store).await?;
+        let present = view.all_memberships().filter(|m| m.state.is_present());
         let wanted: BTreeSet<_> = present.map(|m| (m.handle.clone(), m.room.clone())).collect();
         for (handle, room) in wanted.symmetric_difference(&entries) {
             // It reads both sides again: somebody may be about to write the same.
@@ -232,8 +235,8 @@ impl<F: Fence> Repair<'_, F> {
     }
 }
 
-fn unused(model: &Model) -> BTreeSet<(Subject, RoomId)> {
+fn unused(view: &View) -> BTreeSet<(Subject, RoomId)> {
     let of =
-        |claims: &Claims| claims.unused(|id| model.room(id)).map(|(s, id)| (s.clone(), id.clone())).collect::<Vec<_>>();
-    model.all_claims().flat_map(of).collect()
+        |claims: &Claims| claims.unused(|id| view.room(id)).map(|(s, id)| (s.clone(), id.clone())).collect::<Vec<_>>();
+    view.all_claims().flat_map(of).collect()
 }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use super::audit::{CommandId, Journal, Stage};
 use super::error::CommandError;
 use super::fence::{Fence, Revoked, Settled};
-use super::order::Order;
+use super::order::{Demand, Order};
 use super::pace::{Pace, back_off, within};
-use super::plan::{Earlier, Plan, Step, plan, stands_as_attempted};
+use super::plan::{Earlier, Plan, Step, fetch, plan, stands_as_attempted};
 use super::queues::{Held, Queues};
-use super::state::State;
+use super::state::{State, revision_of};
 use super::{claiming, index, keys};
 use crate::bus;
-use crate::domain::{Handle, RecordKey, Refusal, Subject};
+use crate::domain::{Handle, Record, RecordKey, Refusal, Subject};
 use crate::store::{Records, Revision, Standing, Store, StoreError};
 
 /// How long is waited for what.
@@ -57,6 +57,8 @@ pub struct Outcome {
     pub record: RecordKey,
     /// See `record`.
     pub revision: Option<Revision>,
+    /// The record as it is at that revision.
+    pub value: Option<Record>,
     /// All records that were written, with their revisions.
     pub written: BTreeMap<RecordKey, Revision>,
     /// How the fence was passed; none: nothing was taken away.
@@ -90,6 +92,8 @@ struct Run {
     /// Writes of unknown outcome: at which revision, and what the store said.
     doubts: BTreeMap<RecordKey, (Option<Revision>, StoreError)>,
     landed: BTreeMap<RecordKey, Revision>,
+    /// What was written last under each key.
+    values: BTreeMap<RecordKey, Record>,
     must_fence: bool,
     releases: Vec<Subject>,
     came_or_went: BTreeSet<Handle>,
@@ -126,11 +130,13 @@ impl<S: State, F: Fence> Commands<S, F> {
             changed: false,
             doubts: BTreeMap::new(),
             landed: BTreeMap::new(),
+            values: BTreeMap::new(),
             must_fence: false,
             releases: Vec::new(),
             came_or_went: BTreeSet::new(),
         };
-        if let (Some(wanted), Some(user)) = (order.if_match, self.state.read(|s| order.actor.user(s).cloned())?) {
+        let newest = order.if_match.as_ref().and_then(Demand::newest);
+        if let (Some(wanted), Some(user)) = (newest, self.state.read(|s| order.actor.user(s).cloned())?) {
             // Whoever demands a revision may have it from another node, which knew of it sooner.
             self.caught_up(keys::bucket(&order.concerns(&user.handle)), wanted).await;
         }
@@ -143,9 +149,9 @@ impl<S: State, F: Fence> Commands<S, F> {
     /// Attempts until everything is written. Says which record the order is about.
     async fn carry_out(&self, order: &Order, run: &mut Run) -> Result<RecordKey, CommandError> {
         loop {
-            let (planned, done) = self.state.read(|snapshot| {
-                let planned = plan(order, snapshot, &mut run.earlier);
-                (planned, stands_as_attempted(order, snapshot, &run.earlier))
+            let (planned, done) = self.state.read(|view| {
+                let planned = plan(order, view, &mut run.earlier);
+                (planned, stands_as_attempted(order, view, &run.earlier))
             })?;
             let plan = match (planned, done) {
                 (Err(CommandError::Refused(_)), Some((record, revision))) => {
@@ -195,7 +201,7 @@ impl<S: State, F: Fence> Commands<S, F> {
     async fn write(&self, plan: &Plan, run: &mut Run) -> Result<Written, CommandError> {
         for (number, step) in plan.steps.iter().enumerate() {
             let key = step.record.key();
-            if number > 0 && !self.state.read(|snapshot| plan.stands(snapshot, number))? {
+            if number > 0 && !self.state.read(|view| plan.stands(view, number))? {
                 return Ok(Written::Again(key));
             }
             match self.put(step, &key).await {
@@ -261,10 +267,12 @@ impl<S: State, F: Fence> Commands<S, F> {
         let released = self.release(order, &run).await;
         let marks = [(indexed, Unfinished::Index), (released, Unfinished::Claim), (recorded, Unfinished::Record)];
         let unfinished = marks.into_iter().filter(|(done, _)| !done).map(|(_, what)| what).collect();
-        let known = self.state.read(|snapshot| super::state::Snapshot::revision(snapshot, &record)).ok().flatten();
-        let revision = run.landed.get(&record).copied().max(known);
+        let known = self.state.read(|view| revision_of(view, &record).zip(fetch(view, &record))).ok().flatten();
+        let own = run.landed.get(&record).copied().zip(run.values.remove(&record));
+        let now = known.into_iter().chain(own).max_by_key(|(revision, _)| *revision);
+        let (revision, value) = now.unzip();
         let changed = run.changed || !run.doubts.is_empty();
-        Outcome { id: run.id, changed, record, revision, written: run.landed, fenced, unfinished }
+        Outcome { id: run.id, changed, record, revision, value, written: run.landed, fenced, unfinished }
     }
 
     /// Brings `rooms_by_member` up to date. What is missing there decides nothing, and is left to a repair.
@@ -345,6 +353,7 @@ impl Run {
         if !step.touch {
             self.changed |= step.was.as_ref() != Some(&step.record);
             self.may_have_changed(plan, step);
+            self.values.insert(key.clone(), step.record.clone());
             self.landed.insert(key, revision);
         }
     }

@@ -1,15 +1,8 @@
-//! What a command is decided on: records with their revisions, of one moment.
+//! What a command is decided on: a view of one moment, where there is proof that it is current.
 
-use crate::domain::{self, RecordKey, SignPub, User};
+use crate::domain::RecordKey;
 use crate::store::{Records, Revision};
-
-/// Records and their revisions, all of one moment.
-pub trait Snapshot: domain::Records {
-    /// The revision of a record; none: there is no such record.
-    fn revision(&self, record: &RecordKey) -> Option<Revision>;
-    /// The user for whom this key was claimed, where his record names it too.
-    fn user_of_key(&self, key: &SignPub) -> Option<&User>;
-}
+use crate::view::View;
 
 /// There is no proof that what is known here is current; nothing is decided on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,14 +12,16 @@ pub struct NotProven {
     pub why: String,
 }
 
-/// Where snapshots come from: the view of a node behind its lease, or a tool's own copy.
+/// Where views come from: the gate of a node behind its lease, or a tool's own watches.
 pub trait State: Send + Sync {
-    /// A snapshot.
-    type Snapshot: Snapshot;
-
     /// Looks at what is known now, where that may be decided on.
-    fn read<T>(&self, look: impl FnOnce(&Self::Snapshot) -> T) -> Result<T, NotProven>;
+    fn read<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T, NotProven>;
 
     /// Ends when all changes of `bucket` up to `revision` are known here. It may take for ever.
     fn seen(&self, bucket: Records, revision: Revision) -> impl Future<Output = ()> + Send + '_;
+}
+
+/// The revision of a record in `view`; none: there is no such record.
+pub(super) fn revision_of(view: &View, record: &RecordKey) -> Option<Revision> {
+    view.revision(record).and_then(Revision::new)
 }

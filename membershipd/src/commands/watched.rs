@@ -7,10 +7,11 @@ use futures::StreamExt;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::model::{BUCKETS, Model};
+use super::load::{BUCKETS, apply};
 use super::pace::Pace;
 use super::state::{NotProven, State};
 use crate::store::{Event, Events, Position, Records, Revision, Store, StoreError};
+use crate::view::View;
 
 /// Pause before a watch that broke is begun anew.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -34,7 +35,7 @@ struct Progress {
 
 #[derive(Debug)]
 struct Shared {
-    model: RwLock<Model>,
+    view: RwLock<View>,
     progress: watch::Sender<Progress>,
 }
 
@@ -51,7 +52,7 @@ impl Watched {
     pub fn follow(store: &Arc<dyn Store>, pace: &Arc<dyn Pace>) -> Self {
         let progress =
             Progress { watches: BUCKETS.map(|_| Watch::Behind), positions: BUCKETS.map(|_| Position::default()) };
-        let shared = Arc::new(Shared { model: RwLock::default(), progress: watch::Sender::new(progress) });
+        let shared = Arc::new(Shared { view: RwLock::default(), progress: watch::Sender::new(progress) });
         let mut following = JoinSet::new();
         for (at, bucket) in BUCKETS.into_iter().enumerate() {
             let (shared, store, pace) = (shared.clone(), store.clone(), pace.clone());
@@ -100,8 +101,8 @@ impl Shared {
                     continue;
                 }
                 Some(Ok(Event::Changed(entry))) => {
-                    let mut model = self.model.write().unwrap_or_else(PoisonError::into_inner);
-                    model.apply(bucket, &entry).map(|()| Position::from(entry.entry.revision))
+                    let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+                    apply(&mut view, bucket, &entry).map(|()| Position::from(entry.entry.revision))
                 }
                 Some(Err(error)) => Err(error),
                 None => Err(StoreError::Unavailable { operation: operation.clone(), why: "it ended".to_owned() }),
@@ -139,11 +140,9 @@ impl Shared {
 }
 
 impl State for Watched {
-    type Snapshot = Model;
-
-    fn read<T>(&self, look: impl FnOnce(&Model) -> T) -> Result<T, NotProven> {
+    fn read<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T, NotProven> {
         self.shared.proven()?;
-        Ok(look(&self.shared.model.read().unwrap_or_else(PoisonError::into_inner)))
+        Ok(look(&self.shared.view.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     async fn seen(&self, bucket: Records, revision: Revision) {

@@ -162,6 +162,31 @@ impl Command {
     }
 }
 
+/// Decides whether `who` (none: nobody has the key that was shown) may give `command` about `room`.
+pub fn permits(who: Option<&User>, room: &RoomId, command: &Command, state: &impl Records) -> Decision {
+    let Some(user) = who else { return Decision::Deny(Denial::UnknownKey) };
+    let (action, resource) = command.asks(user, room);
+    let decision = decide(who, action, resource, state);
+    if repeats_what_was_given_up(user, room, command, state) { Decision::Allow } else { decision }
+}
+
+/// Whether `user` says again what ended a right of his own, and the record shows that he did so before. He has lost the right
+/// to do it by doing it; but an outcome that nobody heard of is made certain by repeating, which writes the same once more
+/// and fences.
+fn repeats_what_was_given_up(user: &User, room: &RoomId, command: &Command, state: &impl Records) -> bool {
+    let by_himself = |own: &&Membership| own.by == Author::User(user.handle.clone());
+    let Some(own) = state.membership(room, &user.handle).filter(by_himself) else { return false };
+    let is_so = match command {
+        Command::Leave => own.state == MemberState::Removed,
+        Command::SetRole(handle, role) => {
+            *handle == user.handle && own.standing() == Standing { role: *role, state: MemberState::Joined }
+        }
+        _ => false,
+    };
+    let in_use = state.room(room).is_some_and(|room| room.state == RoomState::Active);
+    is_so && in_use && user.state == State::Active
+}
+
 /// What `command`, given by `who` (none: nobody has the key that was shown) about `room`, makes of what is in `state`.
 pub fn change(
     who: Option<&User>,
@@ -170,11 +195,10 @@ pub fn change(
     state: &impl Records,
     terms: Terms,
 ) -> Result<Change, Refusal> {
-    let user = who.ok_or(Denial::UnknownKey)?;
-    let (action, resource) = command.asks(user, room);
-    if let Decision::Deny(denial) = decide(who, action, resource, state) {
+    if let Decision::Deny(denial) = permits(who, room, command, state) {
         return Err(denial.into());
     }
+    let user = who.ok_or(Denial::UnknownKey)?;
     let draft = Draft { user, room, by: Author::User(user.handle.clone()), state, terms };
     let Made { writes, witness, release } = match command {
         Command::CreateRoom(subject, policy) => draft.create(subject, *policy)?,

@@ -28,7 +28,7 @@ mod matrix;
 
 pub use action::Action;
 pub use author::{Author, NodeName};
-pub use change::{Change, Command, Refusal, Terms, change};
+pub use change::{Change, Command, Refusal, Terms, change, permits};
 pub use claims::{ClaimError, Claims};
 pub use decide::{Decision, Resource, decide, decide_each};
 pub use loss::takes_away;

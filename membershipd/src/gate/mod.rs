@@ -21,6 +21,8 @@ use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::bus::{self, Bucket};
 use crate::config::BusAuth;
 use crate::domain::{Action, Decision, Denial, Handle, Permissions, Resource, SignPub, decide};
@@ -88,13 +90,15 @@ pub struct Gate {
     mute_until: Instant,
     hash: RandomState,
     inner: Mutex<Inner>,
+    /// Told whenever the view has changed.
+    moved: watch::Sender<()>,
 }
 
 impl Gate {
     /// A closed gate; `started` is when the daemon was.
     pub fn new(bus_auth: BusAuth, started: Instant) -> Self {
         let mute_until = started + bus::AUTHORIZATION_TIMEOUT;
-        Self { bus_auth, mute_until, hash: RandomState::new(), inner: Mutex::default() }
+        Self { bus_auth, mute_until, hash: RandomState::new(), inner: Mutex::default(), moved: watch::Sender::new(()) }
     }
 
     /// Decides on a connection whose signature was verified for `key` (none: it showed none), and records it if admitted.
@@ -131,6 +135,7 @@ impl Gate {
         let inner = &mut *self.lock();
         let change = inner.view.apply(bucket, key, value, revision)?;
         let review = review(&inner.view, &mut inner.admitted, inner.view.concerned(&change), &self.hash);
+        self.moved.send_replace(());
         Ok(Applied { change, review })
     }
 
@@ -138,6 +143,7 @@ impl Gate {
     pub fn replace_view(&self, view: View) -> Review {
         let inner = &mut *self.lock();
         inner.view = view;
+        self.moved.send_replace(());
         let everybody: Vec<Handle> = inner.admitted.handles().cloned().collect();
         review(&inner.view, &mut inner.admitted, &everybody, &self.hash)
     }
@@ -165,6 +171,15 @@ impl Gate {
     /// Reads from the view.
     pub fn view<T>(&self, read: impl FnOnce(&View) -> T) -> T {
         read(&self.lock().view)
+    }
+
+    /// Ends when the view has everything of `bucket` up to `revision`. It may take for ever.
+    pub async fn reached(&self, bucket: Bucket, revision: u64) {
+        let mut moved = self.moved.subscribe();
+        while self.view(|view| view.applied(bucket)) < revision {
+            // The sender lives as long as we do.
+            let _ = moved.changed().await;
+        }
     }
 
     /// All recorded connections.

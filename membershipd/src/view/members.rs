@@ -33,6 +33,11 @@ impl Members {
         list.get(at).map(Arc::as_ref)
     }
 
+    /// All of them, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Membership> {
+        self.by_room.values().flatten().map(|m| &m.value)
+    }
+
     /// The memberships of a room, by handle.
     pub(super) fn of_room(&self, room: &RoomId) -> impl Iterator<Item = &Membership> + use<'_> {
         self.by_room.get(room).into_iter().flatten().map(|m| &m.value)

@@ -93,11 +93,19 @@ pub struct View {
     members: Members,
     initialized: Option<Versioned<Initialized>>,
     nodes: BTreeSet<String>,
+    /// The last revision of each bucket that was applied.
+    applied: BTreeMap<Bucket, u64>,
 }
 
 impl View {
     /// Applies one entry of a bucket. What is not understood leaves the view as it was.
     pub fn apply(&mut self, bucket: Bucket, key: &str, value: &[u8], revision: u64) -> Result<Change, Unreadable> {
+        let change = self.change(bucket, key, value, revision)?;
+        self.applied.insert(bucket, revision);
+        Ok(change)
+    }
+
+    fn change(&mut self, bucket: Bucket, key: &str, value: &[u8], revision: u64) -> Result<Change, Unreadable> {
         let unreadable = |why: String| Unreadable { bucket: bucket.name(), key: key.to_owned(), revision, why };
         let json = |e: serde_json::Error| unreadable(e.to_string());
         match EntryKey::parse(bucket, key).map_err(unreadable)? {
@@ -163,6 +171,16 @@ impl View {
         self.users.get(handle)
     }
 
+    /// The room with this id, and the revision of the record.
+    pub fn versioned_room(&self, id: &RoomId) -> Option<&Versioned<Room>> {
+        self.rooms.get(id)
+    }
+
+    /// How `handle` stands to the room, and the revision of the record.
+    pub fn versioned_membership(&self, room: &RoomId, handle: &Handle) -> Option<&Versioned<Membership>> {
+        self.members.get(room, handle)
+    }
+
     /// The revision of a user's record.
     pub fn user_revision(&self, handle: &Handle) -> Option<u64> {
         self.users.get(handle).map(|user| user.revision)
@@ -186,6 +204,21 @@ impl View {
     /// All rooms, tombstones included, by id.
     pub fn rooms(&self) -> impl Iterator<Item = &Room> {
         self.rooms.values().map(|versioned| &versioned.value)
+    }
+
+    /// The claimed subjects of all spaces in which something was ever claimed.
+    pub fn all_claims(&self) -> impl Iterator<Item = &Claims> {
+        self.claims.values().map(|versioned| &versioned.value)
+    }
+
+    /// All memberships, tombstones included, in no order.
+    pub fn all_memberships(&self) -> impl Iterator<Item = &Membership> {
+        self.members.all()
+    }
+
+    /// The revision up to which a bucket is known; 0: nothing of it is.
+    pub fn applied(&self, bucket: Bucket) -> u64 {
+        self.applied.get(&bucket).copied().unwrap_or_default()
     }
 
     /// The handle for which a key was claimed.

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod nats;
 pub mod requests;
 
 use std::io::Write;
@@ -176,6 +177,13 @@ impl Daemon {
         let output = self.ask_plain(&["identity", "new", "--handle", handle, "--out", &file, "--json"]);
         let value: Value = serde_json::from_slice(&output.stdout).unwrap();
         value["sign_pub"].as_str().unwrap().to_owned()
+    }
+
+    /// The seed of an identity that was made here.
+    pub fn seed(&self, handle: &str) -> String {
+        let text = std::fs::read_to_string(self.dir.path().join(format!("{handle}.toml"))).unwrap();
+        let seed = text.lines().find_map(|line| line.strip_prefix("sign = \"")).unwrap();
+        seed.trim_end_matches('"').to_owned()
     }
 
     fn ask_plain(&self, arguments: &[&str]) -> Output {

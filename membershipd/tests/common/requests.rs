@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use data_encoding::{BASE64, HEXLOWER};
 use membershipd::identity::Identity;
-use membershipd::signature::{BodyDigest, Nonce, RequestHead, Signer};
+use membershipd::signature::{BodyDigest, Nonce, RequestHead, Signer, TAG};
 use serde_json::{Value, json};
 
 use super::Daemon;
@@ -20,6 +21,61 @@ pub const API_PORT: u16 = 8470;
 /// Seconds since 1970.
 pub fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// An identity that is made now.
+pub fn identity(daemon: &Daemon, handle: &str) -> Identity {
+    daemon.identity(handle);
+    Identity::load(&daemon.dir.path().join(format!("{handle}.toml"))).unwrap()
+}
+
+/// Makes the first admin, as an operator does.
+pub fn seed_admin(daemon: &Daemon) -> Identity {
+    let root = identity(daemon, "root");
+    let record = json!({ "schema": 1, "handle": "root", "sign_pub": root.sign_pub }).to_string();
+    let path = daemon.dir.write("bootstrap.json", &record, 0o600);
+    daemon.wait("import of the first admin", || !path.exists());
+    root
+}
+
+/// A request that Python is to sign as `who` and to send: right in every way.
+pub fn job(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Value) -> Value {
+    let (_, seed) = nkeys::decode_seed(who.nkey_seed()).unwrap();
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).unwrap();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let headers = if body.is_empty() { json!({}) } else { json!({ "Content-Type": "application/json" }) };
+    json!({
+        "op": "send",
+        "method": method,
+        "url": format!("https://{}:{API_PORT}{target}", daemon.address),
+        "headers": headers,
+        "body": BASE64.encode(body.as_bytes()),
+        "signatures": [{
+            "seed": HEXLOWER.encode(&seed),
+            "keyid": who.sign_pub.to_string(),
+            "created": now(),
+            "expires": now() + 110,
+            "nonce": BASE64.encode(&nonce),
+            "label": "sig1",
+            "tag": TAG,
+            "alg": false,
+            "covered": ["@method", "@authority", "@path", "@query", "content-digest"],
+        }],
+        "change": {},
+        "times": 1,
+        "ca": daemon.dir.path().join("ca.crt"),
+    })
+}
+
+/// The answers to one job.
+pub fn answers(answer: &Value) -> Vec<Value> {
+    answer.as_array().unwrap().iter().map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap()).collect()
+}
+
+/// The type of a problem.
+pub fn slug(problem: &Value) -> &str {
+    problem["type"].as_str().and_then(|uri| uri.strip_prefix("/problems/")).unwrap_or_else(|| panic!("{problem}"))
 }
 
 /// Has Python do all jobs, and returns its answers.

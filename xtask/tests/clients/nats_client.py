@@ -56,6 +56,14 @@ class Driver:
         await self.nc.subscribe(subject, cb=on_message)
         return await self.settled()
 
+    async def respond(self, subject, data=""):
+        """Answers every request on `subject` with what it said and `data`."""
+        async def on_request(message):
+            await message.respond(message.data + data.encode())
+
+        await self.nc.subscribe(subject, cb=on_request)
+        return await self.settled()
+
     async def publish(self, subject, data=""):
         await self.nc.publish(subject, data.encode())
         return await self.settled()

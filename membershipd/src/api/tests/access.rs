@@ -3,15 +3,14 @@
 use std::time::Instant;
 
 use super::super::call::Target;
-use super::super::routes::{self, Access, On, ROUTES, Route};
-use super::{identity, node, plain};
-use crate::domain::User;
+use super::super::routes::{self, Access, Needs, On, Route};
+use super::{Node, identity, node, plain, rooms};
 
 /// Routes that answer without a signature. The list may only become shorter.
 const WITHOUT_SIGNATURE: [&str; 4] = ["/healthz", "/livez", "/openapi.json", "/metrics"];
 
-/// Who may use each route: an admin; a user, on somebody else; a user, on himself.
-const MAY: [(&str, &str, [bool; 3]); 8] = [
+/// Who may use each route about the bus: an admin; a user, on somebody else; a user, on himself.
+const MAY: [(&str, &str, [bool; 3]); 10] = [
     ("GET", "/v1/me", [true, true, true]),
     ("GET", "/v1/directory", [true, true, true]),
     ("GET", "/v1/users", [true, false, false]),
@@ -19,29 +18,81 @@ const MAY: [(&str, &str, [bool; 3]); 8] = [
     ("PUT", "/v1/users/{handle}", [true, false, false]),
     ("PATCH", "/v1/users/{handle}", [true, false, false]),
     ("DELETE", "/v1/users/{handle}", [true, false, false]),
+    ("GET", "/v1/rooms", [true, true, true]),
+    ("PUT", "/v1/rooms/{room}", [true, true, true]),
     ("GET", "/v1/audit", [true, false, false]),
 ];
 
-#[test]
-fn every_route_has_an_authorization_case() {
-    let node = node();
-    let may = |route: &Route, who: &str, on: &str| {
-        let Access::Signed(signed) = &route.access else { panic!("{} needs a signature", route.template) };
-        let target = |user: &User| signed.on.target(|_| Some(on.to_owned()), user);
-        let key = identity(who).sign_pub;
-        let allowed = routes::authorize(&node.shared, &key, signed, target, Instant::now());
-        let allowed = allowed.map(|(user, target)| {
-            assert_eq!(user.handle.as_str(), who);
-            match signed.on {
-                On::Bus => assert_eq!(target, Target::Bus),
-                On::Caller => assert_eq!(target, Target::User(user.handle)),
-                On::User => assert_eq!(target, Target::User(on.parse().unwrap())),
-                On::NewUser => assert_eq!(target, Target::NewUser(on.parse().unwrap())),
-            }
-        });
-        allowed.is_ok()
+/// Who may use each route about the room `hall`, as in `rooms::HALL`, where the user of the path is somebody else (a reader; for
+/// bans, who is banned) and where he is the one who asks. The body is for the role that counts least.
+const MAY_IN_ROOM: [(&str, &str, &[&str], &[&str]); 11] = [
+    ("GET", "/v1/rooms/{room}", &["admin", "owner", "moderator", "member", "reader", "invited"], &[]),
+    ("PATCH", "/v1/rooms/{room}", &["owner"], &[]),
+    ("DELETE", "/v1/rooms/{room}", &["admin", "owner"], &[]),
+    ("GET", "/v1/rooms/{room}/members", &["admin", "owner", "moderator", "member", "reader"], &[]),
+    (
+        "GET",
+        "/v1/rooms/{room}/members/{handle}",
+        &["admin", "owner", "moderator", "member", "reader"],
+        &["admin", "owner", "moderator", "member", "reader", "invited"],
+    ),
+    ("PUT", "/v1/rooms/{room}/members/{handle}", &["owner", "moderator"], &[]),
+    ("PATCH", "/v1/rooms/{room}/members/{handle}", &["owner", "moderator"], &["owner"]),
+    (
+        "DELETE",
+        "/v1/rooms/{room}/members/{handle}",
+        &["admin", "owner", "moderator"],
+        &["owner", "moderator", "member", "reader", "invited"],
+    ),
+    (
+        "PUT",
+        "/v1/rooms/{room}/members/{handle}/acceptance",
+        &[],
+        &["owner", "moderator", "member", "reader", "invited"],
+    ),
+    ("PUT", "/v1/rooms/{room}/bans/{handle}", &["admin", "owner", "moderator"], &[]),
+    ("DELETE", "/v1/rooms/{room}/bans/{handle}", &["admin", "owner", "moderator"], &[]),
+];
+
+/// Everybody who asks in the room.
+const ASKING: [&str; 8] = ["admin", "owner", "moderator", "member", "reader", "invited", "banned", "alice"];
+
+/// Whether `who` may use the route, the user in whose path is `on`.
+fn may(node: &Node, route: &Route, who: &str, on: &str) -> bool {
+    let Access::Signed(signed) = &route.access else { panic!("{} needs a signature", route.template) };
+    let part = |name: &str| Some(if name == "room" { "hall" } else { on }.to_owned());
+    let body: &[u8] = match (route.method.as_str(), route.template) {
+        ("PUT", "/v1/rooms/{room}") => br#"{"subject":"room.new"}"#,
+        ("PATCH", "/v1/rooms/{room}") => br#"{"subject":"room.other"}"#,
+        (_, "/v1/rooms/{room}/members/{handle}") => br#"{"role":"reader"}"#,
+        _ => b"",
     };
-    for route in ROUTES {
+    let key = identity(who).sign_pub;
+    let allowed = routes::authorize(&node.shared, &key, signed, part, body, Instant::now());
+    let (room, on) = ("hall".parse().unwrap(), on.parse().unwrap());
+    let allowed = allowed.map(|allowed| {
+        let caller = allowed.caller.handle;
+        assert_eq!(caller.as_str(), who);
+        let target = match signed.on {
+            On::Bus => Target::Bus,
+            On::Caller => Target::User(caller),
+            On::User => Target::User(on),
+            On::NewUser => Target::NewUser(on),
+            On::Room => Target::Room(room),
+            On::NewRoom => Target::NewRoom(room),
+            On::Member => Target::Member(room, on),
+        };
+        assert_eq!(allowed.target, target);
+        assert_eq!(allowed.command.is_some(), matches!(signed.needs, Needs::Command(..)));
+    });
+    allowed.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn every_route_has_an_authorization_case() {
+    let node = node();
+    rooms::hall(&node).await;
+    for route in routes::all() {
         let (method, template) = (route.method.as_str(), route.template);
         if WITHOUT_SIGNATURE.contains(&template) {
             assert!(
@@ -50,22 +101,35 @@ fn every_route_has_an_authorization_case() {
             );
             continue;
         }
+        assert!(!may(&node, route, "gone", "gone"), "{method} {template}: a disabled user");
+        assert!(!may(&node, route, "nobody", "bob"), "{method} {template}: an unknown key");
+        if let Some((.., others, oneself)) = MAY_IN_ROOM.iter().find(|(m, t, ..)| (*m, *t) == (method, template)) {
+            let other = if template.contains("bans") { "banned" } else { "reader" };
+            for who in ASKING {
+                // Who is concerned asks as himself.
+                let on = if who == other { "invited" } else { other };
+                let about_members = template.contains("{handle}");
+                assert_eq!(may(&node, route, who, on), others.contains(&who), "{method} {template} {who}");
+                let itself = if about_members { oneself } else { others };
+                assert_eq!(may(&node, route, who, who), itself.contains(&who), "{method} {template} {who} himself");
+            }
+            continue;
+        }
         let case = MAY.iter().find(|(m, t, _)| (*m, *t) == (method, template));
         let (.., wanted) = case.unwrap_or_else(|| panic!("{method} {template} has no authorization case"));
-        let got = [may(route, "admin", "bob"), may(route, "alice", "bob"), may(route, "alice", "alice")];
+        let got = [("admin", "bob"), ("alice", "bob"), ("alice", "alice")].map(|(who, on)| may(&node, route, who, on));
         assert_eq!(got, *wanted, "{method} {template}");
-        assert!(!may(route, "gone", "gone"), "{method} {template}: a disabled user");
-        assert!(!may(route, "nobody", "bob"), "{method} {template}: an unknown key");
     }
-    assert_eq!(ROUTES.len(), MAY.len() + WITHOUT_SIGNATURE.len(), "a case for a route that is not there");
-    assert!(ROUTES.iter().filter(|route| matches!(route.access, Access::Loopback(_))).count() == 1);
+    let cases = MAY.len() + MAY_IN_ROOM.len() + WITHOUT_SIGNATURE.len();
+    assert_eq!(routes::all().count(), cases, "a case for a route that is not there");
+    assert!(routes::all().filter(|route| matches!(route.access, Access::Loopback(_))).count() == 1);
 }
 
 #[tokio::test]
 async fn without_a_signature_nothing_but_the_list_is_answered() {
     let node = node();
-    for route in ROUTES {
-        let target = route.template.replace("{handle}", "bob");
+    for route in routes::all() {
+        let target = route.template.replace("{handle}", "bob").replace("{room}", "hall");
         let answer = node.send(plain(route.method.as_str(), &target)).await;
         match route.access {
             Access::Open(_) => assert!(answer.status == 200, "{target} {answer:?}"),
@@ -84,7 +148,7 @@ async fn without_a_signature_nothing_but_the_list_is_answered() {
         assert_eq!(answer.headers["allow"], "GET, PUT, PATCH, DELETE, HEAD");
     }
     let metrics = node.send_from("127.0.0.1:1000", plain("GET", "/metrics")).await;
-    assert!(metrics.text.contains("unibus_api_refusals_total{problem=\"signature-missing\"} 8"), "{}", metrics.text);
+    assert!(metrics.text.contains("unibus_api_refusals_total{problem=\"signature-missing\"} 21"), "{}", metrics.text);
     assert!(metrics.text.contains("route=\"none\",method=\"GET\",status=\"404\"} 1"), "{}", metrics.text);
     assert!(metrics.text.contains("method=\"other\",status=\"405\"} 2"), "{}", metrics.text);
 }

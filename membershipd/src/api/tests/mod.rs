@@ -2,12 +2,13 @@
 
 mod access;
 mod answers;
+mod rooms;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -21,6 +22,7 @@ use super::entrance::router;
 use super::shared::Shared;
 use crate::bus::{AUTHORIZATION_TIMEOUT, Bucket};
 use crate::clock;
+use crate::commands::{Commands, Gated, NodeCommands, Pace, Patience, Real, WaitOut};
 use crate::config::{BusAuth, Config, Typed};
 use crate::copies::Copies;
 use crate::domain::{Role, State, User};
@@ -92,8 +94,17 @@ fn node_with(rate: &str) -> Node {
     };
     let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix)).unwrap();
     let faulty = Arc::new(FaultyStore::new(Arc::new(sqlite)));
-    let shared = Arc::new(Shared::new(observer, Users::new(gate, link), faulty.clone(), now));
+    let commands = commands(&gate, &faulty);
+    let shared = Arc::new(Shared::new(observer, Users::new(gate, link), commands, faulty.clone(), now));
     Node { router: router(shared.clone()), shared, faulty, file }
+}
+
+/// Commands on the view of `gate`, with a fence of a moment.
+fn commands(gate: &Arc<Gate>, store: &Arc<FaultyStore>) -> Arc<NodeCommands> {
+    let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
+    let fence = WaitOut::of(Duration::from_millis(1), pace.clone());
+    let patience = Patience { budget: Duration::from_secs(5), ..Patience::default() };
+    Arc::new(Commands::new(store.clone(), Gated::new(gate.clone(), pace.clone()), fence, pace, patience))
 }
 
 fn node() -> Node {

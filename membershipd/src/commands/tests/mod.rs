@@ -141,8 +141,8 @@ fn invite(name: &str) -> Command {
 }
 
 async fn standing(store: &dyn Store, room: &str, name: &str) -> Option<(RoomRole, MemberState)> {
-    let model = Model::load(store).await.unwrap();
-    model.membership(&id(room), &handle(name)).map(|m| (m.role, m.state))
+    let view = load(store).await.unwrap();
+    view.membership(&id(room), &handle(name)).map(|m| (m.role, m.state))
 }
 
 async fn repair(store: &Arc<dyn Store>) -> Result<Repaired, StoreError> {
@@ -187,7 +187,8 @@ async fn a_revision_that_was_demanded_is_the_one_that_is_replaced() {
     kitchen(&*store).await.unwrap();
     let node = node(&store).await;
     let first = give(&node, "alice", "kitchen", invite("bob")).await.unwrap().revision;
-    let demand = |command, if_match| Order { if_match, ..order("alice", "kitchen", command) };
+    let at = |revision: Option<_>| Some(Demand::OneOf(revision.into_iter().collect()));
+    let demand = |command, revision| Order { if_match: at(revision), ..order("alice", "kitchen", command) };
     let promote = || Command::SetRole(handle("bob"), RoomRole::Moderator);
     let second = node.run(&demand(promote(), first)).await.unwrap().revision;
     assert!(second > first);
@@ -195,7 +196,9 @@ async fn a_revision_that_was_demanded_is_the_one_that_is_replaced() {
     assert!(matches!(stale, CommandError::Precondition { now, .. } if now == second), "{stale}");
     let none = node.run(&demand(Command::Remove(handle("carol")), first)).await.unwrap_err();
     assert!(matches!(none, CommandError::Precondition { now: None, .. }), "{none}");
-    let denied = Order { if_match: first, ..order("dave", "kitchen", promote()) };
+    let absent = Order { if_match: Some(Demand::Any), ..demand(Command::Remove(handle("carol")), None) };
+    assert_eq!(node.run(&absent).await.unwrap_err().code(), "precondition", "nothing is there");
+    let denied = Order { if_match: at(first), ..order("dave", "kitchen", promote()) };
     assert_eq!(node.run(&denied).await.unwrap_err().code(), "denied", "who may not is not told the revision");
     let by_key = Order { actor: Actor::Key(user("alice", Role::User).sign_pub), ..demand(promote(), second) };
     assert!(node.run(&by_key).await.is_ok());

@@ -31,8 +31,8 @@ async fn two_hundred_at_once_lose_no_update() {
     for outcome in join_all(all).await {
         assert!(outcome.unwrap().changed);
     }
-    let model = Model::load(&*store).await.unwrap();
-    assert_eq!(model.members(&id("kitchen")).filter(|m| m.state == MemberState::Joined).count(), MANY + 1);
+    let view = load(&*store).await.unwrap();
+    assert_eq!(view.members(&id("kitchen")).filter(|m| m.state == MemberState::Joined).count(), MANY + 1);
     assert_eq!(repair(&store).await.unwrap(), Repaired::default(), "the index too");
 }
 
@@ -79,9 +79,9 @@ async fn of_two_clashing_claims_exactly_one_wins() {
 
 /// Who owns the kitchen.
 async fn owners(store: &dyn Store) -> Vec<Handle> {
-    let model = Model::load(store).await.unwrap();
+    let view = load(store).await.unwrap();
     let owns = |m: &&Membership| m.role == RoomRole::Owner && m.state == MemberState::Joined;
-    model.members(&id("kitchen")).filter(owns).map(|m| m.handle.clone()).collect()
+    view.members(&id("kitchen")).filter(owns).map(|m| m.handle.clone()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

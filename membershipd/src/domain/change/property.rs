@@ -84,7 +84,10 @@ fn must_take(room: &RoomId, command: &Command, before: &Memory, change: &Change)
     let was = |handle: &Handle| before.membership(room, handle).map(Membership::standing);
     match command {
         Command::CreateRoom(..) | Command::Invite(..) | Command::Accept | Command::Unban(_) => false,
-        Command::Leave => true,
+        Command::Leave => change.writes.iter().any(|write| match write {
+            Record::Membership(own) => was(&own.handle).is_some_and(|s| s.state.is_present()),
+            _ => false,
+        }),
         Command::Remove(handle) | Command::Ban(handle) => was(handle).is_some_and(|s| s.state.is_present()),
         Command::SetRole(handle, role) => was(handle).is_some_and(|s| s.state == MemberState::Joined && s.role > *role),
         Command::RemoveRoom => before.room(room).is_some_and(|room| room.state == RoomState::Active),

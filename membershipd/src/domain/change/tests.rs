@@ -1,7 +1,7 @@
 //! Commands by example.
 
 use super::*;
-use crate::domain::fixtures::{Memory, user};
+use crate::domain::fixtures::{Memory, membership, user};
 use crate::domain::subject::Space;
 use crate::domain::user::Role;
 use MemberState::{Banned, Invited, Joined, Removed};
@@ -317,6 +317,28 @@ fn a_removal_always_writes_and_always_fences() {
     assert_eq!(standing(&memory, "dave"), Some((RoomRole::Reader, Removed)));
     assert!(done(&mut memory, "alice", ban("dave")).must_fence(), "the removal may not have come to its fence");
     assert_eq!(refused(&memory, "alice", remove("nobody")), Refusal::NoSuchUser(handle("nobody")));
+}
+
+#[test]
+fn who_gave_a_right_up_may_say_so_again_and_nobody_else() {
+    let mut memory = house();
+    assert!(done(&mut memory, "bob", Command::Leave).takes_away);
+    let gone = memory.membership(&id("kitchen"), &handle("bob")).cloned().unwrap();
+    let again = done(&mut memory, "bob", Command::Leave);
+    assert!(again.must_fence() && !again.takes_away, "{again:?}");
+    assert_eq!(again.writes, [Record::Membership(gone)], "the same, and at a new revision");
+    done(&mut memory, "mod", remove("carol"));
+    assert_eq!(refused(&memory, "carol", Command::Leave), Denial::NotMember.into(), "that was not her doing");
+    assert_eq!(refused(&memory, "dave", Command::Leave), Denial::NotMember.into());
+
+    memory.put(membership("kitchen", "dave", RoomRole::Owner, Joined));
+    let lower = || set_role("dave", RoomRole::Reader);
+    assert!(done(&mut memory, "dave", lower()).takes_away);
+    let again = done(&mut memory, "dave", lower());
+    assert!(again.must_fence() && !again.takes_away, "{again:?}");
+    assert_eq!(refused(&memory, "dave", set_role("dave", RoomRole::Member)), Denial::RoleTooLow.into());
+    done(&mut memory, "alice", Command::RemoveRoom);
+    assert_eq!(refused(&memory, "dave", lower()), Denial::RoomRemoved.into());
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! What is said where a command was not carried out, or is not known to be.
+
+use super::problem::{self, Problem};
+use crate::commands::CommandError;
+use crate::domain::{ClaimError, Denial, Refusal};
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let kind = match &refusal {
+            Refusal::Denied(denial) => return (*denial).into(),
+            // The same as for whoever asks for anything else in it.
+            Refusal::RoomRemoved(_) => {
+                let detail = Some(format!("{refusal}; {}", refusal.remedy()).into());
+                return Self { detail, ..Denial::RoomRemoved.into() };
+            }
+            Refusal::Claim(ClaimError::Overlap { subject, claimed, .. }) if subject == claimed => {
+                problem::SUBJECT_TAKEN
+            }
+            Refusal::Claim(ClaimError::Overlap { .. }) => problem::SUBJECT_NESTED,
+            Refusal::Claim(ClaimError::Full(_)) => problem::SPACE_FULL,
+            Refusal::Claim(ClaimError::OtherSpace(..)) => problem::BAD_SUBJECT,
+            Refusal::RoomExists(_) => problem::ROOM_EXISTS,
+            Refusal::MustEncrypt => problem::ROOM_IN_CLEAR,
+            Refusal::NoSuchUser(_) => problem::NO_SUCH_USER,
+            Refusal::UserInactive(_) => problem::USER_INACTIVE,
+            Refusal::Banned(_) => problem::USER_BANNED,
+            Refusal::NotBanned(_) => problem::NOT_BANNED,
+            Refusal::NotPresent(_) => problem::NOT_PRESENT,
+            Refusal::AlreadyJoined(_) => problem::ALREADY_JOINED,
+            Refusal::LastOwner(_) => problem::LAST_OWNER,
+            Refusal::TooManyRooms(_) => problem::TOO_MANY_ROOMS,
+            Refusal::TooManyMembers(_) => problem::TOO_MANY_MEMBERS,
+        };
+        kind.because(format!("{refusal}; {}", refusal.remedy()))
+    }
+}
+
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
+        let said = format!("{error}; {}", error.remedy());
+        let cause = Some(error.to_string().into());
+        match error {
+            CommandError::Refused(refusal) => refusal.into(),
+            CommandError::Precondition { .. } => problem::PRECONDITION_FAILED.because(said),
+            CommandError::Overtaken(_) => problem::OVERTAKEN.because(said),
+            CommandError::NotProven(_) => problem::no_lease(),
+            CommandError::Contended(_) => problem::CONTENDED.because(said).soon(),
+            // Why is for the log.
+            CommandError::Unknown { .. } => Self { cause, store: true, ..problem::unknown_outcome() },
+            CommandError::Unavailable(error) | CommandError::Store(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::NotProven;
+    use crate::store::{Operation, StoreError};
+
+    #[test]
+    fn each_refusal_has_a_type_of_its_own() {
+        let (bob, room) = (|| "bob".parse().unwrap(), || "kitchen".parse().unwrap());
+        let subject = |text: &str| text.parse().unwrap();
+        let overlap = |claimed: &str| {
+            Refusal::Claim(ClaimError::Overlap { subject: subject("rpc.a"), claimed: subject(claimed), holder: room() })
+        };
+        let refusals = [
+            Refusal::Denied(Denial::NotMember),
+            overlap("rpc.a"),
+            overlap("rpc.a.b"),
+            Refusal::Claim(ClaimError::Full(crate::domain::Space::Rpc)),
+            Refusal::RoomExists(room()),
+            Refusal::RoomRemoved(room()),
+            Refusal::MustEncrypt,
+            Refusal::NoSuchUser(bob()),
+            Refusal::UserInactive(bob()),
+            Refusal::Banned(bob()),
+            Refusal::NotBanned(bob()),
+            Refusal::NotPresent(bob()),
+            Refusal::AlreadyJoined(bob()),
+            Refusal::LastOwner(bob()),
+            Refusal::TooManyRooms(bob()),
+            Refusal::TooManyMembers(room()),
+        ];
+        let slugs: std::collections::BTreeSet<_> =
+            refusals.iter().map(|refusal| Problem::from(refusal.clone()).kind.slug).collect();
+        assert_eq!(slugs.len(), refusals.len(), "{slugs:?}");
+        assert!(!Problem::from(overlap("rpc.a.b")).detail.unwrap().contains("kitchen"), "whose it is, is not said");
+    }
+
+    #[test]
+    fn what_may_have_been_done_is_unknown_and_what_was_not_says_so() {
+        let operation = || Operation::on("update", crate::bus::Bucket::Rooms);
+        let kind = |error: CommandError| Problem::from(error).kind;
+        assert_eq!(kind(CommandError::Unknown { why: String::new() }), problem::UNKNOWN_OUTCOME);
+        assert_eq!(kind(NotProven { why: String::new() }.into()), problem::UNAVAILABLE);
+        let unavailable = StoreError::Unavailable { operation: operation(), why: "no leader".to_owned() };
+        assert_eq!(kind(CommandError::Unavailable(unavailable)), problem::UNAVAILABLE);
+        // The audit's first record may be there, and nothing else is.
+        let unknown = StoreError::Unknown { operation: operation(), why: "no answer".to_owned() };
+        assert_eq!(kind(CommandError::Unavailable(unknown)), problem::UNKNOWN_OUTCOME);
+    }
+}

@@ -1,0 +1,155 @@
+//! The routes about the bus as a whole: the node, users, the audit log.
+
+use axum::http::{Method, StatusCode};
+use futures::FutureExt;
+
+use super::{Access, Needs, On, Precondition, Route, Signed};
+use crate::api::call::{AFTER, LIMIT};
+use crate::api::document::schema_of;
+use crate::api::{audit, open, users};
+use crate::domain::Action;
+
+const USER: &str = "/v1/users/{handle}";
+
+/// The routes about the bus as a whole.
+pub(super) static ROUTES: &[Route] = &[
+    Route {
+        method: Method::GET,
+        template: "/livez",
+        summary: "Whether the daemon answers",
+        access: Access::Open(|_, _| open::livez().boxed()),
+    },
+    Route {
+        method: Method::GET,
+        template: "/healthz",
+        summary: "Whether the node can prove that its view is current; on loopback with the whole posture",
+        access: Access::Open(|shared, local| open::healthz(shared, local).boxed()),
+    },
+    Route {
+        method: Method::GET,
+        template: "/openapi.json",
+        summary: "This description",
+        access: Access::Open(|_, _| open::openapi().boxed()),
+    },
+    Route {
+        method: Method::GET,
+        template: "/metrics",
+        summary: "Counters in the text format of OpenMetrics; on loopback only",
+        access: Access::Loopback(|shared, _| open::metrics(shared).boxed()),
+    },
+    Route {
+        method: Method::GET,
+        template: "/v1/me",
+        summary: "The record of whoever signed the request",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ReadUser),
+            on: On::Caller,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<users::UserBody>)],
+            handler: |shared, call| users::show(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::GET,
+        template: "/v1/directory",
+        summary: "Handles and public keys of all users who are admitted, by handle",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ReadDirectory),
+            on: On::Bus,
+            query: &[AFTER, LIMIT],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<users::DirectoryBody>)],
+            handler: |shared, call| users::directory(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::GET,
+        template: "/v1/users",
+        summary: "The records of all users, disabled and removed ones included, by handle",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ListUsers),
+            on: On::Bus,
+            query: &[AFTER, LIMIT],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<users::UsersBody>)],
+            handler: |shared, call| users::list(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::GET,
+        template: USER,
+        summary: "The record of a user",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ReadUser),
+            on: On::User,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<users::UserBody>)],
+            handler: |shared, call| users::show(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::PUT,
+        template: USER,
+        summary: "Makes a user; again with the same body changes nothing. A key is never used twice, nor a handle",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::AddUser),
+            on: On::NewUser,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: Some(schema_of::<users::NewUser>),
+            answers: &[
+                (StatusCode::OK, schema_of::<users::ChangedUser>),
+                (StatusCode::CREATED, schema_of::<users::ChangedUser>),
+            ],
+            handler: |shared, call| users::add(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::PATCH,
+        template: USER,
+        summary: "Enables or disables a user, or gives another role; what takes a right away answers when no node honours it",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ChangeUser),
+            on: On::User,
+            query: &[],
+            if_match: Precondition::Required,
+            body: Some(schema_of::<users::UserPatch>),
+            answers: &[(StatusCode::OK, schema_of::<users::ChangedUser>)],
+            handler: |shared, call| users::change(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::DELETE,
+        template: USER,
+        summary: "Removes a user for good; answers when no node honours its rights",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::RemoveUser),
+            on: On::User,
+            query: &[],
+            if_match: Precondition::Optional,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<users::ChangedUser>)],
+            handler: |shared, call| users::remove(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::GET,
+        template: "/v1/audit",
+        summary: "Who did what, in the order in which it was decided",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ReadAudit),
+            on: On::Bus,
+            query: &[AFTER, LIMIT],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<audit::AuditBody>)],
+            handler: |shared, call| audit::list(shared, call).boxed(),
+        }),
+    },
+];

@@ -1,0 +1,187 @@
+//! The table of routes, and the one place where it is decided who may use them.
+
+mod bus;
+mod rooms;
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::http::{Method, StatusCode};
+use futures::future::BoxFuture;
+
+use super::call::{Call, Reply, Target};
+use super::document::SchemaOf;
+use super::problem::{self, Problem};
+use super::shared::Shared;
+use crate::domain::{Action, Command, Decision, Denial, InvalidValue, SignPub, User, decide, permits};
+
+/// A method of a path.
+pub(super) struct Route {
+    pub(super) method: Method,
+    /// The path, with names of its variable parts.
+    pub(super) template: &'static str,
+    /// What it does, in a sentence.
+    pub(super) summary: &'static str,
+    pub(super) access: Access,
+}
+
+/// Who gets an answer.
+pub(super) enum Access {
+    /// Everybody.
+    Open(OpenHandler),
+    /// Everybody on this machine; for others there is no such thing.
+    Loopback(OpenHandler),
+    /// Who signed the request and may do the action.
+    Signed(Signed),
+}
+
+/// A route of signed requests.
+pub(super) struct Signed {
+    pub(super) needs: Needs,
+    /// On what.
+    pub(super) on: On,
+    /// Parameters of the query that it knows.
+    pub(super) query: &'static [&'static str],
+    pub(super) if_match: Precondition,
+    /// The body that it takes; none: no body.
+    pub(super) body: Option<SchemaOf>,
+    /// Statuses of success, each with the body of the answer.
+    pub(super) answers: &'static [(StatusCode, SchemaOf)],
+    pub(super) handler: Handler,
+}
+
+/// What must be allowed.
+pub(super) enum Needs {
+    /// An action, whatever the body says.
+    Action(Action),
+    /// What the command asks for that the request comes to: one of these actions.
+    Command(&'static [Action], MakeCommand),
+}
+
+/// What somebody wants to be done, by the target and the body of his request.
+pub(super) type MakeCommand = fn(&User, &Target, &[u8]) -> Result<Command, Problem>;
+
+/// What the action of a route is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum On {
+    /// The bus as a whole.
+    Bus,
+    /// Whoever asks.
+    Caller,
+    /// The user `{handle}` of the path.
+    User,
+    /// The bus, which is to have a user `{handle}`.
+    NewUser,
+    /// The room `{room}` of the path.
+    Room,
+    /// The bus, which is to have a room `{room}`.
+    NewRoom,
+    /// The user `{handle}` in the room `{room}`.
+    Member,
+}
+
+/// Whether a request says which revision it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precondition {
+    /// It must not.
+    Unsupported,
+    /// It may.
+    Optional,
+    /// It must.
+    Required,
+}
+
+pub(super) type OpenHandler = fn(Arc<Shared>, bool) -> BoxFuture<'static, Result<Reply, Problem>>;
+pub(super) type Handler = fn(Arc<Shared>, Call) -> BoxFuture<'static, Result<Reply, Problem>>;
+
+/// Names of the variable parts of paths.
+const HANDLE: &str = "handle";
+const ROOM: &str = "room";
+
+/// Every route that there is.
+pub(super) fn all() -> impl Iterator<Item = &'static Route> {
+    bus::ROUTES.iter().chain(rooms::ROUTES)
+}
+
+/// Every path, once.
+pub(super) fn templates() -> impl Iterator<Item = &'static str> {
+    let first = |(at, route): (usize, &'static Route)| {
+        all().take(at).all(|other| other.template != route.template).then_some(route.template)
+    };
+    all().enumerate().filter_map(first)
+}
+
+/// The route of `method` at the path `template`, or the methods that there are. HEAD is a GET whose answer has no body
+/// (RFC 9110 section 9.3.2).
+pub(super) fn find(template: &str, method: &Method) -> Result<&'static Route, Problem> {
+    let wanted = if *method == Method::HEAD { &Method::GET } else { method };
+    let here = || all().filter(|route| route.template == template);
+    here().find(|route| route.method == *wanted).ok_or_else(|| {
+        let mut methods: Vec<&str> = here().map(|route| route.method.as_str()).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        Problem { allow: Some(methods.join(", ").into()), ..problem::METHOD_NOT_ALLOWED.problem() }
+    })
+}
+
+impl On {
+    /// What the request is about: `part` gives the variable parts of its path, `caller` asks.
+    pub(super) fn target(self, part: impl Fn(&str) -> Option<String>, caller: &User) -> Result<Target, Problem> {
+        match self {
+            On::Bus => Ok(Target::Bus),
+            On::Caller => Ok(Target::User(caller.handle.clone())),
+            On::User => parsed(part(HANDLE)).map(Target::User),
+            On::NewUser => parsed(part(HANDLE)).map(Target::NewUser),
+            On::Room => parsed(part(ROOM)).map(Target::Room),
+            On::NewRoom => parsed(part(ROOM)).map(Target::NewRoom),
+            On::Member => Ok(Target::Member(parsed(part(ROOM))?, parsed(part(HANDLE))?)),
+        }
+    }
+}
+
+/// A name in a path.
+fn parsed<T: FromStr<Err = InvalidValue>>(part: Option<String>) -> Result<T, Problem> {
+    part.unwrap_or_default().parse().map_err(|error| problem::bad_path(&error))
+}
+
+/// A request that may be carried out.
+#[derive(Debug)]
+pub(super) struct Allowed {
+    /// Whose it is, as he is now: he may have changed since the signature was verified.
+    pub(super) caller: User,
+    pub(super) target: Target,
+    /// What it comes to, where that is a command.
+    pub(super) command: Option<Command>,
+}
+
+/// Decides whether the owner of `key` may use a route now, on what its view of `shared` says and can prove; the one place
+/// where anybody asks. Who gives a command is asked about once more when it is carried out, as it may have to wait.
+pub(super) fn authorize(
+    shared: &Shared,
+    key: &SignPub,
+    signed: &Signed,
+    part: impl Fn(&str) -> Option<String>,
+    body: &[u8],
+    now: Instant,
+) -> Result<Allowed, Problem> {
+    if !shared.gate.lease_valid(now) {
+        return Err(problem::no_lease());
+    }
+    shared.gate.view(|view| {
+        let user = view.user_of_key(key).ok_or(Denial::UnknownKey)?;
+        let target = signed.on.target(part, user)?;
+        let (decision, command) = match signed.needs {
+            Needs::Action(action) => (decide(Some(user), action, target.resource(), view), None),
+            Needs::Command(_, make) => {
+                let command = make(user, &target, body)?;
+                (permits(Some(user), target.room()?, &command, view), Some(command))
+            }
+        };
+        match decision {
+            Decision::Allow => Ok(Allowed { caller: user.clone(), target, command }),
+            Decision::Deny(denial) => Err(denial.into()),
+        }
+    })
+}

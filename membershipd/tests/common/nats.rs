@@ -1,0 +1,80 @@
+//! A stock nats-py client, driven line by line.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::Daemon;
+
+pub struct Client {
+    process: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Client {
+    /// Connects with the seed; how it went is the answer.
+    pub fn connect(daemon: &Daemon, seed: &str, inbox: &str) -> (Self, Value) {
+        Self::connect_trusting(daemon, None, seed, inbox)
+    }
+
+    /// The same over TLS, with this CA.
+    pub fn connect_trusting(daemon: &Daemon, ca: Option<&Path>, seed: &str, inbox: &str) -> (Self, Value) {
+        let packages = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from);
+        let packages = packages.expect("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
+        let mut process = Command::new("python3")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/tests/clients/nats_client.py"))
+            .env("PYTHONPATH", packages)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (commands, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
+        let mut client = Self { process, commands, answers };
+        let scheme = if ca.is_some() { "tls" } else { "nats" };
+        let url = format!("{scheme}://{}:4250", daemon.address);
+        let answer = client.say(json!({ "op": "connect", "url": url, "ca": ca, "seed": seed, "inbox": inbox }));
+        (client, answer)
+    }
+
+    pub fn say(&mut self, command: Value) -> Value {
+        writeln!(self.commands, "{command}").unwrap();
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).unwrap();
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("the client ended at {command}"))
+    }
+
+    pub fn publish(&mut self, subject: &str, data: &str) -> bool {
+        self.say(json!({ "op": "publish", "subject": subject, "data": data }))["ok"] == true
+    }
+
+    pub fn subscribe(&mut self, subject: &str) -> bool {
+        self.say(json!({ "op": "subscribe", "subject": subject }))["ok"] == true
+    }
+
+    /// The messages so far, at least `count` of them.
+    pub fn received(&mut self, count: usize) -> Vec<(String, String)> {
+        let answer = self.say(json!({ "op": "wait_received", "count": count, "timeout": 10 }));
+        assert_eq!(answer["ok"], true, "not {count} messages: {answer}");
+        serde_json::from_value(answer["received"].clone()).unwrap()
+    }
+
+    pub fn is_connected(&mut self) -> bool {
+        self.say(json!({ "op": "state" }))["connected"] == true
+    }
+
+    pub fn is_closed_within(&mut self, seconds: u64) -> bool {
+        self.say(json!({ "op": "wait_closed", "timeout": seconds }))["ok"] == true
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
