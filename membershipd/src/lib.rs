@@ -8,6 +8,7 @@ pub mod bootstrap;
 pub mod bus;
 pub mod callout;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;

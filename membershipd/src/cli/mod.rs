@@ -4,11 +4,14 @@
 #[macro_use]
 mod say;
 
+mod api;
 mod check_config;
 mod control;
 mod identity;
 mod load;
+mod member;
 mod probe_routes;
+mod room;
 mod scale;
 mod status;
 mod table;
@@ -84,6 +87,10 @@ enum Verb {
     Identity(identity::Args),
     /// Add, list, show, enable, disable or remove users through the running daemon
     User(user::Args),
+    /// Make, list, show, change or remove rooms through the API, as who an identity file says
+    Room(room::Args),
+    /// Invite, accept, list, promote, remove or ban the members of a room through the API
+    Member(member::Args),
     /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
     Load(load::Args),
     /// Wait until the node, or the cluster as it sees it, is as it should be
@@ -117,6 +124,8 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Room(args)) => room::run(&args),
+        Some(Verb::Member(args)) => member::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// A table of text.
 pub(super) struct Table {
     head: Vec<String>,
@@ -23,6 +25,11 @@ impl Table {
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
+}
+
+/// The word by which programs know a value.
+pub(super) fn word(value: impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_value(value)?.as_str().unwrap_or_default().to_owned())
 }
 
 impl fmt::Display for Table {

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::table::Table;
+use super::table::{Table, word};
 use super::{DONE, Daemon, Output, Problem};
 use crate::bus;
 use crate::control::{self, Request};
@@ -112,9 +112,7 @@ fn print(request: &Request, answer: Value) -> anyhow::Result<()> {
     let answer: Answer = serde_json::from_value(answer)?;
     let mut table = Table::new(&["handle", "role", "state", "sign-pub"]);
     for user in answer.users.iter().chain(&answer.user) {
-        let (role, state) = (serde_json::to_value(user.role)?, serde_json::to_value(user.state)?);
-        let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
-        table.row(vec![user.handle.to_string(), word(role), word(state), user.sign_pub.to_string()]);
+        table.row(vec![user.handle.to_string(), word(user.role)?, word(user.state)?, user.sign_pub.to_string()]);
     }
     if matches!(request, Request::UserList) && table.is_empty() {
         println!("no users yet; next: cargo xtask seed-admin");

@@ -1,0 +1,142 @@
+//! `membershipd member`: who is in a room, through the API.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::api::{Api, print_outcome};
+use super::table::{Table, word};
+use super::{DONE, Problem, room};
+use crate::client::{Changed, Member, Request};
+use crate::domain::{Handle, RoomId, RoomRole};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+/// Somebody in a room.
+#[derive(Debug, clap::Args)]
+struct Whom {
+    /// The room
+    room: RoomId,
+    /// The user
+    handle: Handle,
+    #[command(flatten)]
+    api: Api,
+}
+
+#[derive(Debug, clap::Args)]
+struct Oneself {
+    /// The room
+    room: RoomId,
+    #[command(flatten)]
+    api: Api,
+}
+
+#[derive(Debug, clap::Args)]
+struct InRole {
+    #[command(flatten)]
+    whom: Whom,
+    /// Role in the room
+    #[arg(long, value_enum)]
+    role: RoomRole,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Lists who is in a room, invited to it or banned from it
+    List(Oneself),
+    /// Invites a user, who is in the room once he accepts
+    Invite(InRole),
+    /// Accepts the invitation to a room
+    Accept(Oneself),
+    /// Gives a member another role
+    SetRole(InRole),
+    /// Removes a member, or takes an invitation back; the member's connections are closed when this returns
+    Remove(Whom),
+    /// Leaves a room, or declines the invitation
+    Leave(Oneself),
+    /// Bans a user, who can neither stay nor be invited
+    Ban(Whom),
+    /// Lifts a ban; the user may be invited again
+    Unban(Whom),
+}
+
+fn path(room: &RoomId, handle: &Handle) -> String {
+    format!("{}/members/{handle}", room::path(room))
+}
+
+fn ban(room: &RoomId, handle: &Handle) -> String {
+    format!("{}/bans/{handle}", room::path(room))
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    match &args.what {
+        What::List(Oneself { room, api }) => list(room, api)?,
+        What::Invite(InRole { whom: Whom { room, handle, api }, role }) => {
+            change(api, &Request::put(path(room, handle), Some(json!({ "role": role }))))?;
+        }
+        What::Accept(Oneself { room, api }) => {
+            let own = path(room, &api.identity()?.handle);
+            change(api, &Request::put(format!("{own}/acceptance"), None))?;
+        }
+        What::SetRole(InRole { whom: Whom { room, handle, api }, role }) => {
+            let path = path(room, handle);
+            let answer = api.run(async |client| {
+                let now: Member = client.ask_for(&Request::get(path.as_str())).await?;
+                client.ask(&Request::patch(path.as_str(), json!({ "role": role }), now.revision)).await
+            })?;
+            print(api, answer)?;
+        }
+        What::Remove(Whom { room, handle, api }) => change(api, &Request::delete(path(room, handle)))?,
+        What::Leave(Oneself { room, api }) => {
+            change(api, &Request::delete(path(room, &api.identity()?.handle)))?;
+        }
+        What::Ban(Whom { room, handle, api }) => change(api, &Request::put(ban(room, handle), None))?,
+        What::Unban(Whom { room, handle, api }) => change(api, &Request::delete(ban(room, handle)))?,
+    }
+    Ok(DONE)
+}
+
+fn list(room: &RoomId, api: &Api) -> Result<(), Problem> {
+    let path = format!("{}/members", room::path(room));
+    let members = api.run(async |client| client.list(&path, "members").await)?;
+    if api.json() {
+        println!("{}", json!({ "members": members }));
+        return Ok(());
+    }
+    let members: Vec<Member> = serde_json::from_value(Value::Array(members)).map_err(anyhow::Error::from)?;
+    print!("{}", table(&members)?);
+    Ok(())
+}
+
+fn change(api: &Api, request: &Request) -> Result<(), Problem> {
+    let answer = api.run(async |client| client.ask(request).await)?;
+    Ok(print(api, answer)?)
+}
+
+fn print(api: &Api, answer: Value) -> anyhow::Result<()> {
+    if api.json() {
+        println!("{answer}");
+        return Ok(());
+    }
+    let changed: Changed<Member> = serde_json::from_value(answer)?;
+    print!("{}", table(std::slice::from_ref(&changed.record))?);
+    print_outcome(&changed);
+    Ok(())
+}
+
+fn table(members: &[Member]) -> anyhow::Result<Table> {
+    let mut table = Table::new(&["handle", "role", "state", "changed by"]);
+    for member in members {
+        table.row(vec![
+            member.handle.to_string(),
+            word(member.role)?,
+            word(member.state)?,
+            member.changed_by.to_string(),
+        ]);
+    }
+    Ok(table)
+}

@@ -1,0 +1,60 @@
+//! What the API answers, as far as clients look at it.
+
+use serde::Deserialize;
+
+use crate::domain::{Author, Handle, MemberState, Policy, RoomId, RoomRole, RoomState, Subject};
+
+/// How the caller stands to a room.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Own {
+    /// With which role.
+    pub role: RoomRole,
+    /// In it, invited, or not any more.
+    pub state: MemberState,
+}
+
+/// A room.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Room {
+    /// Its id.
+    pub id: RoomId,
+    /// Its subject.
+    pub subject: Subject,
+    /// What holds for its messages.
+    pub policy: Policy,
+    /// Whether it still is one.
+    pub state: RoomState,
+    /// What a change of it names.
+    pub revision: u64,
+    /// How the caller stands to it; none: not at all.
+    pub own: Option<Own>,
+}
+
+/// How a user stands to a room.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Member {
+    /// The user.
+    pub handle: Handle,
+    /// With which role.
+    pub role: RoomRole,
+    /// In it, invited, or not any more.
+    pub state: MemberState,
+    /// Who made the last change.
+    pub changed_by: Author,
+    /// What a change of it names.
+    pub revision: u64,
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Changed<T> {
+    /// The record as it is now.
+    #[serde(alias = "room", alias = "member")]
+    pub record: T,
+    /// False where it was so already.
+    pub changed: bool,
+    /// How it is known that no node honours what was taken away; none: nothing was.
+    pub fence: Option<String>,
+    /// Milliseconds that were waited for that.
+    pub waited_ms: u64,
+}
