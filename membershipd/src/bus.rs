@@ -24,6 +24,11 @@ pub const CALLOUT_XKEY_HEADER: &str = "Nats-Server-Xkey";
 /// A subject on which nobody answers, in no account: it lies where no client may listen, however open the bus.
 pub const NOBODY: &str = "$KV.nobody";
 
+/// Subject in the system account on which a node asks how far the others have come with what was revoked.
+pub const FENCE_SUBJECT: &str = "unibus.fence";
+/// Pause after which it asks again.
+pub const FENCE_AGAIN: Duration = Duration::from_millis(250);
+
 /// User name of the route layer; the secret is the password.
 pub const ROUTE_USER: &str = "unibus-route";
 
@@ -37,8 +42,10 @@ pub const HEARTBEAT: Duration = Duration::from_secs(1);
 pub const HEARTBEAT_ROUND: Duration = Duration::from_secs(4);
 /// Validity of the lease from the send time of its round: longest election (9 s), heartbeat, margin.
 pub const LEASE: Duration = Duration::from_secs(12);
-/// Time within which the engine must confirm a kick before it is killed.
+/// Time within which those who lost a right are cut off, be it by the death of the engine.
 pub const KICK: Duration = Duration::from_secs(1);
+/// The part of it within which the engine must confirm a kick before it is killed.
+pub const CONFIRM: Duration = Duration::from_millis(800);
 /// Silence after which the service manager kills the daemon; stands in the unit as WatchdogSec.
 pub const WATCHDOG: Duration = Duration::from_secs(10);
 /// Allowance for the kill of a silent daemon and its engine to take effect.
@@ -182,6 +189,7 @@ mod tests {
     fn the_bound_covers_the_lease_and_the_watchdog() {
         assert_eq!(revocation_bound(), Duration::from_millis(13_130));
         assert!(revocation_bound() > WATCHDOG + KILL);
+        assert!(CONFIRM < KICK);
     }
 
     #[test]

@@ -8,43 +8,41 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::bus::{self, Bucket};
+use crate::deadman::DeadMan;
+use crate::faults::Fault;
+use crate::fence::{Ledger, Process};
 use crate::gate::Gate;
+use crate::lease::Delivered;
 use crate::link::Link;
 use crate::store;
 use crate::view::{Heartbeat, heartbeat_key};
 
-/// Which of this process's rounds its own watch has delivered, by deciding bucket.
+/// This process's rounds, and which of them its own watch has delivered.
 #[derive(Debug)]
 pub struct Rounds {
-    boot: String,
+    ledger: Arc<Ledger>,
     key: String,
-    seen: watch::Sender<[u64; Bucket::DECIDING.len()]>,
+    delivered: watch::Sender<Delivered>,
 }
 
 impl Rounds {
-    /// Rounds of the process `boot` of `node`.
-    pub fn new(node: &str, boot: String) -> Self {
-        Self { boot, key: heartbeat_key(node), seen: watch::Sender::new([0; _]) }
+    /// Rounds of the process whose `ledger` it is.
+    pub fn new(ledger: Arc<Ledger>) -> Self {
+        let Process { node, boot } = ledger.own();
+        let (key, delivered) = (heartbeat_key(node), watch::Sender::new(Delivered::new(boot.clone())));
+        Self { ledger, key, delivered }
     }
 
-    /// Notes a heartbeat that the watch delivered.
+    /// Notes a heartbeat of this node that the watch delivered.
     pub fn delivered(&self, bucket: Bucket, heartbeat: &Heartbeat) {
-        if heartbeat.boot != self.boot {
-            return;
-        }
-        self.seen.send_modify(|seen| {
-            for (of, round) in Bucket::DECIDING.iter().zip(seen) {
-                if *of == bucket {
-                    *round = (*round).max(heartbeat.round);
-                }
-            }
-        });
+        self.delivered.send_modify(|delivered| delivered.note(bucket, &heartbeat.boot, heartbeat.round));
     }
 
     /// One round: written everywhere with a quorum's acknowledgement, and seen again everywhere. Returns when it was sent.
     async fn complete(&self, link: &Link, round: u64) -> Option<Instant> {
         let sent = Instant::now();
-        let heartbeat = serde_json::to_vec(&Heartbeat { boot: self.boot.clone(), round }).ok()?;
+        let (boot, alone) = (self.ledger.own().boot.clone(), self.ledger.alone(sent));
+        let heartbeat = serde_json::to_vec(&Heartbeat { boot, round, alone }).ok()?;
         let whole = async {
             let writes = Bucket::DECIDING
                 .map(|bucket| store::put_once(link, bucket, &self.key, &heartbeat, bus::HEARTBEAT_ROUND));
@@ -52,7 +50,7 @@ impl Rounds {
                 tracing::debug!(round, "heartbeat not acknowledged: {error}");
                 return None;
             }
-            self.seen.subscribe().wait_for(|seen| seen.iter().all(|r| *r >= round)).await.ok()?;
+            self.delivered.subscribe().wait_for(|delivered| delivered.whole(round)).await.ok()?;
             Some(sent)
         };
         tokio::time::timeout(bus::HEARTBEAT_ROUND, whole).await.ok().flatten()
@@ -60,17 +58,26 @@ impl Rounds {
 }
 
 /// Renews the lease for as long as the process lives. `alive` is called once a round: it feeds the watchdog, so that a daemon
-/// whose heartbeats have stopped is ended by its service manager.
-pub async fn keep(gate: Arc<Gate>, rounds: Arc<Rounds>, link: watch::Receiver<Option<Arc<Link>>>, alive: impl Fn()) {
+/// whose heartbeats have stopped is ended by its service manager. No proof counts before `deadman` is to end what it allows.
+pub async fn keep(
+    gate: Arc<Gate>,
+    rounds: Arc<Rounds>,
+    deadman: DeadMan,
+    link: watch::Receiver<Option<Arc<Link>>>,
+    alive: impl Fn(),
+) {
     let mut tick = tokio::time::interval(bus::HEARTBEAT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 1.. {
         tick.tick().await;
-        if let Some(link) = link.borrow().clone() {
+        // Not before the first view is there: a heartbeat replaces that of the process before us, and who that was is to be seen.
+        if let Some(link) = link.borrow().clone().filter(|_| rounds.ledger.is_loaded()) {
             // Not awaited: while an election goes on, the next round must not wait for this one.
-            let (gate, rounds) = (gate.clone(), rounds.clone());
+            let (gate, rounds, deadman) = (gate.clone(), rounds.clone(), deadman.clone());
             tokio::spawn(async move {
-                if let Some(sent) = rounds.complete(&link, round).await {
+                if let Some(sent) = rounds.complete(&link, round).await
+                    && (Fault::NoLease.active() || deadman.arm(sent + bus::LEASE + bus::KICK).await)
+                {
                     gate.renew(sent);
                 }
             });

@@ -1,23 +1,31 @@
 //! Cutting connections in this node's engine, and the engine itself where it does not obey.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use futures::{Stream, StreamExt};
+use anyhow::{Context, Result, bail};
+use futures::{Stream, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::bus;
+use crate::domain::SignPub;
 use crate::engine::Engine;
 use crate::faults::Fault;
-use crate::gate::ConnectionId;
+use crate::gate::{ConnectionId, Gate};
 use crate::link::Link;
 
 /// Kicks that are under way at once.
 const AT_ONCE: usize = 64;
 /// Connections in one page of the engine's list; its own default.
 const PAGE: usize = 1024;
+/// Attempts at reading a list of several pages in which nothing ends meanwhile.
+const READINGS: usize = 4;
+/// Users up to whom the engine is asked for each one's connections instead of all.
+const FEW: usize = 8;
+/// Pause before an attempt is repeated.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The means to cut connections of one node.
 #[derive(Debug, Clone)]
@@ -26,60 +34,155 @@ pub struct Kicker {
     pub engine: watch::Receiver<Option<Engine>>,
     /// The connections to it.
     pub link: watch::Receiver<Option<Arc<Link>>>,
+    /// Who was admitted.
+    pub gate: Arc<Gate>,
+}
+
+/// Whose connections are looked for once those that are known were cut.
+#[derive(Debug, Clone, Copy)]
+enum Look<'a> {
+    /// Everybody's: nobody may be connected.
+    All,
+    /// Those of the users with these keys, as far as they have more than their users.
+    Users(&'a BTreeSet<SignPub>),
 }
 
 impl Kicker {
-    /// Cuts these connections. An engine that does not confirm all of it in time is killed, which cuts every one: when this
-    /// returns none of them is served.
-    pub async fn cut(&self, connections: Vec<ConnectionId>) {
-        if connections.is_empty() || Fault::NoKick.active() {
+    /// Cuts every member's connection, as [`Self::cut_off`].
+    pub async fn cut_all(&self) {
+        let connections = self.gate.admitted().into_iter().collect();
+        self.cut(connections, Look::All, Instant::now() + bus::CONFIRM).await;
+    }
+
+    /// Cuts these connections, and whatever else the users with these keys have that they may not have any more. An engine that
+    /// does not confirm all of it until `deadline` is killed, which cuts everybody: when this returns none of them is served.
+    pub async fn cut_off(&self, connections: BTreeSet<ConnectionId>, users: &BTreeSet<SignPub>, deadline: Instant) {
+        self.cut(connections, Look::Users(users), deadline).await;
+    }
+
+    async fn cut(&self, connections: BTreeSet<ConnectionId>, look: Look<'_>, deadline: Instant) {
+        if Fault::NoKick.active() {
             return;
         }
+        // A later engine has other connections; this one takes its own along when it ends.
+        let Some(engine) = self.engine.borrow().clone() else { return };
         let count = connections.len();
-        match tokio::time::timeout(bus::KICK, self.kick_all(connections)).await {
-            Ok(true) => tracing::info!(count, "connections cut"),
-            Ok(false) | Err(_) => self.kill(count).await,
+        let confirmed = tokio::select! {
+            cut = tokio::time::timeout_at(deadline.into(), self.until_gone(connections, look)) => cut,
+            _ = engine.exited() => return,
+        };
+        match confirmed {
+            Ok(more) if count + more > 0 => tracing::info!(count, more, "connections cut"),
+            Ok(_) => {}
+            Err(_) => {
+                tracing::error!(count, pid = engine.pid, "the engine did not confirm a kick in time: killing it");
+                engine.kill();
+                engine.exited().await;
+            }
         }
     }
 
-    // A confirmed kick, or the engine's word that there is no such connection, is the same to us.
-    async fn kick_all(&self, connections: Vec<ConnectionId>) -> bool {
-        let Some(link) = self.link.borrow().clone() else { return false };
-        futures::stream::iter(connections)
-            .map(|id| {
-                let link = link.clone();
-                async move { link.ask("KICK", json!({ "cid": id })).await.is_ok() }
-            })
-            .buffer_unordered(AT_ONCE)
-            .all(|confirmed| async move { confirmed })
-            .await
+    /// Kicks until the engine has confirmed it and lists nobody that would have to be kicked, however often it takes. Says how
+    /// many there were beyond those known.
+    async fn until_gone(&self, mut connections: BTreeSet<ConnectionId>, look: Look<'_>) -> usize {
+        let mut links = self.link.clone();
+        let mut more = 0;
+        loop {
+            let link = links.wait_for(Option::is_some).await.ok().and_then(|link| link.clone());
+            let Some(link) = link else { std::future::pending().await };
+            match self.kick(&link, &connections, look).await {
+                Ok(left) if left.is_empty() => return more,
+                Ok(left) => {
+                    more += left.difference(&connections).count();
+                    connections = left;
+                }
+                Err(error) => tracing::debug!("a kick was not confirmed: {error:#}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
-    async fn kill(&self, count: usize) {
-        let Some(engine) = self.engine.borrow().clone() else { return };
-        tracing::error!(count, pid = engine.pid, "the engine did not confirm a kick in time: killing it");
-        engine.kill();
-        engine.exited().await;
+    /// One attempt. Says who is left.
+    async fn kick(
+        &self,
+        link: &Link,
+        connections: &BTreeSet<ConnectionId>,
+        look: Look<'_>,
+    ) -> Result<BTreeSet<ConnectionId>> {
+        // A confirmed kick, or the engine's word that there is no such connection, is the same to us.
+        futures::stream::iter(connections.iter().copied())
+            .map(|id| async move { link.ask("KICK", json!({ "cid": id })).await.map(drop) })
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<()>()
+            .await?;
+        match look {
+            Look::All => Ok(listed(link).await?.into_iter().collect()),
+            Look::Users(users) => Ok(self.gate.uncovered(listed_of(link, users).await?)),
+        }
     }
 }
 
 /// Ids of the members' connections that the engine lists.
-pub async fn listed(link: &Link) -> anyhow::Result<HashSet<ConnectionId>> {
-    let mut ids = HashSet::new();
-    loop {
-        let page = json!({ "acc": bus::ACCOUNT_BUS, "offset": ids.len(), "limit": PAGE });
-        let answer = link.ask("CONNZ", page).await?;
-        let connections = answer.pointer("/data/connections").and_then(Value::as_array).map(Vec::as_slice);
-        let connections = connections.unwrap_or_default();
-        ids.extend(connections.iter().filter_map(|c| c.get("cid").and_then(Value::as_u64)));
-        if connections.len() < PAGE {
-            return Ok(ids);
+pub async fn listed(link: &Link) -> Result<HashSet<ConnectionId>> {
+    // We tell events among the members.
+    let own = link.bus.server_info().client_id;
+    let listed = list(link, json!({ "acc": bus::ACCOUNT_BUS })).await?;
+    Ok(listed.into_iter().map(|(id, _)| id).filter(|id| *id != own).collect())
+}
+
+/// Ids of these users' connections that the engine lists.
+async fn listed_of(link: &Link, users: &BTreeSet<SignPub>) -> Result<Vec<ConnectionId>> {
+    let of_all = json!({ "acc": bus::ACCOUNT_BUS, "auth": true });
+    let named: BTreeSet<String> = users.iter().map(|key| key.to_nkey()).collect();
+    if users.len() > FEW {
+        let listed = list(link, of_all).await?.into_iter();
+        return Ok(listed.filter(|(_, user)| named.contains(user)).map(|(id, _)| id).collect());
+    }
+    let of_each = named.iter().map(|user| list(link, json!({ "acc": bus::ACCOUNT_BUS, "auth": true, "user": user })));
+    let listed = futures::future::try_join_all(of_each).await?;
+    Ok(listed.into_iter().flatten().map(|(id, _)| id).collect())
+}
+
+/// The connections that the engine lists, and their users where it was asked for them.
+///
+/// The list is in the order of the ids and comes in pages by number. What ends meanwhile moves the rest forward, past us: so each
+/// page begins with the last connection of the one before, or the reading begins anew.
+async fn list(link: &Link, mut query: Value) -> Result<Vec<(ConnectionId, String)>> {
+    for _ in 0..READINGS {
+        let mut found: Vec<(ConnectionId, String)> = Vec::new();
+        loop {
+            let offset = found.len().saturating_sub(1);
+            if let Value::Object(map) = &mut query {
+                map.extend([("offset".to_owned(), json!(offset)), ("limit".to_owned(), json!(PAGE))]);
+            }
+            let answer = link.ask("CONNZ", query.clone()).await?;
+            let page = answer.pointer("/data/connections").and_then(Value::as_array);
+            let page = page.context("the engine's list of connections is not understood")?;
+            let entries = page.iter().map(|entry| {
+                let user = entry.get("authorized_user").and_then(Value::as_str).unwrap_or_default();
+                entry
+                    .get("cid")
+                    .and_then(Value::as_u64)
+                    .map(|id| (id, user.to_owned()))
+                    .context("a connection without id")
+            });
+            let mut entries = entries.collect::<Result<Vec<_>>>()?.into_iter();
+            if let Some(last) = found.last()
+                && entries.next().as_ref() != Some(last)
+            {
+                break;
+            }
+            found.extend(entries);
+            if page.len() < PAGE {
+                return Ok(found);
+            }
         }
     }
+    bail!("connections end faster than they can be listed")
 }
 
 /// Ids of the members' connections of this engine, as they end.
-pub async fn ended(link: &Link) -> anyhow::Result<impl Stream<Item = ConnectionId> + Unpin + use<>> {
+pub async fn ended(link: &Link) -> Result<impl Stream<Item = ConnectionId> + Unpin + use<>> {
     let subject = format!("$SYS.ACCOUNT.{}.DISCONNECT", bus::ACCOUNT_BUS);
     let events = link.system.subscribe(subject).await.context("cannot subscribe to the engine's events")?;
     let server = link.server.clone();

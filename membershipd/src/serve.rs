@@ -1,5 +1,6 @@
 //! The daemon, top down: guards, engine, connections to it, listeners, the tasks of a session, drain.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,15 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Renewal};
 use crate::bootstrap;
-use crate::bus::Bucket;
+use crate::bus::{self, Bucket};
 use crate::callout::Responder;
 use crate::clock;
-use crate::commands::{Commands, Gated, Pace, Patience, Real, WaitOut};
+use crate::commands::{Commands, Fence, Gated, Pace, Patience, Real};
 use crate::config::Config;
 use crate::control;
 use crate::copies::Copies;
+use crate::deadman::DeadMan;
 use crate::engine::{Binary, Engine, EngineHost, StoreGuard, render};
 use crate::expiry;
+use crate::fence::{self, Cut, Cuts, Ledger, Positions, Process, RevocationFence};
 use crate::gate::Gate;
 use crate::heartbeat::{self, Rounds};
 use crate::kick::{self, Kicker};
@@ -31,7 +34,7 @@ use crate::link::Link;
 use crate::posture::Observer;
 use crate::private_file;
 use crate::probe::Probes;
-use crate::store::{self, KvStore, Store};
+use crate::store::{self, Delivered, KvStore, Store};
 use crate::tell::Teller;
 use crate::users::Users;
 use crate::view::{Change, View};
@@ -71,11 +74,14 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     getrandom::fill(&mut boot).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     let boot = data_encoding::HEXLOWER.encode(&boot);
     let gate = Arc::new(Gate::new(config.bus_auth, started));
-    let rounds = Arc::new(Rounds::new(&config.node, boot.clone()));
+    let ledger = Arc::new(Ledger::new(Process { node: config.node.clone(), boot: boot.clone() }));
+    let rounds = Arc::new(Rounds::new(ledger.clone()));
+    let (cuts, cutter) = Cuts::new(ledger.clone());
     let (engine_now, engine) = watch::channel(None);
     let (link_now, link) = watch::channel(None);
-    let kicker = Kicker { engine: engine.clone(), link: link.clone() };
-    let users = Users::new(gate.clone(), link.clone());
+    let kicker = Kicker { engine: engine.clone(), link: link.clone(), gate: gate.clone() };
+    let fence = RevocationFence::new(ledger.clone(), link.clone());
+    let users = Users::new(gate.clone(), link.clone(), fence.clone());
     let observer = Observer {
         config: config.clone(),
         binary: Arc::new(binary.clone()),
@@ -89,7 +95,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let copies = observer.copies.clone();
     let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
     let store: Arc<dyn Store> = Arc::new(KvStore::new(link.clone()));
-    let (state, fence) = (Gated::new(gate.clone(), pace.clone()), WaitOut::new(pace.clone()));
+    let (state, fence) = (Gated::new(gate.clone(), pace.clone()), Arc::new(fence) as Arc<dyn Fence>);
     let commands = Arc::new(Commands::new(store.clone(), state, fence, pace, Patience::default()));
     let api = Api::bind(observer.clone(), users.clone(), commands, store)?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
@@ -101,6 +107,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         host: EngineHost::new(binary, engine_config)?,
         gate: gate.clone(),
         rounds: rounds.clone(),
+        ledger,
+        cuts,
         kicker: kicker.clone(),
         engine_now,
         link_now,
@@ -108,8 +116,10 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     };
     let mut failed = tokio::spawn(api.serve(api_handle.clone()));
     tokio::spawn(control);
-    tokio::spawn(heartbeat::keep(gate.clone(), rounds, link.clone(), || notify(NotifyState::Watchdog)));
-    tokio::spawn(cut_without_lease(gate.clone(), kicker));
+    let (beating, deadman) = (gate.clone(), DeadMan::new()?);
+    tokio::spawn(heartbeat::keep(beating, rounds, deadman.clone(), link.clone(), || notify(NotifyState::Watchdog)));
+    tokio::spawn(cutter.run(kicker.clone()));
+    tokio::spawn(cut_without_lease(gate.clone(), kicker, deadman));
     tokio::spawn(copies.keep_looking(link.clone()));
     tokio::spawn(renew_on_hangup(renewal)?);
     tokio::spawn(expiry::keep_warning(certificates));
@@ -141,6 +151,8 @@ struct Node {
     host: EngineHost,
     gate: Arc<Gate>,
     rounds: Arc<Rounds>,
+    ledger: Arc<Ledger>,
+    cuts: Cuts,
     kicker: Kicker,
     engine_now: watch::Sender<Option<Engine>>,
     link_now: watch::Sender<Option<Arc<Link>>>,
@@ -230,6 +242,7 @@ impl Node {
             ended = self.keep_view(link, &teller) => ended?,
             ended = events.publish(&link.bus) => match ended? {},
             ended = self.forget_ended(link) => ended?,
+            ended = fence::answer(link, &self.ledger) => ended?,
         }
         anyhow::bail!("a task of the session ended")
     }
@@ -239,10 +252,13 @@ impl Node {
         store::ensure(link, self.config.kv_replicas).await;
         let mut view = View::default();
         let mut positions = Vec::new();
+        let mut reached = Positions::default();
         for bucket in Bucket::DECIDING {
             let position = loop {
                 let loaded = store::load(link, bucket, |key, value, revision| {
-                    view.apply(bucket, key, value, revision)?;
+                    if let Change::Heartbeat(node, heartbeat) = view.apply(bucket, key, value, revision)? {
+                        self.ledger.heard(bucket, &node, &heartbeat, Instant::now());
+                    }
                     Ok(())
                 });
                 match loaded.await {
@@ -253,24 +269,27 @@ impl Node {
                     }
                 }
             };
+            reached.reach(bucket, position.0);
             positions.push((bucket, position));
         }
         let review = self.gate.replace_view(view);
         teller.gained(&review, None);
-        self.kicker.cut(review.cut).await;
+        let cut = review.cut.into_iter().collect();
+        self.kicker.cut_off(cut, &BTreeSet::new(), Instant::now() + bus::CONFIRM).await;
+        self.ledger.loaded(&reached);
         let follow = |(bucket, position)| {
-            store::follow(link, bucket, position, move |key, value, revision| {
+            store::follow(link, bucket, position, move |Delivered { key, value, revision, last }| {
+                let since = Instant::now();
                 let applied = self.gate.apply(bucket, key, value, revision)?;
-                teller.applied(&self.gate, &applied, revision, Instant::now());
-                if let Change::Heartbeat(node, heartbeat) = &applied.change
-                    && *node == self.config.node
-                {
-                    self.rounds.delivered(bucket, heartbeat);
+                teller.applied(&self.gate, &applied, revision, since);
+                if let Change::Heartbeat(node, heartbeat) = &applied.change {
+                    self.ledger.heard(bucket, node, heartbeat, since);
+                    if *node == self.config.node {
+                        self.rounds.delivered(bucket, heartbeat);
+                    }
                 }
-                if !applied.review.cut.is_empty() {
-                    let kicker = self.kicker.clone();
-                    tokio::spawn(async move { kicker.cut(applied.review.cut).await });
-                }
+                let (connections, users) = (applied.review.cut, applied.lost);
+                self.cuts.applied(Cut { bucket, revision, connections, users, since }, last);
                 Ok(())
             })
         };
@@ -313,7 +332,7 @@ fn renew_on_hangup(renewal: Option<Renewal>) -> Result<impl Future<Output = ()>>
 }
 
 /// Cuts every member's connection when the lease ends without having been renewed.
-async fn cut_without_lease(gate: Arc<Gate>, kicker: Kicker) {
+async fn cut_without_lease(gate: Arc<Gate>, kicker: Kicker, deadman: DeadMan) {
     let mut cut_for = None;
     loop {
         let now = Instant::now();
@@ -322,7 +341,8 @@ async fn cut_without_lease(gate: Arc<Gate>, kicker: Kicker) {
             Some(end) if !gate.lease_valid(now) && cut_for != Some(end) => {
                 cut_for = Some(end);
                 tracing::error!("the lease ended: no quorum proves our view; cutting all connections");
-                kicker.cut(gate.admitted()).await;
+                kicker.cut_all().await;
+                deadman.disarm(end + bus::KICK);
             }
             _ => tokio::time::sleep(Duration::from_millis(200)).await,
         }

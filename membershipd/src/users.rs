@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::bus::{self, Bucket};
+use crate::bus::Bucket;
+use crate::commands::Settled;
 use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::fence::RevocationFence;
 use crate::gate::Gate;
 use crate::link::Link;
 use crate::store::{self, WriteError};
@@ -75,6 +77,24 @@ pub struct Outcome {
     pub changed: bool,
     /// Milliseconds waited until no node could honour the old state any more; 0 where nothing was taken away.
     pub waited_ms: u64,
+    /// How that became certain; none: nothing was taken away.
+    pub fence: Option<Passed>,
+}
+
+/// How it became certain that nobody honours what was taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Passed {
+    /// Every node that could have has said so.
+    Acknowledged,
+    /// Some did not answer, and their time is over.
+    WaitedOut,
+}
+
+impl Outcome {
+    fn at_once(user: User, revision: u64, changed: bool) -> Self {
+        Self { user, revision, changed, waited_ms: 0, fence: None }
+    }
 }
 
 /// What is to become of a user; none: that stays as it is.
@@ -93,12 +113,13 @@ pub struct Wish {
 pub struct Users {
     gate: Arc<Gate>,
     link: watch::Receiver<Option<Arc<Link>>>,
+    fence: RevocationFence,
 }
 
 impl Users {
-    /// Decides on `gate`'s view and writes through `link`.
-    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>) -> Self {
-        Self { gate, link }
+    /// Decides on `gate`'s view, writes through `link`, and passes `fence` where something is taken away.
+    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>, fence: RevocationFence) -> Self {
+        Self { gate, link, fence }
     }
 
     /// All users, tombstones included.
@@ -124,7 +145,7 @@ impl Users {
         match store::put(&link, Bucket::Users, &user_key(&user.handle), &json(&user), 0).await {
             Ok(revision) => {
                 self.caught_up(&user.handle, revision).await;
-                Ok(Outcome { user, revision, changed: true, waited_ms: 0 })
+                Ok(Outcome::at_once(user, revision, true))
             }
             Err(WriteError::Conflict) => {
                 self.caught_up(&user.handle, 1).await;
@@ -159,12 +180,13 @@ impl Users {
             }
             let state = wish.state.unwrap_or(user.state);
             let changed = User { state, role: wish.role.unwrap_or(user.role), ..user.clone() };
-            if changed == user {
-                // Perhaps a repetition of a change whose outcome was unknown, made a moment ago and not honoured yet by all.
-                let waited_ms = if revoking { fence(Instant::now()).await } else { 0 };
-                return Ok(Outcome { user, revision, changed: false, waited_ms });
+            let differs = changed != user;
+            // What takes something away is written even where it was so already: a change that gave it back and of which nobody
+            // heard may be on its way still, and must not find the revision that it was decided on.
+            if !differs && !revoking {
+                return Ok(Outcome::at_once(user, revision, false));
             }
-            if user.state == State::Removed {
+            if differs && user.state == State::Removed {
                 return Err(UserError::Conflict(format!("user '{handle}' was removed, and that is final")));
             }
             let acts = |user: &User| user.role == Role::Admin && user.state == State::Active;
@@ -174,17 +196,27 @@ impl Users {
                 return Err(UserError::Conflict(problem));
             }
             match store::put(&link, Bucket::Users, &user_key(handle), &json(&changed), revision).await {
+                Ok(revision) if revoking => return Ok(self.passed(changed, revision, differs).await),
                 Ok(revision) => {
-                    let committed = Instant::now();
                     self.caught_up(handle, revision).await;
-                    let waited_ms = if revoking { fence(committed).await } else { 0 };
-                    return Ok(Outcome { user: changed, revision, changed: true, waited_ms });
+                    return Ok(Outcome::at_once(changed, revision, differs));
                 }
                 Err(WriteError::Conflict) => self.caught_up(handle, revision + 1).await,
                 Err(error) => return Err(error.into()),
             }
         }
         Err(WriteError::Conflict.into())
+    }
+
+    /// Waits until nobody honours what `user` was before `revision`.
+    async fn passed(&self, user: User, revision: u64, changed: bool) -> Outcome {
+        let settled = self.fence.passed(Bucket::Users, revision).await;
+        let fence = match settled {
+            Settled::Acknowledged(_) => Passed::Acknowledged,
+            Settled::WaitedOut(_) => Passed::WaitedOut,
+        };
+        let waited_ms = u64::try_from(settled.waited().as_millis()).unwrap_or(u64::MAX);
+        Outcome { user, revision, changed, waited_ms, fence: Some(fence) }
     }
 
     /// Claims `key` for `handle`, or fails where it is another's.
@@ -236,7 +268,7 @@ pub(crate) fn proven(gate: &Gate, link: &watch::Receiver<Option<Arc<Link>>>) -> 
 fn already(existing: Versioned<User>, wanted: User) -> Result<Outcome, UserError> {
     let Versioned { value: existing, revision } = existing;
     if existing == wanted {
-        return Ok(Outcome { user: existing, revision, changed: false, waited_ms: 0 });
+        return Ok(Outcome::at_once(existing, revision, false));
     }
     let handle = &existing.handle;
     Err(UserError::Conflict(match existing.state {
@@ -246,12 +278,6 @@ fn already(existing: Versioned<User>, wanted: User) -> Result<Outcome, UserError
         }
         _ => format!("user '{handle}' exists with another key or role"),
     }))
-}
-
-// By then every node has either proven a view that includes the change, and kicked, or has lost its lease or its life.
-async fn fence(committed: Instant) -> u64 {
-    tokio::time::sleep_until((committed + bus::revocation_bound()).into()).await;
-    u64::try_from(committed.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {

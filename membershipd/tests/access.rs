@@ -10,10 +10,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-
+use common::nats::Client;
 use common::{Daemon, Dir, own_address};
 use membershipd::domain::{
     Author, Claims, MemberState, Membership, Policy, Record, Room, RoomRole, Space, Standing, Subject,
@@ -21,68 +18,6 @@ use membershipd::domain::{
 use membershipd::view::record_key;
 use nkeys::{KeyPair, XKey};
 use serde_json::{Value, json};
-
-/// nats-py, driven line by line.
-struct Client {
-    process: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Client {
-    /// Connects with the seed; how it went is the answer.
-    fn connect(daemon: &Daemon, seed: &str, inbox: &str) -> (Self, Value) {
-        let packages = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from);
-        let packages = packages.expect("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
-        let mut process = Command::new("python3")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/tests/clients/nats_client.py"))
-            .env("PYTHONPATH", packages)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (commands, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
-        let mut client = Self { process, commands, answers };
-        let url = format!("nats://{}:4250", daemon.address);
-        let answer = client.say(json!({ "op": "connect", "url": url, "ca": null, "seed": seed, "inbox": inbox }));
-        (client, answer)
-    }
-
-    fn say(&mut self, command: Value) -> Value {
-        writeln!(self.commands, "{command}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("the client ended at {command}"))
-    }
-
-    fn publish(&mut self, subject: &str, data: &str) -> bool {
-        self.say(json!({ "op": "publish", "subject": subject, "data": data }))["ok"] == true
-    }
-
-    fn subscribe(&mut self, subject: &str) -> bool {
-        self.say(json!({ "op": "subscribe", "subject": subject }))["ok"] == true
-    }
-
-    /// The messages so far, at least `count` of them.
-    fn received(&mut self, count: usize) -> Vec<(String, String)> {
-        let answer = self.say(json!({ "op": "wait_received", "count": count, "timeout": 10 }));
-        assert_eq!(answer["ok"], true, "not {count} messages: {answer}");
-        serde_json::from_value(answer["received"].clone()).unwrap()
-    }
-
-    fn is_closed_within(&mut self, seconds: u64) -> bool {
-        self.say(json!({ "op": "wait_closed", "timeout": seconds }))["ok"] == true
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// A daemon whose keys are known, so that the test can write into the buckets as the daemon does.
 struct Bus {
@@ -110,9 +45,7 @@ impl Bus {
     fn add_user(&self, handle: &str) -> String {
         let key = self.daemon.identity(handle);
         assert!(self.daemon.ask(&["user", "add", "--handle", handle, "--sign-pub", &key]).status.success());
-        let text = std::fs::read_to_string(self.daemon.dir.path().join(format!("{handle}.toml"))).unwrap();
-        let seed = text.lines().find_map(|line| line.strip_prefix("sign = \"")).unwrap();
-        seed.trim_end_matches('"').to_owned()
+        self.daemon.seed(handle)
     }
 
     fn connect(&self, seed: &str, handle: &str) -> Client {
@@ -198,7 +131,7 @@ fn members_use_their_room_until_their_record_is_gone() {
     assert!(!member.subscribe("room.hall") && !member.publish("room.hall", "x"), "not by a new connection either");
     assert_eq!(reader.received(1).len(), 1, "nothing came after it");
     for (client, who) in [(&mut reader, "carol"), (&mut stranger, "dave"), (&mut dave_again, "dave")] {
-        assert!(client.say(json!({ "op": "state" }))["connected"] == true, "{who} lost nothing");
+        assert!(client.is_connected(), "{who} lost nothing");
     }
     bus.member("carol", RoomRole::Reader, MemberState::Banned);
     assert!(reader.is_closed_within(5), "{}", bus.daemon.log());

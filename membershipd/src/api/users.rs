@@ -12,7 +12,7 @@ use super::precondition::IfMatch;
 use super::problem::{self, Problem};
 use super::shared::Shared;
 use crate::domain::{Handle, Role, SignPub, State, User};
-use crate::users::{Outcome, Wish};
+use crate::users::{Outcome, Passed, Wish};
 use crate::view::{Versioned, View};
 
 /// The record of a user. Its revision is the ETag of the answer where there is one record in it.
@@ -114,14 +114,19 @@ pub(super) struct ChangedUser {
     changed: bool,
     /// Milliseconds waited until no node honours what was taken away; 0 where nothing was.
     waited_ms: u64,
+    /// `acknowledged` where every node said so, `waited_out` where some did not and their time is over; none where nothing was
+    /// taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    fence: Option<Passed>,
 }
 
 fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
-    let Outcome { user, revision, changed, waited_ms } = outcome;
+    let Outcome { user, revision, changed, waited_ms, fence } = outcome;
     if changed {
         tracing::info!(by = %call.caller.handle, user = %user.handle, state = ?user.state, role = ?user.role, "user changed");
     }
-    let body = ChangedUser { user: UserBody::of(user, revision), changed, waited_ms };
+    let body = ChangedUser { user: UserBody::of(user, revision), changed, waited_ms, fence };
     Ok(Reply::json(&body)?.at(revision))
 }
 

@@ -9,6 +9,7 @@ use super::{DONE, Daemon, Output, Problem};
 use crate::bus;
 use crate::control::{self, Request};
 use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::users::Passed;
 
 /// Arguments of `user`.
 #[derive(Debug, clap::Args)]
@@ -89,7 +90,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let json = common.output.json;
     if let (Request::UserSet { handle, state: State::Disabled | State::Removed, .. }, false) = (&request, json) {
         let bound = bus::revocation_bound().as_secs_f64();
-        eprintln!("shutting {handle} out: once it is written, {bound:.1} s pass until no node can honour it any more");
+        eprintln!("shutting {handle} out: done when every node has acknowledged it, or after {bound:.1} s");
     }
     let answer =
         control::ask(&common.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?;
@@ -108,6 +109,9 @@ fn print(request: &Request, answer: Value) -> anyhow::Result<()> {
         users: Vec<User>,
         user: Option<User>,
         changed: Option<bool>,
+        fence: Option<Passed>,
+        #[serde(default)]
+        waited_ms: u64,
     }
     let answer: Answer = serde_json::from_value(answer)?;
     let mut table = Table::new(&["handle", "role", "state", "sign-pub"]);
@@ -121,6 +125,14 @@ fn print(request: &Request, answer: Value) -> anyhow::Result<()> {
     print!("{table}");
     if answer.changed == Some(false) {
         println!("nothing to do: it was so already");
+    }
+    let waited = answer.waited_ms;
+    match answer.fence {
+        Some(Passed::Acknowledged) => println!("acknowledged by every node after {waited} ms"),
+        Some(Passed::WaitedOut) => {
+            println!("not acknowledged by every node; after {waited} ms none can honour what was taken away any more");
+        }
+        None => {}
     }
     Ok(())
 }

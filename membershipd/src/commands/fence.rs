@@ -1,7 +1,11 @@
 //! What stands between a write that takes a right away and the word that it is done.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::pace::Pace;
 use crate::bus;
@@ -36,9 +40,15 @@ impl Settled {
 }
 
 /// The fence: it ends when no node honours any more what was true before the revoked revisions. It always ends.
-pub trait Fence: Send + Sync {
+pub trait Fence: fmt::Debug + Send + Sync {
     /// Waits for that, from now on: what is revoked was committed before.
-    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> impl Future<Output = Settled> + Send + 'a;
+    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled>;
+}
+
+impl Fence for Arc<dyn Fence> {
+    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled> {
+        (**self).settle(revoked)
+    }
 }
 
 /// Waits until every node has seen the change or has lost its lease, whichever; asks nobody.
@@ -61,10 +71,13 @@ impl WaitOut {
 }
 
 impl Fence for WaitOut {
-    async fn settle(&self, _: &[Revoked]) -> Settled {
-        let begun = self.pace.now();
-        self.pace.pause(self.bound).await;
-        Settled::WaitedOut(self.pace.now().saturating_duration_since(begun))
+    fn settle<'a>(&'a self, _: &'a [Revoked]) -> BoxFuture<'a, Settled> {
+        async {
+            let begun = self.pace.now();
+            self.pace.pause(self.bound).await;
+            Settled::WaitedOut(self.pace.now().saturating_duration_since(begun))
+        }
+        .boxed()
     }
 }
 
@@ -72,9 +85,6 @@ impl Fence for WaitOut {
 mod tests {
     use std::sync::Mutex;
     use std::time::Instant;
-
-    use futures::FutureExt;
-    use futures::future::BoxFuture;
 
     use super::*;
 

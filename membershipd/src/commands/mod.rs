@@ -54,4 +54,4 @@ pub use state::{NotProven, State};
 pub use watched::Watched;
 
 /// Commands as a node carries them out: on the view of its gate, behind its fence.
-pub type NodeCommands = Commands<Gated, WaitOut>;
+pub type NodeCommands = Commands<Gated, std::sync::Arc<dyn Fence>>;

@@ -134,7 +134,8 @@ impl Service {
 }
 
 fn outcome(outcome: crate::users::Outcome) -> Value {
-    json!({ "schema": SCHEMA, "user": outcome.user, "changed": outcome.changed, "waited_ms": outcome.waited_ms })
+    let crate::users::Outcome { user, changed, waited_ms, fence, .. } = outcome;
+    json!({ "schema": SCHEMA, "user": user, "changed": changed, "waited_ms": waited_ms, "fence": fence })
 }
 
 fn explain(error: &UserError) -> Failure {

@@ -45,6 +45,11 @@ impl Admissions {
         self.by_id.insert(id, admitted);
     }
 
+    /// A recorded connection.
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Admitted> {
+        self.by_id.get(&id)
+    }
+
     /// Forgets a connection.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         let Some(Admitted { holder: Some(holder), .. }) = self.by_id.remove(&id) else { return };

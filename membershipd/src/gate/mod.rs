@@ -16,7 +16,7 @@ mod property;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::RandomState;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,9 +25,9 @@ use tokio::sync::watch;
 
 use crate::bus::{self, Bucket};
 use crate::config::BusAuth;
-use crate::domain::{Action, Decision, Denial, Handle, Permissions, Resource, SignPub, decide};
-use crate::lease::Lease;
-use crate::view::{Change, Unreadable, View};
+use crate::domain::{Action, Decision, Denial, Handle, Permissions, Records, Resource, SignPub, decide, takes_away};
+use crate::lease::{Closed, Lease};
+use crate::view::{Change, EntryKey, Unreadable, View, read_record};
 use admissions::{Admissions, Admitted, Holder};
 use grant::Grant;
 
@@ -37,12 +37,9 @@ pub type ConnectionId = u64;
 /// Why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The view may be out of date.
-    #[error("no proof that the view of users is current")]
-    NoLease,
-    /// Too soon after the start of the daemon.
-    #[error("just started")]
-    Mute,
+    /// Nothing may be decided now.
+    #[error(transparent)]
+    Closed(#[from] Closed),
     /// The connection did not say who it is.
     #[error("no key shown: nkey and signature are needed")]
     NoKey,
@@ -65,6 +62,8 @@ pub struct Applied {
     pub change: Change,
     /// What follows for those who are connected.
     pub review: Review,
+    /// Keys of the users who may have lost something by it, connected or not.
+    pub lost: Vec<SignPub>,
 }
 
 /// What a change of the view means for the admitted connections.
@@ -104,12 +103,7 @@ impl Gate {
     /// Decides on a connection whose signature was verified for `key` (none: it showed none), and records it if admitted.
     pub fn admit(&self, key: Option<SignPub>, id: ConnectionId, now: Instant) -> Result<Admission, Refusal> {
         let mut inner = self.lock();
-        if now < self.mute_until {
-            return Err(Refusal::Mute);
-        }
-        if !inner.lease.valid(now) {
-            return Err(Refusal::NoLease);
-        }
+        inner.lease.open(self.mute_until, now)?;
         let (holder, permissions) = match self.bus_auth {
             BusAuth::Off => (None, Permissions::unauthenticated()),
             BusAuth::Enforce => {
@@ -133,10 +127,32 @@ impl Gate {
     /// Applies an entry to the view.
     pub fn apply(&self, bucket: Bucket, key: &str, value: &[u8], revision: u64) -> Result<Applied, Unreadable> {
         let inner = &mut *self.lock();
+        let record = match EntryKey::parse(bucket, key) {
+            Ok(EntryKey::Record(key)) => read_record(&key, value).ok(),
+            _ => None,
+        };
+        let takes = record.is_some_and(|record| takes_away(&[record], &inner.view));
         let change = inner.view.apply(bucket, key, value, revision)?;
-        let review = review(&inner.view, &mut inner.admitted, inner.view.concerned(&change), &self.hash);
+        let concerned = inner.view.concerned(&change);
+        let key_of = |handle: &Handle| inner.view.user(handle).map(|user| user.sign_pub);
+        let lost = concerned.iter().filter(|_| takes).filter_map(|handle| key_of(handle)).collect();
+        let review = review(&inner.view, &mut inner.admitted, concerned, &self.hash);
         self.moved.send_replace(());
-        Ok(Applied { change, review })
+        Ok(Applied { change, review, lost })
+    }
+
+    /// Of connections that the engine lists as those of users who lost something, the ones that may not go on: nobody has
+    /// recorded them, or they have more than their users.
+    pub fn uncovered(&self, listed: impl IntoIterator<Item = ConnectionId>) -> BTreeSet<ConnectionId> {
+        let inner = &*self.lock();
+        let covered = |id: &ConnectionId| match inner.admitted.get(*id) {
+            Some(Admitted { holder: Some(holder), .. }) => {
+                Grant::now(&holder.handle, &inner.view, &self.hash).is_some_and(|now| now.covers(&holder.given))
+            }
+            Some(Admitted { holder: None, .. }) => true,
+            None => false,
+        };
+        listed.into_iter().filter(|id| !covered(id)).collect()
     }
 
     /// Puts a freshly loaded view in the place of the old one.
@@ -155,7 +171,7 @@ impl Gate {
 
     /// Whether access may be decided at `now`.
     pub fn lease_valid(&self, now: Instant) -> bool {
-        now >= self.mute_until && self.lock().lease.valid(now)
+        self.lock().lease.open(self.mute_until, now).is_ok()
     }
 
     /// Age of the last proof at `now`.

@@ -112,15 +112,15 @@ fn nobody_is_admitted_without_lease_key_or_user() {
     let user = user("alice", Role::User, State::Active);
     let gate = Gate::new(BusAuth::Enforce, start);
     let refusal = |key, now| gate.admit(key, 1, now).map(|_| ()).unwrap_err();
-    assert_eq!(refusal(Some(user.sign_pub), start), Refusal::Mute);
-    assert_eq!(refusal(Some(user.sign_pub), later), Refusal::NoLease);
+    assert_eq!(refusal(Some(user.sign_pub), start), Refusal::Closed(Closed::Mute));
+    assert_eq!(refusal(Some(user.sign_pub), later), Refusal::Closed(Closed::NoLease));
     gate.renew(start);
     assert_eq!(refusal(None, later), Refusal::NoKey);
     assert_eq!(refusal(Some(user.sign_pub), later), Refusal::Denied(Denial::UnknownKey));
     put(&gate, &Entry::claim(&user), 1);
     put(&gate, &Entry::of(&Record::User(user.clone())), 2);
     assert!(gate.admit(Some(user.sign_pub), 1, later).is_ok());
-    assert_eq!(refusal(Some(user.sign_pub), start + bus::LEASE), Refusal::NoLease);
+    assert_eq!(refusal(Some(user.sign_pub), start + bus::LEASE), Refusal::Closed(Closed::NoLease));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn without_authentication_the_lease_still_counts() {
     let start = Instant::now();
     let gate = Gate::new(BusAuth::Off, start);
     let later = start + bus::AUTHORIZATION_TIMEOUT;
-    assert_eq!(gate.admit(None, 1, later).map(|_| ()).unwrap_err(), Refusal::NoLease);
+    assert_eq!(gate.admit(None, 1, later).map(|_| ()).unwrap_err(), Refusal::Closed(Closed::NoLease));
     gate.renew(later);
     assert!(gate.admit(None, 1, later).is_ok());
 }

@@ -18,7 +18,7 @@ use crate::identity::Identity;
 
 /// Time for a node to make or show a user.
 const ASK: Duration = Duration::from_secs(5);
-/// Time for a removal to be written; the daemon goes on to wait its bound out, which is of no interest here.
+/// Time for a removal to be written; the daemon goes on to pass its fence, which is of no interest here.
 const WRITTEN: Duration = Duration::from_secs(2);
 /// Attempts at removing a user, each through another node.
 const REMOVALS: usize = 6;

@@ -23,5 +23,5 @@ pub use kv::KvStore;
 pub use raise::{Raised, raise};
 pub use sqlite::{Clock, OpenError, SqliteStore};
 pub use typed::{create_json, get_json, update_json};
-pub use watch::{Position, follow, load};
+pub use watch::{Delivered, Position, follow, load};
 pub use write::{WriteError, get, put, put_once};

@@ -54,20 +54,35 @@ pub async fn load(
     }
 }
 
+/// An entry that a watch has come to.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivered<'a> {
+    /// Its key.
+    pub key: &'a str,
+    /// Its value.
+    pub value: &'a [u8],
+    /// Its revision.
+    pub revision: u64,
+    /// Whether it was the last one that the bucket had then. Everything before it has been delivered or was replaced by
+    /// something that has.
+    pub last: bool,
+}
+
 /// Follows `bucket` from after `position` for as long as the link lives. Ends with an error only where `apply` does.
 pub async fn follow(
     link: &Link,
     bucket: Bucket,
     mut position: Position,
-    mut apply: impl FnMut(&str, &[u8], u64) -> Result<()>,
+    mut apply: impl FnMut(Delivered<'_>) -> Result<()>,
 ) -> Result<()> {
     loop {
         match open(link, bucket, position).await {
             Ok((mut messages, _)) => loop {
                 match messages.next_within(SILENCE).await {
                     Ok(message) => {
-                        apply(&message.key, &message.inner.payload, message.revision)?;
-                        position = Position(message.revision);
+                        let (revision, last) = (message.revision, message.pending == 0);
+                        apply(Delivered { key: &message.key, value: &message.inner.payload, revision, last })?;
+                        position = Position(revision);
                     }
                     Err(error) => {
                         tracing::debug!(bucket = bucket.name(), "watching anew: {error:#}");

@@ -30,6 +30,9 @@ pub struct Heartbeat {
     pub boot: String,
     /// Number of the round.
     pub round: u64,
+    /// Whether no earlier process of the node can be deciding any more; one that does not say so does not know.
+    #[serde(default)]
+    pub alone: bool,
 }
 
 /// The first admin, as the cluster remembers it.

@@ -66,7 +66,7 @@ fn registers_of_load_and_heartbeats_decide_nothing() {
     assert_eq!(view.apply(Bucket::Users, "probe.3", b"anything", 1).unwrap(), Change::None);
     for bucket in Bucket::DECIDING {
         let change = view.apply(bucket, "heartbeat.magnus", br#"{"boot":"b","round":3}"#, 1).unwrap();
-        assert_eq!(change, Change::Heartbeat("magnus".into(), Heartbeat { boot: "b".into(), round: 3 }));
+        assert_eq!(change, Change::Heartbeat("magnus".into(), Heartbeat { boot: "b".into(), round: 3, alone: false }));
         assert!(view.concerned(&change).is_empty());
     }
     assert_eq!((view.users().count(), view.nodes().count()), (0, 1));

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::super::entrance::router;
 use super::super::shared::Shared;
-use super::{JSON, Node, commands, identity, node, node_with, plain, signed};
+use super::{JSON, Node, commands, fence, identity, node, node_with, plain, signed};
 use crate::bus::{Bucket, LEASE};
 use crate::config::BusAuth;
 use crate::gate::Gate;
@@ -107,7 +107,7 @@ async fn without_a_lease_there_is_no_answer_but_503() {
     stale.renew(Instant::now().checked_sub(LEASE).unwrap());
     let mut observer = node.shared.observer.clone();
     observer.gate = stale.clone();
-    let users = Users::new(stale.clone(), observer.link.clone());
+    let users = Users::new(stale.clone(), observer.link.clone(), fence(observer.link.clone()));
     let commands = commands(&stale, &node.faulty);
     let shared = Arc::new(Shared::new(observer, users, commands, node.faulty.clone(), Instant::now()));
     let blind = Node { router: router(shared.clone()), shared, faulty: node.faulty.clone(), file: PathBuf::new() };

@@ -22,13 +22,15 @@ use super::entrance::router;
 use super::shared::Shared;
 use crate::bus::{AUTHORIZATION_TIMEOUT, Bucket};
 use crate::clock;
-use crate::commands::{Commands, Gated, NodeCommands, Pace, Patience, Real, WaitOut};
+use crate::commands::{Commands, Fence, Gated, NodeCommands, Pace, Patience, Real, WaitOut};
 use crate::config::{BusAuth, Config, Typed};
 use crate::copies::Copies;
 use crate::domain::{Role, State, User};
 use crate::engine::Binary;
+use crate::fence::{Ledger, Process, RevocationFence};
 use crate::gate::Gate;
 use crate::identity::Identity;
+use crate::link::Link;
 use crate::posture::Observer;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
 use crate::store::SqliteStore;
@@ -95,16 +97,22 @@ fn node_with(rate: &str) -> Node {
     let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix)).unwrap();
     let faulty = Arc::new(FaultyStore::new(Arc::new(sqlite)));
     let commands = commands(&gate, &faulty);
-    let shared = Arc::new(Shared::new(observer, Users::new(gate, link), commands, faulty.clone(), now));
+    let shared = Arc::new(Shared::new(observer, Users::new(gate, link.clone(), fence(link)), commands, faulty.clone(), now));
     Node { router: router(shared.clone()), shared, faulty, file }
 }
 
 /// Commands on the view of `gate`, with a fence of a moment.
 fn commands(gate: &Arc<Gate>, store: &Arc<FaultyStore>) -> Arc<NodeCommands> {
     let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
-    let fence = WaitOut::of(Duration::from_millis(1), pace.clone());
+    let fence: Arc<dyn Fence> = Arc::new(WaitOut::of(Duration::from_millis(1), pace.clone()));
     let patience = Patience { budget: Duration::from_secs(5), ..Patience::default() };
     Arc::new(Commands::new(store.clone(), Gated::new(gate.clone(), pace.clone()), fence, pace, patience))
+}
+
+/// A fence that nobody passes: nothing is ever applied.
+fn fence(link: watch::Receiver<Option<Arc<Link>>>) -> RevocationFence {
+    let own = Process { node: "magnus".to_owned(), boot: "0123456789abcdef".to_owned() };
+    RevocationFence::new(Arc::new(Ledger::new(own)), link)
 }
 
 fn node() -> Node {
