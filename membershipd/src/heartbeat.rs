@@ -51,6 +51,8 @@ impl Rounds {
                 return None;
             }
             self.delivered.subscribe().wait_for(|delivered| delivered.whole(round)).await.ok()?;
+            // A proof puts the end of this process off: not past what it was still to cut when it froze.
+            self.ledger.all_settled().await;
             Some(sent)
         };
         tokio::time::timeout(bus::HEARTBEAT_ROUND, whole).await.ok().flatten()

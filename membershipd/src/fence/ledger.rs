@@ -92,6 +92,12 @@ impl Ledger {
         self.until(|account| account.progress.settled().cover(wanted)).await;
     }
 
+    /// Ends when everything is settled that the view has now.
+    pub async fn all_settled(&self) {
+        let seen = self.account.borrow().progress.seen();
+        self.settled(&seen).await;
+    }
+
     /// What has to be waited for until `wanted`, committed at `committed` at the latest, is honoured by nobody. Ends when all
     /// heartbeats before it were delivered here.
     pub async fn waiting(&self, wanted: Positions, committed: Instant) -> Waiting {

@@ -3,11 +3,14 @@
 //! Every node that applies such an entry cuts the connections concerned, unasked (`cutting`), and keeps account of how far it
 //! has come (`progress`, `ledger`). Whoever made the change asks (`asking`), and each node answers when it is that far
 //! (`answering`). Whom to ask and when to stop waiting is decided by rules without input or output: `roster` and `waiting`.
+//! A model of the whole (`model`) checks these very rules, with lease and store, against every order of what can happen.
 
 mod answering;
 mod asking;
 mod cutting;
 mod ledger;
+#[cfg(test)]
+mod model;
 mod progress;
 mod roster;
 mod waiting;

@@ -88,6 +88,11 @@ impl Progress {
         settled
     }
 
+    /// Up to where the view is.
+    pub fn seen(&self) -> Positions {
+        self.applied
+    }
+
     /// Up to where nothing can have been passed over.
     pub fn seen_whole(&self) -> Positions {
         self.whole

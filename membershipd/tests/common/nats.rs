@@ -22,8 +22,9 @@ impl Client {
 
     /// The same over TLS, with this CA.
     pub fn connect_trusting(daemon: &Daemon, ca: Option<&Path>, seed: &str, inbox: &str) -> (Self, Value) {
-        let packages = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from);
-        let packages = packages.expect("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
+        let Some(packages) = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from) else {
+            panic!("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
+        };
         let mut process = Command::new("python3")
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/tests/clients/nats_client.py"))
             .env("PYTHONPATH", packages)

@@ -97,7 +97,8 @@ fn node_with(rate: &str) -> Node {
     let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix)).unwrap();
     let faulty = Arc::new(FaultyStore::new(Arc::new(sqlite)));
     let commands = commands(&gate, &faulty);
-    let shared = Arc::new(Shared::new(observer, Users::new(gate, link.clone(), fence(link)), commands, faulty.clone(), now));
+    let shared =
+        Arc::new(Shared::new(observer, Users::new(gate, link.clone(), fence(link)), commands, faulty.clone(), now));
     Node { router: router(shared.clone()), shared, faulty, file }
 }
 
