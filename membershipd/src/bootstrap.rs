@@ -16,8 +16,9 @@ use crate::domain::{Handle, Role, SignPub, State, User};
 use crate::gate::Gate;
 use crate::link::Link;
 use crate::private_file;
+use crate::recorded::RecordedUsers;
 use crate::store::{self, WriteError};
-use crate::users::{UserError, Users};
+use crate::users::UserError;
 use crate::view::{INITIALIZED_KEY, Initialized, Versioned};
 
 /// How often the record is looked for.
@@ -32,7 +33,7 @@ struct Record {
 }
 
 /// Looks for the record for as long as the process lives.
-pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: Users, link: watch::Receiver<Option<Arc<Link>>>) {
+pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: RecordedUsers, link: watch::Receiver<Option<Arc<Link>>>) {
     let mut complaint = String::new();
     loop {
         tokio::time::sleep(LOOK).await;
@@ -50,7 +51,7 @@ pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: Users, link: watch::
     }
 }
 
-async fn step(path: &Path, gate: &Gate, users: &Users, link: &Link) -> Result<()> {
+async fn step(path: &Path, gate: &Gate, users: &RecordedUsers, link: &Link) -> Result<()> {
     match gate.view(|view| view.initialized().cloned()) {
         None if path.exists() => {
             let record = read(path)?;
@@ -60,7 +61,7 @@ async fn step(path: &Path, gate: &Gate, users: &Users, link: &Link) -> Result<()
         Some(Versioned { value, revision }) if !value.done => {
             let (handle, sign_pub) = (value.handle.clone(), value.sign_pub);
             let admin = User { handle, sign_pub, role: Role::Admin, state: State::Active };
-            match users.add(admin).await {
+            match users.add(users.root(), admin).await {
                 Ok(_) => tracing::info!(handle = %value.handle, "the first admin is in"),
                 // Somebody made a user of that name or key by other means: then that one stands.
                 Err(error @ UserError::Conflict(_)) => tracing::warn!("the first admin was not imported: {error}"),

@@ -31,6 +31,7 @@ pub mod posture;
 pub mod private_file;
 pub mod probe;
 pub mod probe_routes;
+pub mod recorded;
 pub mod scale;
 pub mod secret;
 pub mod serve;

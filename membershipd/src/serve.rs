@@ -34,6 +34,7 @@ use crate::link::Link;
 use crate::posture::Observer;
 use crate::private_file;
 use crate::probe::Probes;
+use crate::recorded::RecordedUsers;
 use crate::store::{self, Delivered, KvStore, Store};
 use crate::tell::Teller;
 use crate::users::Users;
@@ -81,7 +82,13 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let (link_now, link) = watch::channel(None);
     let kicker = Kicker { engine: engine.clone(), link: link.clone(), gate: gate.clone() };
     let fence = RevocationFence::new(ledger.clone(), link.clone());
-    let users = Users::new(gate.clone(), link.clone(), fence.clone());
+    let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
+    let store: Arc<dyn Store> = Arc::new(KvStore::new(link.clone()));
+    let (state, passing) = (Gated::new(gate.clone(), pace.clone()), Arc::new(fence.clone()) as Arc<dyn Fence>);
+    let commands = Arc::new(Commands::new(store.clone(), state, passing, pace, Patience::default()));
+    let root = format!("root@{}", config.node).parse().context("the name of the node")?;
+    let users = Users::new(gate.clone(), link.clone(), fence);
+    let users = RecordedUsers::new(users, commands.journal().clone(), root);
     let observer = Observer {
         config: config.clone(),
         binary: Arc::new(binary.clone()),
@@ -93,10 +100,6 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     };
 
     let copies = observer.copies.clone();
-    let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
-    let store: Arc<dyn Store> = Arc::new(KvStore::new(link.clone()));
-    let (state, fence) = (Gated::new(gate.clone(), pace.clone()), Arc::new(fence) as Arc<dyn Fence>);
-    let commands = Arc::new(Commands::new(store.clone(), state, fence, pace, Patience::default()));
     let api = Api::bind(observer.clone(), users.clone(), commands, store)?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();

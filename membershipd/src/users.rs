@@ -12,7 +12,7 @@ use crate::domain::{Handle, Role, SignPub, State, User};
 use crate::fence::RevocationFence;
 use crate::gate::Gate;
 use crate::link::Link;
-use crate::store::{self, WriteError};
+use crate::store::{self, StoreError, WriteError};
 use crate::view::{Versioned, claim_key, user_key};
 
 /// Attempts at a change that others keep changing too.
@@ -38,6 +38,9 @@ pub enum UserError {
     /// The store did not take it, or did not say.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The audit log did not take the record that comes before a change.
+    #[error("nothing was changed, as the audit log did not take its record: {0}")]
+    Audit(StoreError),
 }
 
 impl UserError {
@@ -49,14 +52,19 @@ impl UserError {
             UserError::Conflict(_) => "see 'membershipd user list', removed users included",
             UserError::Stale(_) => "see 'membershipd user show'",
             UserError::Write(WriteError::Unknown) => "run it again once there is a quorum: repeating is safe",
-            UserError::Write(_) => "try again once there is a quorum",
+            UserError::Write(_) | UserError::Audit(_) => "try again once there is a quorum",
         }
+    }
+
+    /// Whether the change may have been made, or may still be.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, UserError::Write(WriteError::Unknown))
     }
 
     /// A word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            UserError::NoLease | UserError::Write(WriteError::Unavailable) => "unavailable",
+            UserError::NoLease | UserError::Audit(_) | UserError::Write(WriteError::Unavailable) => "unavailable",
             UserError::Missing(_) => "not_found",
             UserError::Stale(_) => "stale",
             UserError::Conflict(_) | UserError::Write(WriteError::Conflict) => "conflict",
@@ -122,6 +130,11 @@ impl Users {
         Self { gate, link, fence }
     }
 
+    /// Fails where nothing can be decided or written now.
+    pub(crate) fn ready(&self) -> Result<(), UserError> {
+        self.proven().map(drop)
+    }
+
     /// All users, tombstones included.
     pub fn list(&self) -> Result<Vec<User>, UserError> {
         self.proven()?;
@@ -154,11 +167,6 @@ impl Users {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Switches a user on or off, or removes it for good. `last_admin` permits to leave the cluster without an admin.
-    pub async fn set_state(&self, handle: &Handle, state: State, last_admin: bool) -> Result<Outcome, UserError> {
-        self.change(handle, Wish { state: Some(state), role: None, last_admin }, None).await
     }
 
     /// Changes a user as wished; where `only` names revisions, it must be at one of them.

@@ -120,4 +120,32 @@ fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
     assert!(!writer.publish("room.hall", "x") && !writer.subscribe("room.hall") && writer.publish("rpc.sums", "x"));
     let left = ask(&daemon, &[(&bob, "GET", "/v1/rooms/hall", Value::Null), (&bob, "GET", "/v1/rooms", Value::Null)]);
     assert_eq!((slug(&left[0]), left[1]["rooms"].as_array().unwrap().len()), ("not-member", 1));
+
+    // All of it is in the audit: who, what, by which right, and what came of it; root's own doing and what was denied, too.
+    let dave = daemon.identity("dave");
+    assert!(daemon.ask(&["user", "add", "--handle", "dave", "--sign-pub", &dave]).status.success());
+    let log = ask(
+        &daemon,
+        &[(&bob, "DELETE", "/v1/users/alice", Value::Null), (&root, "GET", "/v1/audit?limit=500", Value::Null)],
+    );
+    assert_eq!(slug(&log[0]), "not-admin");
+    let records = log[1]["records"].as_array().unwrap();
+    let stages = |who: &str, action: &str, about: &str, handle: &str| -> Vec<&str> {
+        let is = |record: &&Value| record["who"] == who && record["action"] == action && record[about] == handle;
+        records.iter().filter(is).map(|record| record["stage"].as_str().unwrap()).collect()
+    };
+    let node = daemon.status().unwrap()["node"].as_str().unwrap().to_owned();
+    for who in [format!("root@{node}"), "root".to_owned()] {
+        let handle = if who == "root" { "bob" } else { "dave" };
+        assert_eq!(stages(&who, "user.add", "user", handle), ["begun", "done"], "{who}");
+    }
+    assert_eq!(stages(&format!("root@{node}"), "user.add", "user", "root"), ["begun", "done"], "the first admin");
+    assert_eq!(stages("bob", "user.remove", "user", "alice"), ["refused"]);
+    assert_eq!(stages("alice", "room.create", "room", "hall"), ["begun", "done"]);
+    assert_eq!(stages("bob", "member.accept", "room", "sums"), ["begun", "done"]);
+    assert_eq!(stages("alice", "member.remove", "member", "bob"), ["begun", "done"]);
+    let begun = records.iter().find(|record| record["action"] == "member.remove").unwrap();
+    assert_eq!(begun["decided"], json!({ "bus": "user", "room": "owner" }));
+    let done = records.iter().find(|r| r["id"] == begun["id"] && r["stage"] == "done").unwrap();
+    assert_eq!(done["written"][0]["record"], "member.hall.bob");
 }

@@ -12,12 +12,13 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
+use super::audit;
 use super::body;
 use super::call::{Call, Query, Reply};
 use super::precondition::IfMatch;
 use super::problem::{self, Problem};
 use super::rate::client_of;
-use super::routes::{self, Access, Allowed, Precondition, Signed};
+use super::routes::{self, Access, Allowed, Precondition, Refused, Signed};
 use super::shared::{Note, Shared, Spending};
 use crate::clock;
 use crate::domain;
@@ -167,8 +168,18 @@ async fn signed_request(
         Some(_) => body::is_json(&parts.headers)?,
         None => body::none(&received.bytes)?,
     }
-    let Allowed { caller, target, command } =
-        routes::authorize(shared, &key, signed, part, &received.bytes, Instant::now())?;
+    let allowed = routes::authorize(shared, &key, signed, part, &received.bytes, Instant::now());
+    let Allowed { caller, target, command } = match allowed {
+        Ok(allowed) => allowed,
+        Err(Refused::Problem(problem)) => return Err(problem),
+        Err(Refused::Denied(denied)) => {
+            // Who tries to change what he may not is worth a record; who looks for it is not.
+            if !parts.method.is_safe() {
+                audit::denied(shared, &denied).await;
+            }
+            return Err(denied.why.into());
+        }
+    };
     let call = Call {
         caller,
         target,

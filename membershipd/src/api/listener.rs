@@ -17,8 +17,8 @@ use crate::clock;
 use crate::commands::NodeCommands;
 use crate::config::TlsFiles;
 use crate::posture::Observer;
+use crate::recorded::RecordedUsers;
 use crate::store::Store;
-use crate::users::Users;
 
 /// The API of a node, bound but not yet served.
 #[derive(Debug)]
@@ -31,7 +31,12 @@ pub struct Api {
 
 impl Api {
     /// Binds the API's address.
-    pub fn bind(observer: Observer, users: Users, commands: Arc<NodeCommands>, store: Arc<dyn Store>) -> Result<Self> {
+    pub fn bind(
+        observer: Observer,
+        users: RecordedUsers,
+        commands: Arc<NodeCommands>,
+        store: Arc<dyn Store>,
+    ) -> Result<Self> {
         let config = observer.config.clone();
         let address = SocketAddr::new(config.bind, config.ports.api);
         let listener = TcpListener::bind(address)

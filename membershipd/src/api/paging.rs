@@ -64,16 +64,35 @@ impl Mark for InRoom {
     }
 }
 
-/// The audit log, by number.
-impl Mark for Position {
+/// A record in the audit log: the number of its entry, and which one it is of those there, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) struct Part {
+    pub(super) number: u64,
+    pub(super) part: u32,
+}
+
+impl Part {
+    /// Where to begin, so that the entry of this record comes first.
+    pub(super) fn before(self) -> Position {
+        Position(self.number.saturating_sub(1))
+    }
+
+    /// Whether a record is this one or comes before it.
+    pub(super) fn includes(self, number: u64, part: u32) -> bool {
+        Part { number, part } <= self
+    }
+}
+
+impl Mark for Part {
     const LIST: &'static str = "audit";
 
     fn write(&self) -> String {
-        self.0.to_string()
+        format!("{}.{}", self.number, self.part)
     }
 
     fn read(text: &str) -> Option<Self> {
-        text.parse().ok().map(Self)
+        let (number, part) = text.split_once('.')?;
+        Some(Self { number: number.parse().ok()?, part: part.parse().ok()? })
     }
 }
 
@@ -132,18 +151,28 @@ mod tests {
         let text = cursor(&alice);
         assert!(!text.contains("alice"), "{text}");
         assert_eq!(read_cursor::<Handle>(&text), Some(alice));
-        assert_eq!(read_cursor::<Position>(&text), None);
+        assert_eq!(read_cursor::<Part>(&text), None);
         assert_eq!(read_cursor::<RoomId>(&text), None);
-        assert_eq!(read_cursor::<Position>(&cursor(&Position(7))), Some(Position(7)));
+        let part = Part { number: 7, part: 2 };
+        assert_eq!(read_cursor::<Part>(&cursor(&part)), Some(part));
+        assert!(part.includes(6, 9) && part.includes(7, 2) && !part.includes(7, 3) && !part.includes(8, 1));
     }
 
     #[test]
     fn what_is_no_cursor_or_no_size_is_refused() {
         let encoded = |text: &str| BASE64URL_NOPAD.encode(text.as_bytes());
-        for bad in
-            ["", "x", "=", "alice", &encoded("users"), &encoded("users:A"), &encoded("audit:07"), &"a".repeat(500)]
-        {
-            assert!(read_cursor::<Handle>(bad).is_none() && read_cursor::<Position>(bad).is_none(), "{bad}");
+        for bad in [
+            "",
+            "x",
+            "=",
+            "alice",
+            &encoded("users"),
+            &encoded("users:A"),
+            &encoded("audit:07.1"),
+            &encoded("audit:7"),
+            &"a".repeat(500),
+        ] {
+            assert!(read_cursor::<Handle>(bad).is_none() && read_cursor::<Part>(bad).is_none(), "{bad}");
         }
         let page = |limit| Paging::<Handle>::parse(None, Some(limit)).map(|paging| paging.size.get());
         for bad in ["", "0", "-1", "+1", "01", "501", "1e2", "99999999999999999999999", " 1"] {

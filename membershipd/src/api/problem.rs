@@ -288,6 +288,10 @@ impl From<UserError> for Problem {
             UserError::Missing(_) => NOT_FOUND.because(error.to_string()),
             UserError::Conflict(why) => CONFLICT.because(why),
             UserError::Stale(_) => PRECONDITION_FAILED.because(error.to_string()),
+            UserError::Audit(_) => {
+                let problem = UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
+                Self { cause, store: true, ..problem }
+            }
             UserError::Write(WriteError::Conflict) => {
                 CONFLICT.because("others keep changing it; read again, and decide anew")
             }

@@ -17,16 +17,16 @@ use crate::commands::NodeCommands;
 use crate::domain::{SignPub, Terms};
 use crate::gate::Gate;
 use crate::posture::Observer;
+use crate::recorded::RecordedUsers;
 use crate::signature::{NonceError, NonceUse, Nonces};
 use crate::store::{self, Store};
-use crate::users::Users;
 
 /// What all requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) observer: Observer,
-    pub(super) users: Users,
+    pub(super) users: RecordedUsers,
     pub(super) commands: Arc<NodeCommands>,
     /// What is allowed on this bus.
     pub(super) terms: Terms,
@@ -47,7 +47,7 @@ impl Shared {
     /// For one node, from `began`.
     pub(super) fn new(
         observer: Observer,
-        users: Users,
+        users: RecordedUsers,
         commands: Arc<NodeCommands>,
         store: Arc<dyn Store>,
         began: Instant,

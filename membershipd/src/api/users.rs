@@ -12,6 +12,7 @@ use super::precondition::IfMatch;
 use super::problem::{self, Problem};
 use super::shared::Shared;
 use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::recorded::By;
 use crate::users::{Outcome, Passed, Wish};
 use crate::view::{Versioned, View};
 
@@ -177,7 +178,7 @@ pub(super) async fn add(shared: Arc<Shared>, call: Call) -> Result<Reply, Proble
     let NewUser { sign_pub, role } = call.json()?;
     let handle = call.target.user()?.clone();
     let user = User { handle, sign_pub, role: role.unwrap_or(Role::User), state: State::Active };
-    let outcome = shared.users.add(user).await?;
+    let outcome = shared.users.add(&By::from(&call.caller), user).await?;
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(changed(&call, outcome)?.status(status))
 }
@@ -202,5 +203,6 @@ pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 
 async fn wish(shared: &Shared, call: &Call, wish: Wish) -> Result<Reply, Problem> {
     let only = call.if_match.as_ref().and_then(IfMatch::revisions);
-    changed(call, shared.users.change(call.target.user()?, wish, only).await?)
+    let by = By::from(&call.caller);
+    changed(call, shared.users.change(&by, call.target.user()?, wish, only).await?)
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::keys;
+use super::pace::Pace;
 use crate::bus::Bucket;
 use crate::domain::{Author, Handle, InvalidValue, Role, RoomId, RoomRole, Schema};
 use crate::store::{Revision, Store, StoreError};
@@ -77,8 +78,12 @@ pub struct AuditRecord {
     pub who: Author,
     /// What: [`crate::domain::Action::name`], or `repair.` and what was repaired.
     pub action: String,
+    /// Which user of the bus, where one was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Handle>,
     /// In which room.
-    pub room: RoomId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<RoomId>,
     /// Whose membership.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<Handle>,
@@ -129,6 +134,7 @@ pub struct AuditEntry {
 #[derive(Debug)]
 pub struct Journal {
     store: Arc<dyn Store>,
+    pace: Arc<dyn Pace>,
     waiting: Mutex<Vec<Waiting>>,
     turn: tokio::sync::Mutex<()>,
 }
@@ -140,9 +146,20 @@ struct Waiting {
 }
 
 impl Journal {
-    /// Into the log of `store`.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    /// Into the log of `store`; time and numbers come from `pace`.
+    pub fn new(store: Arc<dyn Store>, pace: Arc<dyn Pace>) -> Self {
+        Self { store, pace, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// A number for a command.
+    pub fn number(&self) -> CommandId {
+        CommandId::new(self.pace.random())
+    }
+
+    /// A record as of now, about nothing yet.
+    pub fn record(&self, id: CommandId, who: Author, action: &str, stage: Stage) -> AuditRecord {
+        let (at_ms, action) = (self.pace.unix_ms(), action.to_owned());
+        AuditRecord { id, at_ms, who, action, user: None, room: None, member: None, with: None, stage }
     }
 
     /// Adds `record`; it is durable when this returns its entry's revision. After an error that is `Unknown` it may be there.
@@ -191,6 +208,7 @@ impl Journal {
 mod tests {
     use futures::future::join_all;
 
+    use super::super::pace::Real;
     use super::super::tests::Scratch;
     use super::*;
     use crate::store::{PageSize, Position};
@@ -201,7 +219,8 @@ mod tests {
             at_ms: 1_790_000_000_000,
             who: "alice".parse().unwrap(),
             action: "member.invite".to_owned(),
-            room: "kitchen".parse().unwrap(),
+            user: None,
+            room: Some("kitchen".parse().unwrap()),
             member: Some("bob".parse().unwrap()),
             with: None,
             stage,
@@ -228,7 +247,7 @@ mod tests {
     async fn records_of_one_time_share_an_entry_and_none_is_lost() {
         let scratch = Scratch::new();
         let store = scratch.store();
-        let journal = Journal::new(store.clone());
+        let journal = Journal::new(store.clone(), Arc::new(Real::new().unwrap()));
         let all = join_all((0..600).map(|n| journal.append(record(n, Stage::Refused(String::new()))))).await;
         assert!(all.iter().all(Result::is_ok), "{all:?}");
         let log = store.audit(Position::default(), PageSize::of(500)).await.unwrap().items;
@@ -242,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn who_gives_up_while_writing_takes_nobody_along() {
         let scratch = Scratch::new();
-        let journal = Journal::new(scratch.store());
+        let journal = Journal::new(scratch.store(), Arc::new(Real::new().unwrap()));
         let (mut first, second) = (
             Box::pin(journal.append(record(1, Stage::Refused(String::new())))),
             record(2, Stage::Refused(String::new())),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::audit::{AuditRecord, CommandId, Stage};
+use super::audit::{AuditRecord, CommandId, Journal, Stage};
 use crate::domain::{
     Author, Command, Handle, Policy, RecordKey, Records as _, RoomId, RoomRole, SignPub, Subject, Terms, User,
 };
@@ -102,18 +102,11 @@ impl Order {
     }
 
     /// A record of it for the audit.
-    pub(super) fn record(&self, id: CommandId, at_ms: i64, user: &User, stage: Stage) -> AuditRecord {
+    pub(super) fn record(&self, journal: &Journal, id: CommandId, user: &User, stage: Stage) -> AuditRecord {
         let (action, _) = self.command.asks(user, &self.room);
-        AuditRecord {
-            id,
-            at_ms,
-            who: Author::User(user.handle.clone()),
-            action: action.name().to_owned(),
-            room: self.room.clone(),
-            member: self.member(&user.handle).cloned(),
-            with: self.with(),
-            stage,
-        }
+        let (room, member) = (Some(self.room.clone()), self.member(&user.handle).cloned());
+        let record = journal.record(id, Author::User(user.handle.clone()), action.name(), stage);
+        AuditRecord { room, member, with: self.with(), ..record }
     }
 
     fn with(&self) -> Option<String> {

@@ -59,7 +59,7 @@ impl<F: Fence> Repair<'_, F> {
 
     /// Looks for what there is to do, and does it. After an error it may be done in part; repeating is safe.
     pub async fn run(&self) -> Result<Repaired, StoreError> {
-        let journal = Journal::new(self.store.clone());
+        let journal = Journal::new(self.store.clone(), self.pace.clone());
         let mut repaired = Repaired::default();
         let view = load(&*self.store).await?;
         self.owners(&journal, &view, &mut repaired).await?;
@@ -202,10 +202,10 @@ impl<F: Fence> Repair<'_, F> {
         member: Option<&Handle>,
         subject: Option<&Subject>,
     ) -> Result<CommandId, StoreError> {
-        let id = CommandId::new(self.pace.random());
+        let id = journal.number();
         let stage = Stage::Begun(Decided { bus: None, room: None });
         let with = subject.map(|subject| format!("subject={subject}"));
-        journal.append(AuditRecord { with, ..self.record(id, action, room, member, stage) }).await?;
+        journal.append(AuditRecord { with, ..self.record(journal, id, action, room, member, stage) }).await?;
         Ok(id)
     }
 
@@ -218,20 +218,20 @@ impl<F: Fence> Repair<'_, F> {
         member: Option<&Handle>,
         written: Vec<(String, Revision)>,
     ) -> Result<(), StoreError> {
-        journal.append(self.record(id, action, room, member, Stage::Done(written))).await.map(drop)
+        journal.append(self.record(journal, id, action, room, member, Stage::Done(written))).await.map(drop)
     }
 
-    fn record(&self, id: CommandId, action: &str, room: &RoomId, member: Option<&Handle>, stage: Stage) -> AuditRecord {
-        AuditRecord {
-            id,
-            at_ms: self.pace.unix_ms(),
-            who: self.by.clone(),
-            action: action.to_owned(),
-            room: room.clone(),
-            member: member.cloned(),
-            with: None,
-            stage,
-        }
+    fn record(
+        &self,
+        journal: &Journal,
+        id: CommandId,
+        action: &str,
+        room: &RoomId,
+        member: Option<&Handle>,
+        stage: Stage,
+    ) -> AuditRecord {
+        let record = journal.record(id, self.by.clone(), action, stage);
+        AuditRecord { room: Some(room.clone()), member: member.cloned(), ..record }
     }
 }
 

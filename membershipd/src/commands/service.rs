@@ -73,7 +73,7 @@ pub struct Commands<S, F> {
     store: Arc<dyn Store>,
     state: S,
     fence: F,
-    journal: Journal,
+    journal: Arc<Journal>,
     pace: Arc<dyn Pace>,
     patience: Patience,
     queues: Queues,
@@ -109,8 +109,13 @@ enum Written {
 impl<S: State, F: Fence> Commands<S, F> {
     /// Decides on `state`, writes to `store` and passes `fence`.
     pub fn new(store: Arc<dyn Store>, state: S, fence: F, pace: Arc<dyn Pace>, patience: Patience) -> Self {
-        let journal = Journal::new(store.clone());
+        let journal = Arc::new(Journal::new(store.clone(), pace.clone()));
         Self { store, state, fence, journal, pace, patience, queues: Queues::default() }
+    }
+
+    /// The way into the audit log, which others may take too.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// What it decides on.
@@ -121,7 +126,7 @@ impl<S: State, F: Fence> Commands<S, F> {
     /// Carries a command out. Takes the budget, one write and the fence at most.
     pub async fn run(&self, order: &Order) -> Result<Outcome, CommandError> {
         let mut run = Run {
-            id: CommandId::new(self.pace.random()),
+            id: self.journal.number(),
             deadline: self.pace.now() + self.patience.budget,
             attempt: 0,
             earlier: Earlier::default(),
@@ -176,7 +181,7 @@ impl<S: State, F: Fence> Commands<S, F> {
                 continue;
             }
             if !run.begun {
-                let begun = order.record(run.id, self.pace.unix_ms(), &plan.user, Stage::Begun(plan.decided));
+                let begun = order.record(&self.journal, run.id, &plan.user, Stage::Begun(plan.decided));
                 // Whether it is there or not: nothing else has happened.
                 self.journal.append(begun).await.map_err(CommandError::Unavailable)?;
                 run.begun = true;
@@ -291,7 +296,7 @@ impl<S: State, F: Fence> Commands<S, F> {
     async fn conclude(&self, order: &Order, run: &Run) -> bool {
         let Some(user) = run.earlier.user.as_ref().filter(|_| run.begun) else { return true };
         let written = run.landed.iter().map(|(key, revision)| (keys::name(key), *revision)).collect();
-        let record = order.record(run.id, self.pace.unix_ms(), user, Stage::Done(written));
+        let record = order.record(&self.journal, run.id, user, Stage::Done(written));
         match self.journal.append(record).await {
             Ok(_) => true,
             Err(error) => {
@@ -329,7 +334,7 @@ impl<S: State, F: Fence> Commands<S, F> {
         // Who tries what he may not is worth a record; who mistypes a name is not.
         let worth = run.begun || matches!(error, CommandError::Refused(Refusal::Denied(_)));
         if let Some(user) = run.earlier.user.as_ref().filter(|_| worth) {
-            let record = order.record(run.id, self.pace.unix_ms(), user, stage);
+            let record = order.record(&self.journal, run.id, user, stage);
             if let Err(error) = self.journal.append(record).await {
                 tracing::warn!(id = %run.id, "the audit lacks the record of a command that was not done: {error}");
             }

@@ -15,7 +15,8 @@ use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
-use crate::users::{UserError, Users};
+use crate::recorded::RecordedUsers;
+use crate::users::{UserError, Wish};
 use crate::{probe_routes, scale};
 
 /// Time to send the request after connecting.
@@ -25,7 +26,7 @@ const ASKING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Service {
     observer: Observer,
-    users: Users,
+    users: RecordedUsers,
     probes: Probes,
 }
 
@@ -33,7 +34,7 @@ struct Service {
 pub fn serve(
     runtime_dir: &Path,
     observer: Observer,
-    users: Users,
+    users: RecordedUsers,
     probes: Probes,
 ) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket(runtime_dir);
@@ -102,10 +103,12 @@ impl Service {
                 self.users.show(&handle).map(|user| json!({ "schema": SCHEMA, "user": user }))
             }
             Request::UserAdd { handle, sign_pub, role } => {
-                self.users.add(User { handle, sign_pub, role, state: State::Active }).await.map(outcome)
+                let user = User { handle, sign_pub, role, state: State::Active };
+                self.users.add(self.users.root(), user).await.map(outcome)
             }
             Request::UserSet { handle, state, last_admin } => {
-                self.users.set_state(&handle, state, last_admin).await.map(outcome)
+                let wish = Wish { state: Some(state), role: None, last_admin };
+                self.users.change(self.users.root(), &handle, wish, None).await.map(outcome)
             }
             Request::ProbeWrite { key, value, expected } => {
                 let written = self.probes.write(key, &value, expected).await;

@@ -2,12 +2,13 @@
 
 use super::action::Action;
 use super::author::Author;
-use super::claims::{ClaimError, Claims};
+use super::claims::Claims;
 use super::decide::{Decision, Resource, decide};
 use super::limits::{MEMBERS_PER_ROOM, ROOMS_PER_USER};
 use super::loss::{states_again, takes_away};
 use super::member::{MemberState, Membership, RoomRole, Standing};
 use super::records::{Record, RecordKey, Records, acting_owners};
+use super::refusal::Refusal;
 use super::room::{Policy, Room, RoomId, RoomState};
 use super::rules::Denial;
 use super::subject::Subject;
@@ -72,75 +73,6 @@ impl Change {
 pub struct Terms {
     /// Rooms have to be encrypted: the bus can be reached from outside, and the operator has not said otherwise.
     pub encrypted_only: bool,
-}
-
-/// Why a command changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Not permitted.
-    #[error(transparent)]
-    Denied(#[from] Denial),
-    /// The subject cannot be claimed.
-    #[error(transparent)]
-    Claim(#[from] ClaimError),
-    /// The id is another room's.
-    #[error("room '{0}' exists already, made by somebody else or with another subject or policy")]
-    RoomExists(RoomId),
-    /// The id was a room's.
-    #[error("room '{0}' was removed; its id is never given again")]
-    RoomRemoved(RoomId),
-    /// Only encrypted rooms here.
-    #[error("this bus can be reached from outside and takes encrypted rooms only")]
-    MustEncrypt,
-    /// There is no such user.
-    #[error("there is no user '{0}'")]
-    NoSuchUser(Handle),
-    /// The user is not admitted to the bus.
-    #[error("user '{0}' is disabled or was removed")]
-    UserInactive(Handle),
-    /// The user is banned from the room.
-    #[error("user '{0}' is banned from the room")]
-    Banned(Handle),
-    /// The user is not banned.
-    #[error("user '{0}' is not banned from the room")]
-    NotBanned(Handle),
-    /// The user is neither in the room nor invited.
-    #[error("user '{0}' is neither a member of the room nor invited to it")]
-    NotPresent(Handle),
-    /// The user is in the room with another role.
-    #[error("user '{0}' is a member of the room already, with another role")]
-    AlreadyJoined(Handle),
-    /// The room would be left without an owner who can act.
-    #[error("user '{0}' is the last owner of the room who can act")]
-    LastOwner(Handle),
-    /// The user is in as many rooms as are allowed.
-    #[error("user '{0}' is in {ROOMS_PER_USER} rooms, which is the most")]
-    TooManyRooms(Handle),
-    /// The room has as many members as are allowed.
-    #[error("room '{0}' has {MEMBERS_PER_ROOM} members and invited ones, which is the most")]
-    TooManyMembers(RoomId),
-}
-
-impl Refusal {
-    /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            Refusal::Denied(_) => "ask an owner or moderator of the room, or an admin",
-            Refusal::Claim(ClaimError::Overlap { .. }) => "choose another subject",
-            Refusal::Claim(_) => "choose a subject in another space",
-            Refusal::RoomExists(_) | Refusal::RoomRemoved(_) => "choose another id",
-            Refusal::MustEncrypt => "make it with 'encrypt', or ask the operator to permit rooms in clear",
-            Refusal::NoSuchUser(_) => "see the directory; an admin makes users",
-            Refusal::UserInactive(_) => "an admin can enable a disabled user",
-            Refusal::Banned(_) => "lift the ban first",
-            Refusal::NotBanned(_) => "there is no ban to lift; see the members of the room",
-            Refusal::NotPresent(_) => "invite the user first",
-            Refusal::AlreadyJoined(_) => "set the role instead",
-            Refusal::LastOwner(_) => "make somebody else an owner first, or remove the room",
-            Refusal::TooManyRooms(_) => "leave a room first",
-            Refusal::TooManyMembers(_) => "remove members or take invitations back first",
-        }
-    }
 }
 
 impl Command {

@@ -2,7 +2,8 @@
 //! commands make of them.
 //!
 //! From the bottom up: `user`, `subject`, `author`, `room`, `member`, `claims` are the records; `records` finds them by their
-//! keys; `action` names what can be done, `rules` says who may, and `decide` asks it; `loss` sees what a change takes away; `change` makes it;
+//! keys; `action` names what can be done, `rules` says who may, and `decide` asks it; `loss` sees what a change takes away; `change` makes it, or says
+//! by `refusal` why not;
 //! `permissions` tells the engine.
 
 mod action;
@@ -15,6 +16,7 @@ mod loss;
 mod member;
 mod permissions;
 mod records;
+mod refusal;
 mod room;
 mod rules;
 mod schema;
@@ -28,13 +30,14 @@ mod matrix;
 
 pub use action::Action;
 pub use author::{Author, NodeName};
-pub use change::{Change, Command, Refusal, Terms, change, permits};
+pub use change::{Change, Command, Terms, change, permits};
 pub use claims::{ClaimError, Claims};
 pub use decide::{Decision, Resource, decide, decide_each};
 pub use loss::takes_away;
 pub use member::{MemberState, Membership, RoomRole, Standing};
 pub use permissions::{Permissions, SubjectList};
 pub use records::{Record, RecordKey, Records};
+pub use refusal::Refusal;
 pub use room::{Policy, Room, RoomId, RoomState};
 pub use rules::Denial;
 pub use schema::Schema;

@@ -1,5 +1,7 @@
 //! A stock nats-py client, driven line by line.
 
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

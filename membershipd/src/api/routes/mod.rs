@@ -156,6 +156,30 @@ pub(super) struct Allowed {
     pub(super) command: Option<Command>,
 }
 
+/// Why a request may not be carried out.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The rules say no.
+    Denied(Box<Denied>),
+    /// Something else is wrong with it, or with this node.
+    Problem(Problem),
+}
+
+/// What somebody wanted to do, on what, and why he may not.
+#[derive(Debug)]
+pub(super) struct Denied {
+    pub(super) who: User,
+    pub(super) action: Action,
+    pub(super) target: Target,
+    pub(super) why: Denial,
+}
+
+impl<P: Into<Problem>> From<P> for Refused {
+    fn from(problem: P) -> Self {
+        Refused::Problem(problem.into())
+    }
+}
+
 /// Decides whether the owner of `key` may use a route now, on what its view of `shared` says and can prove; the one place
 /// where anybody asks. Who gives a command is asked about once more when it is carried out, as it may have to wait.
 pub(super) fn authorize(
@@ -165,23 +189,24 @@ pub(super) fn authorize(
     part: impl Fn(&str) -> Option<String>,
     body: &[u8],
     now: Instant,
-) -> Result<Allowed, Problem> {
+) -> Result<Allowed, Refused> {
     if !shared.gate.lease_valid(now) {
-        return Err(problem::no_lease());
+        return Err(problem::no_lease().into());
     }
     shared.gate.view(|view| {
         let user = view.user_of_key(key).ok_or(Denial::UnknownKey)?;
         let target = signed.on.target(part, user)?;
-        let (decision, command) = match signed.needs {
-            Needs::Action(action) => (decide(Some(user), action, target.resource(), view), None),
+        let (decision, action, command) = match signed.needs {
+            Needs::Action(action) => (decide(Some(user), action, target.resource(), view), action, None),
             Needs::Command(_, make) => {
                 let command = make(user, &target, body)?;
-                (permits(Some(user), target.room()?, &command, view), Some(command))
+                let (room, (action, _)) = (target.room()?, command.asks(user, target.room()?));
+                (permits(Some(user), room, &command, view), action, Some(command))
             }
         };
         match decision {
             Decision::Allow => Ok(Allowed { caller: user.clone(), target, command }),
-            Decision::Deny(denial) => Err(denial.into()),
+            Decision::Deny(why) => Err(Refused::Denied(Box::new(Denied { who: user.clone(), action, target, why }))),
         }
     })
 }

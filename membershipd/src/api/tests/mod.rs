@@ -32,6 +32,7 @@ use crate::gate::Gate;
 use crate::identity::Identity;
 use crate::link::Link;
 use crate::posture::Observer;
+use crate::recorded::RecordedUsers;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
 use crate::store::SqliteStore;
 use crate::store::faulty::FaultyStore;
@@ -97,9 +98,17 @@ fn node_with(rate: &str) -> Node {
     let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix)).unwrap();
     let faulty = Arc::new(FaultyStore::new(Arc::new(sqlite)));
     let commands = commands(&gate, &faulty);
-    let shared =
-        Arc::new(Shared::new(observer, Users::new(gate, link.clone(), fence(link)), commands, faulty.clone(), now));
+    let shared = Arc::new(Shared::new(observer, recorded(gate, link, &commands), commands, faulty.clone(), now));
     Node { router: router(shared.clone()), shared, faulty, file }
+}
+
+/// Users on the view of `gate`, with the journal of `commands`.
+fn recorded(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>, commands: &NodeCommands) -> RecordedUsers {
+    RecordedUsers::new(
+        Users::new(gate, link.clone(), fence(link)),
+        commands.journal().clone(),
+        "root@homer".parse().unwrap(),
+    )
 }
 
 /// Commands on the view of `gate`, with a fence of a moment.

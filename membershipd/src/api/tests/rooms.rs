@@ -190,6 +190,27 @@ async fn members_come_and_go_and_lists_have_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn whoever_tries_to_change_what_he_may_not_leaves_a_record() {
+    let node = node();
+    hall(&node).await;
+    assert_eq!(node.ask("alice", "GET", "/v1/rooms/hall/members").await.slug(), "not-member");
+    assert_eq!(node.ask("reader", "DELETE", "/v1/rooms/hall/members/member").await.slug(), "role-too-low");
+    assert_eq!(node.ask("bob", "DELETE", "/v1/users/alice").await.slug(), "not-admin");
+    assert_eq!(node.ask("owner", "DELETE", "/v1/rooms/hall/members/owner").await.slug(), "last-owner");
+    let log = node.ask("admin", "GET", "/v1/audit").await.json();
+    let said = |record: &Value| {
+        ["who", "action", "room", "member", "user", "stage"].map(|part| record[part].as_str().unwrap_or("-").to_owned())
+    };
+    let records: Vec<_> = log["records"].as_array().unwrap().iter().map(said).collect();
+    let wanted = [
+        ["reader", "member.remove", "hall", "member", "-", "refused"],
+        ["bob", "user.remove", "-", "-", "alice", "refused"],
+    ];
+    assert_eq!(records, wanted, "neither who looked nor who could not for another reason");
+    assert_eq!(log["records"][0]["why"], "needs a higher role in the room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_refused_has_a_type_and_changes_nothing() {
     let node = node();
     hall(&node).await;

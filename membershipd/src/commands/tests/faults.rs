@@ -73,7 +73,9 @@ async fn is_audited(store: &dyn Store, before: &View, after: &View) -> Result<()
         .iter()
         .flat_map(|entry| serde_json::from_slice::<audit::AuditEntry>(&entry.value).unwrap().records)
         .collect();
-    let begun = |room: &RoomId| records.iter().any(|r| r.room == *room && matches!(r.stage, audit::Stage::Begun(_)));
+    let begun = |room: &RoomId| {
+        records.iter().any(|r| r.room.as_ref() == Some(room) && matches!(r.stage, audit::Stage::Begun(_)))
+    };
     let rooms = after.rooms().filter(|room| before.room(&room.id) != Some(room)).map(|room| &room.id);
     let members = after.all_memberships().filter(|m| before.membership(&m.room, &m.handle) != Some(m));
     match rooms.chain(members.map(|m| &m.room)).find(|room| !begun(room)) {

@@ -1,6 +1,7 @@
 //! Commands by example.
 
 use super::*;
+use crate::domain::claims::ClaimError;
 use crate::domain::fixtures::{Memory, membership, user};
 use crate::domain::subject::Space;
 use crate::domain::user::Role;
