@@ -82,12 +82,7 @@ impl World {
 
 /// Looks at everything, or until what must always hold does not.
 fn check(rules: Rules) -> impl Checker<Rules> {
-    let anything = if rules.without.is_some_and(|rule| rule != Rule::Mute) {
-        HasDiscoveries::AnyFailures
-    } else {
-        HasDiscoveries::All
-    };
-    let checker = rules.checker().threads(1).finish_when(anything).spawn_bfs().join();
+    let checker = rules.checker().threads(1).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     println!("{rules:?}: {} states", checker.unique_state_count());
     checker
 }
@@ -107,7 +102,9 @@ fn no_order_of_events_makes_a_right_outlive_its_removal() {
 
 #[test]
 fn no_order_of_processes_makes_a_right_outlive_its_removal() {
-    check(Rules { without: None, scope: Scope::Successors }).assert_properties();
+    // Not even if who has just started decides at once, which is more than with all rules: the engine of the process before died
+    // with it, and that process is waited for by its own name. Being mute is a margin for an engine that dies more slowly.
+    check(Rules { without: Some(Rule::Mute), scope: Scope::Successors }).assert_properties();
 }
 
 #[test]
@@ -183,11 +180,4 @@ fn who_does_not_answer_may_still_serve() {
 #[test]
 fn a_proof_does_not_put_off_the_end_of_who_has_still_to_cut() {
     missed(Rule::CutBeforeProof, Scope::Connections, HONOURED);
-}
-
-#[test]
-fn who_has_just_started_need_not_be_mute_for_the_sake_of_the_fence() {
-    // The engine of the process before died with it, and that process is waited for by its own name. Being mute is a margin for
-    // an engine that dies more slowly than it should.
-    check(Rules { without: Some(Rule::Mute), scope: Scope::Successors }).assert_properties();
 }
