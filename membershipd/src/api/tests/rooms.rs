@@ -15,7 +15,8 @@ use crate::domain::{
     Claims, MemberState, Membership, Policy, Record, Role, Room, RoomRole, Space, Standing, State, Terms, User,
 };
 use crate::store::{Event, Position, Records, Store};
-use crate::view::{claim_key, record_key};
+use crate::view::fixtures::{Entry, member, room};
+use crate::view::{View, claim_key, record_key};
 
 /// Who is in the hall, and how.
 const HALL: [(&str, RoomRole, MemberState); 6] = [
@@ -278,40 +279,30 @@ async fn nobody_is_in_more_rooms_and_no_room_has_more_members_than_are_allowed()
     use crate::domain::limits::{MEMBERS_PER_ROOM, ROOMS_PER_USER};
     let node = node();
     hall(&node).await;
-    let gate = &node.shared.gate;
-    let joined = Standing { role: RoomRole::Reader, state: MemberState::Joined };
-    let put = |record: &Record, revision| {
-        let (bucket, key) = record_key(&record.key());
-        let value = match record {
-            Record::Room(room) => serde_json::to_vec(room),
-            Record::Membership(membership) => serde_json::to_vec(membership),
-            _ => panic!("{record:?}"),
-        };
-        gate.apply(bucket, &key, &value.unwrap(), revision).unwrap();
-    };
+    // All at once: one by one each would be looked at for what it takes away.
+    let mut view = View::default();
+    let mut put = |entry: Entry| drop(entry.load(&mut view, 9));
+    node.shared.gate.view(|was| {
+        was.users().for_each(|user| put(Entry::claim(user)));
+        let users = was.users().cloned().map(Record::User);
+        let rooms = was.rooms().cloned().map(Record::Room).chain(was.all_claims().cloned().map(Record::Claims));
+        let members = was.all_memberships().cloned().map(Record::Membership);
+        users.chain(rooms).chain(members).for_each(|record| put(Entry::of(&record)));
+    });
     for n in 0..ROOMS_PER_USER {
-        let room = Room::new(
-            format!("r{n}").parse().unwrap(),
-            format!("proc.r{n}").parse().unwrap(),
-            Policy::CONVERSATION,
-            "owner".parse().unwrap(),
-        );
-        let member = Membership::new(room.id.clone(), "alice".parse().unwrap(), joined, "owner".parse().unwrap());
-        put(&Record::Room(room), 3);
-        put(&Record::Membership(member), 7);
+        let name = format!("r{n}");
+        put(Entry::of(&Record::Room(room(&name, &format!("proc.{name}"), Policy::CONVERSATION))));
+        put(Entry::of(&Record::Membership(member(&name, "alice", RoomRole::Reader, MemberState::Joined))));
     }
-    let one_more = node.say("alice", "PUT", "/v1/rooms/one-more", json!({ "subject": "room.more" })).await;
-    assert_eq!((one_more.status.as_u16(), one_more.slug().as_str()), (409, "too-many-rooms"));
     let there = HALL.iter().filter(|(.., state)| state.is_present()).count();
     for n in there..MEMBERS_PER_ROOM {
-        let member = Membership::new(
-            "hall".parse().unwrap(),
-            format!("m{n}").parse().unwrap(),
-            joined,
-            "owner".parse().unwrap(),
-        );
-        put(&Record::Membership(member), 8);
+        let handle = format!("m{n}");
+        put(Entry::of(&Record::Membership(member("hall", &handle, RoomRole::Reader, MemberState::Joined))));
     }
+    node.shared.gate.replace_view(view);
+    node.shared.gate.renew(Instant::now());
+    let one_more = node.say("alice", "PUT", "/v1/rooms/one-more", json!({ "subject": "room.more" })).await;
+    assert_eq!((one_more.status.as_u16(), one_more.slug().as_str()), (409, "too-many-rooms"));
     let one_more = node.say("owner", "PUT", "/v1/rooms/hall/members/bob", json!({ "role": "reader" })).await;
     assert_eq!((one_more.status.as_u16(), one_more.slug().as_str()), (409, "too-many-members"));
 }
