@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::api::{Api, print_outcome};
 use super::table::{Table, word};
 use super::{DONE, Problem};
-use crate::client::{Changed, ClientError, Request, Room};
+use crate::client::{Changed, Request, Room};
 use crate::domain::{Policy, RoomId, Subject};
 
 #[derive(Debug, clap::Args)]
@@ -121,7 +121,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 if let Some(subject) = subject {
                     body = json!({ "policy": policy, "subject": subject });
                 }
-                Ok::<_, ClientError>(client.ask(&Request::patch(path(room), body, now.revision)).await?)
+                client.ask(&Request::patch(path(room), body, now.revision)).await
             })?;
             changed(api, answer)?;
         }
