@@ -215,7 +215,7 @@ fn a_revocation_is_written_and_acknowledged_even_where_it_was_so_already() {
 
 #[test]
 fn a_relay_answers_every_line_and_a_slow_one_holds_nobody_up() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--store", "kv"]);
     let key = daemon.identity("alice");
     assert!(daemon.ask(&["user", "add", "--handle", "alice", "--sign-pub", &key]).status.success());
     let mut relay = Relay::start(&daemon);
