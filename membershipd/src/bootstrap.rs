@@ -9,16 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
-use crate::bus::Bucket;
 use crate::domain::{Handle, Role, SignPub, State, User};
 use crate::gate::Gate;
-use crate::link::Link;
 use crate::private_file;
 use crate::recorded::RecordedUsers;
-use crate::store::{self, WriteError};
-use crate::users::UserError;
+use crate::store::{Store, StoreError};
+use crate::users::{UserError, put};
 use crate::view::{INITIALIZED_KEY, Initialized, Versioned};
 
 /// How often the record is looked for.
@@ -33,15 +30,14 @@ struct Record {
 }
 
 /// Looks for the record for as long as the process lives.
-pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: RecordedUsers, link: watch::Receiver<Option<Arc<Link>>>) {
+pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: RecordedUsers, store: Arc<dyn Store>) {
     let mut complaint = String::new();
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some(link) = link.borrow().clone() else { continue };
         if !gate.lease_valid(Instant::now()) {
             continue;
         }
-        if let Err(error) = step(path, &gate, &users, &link).await {
+        if let Err(error) = step(path, &gate, &users, &*store).await {
             let said = format!("{error:#}");
             if said != complaint {
                 tracing::error!("the first admin was not imported: {said}");
@@ -51,12 +47,12 @@ pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: RecordedUsers, link:
     }
 }
 
-async fn step(path: &Path, gate: &Gate, users: &RecordedUsers, link: &Link) -> Result<()> {
+async fn step(path: &Path, gate: &Gate, users: &RecordedUsers, store: &dyn Store) -> Result<()> {
     match gate.view(|view| view.initialized().cloned()) {
         None if path.exists() => {
             let record = read(path)?;
             let claim = Initialized { handle: record.handle, sign_pub: record.sign_pub, done: false };
-            claim_or_lose(store::put(link, Bucket::Users, INITIALIZED_KEY, &serde_json::to_vec(&claim)?, 0).await)?;
+            claim_or_lose(put(store, INITIALIZED_KEY, &claim, 0).await)?;
         }
         Some(Versioned { value, revision }) if !value.done => {
             let (handle, sign_pub) = (value.handle.clone(), value.sign_pub);
@@ -67,8 +63,8 @@ async fn step(path: &Path, gate: &Gate, users: &RecordedUsers, link: &Link) -> R
                 Err(error @ UserError::Conflict(_)) => tracing::warn!("the first admin was not imported: {error}"),
                 Err(error) => return Err(error.into()),
             }
-            let done = serde_json::to_vec(&Initialized { done: true, ..value })?;
-            claim_or_lose(store::put(link, Bucket::Users, INITIALIZED_KEY, &done, revision).await)?;
+            let done = Initialized { done: true, ..value };
+            claim_or_lose(put(store, INITIALIZED_KEY, &done, revision).await)?;
         }
         Some(Versioned { value, .. }) if path.exists() => {
             std::fs::remove_file(path).with_context(|| format!("cannot delete {}", path.display()))?;
@@ -80,9 +76,9 @@ async fn step(path: &Path, gate: &Gate, users: &RecordedUsers, link: &Link) -> R
 }
 
 // Another node, or the step before, was faster: the next look sees what it wrote.
-fn claim_or_lose(written: Result<u64, WriteError>) -> Result<(), WriteError> {
+fn claim_or_lose(written: Result<u64, StoreError>) -> Result<(), StoreError> {
     match written {
-        Ok(_) | Err(WriteError::Conflict) => Ok(()),
+        Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error),
     }
 }

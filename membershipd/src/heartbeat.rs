@@ -13,8 +13,7 @@ use crate::faults::Fault;
 use crate::fence::{Ledger, Process};
 use crate::gate::Gate;
 use crate::lease::Delivered;
-use crate::link::Link;
-use crate::store;
+use crate::store::{Key, Records, Store};
 use crate::view::{Heartbeat, heartbeat_key};
 
 /// This process's rounds, and which of them its own watch has delivered.
@@ -39,13 +38,13 @@ impl Rounds {
     }
 
     /// One round: written everywhere with a quorum's acknowledgement, and seen again everywhere. Returns when it was sent.
-    async fn complete(&self, link: &Link, round: u64) -> Option<Instant> {
+    async fn complete(&self, store: &dyn Store, round: u64) -> Option<Instant> {
         let sent = Instant::now();
         let (boot, alone) = (self.ledger.own().boot.clone(), self.ledger.alone(sent));
         let heartbeat = serde_json::to_vec(&Heartbeat { boot, round, alone }).ok()?;
+        let key: Key = self.key.parse().ok()?;
         let whole = async {
-            let writes = Bucket::DECIDING
-                .map(|bucket| store::put_once(link, bucket, &self.key, &heartbeat, bus::HEARTBEAT_ROUND));
+            let writes = Records::DECIDING.map(|bucket| store.beat(bucket, &key, &heartbeat));
             if let Some(error) = join_all(writes).await.into_iter().find_map(Result::err) {
                 tracing::debug!(round, "heartbeat not acknowledged: {error}");
                 return None;
@@ -61,23 +60,17 @@ impl Rounds {
 
 /// Renews the lease for as long as the process lives. `alive` is called once a round: it feeds the watchdog, so that a daemon
 /// whose heartbeats have stopped is ended by its service manager. No proof counts before `deadman` is to end what it allows.
-pub async fn keep(
-    gate: Arc<Gate>,
-    rounds: Arc<Rounds>,
-    deadman: DeadMan,
-    link: watch::Receiver<Option<Arc<Link>>>,
-    alive: impl Fn(),
-) {
+pub async fn keep(gate: Arc<Gate>, rounds: Arc<Rounds>, deadman: DeadMan, store: Arc<dyn Store>, alive: impl Fn()) {
     let mut tick = tokio::time::interval(bus::HEARTBEAT);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 1.. {
         tick.tick().await;
         // Not before the first view is there: a heartbeat replaces that of the process before us, and who that was is to be seen.
-        if let Some(link) = link.borrow().clone().filter(|_| rounds.ledger.is_loaded()) {
+        if rounds.ledger.is_loaded() {
             // Not awaited: while an election goes on, the next round must not wait for this one.
-            let (gate, rounds, deadman) = (gate.clone(), rounds.clone(), deadman.clone());
+            let (gate, rounds, deadman, store) = (gate.clone(), rounds.clone(), deadman.clone(), store.clone());
             tokio::spawn(async move {
-                if let Some(sent) = rounds.complete(&link, round).await
+                if let Some(sent) = rounds.complete(&*store, round).await
                     && (Fault::NoLease.active() || deadman.arm(sent + bus::LEASE + bus::KICK).await)
                 {
                     gate.renew(sent);

@@ -38,5 +38,6 @@ pub mod serve;
 pub mod signature;
 pub mod store;
 pub mod tell;
+pub mod transfer;
 pub mod users;
 pub mod view;

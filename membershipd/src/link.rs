@@ -1,5 +1,6 @@
 //! The daemon's connections to its own engine, one in each account that it needs. They live and end together.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,13 +38,27 @@ impl Link {
     pub async fn connect(config: &Config) -> Result<Self> {
         let lost = CancellationToken::new();
         let secrets = &config.secrets;
-        let callout = connect(config, "callout", &secrets.callout, &lost).await?;
-        let control = connect(config, "control", &secrets.control, &lost).await?;
-        let system = connect(config, "system", &secrets.system, &lost).await?;
-        let bus = connect(config, "bus", &secrets.bus, &lost).await?;
+        let own = SocketAddr::new(config.own_address(), config.ports.client).to_string();
+        let ca = config.tls.as_ref().map(|tls| &*tls.ca);
+        let callout = connect(&own, ca, "callout", &secrets.callout, &lost).await?;
+        let control = connect(&own, ca, "control", &secrets.control, &lost).await?;
+        let system = connect(&own, ca, "system", &secrets.system, &lost).await?;
+        let bus = connect(&own, ca, "bus", &secrets.bus, &lost).await?;
         let server = system.server_info().server_id;
         let mut jetstream = jetstream::new(control.clone());
         jetstream.set_timeout(bus::ATTEMPT);
+        Ok(Self { callout, control, jetstream, system, bus, server, lost })
+    }
+
+    /// A connection to the buckets alone, through any engine, for a tool that copies them. It stands in the other accounts'
+    /// place too: of those nothing is asked.
+    pub async fn to_buckets(host: &str, port: u16, ca: Option<&Path>, key: &nkeys::KeyPair) -> Result<Self> {
+        let lost = CancellationToken::new();
+        let control = connect(&format!("{host}:{port}"), ca, "control", key, &lost).await?;
+        let mut jetstream = jetstream::new(control.clone());
+        jetstream.set_timeout(bus::ATTEMPT);
+        let server = control.server_info().server_id;
+        let [callout, system, bus] = [(); 3].map(|()| control.clone());
         Ok(Self { callout, control, jetstream, system, bus, server, lost })
     }
 
@@ -70,7 +85,13 @@ impl Link {
     }
 }
 
-async fn connect(config: &Config, role: &str, key: &nkeys::KeyPair, lost: &CancellationToken) -> Result<Client> {
+async fn connect(
+    address: &str,
+    ca: Option<&Path>,
+    role: &str,
+    key: &nkeys::KeyPair,
+    lost: &CancellationToken,
+) -> Result<Client> {
     let on_event = lost.clone();
     let mut options = ConnectOptions::with_nkey(key.seed()?)
         .name(format!("membershipd {role}"))
@@ -96,11 +117,10 @@ async fn connect(config: &Config, role: &str, key: &nkeys::KeyPair, lost: &Cance
                 }
             }
         });
-    if let Some(tls) = &config.tls {
-        options = options.require_tls(true).tls_client_config(trusting(&tls.ca)?);
+    if let Some(ca) = ca {
+        options = options.require_tls(true).tls_client_config(trusting(ca)?);
     }
-    let address = std::net::SocketAddr::new(config.own_address(), config.ports.client);
-    let scheme = if config.tls.is_some() { "tls" } else { "nats" };
+    let scheme = if ca.is_some() { "tls" } else { "nats" };
     let client = options
         .connect(format!("{scheme}://{address}"))
         .await

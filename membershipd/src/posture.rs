@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::bus;
 use crate::clock;
-use crate::config::{BusAuth, Cluster, Config};
+use crate::config::{BusAuth, Cluster, Config, StoreKind};
 use crate::copies::Copies;
 use crate::engine::{Binary, Engine};
 use crate::faults::{Fault, VERSION};
@@ -31,7 +31,7 @@ pub struct Posture {
     pub boot: String,
     /// Version of the daemon.
     pub version: String,
-    /// Kind of the store.
+    /// Where users, rooms and members are kept: `kv` or `sqlite`.
     pub store: String,
     /// `enforce` or `off`.
     pub bus_auth: String,
@@ -45,7 +45,7 @@ pub struct Posture {
     pub cluster: Option<ClusterState>,
     /// The least number of copies that a bucket is set to have; as configured, until the buckets were seen.
     pub kv_replicas: usize,
-    /// Copies of each bucket.
+    /// Copies of each bucket; none where they are in a file.
     pub replicas: Vec<Replicas>,
     /// The quorum lease.
     pub lease: LeaseState,
@@ -149,6 +149,7 @@ impl Observer {
         let link = self.link.borrow().clone();
         let engine = self.engine.borrow().clone();
         let (cluster, replicas) = match &link {
+            Some(_) if config.store != StoreKind::Kv => (None, Vec::new()),
             Some(link) => futures::join!(self.cluster(Some(link)), store::replicas(link, self.copies.least())),
             None => (self.cluster(None).await, Vec::new()),
         };
@@ -159,7 +160,7 @@ impl Observer {
             node: config.node.clone(),
             boot: self.boot.clone(),
             version: VERSION.to_owned(),
-            store: "kv".to_owned(),
+            store: config.store.as_str().to_owned(),
             bus_auth: config.bus_auth.as_str().to_owned(),
             acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
             tls: config.tls.is_some(),

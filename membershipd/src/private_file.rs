@@ -122,7 +122,8 @@ pub fn create(path: &Path, content: &[u8]) -> Result<(), PrivateFileError> {
     })
 }
 
-fn sync_directory(path: &Path) -> Result<(), PrivateFileError> {
+/// Syncs the directory of `path`, so that the name survives a power failure too.
+pub fn sync_directory(path: &Path) -> Result<(), PrivateFileError> {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory).and_then(|d| d.sync_all()).map_err(|source| PrivateFileError::Io {
         doing: "cannot sync",

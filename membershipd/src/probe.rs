@@ -6,14 +6,11 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
-use crate::bus::Bucket;
 use crate::domain::InvalidValue;
 use crate::gate::Gate;
-use crate::link::Link;
-use crate::store::{self, WriteError};
-use crate::users::{UserError, proven};
+use crate::store::{Operation, Records, Revision, Store, StoreError};
+use crate::users::{UserError, key, proven};
 use crate::view::{PROBE_PREFIX, Versioned};
 
 /// Number of registers.
@@ -93,29 +90,37 @@ impl From<ProbeValue> for String {
 #[derive(Debug, Clone)]
 pub struct Probes {
     gate: Arc<Gate>,
-    link: watch::Receiver<Option<Arc<Link>>>,
+    store: Arc<dyn Store>,
 }
 
 impl Probes {
-    /// Registers behind `gate`'s lease, reached through `link`.
-    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>) -> Self {
-        Self { gate, link }
+    /// Registers in `store`, behind `gate`'s lease.
+    pub fn new(gate: Arc<Gate>, store: Arc<dyn Store>) -> Self {
+        Self { gate, store }
     }
 
     /// Sets a register that still has the revision `expected`. Returns the new one.
     pub async fn write(&self, register: Register, value: &ProbeValue, expected: u64) -> Result<u64, UserError> {
-        let link = proven(&self.gate, &self.link)?;
-        Ok(store::put(&link, Bucket::Users, &register.key(), value.as_str().as_bytes(), expected).await?)
+        proven(&self.gate)?;
+        let (key, value) = (key(&register.key())?, value.as_str().as_bytes());
+        let written = match Revision::new(expected) {
+            None => self.store.create(Records::Users, &key, value).await?,
+            Some(expected) => self.store.update(Records::Users, &key, value, expected).await?,
+        };
+        Ok(written.get())
     }
 
     /// What a register holds; none: it was never written.
     pub async fn read(&self, register: Register) -> Result<Option<Versioned<String>>, UserError> {
-        let link = proven(&self.gate, &self.link)?;
-        let Some((value, revision)) = store::get(&link, Bucket::Users, &register.key()).await? else {
-            return Ok(None);
-        };
-        let value = String::from_utf8(value).map_err(|_| WriteError::Refused("a register holds no text".to_owned()))?;
-        Ok(Some(Versioned { value, revision }))
+        proven(&self.gate)?;
+        let key = key(&register.key())?;
+        let Some(found) = self.store.get(Records::Users, &key).await? else { return Ok(None) };
+        let text = String::from_utf8(found.value.to_vec());
+        let value = text.map_err(|error| StoreError::Unreadable {
+            operation: Operation::at("read", Records::Users.bucket(), &key),
+            why: error.utf8_error().to_string(),
+        })?;
+        Ok(Some(Versioned { value, revision: found.revision.get() }))
     }
 }
 

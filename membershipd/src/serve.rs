@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Renewal};
 use crate::bootstrap;
-use crate::bus::{self, Bucket};
+use crate::bus;
 use crate::callout::Responder;
 use crate::clock;
 use crate::commands::{Commands, Fence, Gated, Pace, Patience, Real};
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_DB, StoreKind};
 use crate::control;
 use crate::copies::Copies;
 use crate::deadman::DeadMan;
@@ -35,7 +35,7 @@ use crate::posture::Observer;
 use crate::private_file;
 use crate::probe::Probes;
 use crate::recorded::RecordedUsers;
-use crate::store::{self, Delivered, KvStore, Store};
+use crate::store::{Backing, Delivered, KvStore, Records, SqliteStore};
 use crate::tell::Teller;
 use crate::users::Users;
 use crate::view::{Change, View};
@@ -81,13 +81,14 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let (engine_now, engine) = watch::channel(None);
     let (link_now, link) = watch::channel(None);
     let kicker = Kicker { engine: engine.clone(), link: link.clone(), gate: gate.clone() };
+    let backing = open(&config, link.clone())?;
+    let (store, settling) = (backing.store(), backing.clone());
     let fence = RevocationFence::new(ledger.clone(), link.clone());
     let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
-    let store: Arc<dyn Store> = Arc::new(KvStore::new(link.clone()));
     let (state, passing) = (Gated::new(gate.clone(), pace.clone()), Arc::new(fence.clone()) as Arc<dyn Fence>);
     let commands = Arc::new(Commands::new(store.clone(), state, passing, pace, Patience::default()));
     let root = format!("root@{}", config.node).parse().context("the name of the node")?;
-    let users = Users::new(gate.clone(), link.clone(), fence);
+    let users = Users::new(gate.clone(), store.clone(), fence);
     let users = RecordedUsers::new(users, commands.journal().clone(), root);
     let observer = Observer {
         config: config.clone(),
@@ -100,13 +101,15 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     };
 
     let copies = observer.copies.clone();
-    let api = Api::bind(observer.clone(), users.clone(), commands, store)?;
+    let api = Api::bind(observer.clone(), users.clone(), commands, store.clone())?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
-    let control = control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), link.clone()))?;
+    let control =
+        control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), store.clone()), store.clone())?;
     let stop = CancellationToken::new();
     let node = Node {
         config: config.clone(),
+        backing,
         host: EngineHost::new(binary, engine_config)?,
         gate: gate.clone(),
         rounds: rounds.clone(),
@@ -119,15 +122,18 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     };
     let mut failed = tokio::spawn(api.serve(api_handle.clone()));
     tokio::spawn(control);
-    let (beating, deadman) = (gate.clone(), DeadMan::new()?);
-    tokio::spawn(heartbeat::keep(beating, rounds, deadman.clone(), link.clone(), || notify(NotifyState::Watchdog)));
+    let (beaten, deadman) = (gate.clone(), DeadMan::new()?);
+    let alive = || notify(NotifyState::Watchdog);
+    let beating = tokio::spawn(heartbeat::keep(beaten, rounds, deadman.clone(), store.clone(), alive));
     tokio::spawn(cutter.run(kicker.clone()));
     tokio::spawn(cut_without_lease(gate.clone(), kicker, deadman));
-    tokio::spawn(copies.keep_looking(link.clone()));
+    if config.store == StoreKind::Kv {
+        tokio::spawn(copies.keep_looking(link));
+    }
     tokio::spawn(renew_on_hangup(renewal)?);
     tokio::spawn(expiry::keep_warning(certificates));
     let bootstrap = config.bootstrap.clone();
-    tokio::spawn(async move { bootstrap::watch_for(&bootstrap, gate, users, link).await });
+    tokio::spawn(async move { bootstrap::watch_for(&bootstrap, gate, users, store).await });
     let mut engine_task = tokio::spawn(node.run());
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -144,6 +150,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     if !engine_task.is_finished() {
         engine_task.await.context("the engine's task broke").flatten()?;
     }
+    beating.abort();
+    settling.settle().await;
     let _ = std::fs::remove_file(control::socket(&runtime_dir));
     outcome
 }
@@ -151,6 +159,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
 /// The engine and what hangs on it.
 struct Node {
     config: Arc<Config>,
+    backing: Backing,
     host: EngineHost,
     gate: Arc<Gate>,
     rounds: Arc<Rounds>,
@@ -252,13 +261,14 @@ impl Node {
 
     /// Makes the buckets, loads the view from them, and follows them. Connections with rights that are gone are cut.
     async fn keep_view(&self, link: &Link, teller: &Teller) -> Result<()> {
-        store::ensure(link, self.config.kv_replicas).await;
+        self.backing.ensure(link, self.config.kv_replicas).await;
         let mut view = View::default();
         let mut positions = Vec::new();
         let mut reached = Positions::default();
-        for bucket in Bucket::DECIDING {
+        for records in Records::DECIDING {
+            let bucket = records.bucket();
             let position = loop {
-                let loaded = store::load(link, bucket, |key, value, revision| {
+                let loaded = self.backing.load(link, records, |key, value, revision| {
                     if let Change::Heartbeat(node, heartbeat) = view.apply(bucket, key, value, revision)? {
                         self.ledger.heard(bucket, &node, &heartbeat, Instant::now());
                     }
@@ -273,15 +283,16 @@ impl Node {
                 }
             };
             reached.reach(bucket, position.0);
-            positions.push((bucket, position));
+            positions.push((records, position));
         }
         let review = self.gate.replace_view(view);
         teller.gained(&review, None);
         let cut = review.cut.into_iter().collect();
         self.kicker.cut_off(cut, &BTreeSet::new(), Instant::now() + bus::CONFIRM).await;
         self.ledger.loaded(&reached);
-        let follow = |(bucket, position)| {
-            store::follow(link, bucket, position, move |Delivered { key, value, revision, last }| {
+        let follow = |(records, position): (Records, _)| {
+            let bucket = records.bucket();
+            self.backing.follow(link, records, position, move |Delivered { key, value, revision, last }| {
                 let since = Instant::now();
                 let applied = self.gate.apply(bucket, key, value, revision)?;
                 teller.applied(&self.gate, &applied, revision, since);
@@ -350,6 +361,19 @@ async fn cut_without_lease(gate: Arc<Gate>, kicker: Kicker, deadman: DeadMan) {
             _ => tokio::time::sleep(Duration::from_millis(200)).await,
         }
     }
+}
+
+/// The store of this node. An SQLite file is locked from here on: who has it, has it alone.
+fn open(config: &Config, link: watch::Receiver<Option<Arc<Link>>>) -> Result<Backing> {
+    let path = match &config.store {
+        StoreKind::Kv => return Ok(Backing::Kv(KvStore::new(link))),
+        StoreKind::Sqlite(path) => path,
+    };
+    // One that was named must be there: what is made below a disk that is not mounted would be another, empty store.
+    if let (Some(directory), true) = (path.parent(), path == Path::new(DEFAULT_DB)) {
+        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    Ok(Backing::Sqlite(Arc::new(SqliteStore::open(path, Arc::new(clock::unix_ms))?)))
 }
 
 fn make_runtime_dir(path: &Path) -> Result<()> {

@@ -4,15 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
-use crate::bus::Bucket;
 use crate::commands::Settled;
 use crate::domain::{Handle, Role, SignPub, State, User};
 use crate::fence::RevocationFence;
 use crate::gate::Gate;
-use crate::link::Link;
-use crate::store::{self, StoreError, WriteError};
+use crate::store::{self, Key, Operation, Records, Revision, Standing, Store, StoreError};
 use crate::view::{Versioned, claim_key, user_key};
 
 /// Attempts at a change that others keep changing too.
@@ -37,7 +34,7 @@ pub enum UserError {
     Stale(Handle),
     /// The store did not take it, or did not say.
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Write(#[from] StoreError),
     /// The audit log did not take the record that comes before a change.
     #[error("nothing was changed, as the audit log did not take its record: {0}")]
     Audit(StoreError),
@@ -51,25 +48,28 @@ impl UserError {
             UserError::Missing(_) => "see 'membershipd user list'",
             UserError::Conflict(_) => "see 'membershipd user list', removed users included",
             UserError::Stale(_) => "see 'membershipd user show'",
-            UserError::Write(WriteError::Unknown) => "run it again once there is a quorum: repeating is safe",
-            UserError::Write(_) | UserError::Audit(_) => "try again once there is a quorum",
+            UserError::Write(StoreError::Unknown { .. }) => {
+                "run it again once 'membershipd status' shows a lease: repeating is safe"
+            }
+            UserError::Write(error) | UserError::Audit(error) => error.remedy(),
         }
     }
 
     /// Whether the change may have been made, or may still be.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, UserError::Write(WriteError::Unknown))
+        matches!(self, UserError::Write(StoreError::Unknown { .. }))
     }
 
     /// A word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            UserError::NoLease | UserError::Audit(_) | UserError::Write(WriteError::Unavailable) => "unavailable",
+            UserError::NoLease | UserError::Audit(_) => "unavailable",
+            UserError::Write(StoreError::Unavailable { .. } | StoreError::Gap { .. }) => "unavailable",
             UserError::Missing(_) => "not_found",
             UserError::Stale(_) => "stale",
-            UserError::Conflict(_) | UserError::Write(WriteError::Conflict) => "conflict",
-            UserError::Write(WriteError::Unknown) => "unknown",
-            UserError::Write(WriteError::Refused(_)) => "refused",
+            UserError::Conflict(_) | UserError::Write(StoreError::Conflict { .. }) => "conflict",
+            UserError::Write(StoreError::Unknown { .. }) => "unknown",
+            UserError::Write(StoreError::Refused { .. } | StoreError::Unreadable { .. }) => "refused",
         }
     }
 }
@@ -120,19 +120,25 @@ pub struct Wish {
 #[derive(Debug, Clone)]
 pub struct Users {
     gate: Arc<Gate>,
-    link: watch::Receiver<Option<Arc<Link>>>,
-    fence: RevocationFence,
+    store: Arc<dyn Store>,
+    /// None: nobody else has the store, and nobody is served from it.
+    fence: Option<RevocationFence>,
 }
 
 impl Users {
-    /// Decides on `gate`'s view, writes through `link`, and passes `fence` where something is taken away.
-    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>, fence: RevocationFence) -> Self {
-        Self { gate, link, fence }
+    /// Decides on `gate`'s view, while it has a lease, writes to `store`, and passes `fence` where something is taken away.
+    pub fn new(gate: Arc<Gate>, store: Arc<dyn Store>, fence: RevocationFence) -> Self {
+        Self { gate, store, fence: Some(fence) }
+    }
+
+    /// The same on a store that this process alone has, and from which nobody is served: nothing is to be proven or waited for.
+    pub fn alone(gate: Arc<Gate>, store: Arc<dyn Store>) -> Self {
+        Self { gate, store, fence: None }
     }
 
     /// Fails where nothing can be decided or written now.
     pub(crate) fn ready(&self) -> Result<(), UserError> {
-        self.proven().map(drop)
+        self.proven()
     }
 
     /// All users, tombstones included.
@@ -150,19 +156,19 @@ impl Users {
     /// Makes a user. The key is claimed first, so that no two users can ever share one; a repetition completes a change
     /// that was interrupted in between.
     pub async fn add(&self, user: User) -> Result<Outcome, UserError> {
-        let link = self.proven()?;
+        self.proven()?;
         if let Some(existing) = self.current(&user.handle) {
             return already(existing, user);
         }
-        self.claim(&link, &user.sign_pub, &user.handle).await?;
-        match store::put(&link, Bucket::Users, &user_key(&user.handle), &json(&user), 0).await {
+        self.claim(&user.sign_pub, &user.handle).await?;
+        match put(&*self.store, &user_key(&user.handle), &user, 0).await {
             Ok(revision) => {
                 self.caught_up(&user.handle, revision).await;
                 Ok(Outcome::at_once(user, revision, true))
             }
-            Err(WriteError::Conflict) => {
+            Err(conflict @ StoreError::Conflict { .. }) => {
                 self.caught_up(&user.handle, 1).await;
-                let existing = self.current(&user.handle).ok_or(WriteError::Conflict)?;
+                let existing = self.current(&user.handle).ok_or(conflict)?;
                 already(existing, user)
             }
             Err(error) => Err(error.into()),
@@ -180,7 +186,7 @@ impl Users {
             }
         }
         for _ in 0..CONTENTION {
-            let link = self.proven()?;
+            self.proven()?;
             let Versioned { value: user, revision } =
                 self.current(handle).ok_or_else(|| UserError::Missing(handle.clone()))?;
             if only.is_some_and(|only| !only.contains(&revision)) {
@@ -203,22 +209,24 @@ impl Users {
                 let problem = format!("'{handle}' is the last admin; add another first, or say --last-admin");
                 return Err(UserError::Conflict(problem));
             }
-            match store::put(&link, Bucket::Users, &user_key(handle), &json(&changed), revision).await {
+            match put(&*self.store, &user_key(handle), &changed, revision).await {
                 Ok(revision) if revoking => return Ok(self.passed(changed, revision, differs).await),
                 Ok(revision) => {
                     self.caught_up(handle, revision).await;
                     return Ok(Outcome::at_once(changed, revision, differs));
                 }
-                Err(WriteError::Conflict) => self.caught_up(handle, revision + 1).await,
+                Err(StoreError::Conflict { .. }) => self.caught_up(handle, revision + 1).await,
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(WriteError::Conflict.into())
+        let operation = Operation::at("update", Records::Users.bucket(), &key(&user_key(handle))?);
+        Err(StoreError::Conflict { operation, current: Standing::NotSaid }.into())
     }
 
     /// Waits until nobody honours what `user` was before `revision`.
     async fn passed(&self, user: User, revision: u64, changed: bool) -> Outcome {
-        let settled = self.fence.passed(Bucket::Users, revision).await;
+        let Some(fence) = &self.fence else { return Outcome::at_once(user, revision, changed) };
+        let settled = fence.passed(Records::Users.bucket(), revision).await;
         let fence = match settled {
             Settled::Acknowledged(_) => Passed::Acknowledged,
             Settled::WaitedOut(_) => Passed::WaitedOut,
@@ -228,15 +236,15 @@ impl Users {
     }
 
     /// Claims `key` for `handle`, or fails where it is another's.
-    async fn claim(&self, link: &Link, key: &SignPub, handle: &Handle) -> Result<(), UserError> {
+    async fn claim(&self, key: &SignPub, handle: &Handle) -> Result<(), UserError> {
         let owner = self.gate.view(|view| view.claimed_by(key).cloned());
         let owner = match owner {
             Some(owner) => owner,
-            None => match store::put(link, Bucket::Users, &claim_key(key), &json(handle), 0).await {
+            None => match put(&*self.store, &claim_key(key), handle, 0).await {
                 Ok(_) => return Ok(()),
-                Err(WriteError::Conflict) => {
+                Err(conflict @ StoreError::Conflict { .. }) => {
                     tokio::time::sleep(CATCH_UP).await;
-                    self.gate.view(|view| view.claimed_by(key).cloned()).ok_or(WriteError::Conflict)?
+                    self.gate.view(|view| view.claimed_by(key).cloned()).ok_or(conflict)?
                 }
                 Err(error) => return Err(error.into()),
             },
@@ -251,8 +259,8 @@ impl Users {
         self.gate.view(|view| view.versioned_user(handle).cloned())
     }
 
-    fn proven(&self) -> Result<Arc<Link>, UserError> {
-        proven(&self.gate, &self.link)
+    fn proven(&self) -> Result<(), UserError> {
+        if self.fence.is_some() { proven(&self.gate) } else { Ok(()) }
     }
 
     // Our own view lags a moment behind our own write; what follows should see it. Only a courtesy: correctness rests on
@@ -265,12 +273,30 @@ impl Users {
     }
 }
 
-/// The connection to write through, where this node can prove that its view is current.
-pub(crate) fn proven(gate: &Gate, link: &watch::Receiver<Option<Arc<Link>>>) -> Result<Arc<Link>, UserError> {
-    if !gate.lease_valid(Instant::now()) {
-        return Err(UserError::NoLease);
-    }
-    link.borrow().clone().ok_or(UserError::NoLease)
+/// Fails where this node cannot prove that its view is current.
+pub(crate) fn proven(gate: &Gate) -> Result<(), UserError> {
+    if gate.lease_valid(Instant::now()) { Ok(()) } else { Err(UserError::NoLease) }
+}
+
+/// Writes an entry of the bucket of users that still is at `expected`; 0: that never was.
+pub(crate) async fn put(
+    store: &dyn Store,
+    name: &str,
+    value: &(impl Serialize + Sync),
+    expected: u64,
+) -> Result<u64, StoreError> {
+    let key = key(name)?;
+    let written = match Revision::new(expected) {
+        None => store::create_json(store, Records::Users, &key, value).await,
+        Some(expected) => store::update_json(store, Records::Users, &key, value, expected).await,
+    };
+    Ok(written?.get())
+}
+
+/// The key of this name in the bucket of users.
+pub(crate) fn key(name: &str) -> Result<Key, StoreError> {
+    let operation = || Operation::on("name an entry of", Records::Users.bucket());
+    name.parse().map_err(|error| StoreError::Refused { operation: operation(), why: format!("{error}") })
 }
 
 fn already(existing: Versioned<User>, wanted: User) -> Result<Outcome, UserError> {
@@ -286,9 +312,4 @@ fn already(existing: Versioned<User>, wanted: User) -> Result<Outcome, UserError
         }
         _ => format!("user '{handle}' exists with another key or role"),
     }))
-}
-
-fn json(value: &impl Serialize) -> Vec<u8> {
-    // Plain structs of strings: this cannot fail, and an empty value would be refused by every reader.
-    serde_json::to_vec(value).unwrap_or_default()
 }

@@ -35,7 +35,7 @@ impl Bus {
         for name in ["callout", "system", "bus"] {
             dir.write(&format!("secrets/{name}.nk"), &KeyPair::new_user().seed().unwrap(), 0o600);
         }
-        let daemon = Daemon::launch(dir, own_address(), &["--secrets-dir", "secrets"]);
+        let daemon = Daemon::launch(dir, own_address(), &["--store", "kv", "--secrets-dir", "secrets"]);
         daemon.wait_for_lease();
         let (control, answer) = Client::connect(&daemon, &control, "_INBOX");
         assert_eq!(answer["ok"], true, "{answer}");

@@ -94,8 +94,10 @@ fn each_mistake_is_named_with_its_flag() {
         (&[("--api-rate", "1000001")], "1000001 is more than a node can serve"),
         (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
         (&[("--monitor", "0.0.0.0:8250")], "is not on loopback"),
-        (&[("--store", "etcd")], "the only store is 'kv'"),
+        (&[("--store", "etcd")], "'etcd' is not kv or sqlite"),
+        (&[("--store", "sqlite")], "set --store kv"),
         (&[("--store", "")], "set --store kv"),
+        (&[("--db", "unibus.db")], "given with --store kv, which keeps nothing in a file"),
         (&[("--bus-auth", "maybe")], "'maybe' is not enforce or off"),
         (&[("--bus-auth", "off")], "off in a cluster"),
         (&[("--bus-auth", "off"), ("--bind", "0.0.0.0")], "off on 0.0.0.0, which others can reach"),
@@ -230,6 +232,43 @@ fn check_config_reads_a_cluster_env_and_starts_nothing() {
     let bad = check("off.env");
     assert_eq!(bad.status.code(), Some(64), "{}", said(&bad));
     assert!(!dir.path().join("local_files").exists());
+}
+
+/// The drop-in of the runbook takes all that is about a cluster out of a node's settings.
+#[test]
+fn the_shipped_drop_in_makes_a_node_of_a_cluster_one_on_its_own() {
+    let dir = material();
+    let unit = include_str!("../../deploy/standalone.conf");
+    let values = |name: &str| -> Vec<String> {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        lines.flat_map(str::split_whitespace).map(str::to_owned).collect()
+    };
+    let (unset, start) = (values("UnsetEnvironment"), values("ExecStart"));
+    assert_eq!(start[..2], ["/opt/unibus/membershipd", "serve"]);
+    let engine = common::engine();
+    let variable = |flag: &str| format!("UNIBUS_{}", flag.trim_start_matches("--").replace('-', "_").to_uppercase());
+    let mut settings = sound();
+    settings.extend([
+        ("--route-bind", "127.0.0.1"),
+        ("--kv-replicas", "3"),
+        ("--nats-store", "./local_files/jetstream"),
+    ]);
+    settings.push(("--engine", engine.to_str().unwrap()));
+    let check = |unset: &[String]| {
+        let mut command = membershipd(dir.path());
+        let kept =
+            settings.iter().map(|(flag, value)| (variable(flag), value)).filter(|(name, _)| !unset.contains(name));
+        command.arg("check-config").args(start[2..].iter().map(|word| word.replace("%d", "secrets"))).envs(kept);
+        command.output().unwrap()
+    };
+    let sound = check(&unset);
+    assert!(sound.status.success(), "{}", said(&sound));
+    for name in &unset {
+        let left: Vec<String> = unset.iter().filter(|other| *other != name).cloned().collect();
+        // What the command line says goes over the environment, and where routes would arrive says nothing by itself.
+        let harmless = ["UNIBUS_STORE", "UNIBUS_NATS_STORE", "UNIBUS_ROUTE_BIND"].contains(&name.as_str());
+        assert_eq!(check(&left).status.success(), harmless, "{name}");
+    }
 }
 
 #[test]

@@ -68,7 +68,10 @@ fn users_survive_a_restart_and_the_last_admin_stays() {
     assert!(said(&last).contains("last admin") && said(&last).contains("\"code\":\"conflict\""), "{}", said(&last));
 
     let address = daemon.address;
-    let daemon = Daemon::launch(daemon.stop(), address, &[]);
+    let dir = daemon.stop();
+    let log = std::fs::metadata(dir.path().join("local_files/unibus.db-wal")).map_or(0, |log| log.len());
+    assert_eq!(log, 0, "the file of a node that was stopped has everything by itself");
+    let daemon = Daemon::launch(dir, address, &[]);
     daemon.wait_for_lease();
     let list = said(&daemon.ask(&["user", "list"]));
     assert!(list.contains("root") && list.contains("admin") && list.contains(&key), "{list}");
@@ -103,6 +106,9 @@ fn a_store_is_only_started_as_it_was_made() {
     let daemon = Daemon::start(&["--node-name", "one"]);
     let address = daemon.address;
     let dir = daemon.stop();
+    let kv = Daemon::command(dir.path(), address, &["--node-name", "one", "--store", "kv"]).output().unwrap();
+    assert_eq!(kv.status.code(), Some(1));
+    assert!(said(&kv).contains("was made with --store sqlite"), "{}", said(&kv));
     let other = Daemon::command(dir.path(), address, &["--node-name", "two"]).output().unwrap();
     assert_eq!(other.status.code(), Some(1));
     assert!(said(&other).contains("was made standalone as one"), "{}", said(&other));
@@ -209,7 +215,7 @@ fn a_revocation_is_written_and_acknowledged_even_where_it_was_so_already() {
 
 #[test]
 fn a_relay_answers_every_line_and_a_slow_one_holds_nobody_up() {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--store", "kv"]);
     let key = daemon.identity("alice");
     assert!(daemon.ask(&["user", "add", "--handle", "alice", "--sign-pub", &key]).status.success());
     let mut relay = Relay::start(&daemon);
@@ -313,13 +319,18 @@ fn waiting_tells_what_is_missing_and_scale_refuses_what_cannot_be() {
     assert!(said(&output).contains("did not answer within 10 s"), "{}", said(&output));
     assert!(asked.elapsed() < Duration::from_secs(15), "took {:?}", asked.elapsed());
 
-    let check = |copies| daemon.ask(&["scale", copies, "--check"]);
-    assert!(check("1").status.success(), "{}", said(&check("1")));
-    assert_eq!(check("3").status.code(), Some(1));
-    assert!(said(&check("3")).contains("UNIBUS_users is set to have 1 copies"), "{}", said(&check("3")));
-    let refused = daemon.ask(&["scale", "3", "--json"]);
-    assert_eq!(refused.status.code(), Some(1));
-    assert!(said(&refused).contains("a node on its own has one copy"), "{}", said(&refused));
+    for (store, why) in [("sqlite", "in one file"), ("kv", "UNIBUS_users is set to have 1 copies")] {
+        let daemon = Daemon::start(&["--store", store]);
+        let current = daemon.ask(&["wait", "--for", "current", "--within", "30"]);
+        assert!(current.status.success(), "{}", said(&current));
+        let check = |copies| daemon.ask(&["scale", copies, "--check"]);
+        assert!(check("1").status.success(), "{}", said(&check("1")));
+        assert_eq!(check("3").status.code(), Some(1));
+        assert!(said(&check("3")).contains(why), "{}", said(&check("3")));
+        let refused = daemon.ask(&["scale", "3", "--json"]);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(said(&refused).contains("a node on its own has one copy"), "{}", said(&refused));
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@ macro_rules! suite {
 suite![
     what_was_written_is_read,
     what_is_not_as_expected_stays,
+    a_beat_goes_over_whatever_is_there,
     values_of_a_type_are_json,
     too_large_is_refused_with_the_limit,
     a_scan_goes_by_whole_tokens_in_pages,

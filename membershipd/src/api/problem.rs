@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::domain::{Denial, InvalidValue};
 use crate::signature::Refusal;
-use crate::store::{StoreError, WriteError};
+use crate::store::StoreError;
 use crate::users::UserError;
 
 /// A type of problems. Its slug never changes.
@@ -292,11 +292,11 @@ impl From<UserError> for Problem {
                 let problem = UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
                 Self { cause, store: true, ..problem }
             }
-            UserError::Write(WriteError::Conflict) => {
+            UserError::Write(StoreError::Conflict { .. }) => {
                 CONFLICT.because("others keep changing it; read again, and decide anew")
             }
-            UserError::Write(WriteError::Unknown) => Self { cause, store: true, ..unknown_outcome() },
-            UserError::Write(WriteError::Unavailable | WriteError::Refused(_)) => {
+            UserError::Write(StoreError::Unknown { .. }) => Self { cause, store: true, ..unknown_outcome() },
+            UserError::Write(_) => {
                 let problem = UNAVAILABLE.because("the store did not take it; nothing was changed").soon();
                 Self { cause, store: true, ..problem }
             }
@@ -319,6 +319,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::bus::Bucket;
+    use crate::store::{Operation, Standing};
 
     #[test]
     fn a_slug_has_one_meaning_and_is_one_word() {
@@ -337,9 +339,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_never_called_refused() {
         let write = |error| Problem::from(UserError::Write(error)).kind;
-        assert_eq!(write(WriteError::Unknown), UNKNOWN_OUTCOME);
-        assert_eq!(write(WriteError::Unavailable), UNAVAILABLE);
-        assert_eq!(write(WriteError::Conflict), CONFLICT);
+        let (operation, why) = (|| Operation::on("update", Bucket::Users), String::new);
+        assert_eq!(write(StoreError::Unknown { operation: operation(), why: why() }), UNKNOWN_OUTCOME);
+        assert_eq!(write(StoreError::Unavailable { operation: operation(), why: why() }), UNAVAILABLE);
+        assert_eq!(write(StoreError::Conflict { operation: operation(), current: Standing::NotSaid }), CONFLICT);
         assert_eq!(Problem::from(UserError::NoLease).kind, UNAVAILABLE);
         let unknown = Problem::from(Refusal::NonceUnknown { why: "no quorum".to_owned() });
         assert_eq!((unknown.kind.slug, unknown.kind.status), ("nonce-unknown", StatusCode::SERVICE_UNAVAILABLE));

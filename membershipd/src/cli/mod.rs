@@ -7,9 +7,13 @@ mod say;
 mod api;
 mod check_config;
 mod control;
+mod export;
 mod identity;
 mod load;
 mod member;
+mod migrate_to_kv;
+mod offline;
+mod other_end;
 mod probe_routes;
 mod room;
 mod scale;
@@ -28,6 +32,7 @@ use serde_json::json;
 use crate::config::{Config, ConfigErrors, LogFormat, Typed};
 use crate::control::Failure;
 use crate::posture::SCHEMA;
+use crate::transfer::TransferError;
 use crate::{clock, engine, faults, serve};
 
 /// Done.
@@ -85,12 +90,16 @@ enum Verb {
     CheckConfig(Box<check_config::Args>),
     /// Make or show an identity: the keys of a person or bot
     Identity(identity::Args),
-    /// Add, list, show, enable, disable or remove users through the running daemon
+    /// Add, list, show, enable, disable or remove users: through the running daemon, or in a file that no daemon uses
     User(user::Args),
     /// Make, list, show, change or remove rooms through the API, as who an identity file says
     Room(room::Args),
     /// Invite, accept, list, promote, remove or ban the members of a room through the API
     Member(member::Args),
+    /// Copy everything that the running daemon's store holds into a new file: the backup, and the way back to a single node
+    Export(export::Args),
+    /// Carry a file of the sqlite store into an empty cluster: restores a backup, and promotes a single node
+    MigrateToKv(migrate_to_kv::Args),
     /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
     Load(load::Args),
     /// Wait until the node, or the cluster as it sees it, is as it should be
@@ -126,6 +135,8 @@ pub fn main() -> ExitCode {
         Some(Verb::User(args)) => user::run(&args),
         Some(Verb::Room(args)) => room::run(&args),
         Some(Verb::Member(args)) => member::run(&args),
+        Some(Verb::Export(args)) => export::run(&args),
+        Some(Verb::MigrateToKv(args)) => migrate_to_kv::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),
@@ -147,6 +158,18 @@ fn run_daemon(serve: Serve) -> Result<u8, Problem> {
     runtime.shutdown_background();
     outcome?;
     Ok(DONE)
+}
+
+/// Carries out what a verb has to do beside its daemon.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Problem> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    Ok(runtime.block_on(work))
+}
+
+/// A copy that failed, as it is told.
+fn failed_copy(error: &TransferError, json: bool) -> Problem {
+    let failure = Failure::new(error.code(), &error.to_string(), &error.remedy());
+    Problem::Daemon { failure, json }
 }
 
 fn log_to_stderr(format: LogFormat) {

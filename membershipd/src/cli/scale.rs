@@ -8,6 +8,7 @@ use serde_json::json;
 use super::wait::{copy, look, until};
 use super::{DONE, Daemon, FAILED, Output, Problem};
 use crate::bus::Bucket;
+use crate::config::SQLITE;
 use crate::control::{self, Failure, Request};
 use crate::posture::{Posture, SCHEMA};
 use crate::store::Raised;
@@ -93,6 +94,9 @@ fn raise(args: &Args) -> Result<Option<String>, Failure> {
 
 /// The first bucket that has another number of copies, or of which not all are current.
 fn missing(copies: usize, posture: &Posture) -> Option<String> {
+    if posture.store == SQLITE && copies != 1 {
+        return Some("its entries are in one file, which has no copies".to_owned());
+    }
     let other = Bucket::ALL.into_iter().find_map(|bucket| {
         let of =
             posture.replicas.iter().find(|replica| replica.bucket == bucket.name() && replica.current.is_some())?;

@@ -1,11 +1,13 @@
-//! `membershipd user`: users, through the running daemon.
+//! `membershipd user`: users, through the running daemon or in a file that none uses.
+
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::table::{Table, word};
-use super::{DONE, Daemon, Output, Problem};
+use super::{DONE, Daemon, Output, Problem, offline};
 use crate::bus;
 use crate::control::{self, Request};
 use crate::domain::{Handle, Role, SignPub, State, User};
@@ -20,6 +22,9 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Args)]
 struct Common {
+    /// Work on this file of the sqlite store, which no daemon uses, instead of asking one; 'add' makes it where it is missing
+    #[arg(long, value_name = "FILE")]
+    db: Option<PathBuf>,
     #[command(flatten)]
     daemon: Daemon,
     #[command(flatten)]
@@ -88,21 +93,28 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::Remove(of) => (set(&of.handle, State::Removed, of.last_admin), &of.common),
     };
     let json = common.output.json;
-    if let (Request::UserSet { handle, state: State::Disabled | State::Removed, .. }, false) = (&request, json) {
+    if let (Request::UserSet { handle, state: State::Disabled | State::Removed, .. }, false, None) =
+        (&request, json, &common.db)
+    {
         let bound = bus::revocation_bound().as_secs_f64();
         eprintln!("shutting {handle} out: done when every node has acknowledged it, or after {bound:.1} s");
     }
-    let answer =
-        control::ask(&common.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?;
+    let lists = matches!(request, Request::UserList);
+    let answer = match &common.db {
+        Some(file) => offline::ask(file, request, json)?,
+        None => {
+            control::ask(&common.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?
+        }
+    };
     if json {
         println!("{answer}");
     } else {
-        print(&request, answer)?;
+        print(lists, answer)?;
     }
     Ok(DONE)
 }
 
-fn print(request: &Request, answer: Value) -> anyhow::Result<()> {
+fn print(lists: bool, answer: Value) -> anyhow::Result<()> {
     #[derive(Deserialize)]
     struct Answer {
         #[serde(default)]
@@ -118,7 +130,7 @@ fn print(request: &Request, answer: Value) -> anyhow::Result<()> {
     for user in answer.users.iter().chain(&answer.user) {
         table.row(vec![user.handle.to_string(), word(user.role)?, word(user.state)?, user.sign_pub.to_string()]);
     }
-    if matches!(request, Request::UserList) && table.is_empty() {
+    if lists && table.is_empty() {
         println!("no users yet; next: cargo xtask seed-admin");
         return Ok(());
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::errors::ConfigErrors;
 use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
 use super::typed::Typed;
-use super::{BusAuth, Cluster, Config, LogFormat, Ports};
+use super::{BusAuth, Cluster, Config, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind};
 use crate::faults::Fault;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -21,9 +21,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
     let mut errors = ConfigErrors::default();
     let e = &mut errors;
 
-    if typed.store.as_deref().is_some_and(|s| s != "kv") {
-        e.add("--store", "the only store is 'kv'", "leave it out or set it to kv");
-    }
+    let store = store(e, typed.store.as_deref(), typed.db, typed.cluster_name.is_some());
     let bind = parsed(e, "--bind", typed.bind.as_deref(), "an IP address such as 127.0.0.1").unwrap_or(LOOPBACK);
     let advertise = parsed(e, "--advertise", typed.advertise.as_deref(), "an IP address that clients reach");
     if advertise.is_some_and(|ip: IpAddr| ip.is_unspecified()) {
@@ -63,9 +61,6 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         Some(name) => {
             if !is_label(&name) {
                 e.add("--cluster-name", format!("'{name}' is not a name"), "1 to 32 of a-z, 0-9 and '-'");
-            }
-            if typed.store.is_none() {
-                e.add("--store", "a cluster keeps its users in the replicated store", "set --store kv");
             }
             let route_tls =
                 TlsFiles::group(e, TlsPurpose::Routes, [typed.route_cert, typed.route_key, typed.route_ca], now_unix);
@@ -119,6 +114,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             monitor,
             bus_auth,
             cluster,
+            store,
             nats_store: typed.nats_store.unwrap_or_else(|| PathBuf::from("local_files/jetstream")),
             tls,
             secrets,
@@ -135,6 +131,24 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             Err(errors)
         }
     }
+}
+
+/// Without a quorum behind it nothing proves what a cluster's nodes know: there each would believe its own file.
+fn store(e: &mut ConfigErrors, kind: Option<&str>, db: Option<PathBuf>, clustered: bool) -> StoreKind {
+    match kind {
+        Some(KV) => {
+            if db.is_some() {
+                e.add("--db", "given with --store kv, which keeps nothing in a file", "leave it out");
+            }
+            return StoreKind::Kv;
+        }
+        Some(SQLITE) | None if clustered => {
+            e.add("--store", "a cluster keeps its users in the replicated store", "set --store kv");
+        }
+        Some(SQLITE) | None => {}
+        Some(other) => e.add("--store", format!("'{other}' is not kv or sqlite"), "give kv or sqlite"),
+    }
+    StoreKind::Sqlite(db.unwrap_or_else(|| PathBuf::from(DEFAULT_DB)))
 }
 
 /// Postures that leak are refused, not warned about.

@@ -34,6 +34,33 @@ impl BusAuth {
     }
 }
 
+/// Where users, rooms and members are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreKind {
+    /// On JetStream.
+    Kv,
+    /// In this file.
+    Sqlite(PathBuf),
+}
+
+impl StoreKind {
+    /// The word of the flag and of the posture.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            StoreKind::Kv => KV,
+            StoreKind::Sqlite(_) => SQLITE,
+        }
+    }
+}
+
+/// The file where none is named: below the directory that the unit lets the daemon write.
+pub const DEFAULT_DB: &str = "local_files/unibus.db";
+
+/// The word for JetStream.
+pub const KV: &str = "kv";
+/// The word for a file.
+pub const SQLITE: &str = "sqlite";
+
 /// Shape of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -90,6 +117,8 @@ pub struct Config {
     pub bus_auth: BusAuth,
     /// Part in a cluster; none: standalone.
     pub cluster: Option<Cluster>,
+    /// Where users, rooms and members are kept.
+    pub store: StoreKind,
     /// Engine's store.
     pub nats_store: PathBuf,
     /// Certificate, key and CA of the data plane; none only on loopback.

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 /// Settings of the daemon. Each is also read from the environment, which is what cluster.env holds.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Typed {
-    /// Where users, rooms and members are kept: kv (JetStream, replicated in a cluster)
+    /// Where users, rooms and members are kept: sqlite (a file, for a node on its own) or kv (JetStream, replicated in a
+    /// cluster, which needs it) [default without a cluster: sqlite]
     #[arg(long, env = "UNIBUS_STORE", value_name = "KIND")]
     pub store: Option<String>,
+    /// File of the sqlite store, made where it is missing, mode 0600 [default: ./local_files/unibus.db]
+    #[arg(long, env = "UNIBUS_DB", value_name = "FILE")]
+    pub db: Option<PathBuf>,
     /// Directory of the engine's JetStream store [default: ./local_files/jetstream]
     #[arg(long, env = "UNIBUS_NATS_STORE", value_name = "DIR")]
     pub nats_store: Option<PathBuf>,

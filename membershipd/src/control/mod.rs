@@ -2,6 +2,7 @@
 //! each a line of JSON.
 
 mod client;
+mod copying;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -10,12 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Handle, Role, SignPub};
 use crate::probe::{ProbeValue, Register};
+use crate::transfer::Part;
 
 pub use client::{ask, ask_for};
-pub use server::serve;
+pub use copying::{OverSocket, Sent};
+pub use server::{of_users, serve};
 
-/// Longest request, bytes.
-pub const REQUEST_BYTES: u64 = 64 * 1024;
+/// Longest request, bytes: a batch of a copy.
+pub const REQUEST_BYTES: u64 = 8 << 20;
 
 /// The socket in the runtime directory.
 pub fn socket(runtime_dir: &Path) -> PathBuf {
@@ -74,6 +77,20 @@ pub enum Request {
     },
     /// A fresh handshake with every other node's route port.
     ProbeRoutes,
+    /// A page of what the store has, for a copy.
+    CopyOut {
+        /// Of which bucket.
+        part: Part,
+        /// After which revision.
+        after: u64,
+    },
+    /// Items of a copy, written where there are none.
+    CopyIn {
+        /// Into which bucket.
+        part: Part,
+        /// The items.
+        items: Vec<Sent>,
+    },
 }
 
 /// Why there is no answer to a request.
@@ -86,6 +103,13 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+impl Failure {
+    /// Why, and what to do about it.
+    pub fn new(code: &str, message: &str, remedy: &str) -> Self {
+        Self { code: code.to_owned(), message: message.to_owned(), remedy: remedy.to_owned() }
+    }
 }
 
 /// The answer: a value, or why there is none.

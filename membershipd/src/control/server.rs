@@ -11,11 +11,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::copying::Copying;
 use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
+
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
 use crate::recorded::RecordedUsers;
+use crate::store::Store;
 use crate::users::{UserError, Wish};
 use crate::{probe_routes, scale};
 
@@ -28,6 +31,7 @@ struct Service {
     observer: Observer,
     users: RecordedUsers,
     probes: Probes,
+    copying: Copying,
 }
 
 /// Binds the socket in `runtime_dir`, mode 0600, and returns the task that serves it.
@@ -36,6 +40,7 @@ pub fn serve(
     observer: Observer,
     users: RecordedUsers,
     probes: Probes,
+    store: Arc<dyn Store>,
 ) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket(runtime_dir);
     // The lock on the store was taken before: whoever left this socket behind is gone.
@@ -49,7 +54,8 @@ pub fn serve(
         .with_context(|| format!("cannot make the control socket {} (a path of at most 107 bytes)", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect the control socket {}", path.display()))?;
-    let service = Arc::new(Service { observer, users, probes });
+    let copying = Copying { observer: observer.clone(), store };
+    let service = Arc::new(Service { observer, users, probes, copying });
     let own_uid = rustix::process::geteuid().as_raw();
     Ok(async move {
         loop {
@@ -98,17 +104,14 @@ impl Service {
     async fn answer(&self, request: Request) -> Answer {
         let answer = match request {
             Request::Status => Ok(json!(self.observer.posture().await)),
-            Request::UserList => self.users.list().map(|users| json!({ "schema": SCHEMA, "users": users })),
-            Request::UserShow { handle } => {
-                self.users.show(&handle).map(|user| json!({ "schema": SCHEMA, "user": user }))
+            Request::UserList | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
+                return of_users(&self.users, request).await;
             }
-            Request::UserAdd { handle, sign_pub, role } => {
-                let user = User { handle, sign_pub, role, state: State::Active };
-                self.users.add(self.users.root(), user).await.map(outcome)
+            Request::CopyOut { part, after } => {
+                return self.copying.read(part, after).await.map_or_else(Answer::Error, Answer::Ok);
             }
-            Request::UserSet { handle, state, last_admin } => {
-                let wish = Wish { state: Some(state), role: None, last_admin };
-                self.users.change(self.users.root(), &handle, wish, None).await.map(outcome)
+            Request::CopyIn { part, items } => {
+                return self.copying.write(part, items).await.map_or_else(Answer::Error, Answer::Ok);
             }
             Request::ProbeWrite { key, value, expected } => {
                 let written = self.probes.write(key, &value, expected).await;
@@ -136,6 +139,24 @@ impl Service {
     }
 }
 
+/// What a request about users comes to, whoever asks; any other is refused.
+pub async fn of_users(users: &RecordedUsers, request: Request) -> Answer {
+    let answer = match request {
+        Request::UserList => users.list().map(|users| json!({ "schema": SCHEMA, "users": users })),
+        Request::UserShow { handle } => users.show(&handle).map(|user| json!({ "schema": SCHEMA, "user": user })),
+        Request::UserAdd { handle, sign_pub, role } => {
+            let user = User { handle, sign_pub, role, state: State::Active };
+            users.add(users.root(), user).await.map(outcome)
+        }
+        Request::UserSet { handle, state, last_admin } => {
+            let wish = Wish { state: Some(state), role: None, last_admin };
+            users.change(users.root(), &handle, wish, None).await.map(outcome)
+        }
+        _ => return Answer::Error(failure("bad_request", "this is not about users", "ask the running daemon")),
+    };
+    answer.map_or_else(|error| Answer::Error(explain(&error)), Answer::Ok)
+}
+
 fn outcome(outcome: crate::users::Outcome) -> Value {
     let crate::users::Outcome { user, changed, waited_ms, fence, .. } = outcome;
     json!({ "schema": SCHEMA, "user": user, "changed": changed, "waited_ms": waited_ms, "fence": fence })
@@ -146,5 +167,5 @@ fn explain(error: &UserError) -> Failure {
 }
 
 fn failure(code: &str, message: &str, remedy: &str) -> Failure {
-    Failure { code: code.to_owned(), message: message.to_owned(), remedy: remedy.to_owned() }
+    Failure::new(code, message, remedy)
 }

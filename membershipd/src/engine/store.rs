@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, KV, SQLITE, StoreKind};
 use crate::private_file::{self, PrivateFileError};
 
 /// Why the store may not be used.
@@ -46,6 +46,19 @@ pub enum StoreError {
         /// How it is started.
         now: String,
     },
+    /// The users of the node that made it are elsewhere.
+    #[error(
+        "the store {store} was made with --store {was}, but this node is started with --store {now}, and would know none of \
+         its users; remedy: start it as it was made, or export its users and give this node another --nats-store"
+    )]
+    OtherEntries {
+        /// The store.
+        store: PathBuf,
+        /// Where the users are.
+        was: &'static str,
+        /// Where they would be.
+        now: &'static str,
+    },
     /// It holds data that no membershipd put there.
     #[error(
         "the store {store} holds data but no marker {marker}: nobody knows how it was made, and the engine could delete \
@@ -59,7 +72,7 @@ pub enum StoreError {
     },
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Marker {
     schema: u32,
@@ -68,6 +81,15 @@ struct Marker {
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster_id: Option<String>,
     node: String,
+    /// Where users, rooms and members are, if not in the store itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    entries: Option<Entries>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Entries {
+    Sqlite,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +103,12 @@ impl Marker {
     fn of(config: &Config) -> Self {
         let cluster_id = config.cluster.as_ref().map(|cluster| cluster.id.clone());
         let mode = if cluster_id.is_some() { Mode::Clustered } else { Mode::Standalone };
-        Self { schema: 1, mode, cluster_id, node: config.node.clone() }
+        let entries = (config.store != StoreKind::Kv).then_some(Entries::Sqlite);
+        Self { schema: 1, mode, cluster_id, node: config.node.clone(), entries }
+    }
+
+    fn kind(&self) -> &'static str {
+        self.entries.map_or(KV, |Entries::Sqlite| SQLITE)
     }
 
     fn words(&self) -> String {
@@ -122,6 +149,9 @@ impl StoreGuard {
             let found: Marker = toml::from_str(&text).map_err(|error| {
                 io("cannot understand the marker", &path)(io::Error::new(io::ErrorKind::InvalidData, error))
             })?;
+            if (Marker { entries: meant.entries, ..found.clone() }) == meant && found != meant {
+                return Err(StoreError::OtherEntries { store: store.clone(), was: found.kind(), now: meant.kind() });
+            }
             if found != meant {
                 let (was, now) = (found.words(), meant.words());
                 return Err(StoreError::Mismatch { store: store.clone(), was, now });

@@ -136,6 +136,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn update<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8], expected: Revision)
     -> Answer<'a, Revision>;
 
+    /// Writes a sign of life of this process under `key`, whatever was there, in one attempt that takes
+    /// [`bus::HEARTBEAT_ROUND`] at most. Nobody else writes that key, so there is nothing to compare with.
+    fn beat<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision>;
+
     /// Entries last changed after `after`, in the order of their changes. What is changed between two pages is on a later one,
     /// again if need be: nothing is missed. For a whole bucket a watch is quicker.
     fn scan<'a>(

@@ -40,7 +40,7 @@ impl Fault {
         match (call.verb, self) {
             (WATCH, Fault::Error | Fault::Timeout | Fault::Stale) => true,
             (READ | SCAN, Fault::Error | Fault::Stale) => true,
-            (CREATE | UPDATE | APPEND | INSERT, fault) => fault != Fault::Stale,
+            (CREATE | UPDATE | BEAT | APPEND | INSERT, fault) => fault != Fault::Stale,
             _ => false,
         }
     }
@@ -49,6 +49,7 @@ impl Fault {
 const READ: &str = "read";
 const SCAN: &str = "scan";
 const WATCH: &str = "watch";
+const BEAT: &str = "beat in";
 const CREATE: &str = "create";
 const UPDATE: &str = "update";
 const APPEND: &str = "append to";
@@ -206,6 +207,16 @@ impl Store for FaultyStore {
             let (of, value) = (key.clone(), value.to_vec());
             let change =
                 move |store: Arc<dyn Store>| async move { store.update(bucket, &of, &value, expected).await }.boxed();
+            self.put(call, (bucket, key), change).await
+        }
+        .boxed()
+    }
+
+    fn beat<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision> {
+        async move {
+            let call = Operation::at(BEAT, bucket.bucket(), key);
+            let (of, value) = (key.clone(), value.to_vec());
+            let change = move |store: Arc<dyn Store>| async move { store.beat(bucket, &of, &value).await }.boxed();
             self.put(call, (bucket, key), change).await
         }
         .boxed()

@@ -27,6 +27,9 @@ impl Records {
     pub const ALL: [Records; 5] =
         [Records::Users, Records::Rooms, Records::Members, Records::RoomKeys, Records::RoomsByMember];
 
+    /// Those of [`Bucket::DECIDING`], in their order.
+    pub const DECIDING: [Records; 3] = [Records::Users, Records::Rooms, Records::Members];
+
     /// The bucket, as the bus knows it.
     pub fn bucket(self) -> Bucket {
         match self {
@@ -130,6 +133,11 @@ mod tests {
         for bad in ["", ".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "a/b", "ä", "a\0", &"k".repeat(LONGEST + 1)] {
             assert!(bad.parse::<Key>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_decides_access_is_the_same_by_either_name() {
+        assert_eq!(Records::DECIDING.map(Records::bucket), Bucket::DECIDING);
     }
 
     #[test]

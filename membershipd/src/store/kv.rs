@@ -122,6 +122,19 @@ impl Store for KvStore {
         self.put(Operation::at("update", bucket.bucket(), key), bucket, key, value, expected.get()).boxed()
     }
 
+    fn beat<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision> {
+        async move {
+            let operation = Operation::at("beat in", bucket.bucket(), key);
+            let link = self.link(&operation)?;
+            let once = write::put_once(&link, bucket.bucket(), key.as_str(), value, bus::HEARTBEAT_ROUND);
+            match once.await {
+                Ok(sequence) => numbered(operation, sequence),
+                Err(error) => Err(failed(&operation, &error)),
+            }
+        }
+        .boxed()
+    }
+
     fn scan<'a>(
         &'a self,
         bucket: Records,

@@ -1,5 +1,6 @@
 //! The buckets: one contract, kept on JetStream and in a file; and what the daemon asks of JetStream beside it.
 
+mod backing;
 mod buckets;
 mod contract;
 mod error;
@@ -15,13 +16,14 @@ mod typed;
 mod watch;
 mod write;
 
+pub use backing::{Backing, follow, load};
 pub use buckets::{Replicas, ensure, replicas};
 pub use contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store};
 pub use error::{Operation, Standing, StoreError};
 pub use key::{Key, Prefix, Records};
 pub use kv::KvStore;
 pub use raise::{Raised, raise};
-pub use sqlite::{Clock, OpenError, SqliteStore};
+pub use sqlite::{Clock, NewFile, NewFileError, OpenError, SqliteStore};
 pub use typed::{create_json, get_json, update_json};
-pub use watch::{Delivered, Position, follow, load};
+pub use watch::{Delivered, Position};
 pub use write::{WriteError, get, put, put_once};

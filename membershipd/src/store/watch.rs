@@ -34,7 +34,7 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 pub struct Position(pub u64);
 
 /// Reads all that is in `bucket` now, oldest first, into `apply(key, value, revision)`.
-pub async fn load(
+pub(super) async fn load(
     link: &Link,
     bucket: Bucket,
     mut apply: impl FnMut(&str, &[u8], u64) -> Result<()>,
@@ -69,7 +69,7 @@ pub struct Delivered<'a> {
 }
 
 /// Follows `bucket` from after `position` for as long as the link lives. Ends with an error only where `apply` does.
-pub async fn follow(
+pub(super) async fn follow(
     link: &Link,
     bucket: Bucket,
     mut position: Position,

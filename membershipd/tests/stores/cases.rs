@@ -85,6 +85,18 @@ pub async fn what_is_not_as_expected_stays(subject: &mut dyn Subject) {
     assert_eq!(store.get(ROOMS, &b).await.unwrap(), None);
 }
 
+pub async fn a_beat_goes_over_whatever_is_there(subject: &mut dyn Subject) {
+    let store = subject.store();
+    let of = key("heartbeat.a");
+    let first = store.beat(Records::Rooms, &of, b"1").await.unwrap();
+    let second = store.beat(Records::Rooms, &of, b"2").await.unwrap();
+    assert!(second > first);
+    let found = store.get(Records::Rooms, &of).await.unwrap().unwrap();
+    assert_eq!((&found.value[..], found.revision), (&b"2"[..], second));
+    let mut events = store.watch(Records::Rooms, first.into()).await.unwrap();
+    assert_eq!(next(&mut events).await, changed("heartbeat.a", "2", second));
+}
+
 pub async fn values_of_a_type_are_json(subject: &mut dyn Subject) {
     let store = subject.store();
     let a = key("r.a");

@@ -11,6 +11,9 @@ use crate::fleet::Layout;
 use crate::paths::Paths;
 use crate::staging::UNIT;
 
+/// What makes a node of the cluster a node on its own.
+const STANDALONE: &str = "standalone.conf";
+
 /// Makes the clone in the fleet's scratch directory, with which it goes. What takes long to make is copied into it.
 pub(super) fn make(from: &Paths, layout: &Layout, membershipd: Option<&Path>) -> Result<Paths> {
     let root = layout.clone_dir();
@@ -18,7 +21,9 @@ pub(super) fn make(from: &Paths, layout: &Layout, membershipd: Option<&Path>) ->
     fs::create_dir_all(&deploy).with_context(|| format!("making {}", deploy.display()))?;
     copy(&from.engine_pin(), &deploy.join("engine.toml"))?;
     copy(&layout.topology(), &deploy.join("nodes.toml"))?;
-    copy(&from.root().join("deploy").join(UNIT), &deploy.join(UNIT))?;
+    for file in [UNIT, STANDALONE] {
+        copy(&from.root().join("deploy").join(file), &deploy.join(file))?;
+    }
     let to = Paths::find(Some(&root))?;
     let pin = Pin::load(&from.engine_pin())?;
     engine::copy(from, &to, &pin)?;

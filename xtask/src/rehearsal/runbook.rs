@@ -93,8 +93,78 @@ pub(super) fn whole() -> Vec<Chapter> {
                 Act::xtask("verify").says(ALL_HOLD),
             ],
         },
+        Chapter { name: "backup and restore", acts: backup_and_restore() },
+        Chapter { name: "back to a single node", acts: single_node_and_forward() },
     ]);
     chapters
+}
+
+const NODES: [&str; 3] = ["a", "b", "c"];
+
+/// A command on the server of node `letter`.
+fn on(letter: &str, script: &str) -> Act {
+    Act::tool(&format!("ssh {{{letter}.host}} {script}"))
+}
+
+/// The cluster loses all that it has, and gets it back from a file.
+fn backup_and_restore() -> Vec<Act> {
+    let mut acts = vec![
+        on("b", "{install_dir}/membershipd export --db /root/unibus.db --json").learns("content", "/content_sha256"),
+        on("b", "{install_dir}/membershipd export --db /root/unibus.db").exits(1).says("exists"),
+        Act::tool("rsync -p {b.host}:/root/unibus.db backup.db"),
+        on("b", "rm /root/unibus.db"),
+    ];
+    acts.extend(restore("backup.db", "before"));
+    acts
+}
+
+/// A file into empty stores, whose content is moved aside.
+fn restore(file: &str, aside: &str) -> Vec<Act> {
+    let mut acts: Vec<Act> = NODES.iter().map(|node| on(node, "systemctl stop {unit}")).collect();
+    let anew = "install -d -o unibus -g unibus -m 700 local_files";
+    let away = format!("cd {{install_dir}} && mv local_files {aside} && {anew}");
+    acts.extend(NODES.iter().map(|node| on(node, &away)));
+    acts.extend([
+        Act::xtask("up --yes"),
+        Act::tool(&format!("rsync -p {file} {{a.host}}:/root/unibus.db")),
+        on("a", "{install_dir}/membershipd migrate-to-kv --db /root/unibus.db").says("{content}"),
+        on("a", "{install_dir}/membershipd migrate-to-kv --db /root/unibus.db").says("nothing to do"),
+        on("a", "rm /root/unibus.db*"),
+        Act::xtask("verify").says(ALL_HOLD),
+    ]);
+    acts
+}
+
+/// One node goes on alone with what the cluster had, and becomes a cluster again.
+fn single_node_and_forward() -> Vec<Act> {
+    const DROP_IN: &str = "/etc/systemd/system/membershipd-cluster.service.d";
+    let mut acts = vec![
+        on("a", "{install_dir}/membershipd export --db /root/unibus.db --json").learns("content", "/content_sha256"),
+        Act::tool("rsync -p {a.host}:/root/unibus.db single.db"),
+        on("a", "rm /root/unibus.db"),
+    ];
+    acts.extend(NODES.iter().map(|node| on(node, "systemctl disable --now {unit}")));
+    acts.extend([
+        on("a", "ls {install_dir}/local_files/unibus.db*").exits(2).says("No such file"),
+        Act::tool("rsync -p single.db {a.host}:/root/unibus.db"),
+        on("a", "install -o unibus -g unibus -m 600 /root/unibus.db {install_dir}/local_files/unibus.db"),
+        on("a", "rm /root/unibus.db"),
+        on("a", &format!("mkdir -p {DROP_IN}")),
+        Act::tool(&format!("rsync deploy/standalone.conf {{a.host}}:{DROP_IN}/")),
+        on("a", "systemctl daemon-reload"),
+        on("a", "systemctl enable --now {unit}"),
+        on("a", "{install_dir}/membershipd wait --for healthy"),
+        on("a", "{install_dir}/membershipd status").says("store=sqlite"),
+        // The way forward, as the runbook has it.
+        on("a", "{install_dir}/membershipd export --db /root/unibus.db").says("{content}"),
+        Act::tool("rsync -p {a.host}:/root/unibus.db forward.db"),
+        on("a", "rm /root/unibus.db"),
+        on("a", "systemctl stop {unit}"),
+        on("a", &format!("rm {DROP_IN}/standalone.conf")),
+        on("a", "systemctl daemon-reload"),
+    ]);
+    acts.extend(restore("forward.db", "later"));
+    acts
 }
 
 /// From nothing to a cluster that runs.

@@ -117,7 +117,7 @@ async fn without_a_lease_there_is_no_answer_but_503() {
     let mut observer = node.shared.observer.clone();
     observer.gate = stale.clone();
     let commands = commands(&stale, &node.faulty);
-    let users = recorded(stale, observer.link.clone(), &commands);
+    let users = recorded(stale, observer.link.clone(), &node.faulty, &commands);
     let shared = Arc::new(Shared::new(observer, users, commands, node.faulty.clone(), Instant::now()));
     let blind = Node { router: router(shared.clone()), shared, faulty: node.faulty.clone(), file: PathBuf::new() };
     blind.faulty.arm(None);
@@ -130,6 +130,18 @@ async fn without_a_lease_there_is_no_answer_but_503() {
     let health = blind.send(plain("GET", "/healthz")).await;
     assert_eq!((health.status.as_u16(), &health.json()["status"]), (503, &json!("unavailable")));
     assert!(health.json().get("posture").is_none(), "the network sees four words");
+}
+
+#[tokio::test]
+async fn what_the_store_did_not_take_is_told_from_what_it_may_have_taken() {
+    let key = json!({ "sign_pub": identity("carol").sign_pub }).to_string();
+    for (fault, slug) in [(Fault::Error, "unavailable"), (Fault::Timeout, "unknown-outcome")] {
+        let node = node();
+        // The nonce comes first.
+        node.faulty.arm(Some((1, fault)));
+        assert_eq!(node.put(&[JSON], key.as_bytes()).await.slug(), slug, "{fault:?}");
+        assert!(node.faulty.fired());
+    }
 }
 
 #[tokio::test]
@@ -154,8 +166,6 @@ async fn bad_requests_are_told_apart() {
         ("precondition-unsupported", vec![JSON, ("if-match", "\"1\"")], body(&key)),
         ("precondition-unsupported", vec![JSON, ("if-none-match", "*")], body(&key)),
         ("precondition-malformed", vec![JSON, ("if-match", "1")], body(&key)),
-        // All is well, and there is no session with an engine to write it through.
-        ("unavailable", vec![JSON], body(&key)),
     ] {
         let answer = node.put(&fields, &body).await;
         assert_eq!(answer.slug(), slug, "{fields:?} {}", String::from_utf8_lossy(body.get(..60).unwrap_or(&body)));

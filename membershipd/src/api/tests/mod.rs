@@ -98,14 +98,20 @@ fn node_with(rate: &str) -> Node {
     let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix)).unwrap();
     let faulty = Arc::new(FaultyStore::new(Arc::new(sqlite)));
     let commands = commands(&gate, &faulty);
-    let shared = Arc::new(Shared::new(observer, recorded(gate, link, &commands), commands, faulty.clone(), now));
+    let users = recorded(gate, link, &faulty, &commands);
+    let shared = Arc::new(Shared::new(observer, users, commands, faulty.clone(), now));
     Node { router: router(shared.clone()), shared, faulty, file }
 }
 
 /// Users on the view of `gate`, with the journal of `commands`.
-fn recorded(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>, commands: &NodeCommands) -> RecordedUsers {
+fn recorded(
+    gate: Arc<Gate>,
+    link: watch::Receiver<Option<Arc<Link>>>,
+    faulty: &Arc<FaultyStore>,
+    commands: &NodeCommands,
+) -> RecordedUsers {
     RecordedUsers::new(
-        Users::new(gate, link.clone(), fence(link)),
+        Users::new(gate, faulty.clone(), fence(link)),
         commands.journal().clone(),
         "root@homer".parse().unwrap(),
     )

@@ -1,5 +1,7 @@
 //! The store in one SQLite file: for a node on its own.
 
+mod care;
+mod file;
 mod open;
 mod statements;
 mod worker;
@@ -8,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{FutureExt, StreamExt, stream};
 use rusqlite::{Connection, ErrorCode};
@@ -22,6 +25,7 @@ use super::key::{Key, Prefix, Records};
 use super::watch::Position;
 use crate::bus::{self, Bucket};
 
+pub use self::file::{NewFile, NewFileError};
 pub use self::open::OpenError;
 
 /// Bytes of a page (SQLite's default, which the file keeps).
@@ -104,6 +108,12 @@ impl SqliteStore {
         written(operation, verdict)
     }
 
+    /// The last revision of a bucket; 0 where nothing was ever written.
+    pub async fn last(&self, bucket: Records) -> Result<u64, StoreError> {
+        let last = move |connection: &Connection| statements::last(connection, bucket.bucket());
+        self.read(&Operation::on("read", bucket.bucket()), last).await
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         operation: &Operation,
@@ -136,6 +146,21 @@ impl Store for SqliteStore {
         expected: Revision,
     ) -> Answer<'a, Revision> {
         self.put(Operation::at("update", bucket.bucket(), key), bucket, key, value, Some(expected)).boxed()
+    }
+
+    fn beat<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision> {
+        async move {
+            let operation = Operation::at("beat in", bucket.bucket(), key);
+            check_size(&operation, value)?;
+            let write = Write::Beat { bucket, key: key.clone(), value: value.to_vec() };
+            let unknown = || StoreError::Unknown {
+                operation: operation.clone(),
+                why: "the disk did not answer in time".to_owned(),
+            };
+            let beaten = timeout(bus::HEARTBEAT_ROUND, self.write(&operation, write)).await;
+            written(operation.clone(), beaten.map_err(|_| unknown())??)
+        }
+        .boxed()
     }
 
     fn scan<'a>(
@@ -277,6 +302,15 @@ async fn ask<T: Send + 'static>(
     operation: &Operation,
     question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
 ) -> Result<T, StoreError> {
+    ask_within(bus::STORE_BUDGET, reader, operation, question).await
+}
+
+async fn ask_within<T: Send + 'static>(
+    patience: Duration,
+    reader: Option<&mpsc::Sender<Question>>,
+    operation: &Operation,
+    question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Result<T, StoreError> {
     let unavailable = |why: String| StoreError::Unavailable { operation: operation.clone(), why };
     let reader = reader.ok_or_else(|| unavailable("the store is closed".to_owned()))?;
     let (reply, answer) = oneshot::channel();
@@ -288,7 +322,7 @@ async fn ask<T: Send + 'static>(
         reader.send(question).await.ok()?;
         answer.await.ok()
     };
-    match timeout(bus::STORE_BUDGET, asked).await {
+    match timeout(patience, asked).await {
         Ok(Some(Ok(found))) => Ok(found),
         Ok(Some(Err(error))) => Err(match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {

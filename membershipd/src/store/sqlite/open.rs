@@ -38,6 +38,19 @@ pub enum OpenError {
         "the store {0} is in use by another membershipd; remedy: stop that one first, or give this one another --db"
     )]
     InUse(PathBuf),
+    /// It is not there.
+    #[error("there is no store {0}; remedy: name the file that has it")]
+    Missing(PathBuf),
+    /// There is no place for it.
+    #[error(
+        "there is no directory {directory} for the store {path}; remedy: mount its disk, make it, or give another --db"
+    )]
+    NoDirectory {
+        /// The store.
+        path: PathBuf,
+        /// What is missing.
+        directory: PathBuf,
+    },
     /// The file is gone, what was not yet moved into it is not.
     #[error("{log} belongs to a store that is missing; remedy: put the file back beside it, or move this one away too")]
     Orphaned {
@@ -124,7 +137,12 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     let lock_path = private_file::sibling(path, "lock");
     let fail = |doing, source| OpenError::Io { doing, path: lock_path.clone(), source };
     let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock_path);
-    let lock = lock.map_err(|error| fail("cannot open", error))?;
+    let lock = lock.map_err(|error| match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(directory) if error.kind() == io::ErrorKind::NotFound => {
+            OpenError::NoDirectory { path: path.to_owned(), directory: directory.to_owned() }
+        }
+        _ => fail("cannot open", error),
+    })?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
@@ -132,7 +150,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     PathBuf::from(name)
@@ -165,7 +183,7 @@ fn set_up(connection: &Connection, pages: u64) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
 }
 
-fn make_schema(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(super) fn make_schema(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(SCHEMA)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

@@ -15,10 +15,22 @@ const SWEEP: u32 = 16;
 pub(super) enum Write {
     /// An entry, where its revision still is the expected one; none: where there is no entry.
     Put { bucket: Records, key: Key, value: Vec<u8>, expected: Option<Revision> },
+    /// An entry, whatever was there.
+    Beat { bucket: Records, key: Key, value: Vec<u8> },
     /// A record of the audit log.
     Append { record: Vec<u8> },
     /// A nonce, taken at a time in milliseconds since 1970.
     Nonce { nonce: Key, now_ms: i64 },
+}
+
+impl Write {
+    /// Whose entries it changes.
+    pub(super) fn bucket(&self) -> Option<Records> {
+        match self {
+            Write::Put { bucket, .. } | Write::Beat { bucket, .. } => Some(*bucket),
+            Write::Append { .. } | Write::Nonce { .. } => None,
+        }
+    }
 }
 
 /// What a change came to, once it is committed.
@@ -43,6 +55,7 @@ impl Verdict {
 pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<Verdict> {
     match write {
         Write::Put { bucket, key, value, expected } => put(connection, *bucket, key, value, *expected),
+        Write::Beat { bucket, key, value } => set(connection, *bucket, key, value),
         Write::Append { record } => {
             // What is refused here leaves room for the entries.
             if u64::try_from(record.len()).unwrap_or(u64::MAX) > room(connection, Bucket::Audit)? {
@@ -68,6 +81,10 @@ fn put(
     if current != expected {
         return Ok(Verdict::Conflict(current.map_or(Standing::Absent, Standing::At)));
     }
+    set(connection, bucket, key, value)
+}
+
+fn set(connection: &Connection, bucket: Records, key: &Key, value: &[u8]) -> rusqlite::Result<Verdict> {
     let revision = next(connection, bucket.bucket(), value.len())?;
     let upsert = "INSERT INTO entries (bucket, key, revision, value) VALUES (?1, ?2, ?3, ?4)
                   ON CONFLICT (bucket, key) DO UPDATE SET revision = excluded.revision, value = excluded.value";

@@ -214,3 +214,17 @@ async fn a_store_that_was_cut_back_is_noticed_by_a_watch() {
     let said = events.next().await.unwrap();
     assert!(matches!(said, Err(StoreError::Unreadable { .. })), "{said:?}");
 }
+
+#[tokio::test]
+async fn a_settled_file_has_everything_by_itself() {
+    let dir = Dir::new();
+    let store = SqliteStore::open(&db(&dir), clock()).unwrap();
+    store.create(Records::Users, &key("a"), b"1").await.unwrap();
+    store.settle().await.unwrap();
+    let alone = dir.path().join("alone.db");
+    private_file::create(&alone, &fs::read(db(&dir)).unwrap()).unwrap();
+    let copy = SqliteStore::open(&alone, clock()).unwrap();
+    assert!(copy.get(Records::Users, &key("a")).await.unwrap().is_some());
+    assert_eq!(fs::metadata(dir.path().join("store.db-wal")).unwrap().len(), 0);
+    copy.check().await.unwrap();
+}

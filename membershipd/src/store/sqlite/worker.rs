@@ -75,7 +75,7 @@ impl Tips {
 
     fn changed(&self, jobs: &[Job]) {
         for (bucket, tip) in Records::ALL.iter().zip(&self.0) {
-            if jobs.iter().any(|job| matches!(&job.write, Write::Put { bucket: of, .. } if of == bucket)) {
+            if jobs.iter().any(|job| job.write.bucket() == Some(*bucket)) {
                 tip.send_replace(());
             }
         }

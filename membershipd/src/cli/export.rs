@@ -1,0 +1,47 @@
+//! `membershipd export`: all that a running daemon's store holds, as a new file of the sqlite store.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::other_end::OtherEnd;
+use super::{DONE, Output, Problem, block_on, failed_copy};
+use crate::posture::SCHEMA;
+use crate::transfer::copy_out;
+
+/// Arguments of `export`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// File to make, mode 0600; an existing one is never overwritten
+    #[arg(long, value_name = "FILE")]
+    db: PathBuf,
+    /// How long to look for a moment at which nobody changes anything
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    within: u64,
+    #[command(flatten)]
+    from: OtherEnd,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    let json = args.output.json;
+    let copied = block_on(async {
+        let from = args.from.open().await?;
+        copy_out(&*from, &args.db, Duration::from_secs(args.within)).await
+    })?;
+    let content = copied.map_err(|error| failed_copy(&error, json))?.content;
+    let (file, sha256) = (args.db.display().to_string(), content.sha256());
+    if json {
+        let answer = json!({
+            "schema": SCHEMA, "ok": true, "file": file, "content_sha256": sha256, "entries": content.counts(),
+        });
+        println!("{answer}");
+    } else {
+        println!("{} entries and {} audit records are in {file}", content.len() - content.audit(), content.audit());
+        println!("content  {sha256}");
+        println!("keep it as you keep a secret: it says who may do what, and who talks to whom");
+    }
+    Ok(DONE)
+}

@@ -1,0 +1,90 @@
+//! Out of a running store into a new file.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::content::{Content, is_heartbeat};
+use super::end::{End, Part};
+use super::error::TransferError;
+use crate::store::{NewFile, Position, Records};
+
+/// Pause between two rounds; heartbeats come once a second.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What was copied.
+#[derive(Debug)]
+pub struct Copied {
+    /// All of it.
+    pub content: Content,
+}
+
+/// Copies all that `from` has at one moment into a new file at `path`. Gives up after `patience` where there is no such moment,
+/// and then leaves nothing behind.
+pub async fn copy_out(from: &dyn End, path: &Path, patience: Duration) -> Result<Copied, TransferError> {
+    let mut file = NewFile::create(path)?;
+    let begun = Instant::now();
+    let mut reading = Reading::default();
+    let mut first = true;
+    loop {
+        let changed = reading.round(from, &mut file, first).await?;
+        let unproven = Records::DECIDING.into_iter().find(|bucket| !reading.beaten.contains(bucket));
+        match (first || changed, unproven) {
+            (false, None) => break,
+            (_, unproven) if begun.elapsed() > patience => {
+                let seconds = patience.as_secs();
+                return Err(match unproven {
+                    Some(bucket) => TransferError::NoHeartbeat { bucket: bucket.bucket().name(), seconds },
+                    None => TransferError::Busy { seconds },
+                });
+            }
+            // Somebody is at work: the next round comes at once, to find a moment in between.
+            (true, None) => {}
+            _ => tokio::time::sleep(PAUSE).await,
+        }
+        first = false;
+    }
+    file.finish()?;
+    Ok(Copied { content: reading.content })
+}
+
+#[derive(Default)]
+struct Reading {
+    positions: BTreeMap<Part, Position>,
+    content: Content,
+    /// Buckets in which a heartbeat was seen that was not there in the first round.
+    beaten: Vec<Records>,
+}
+
+impl Reading {
+    /// Reads what was changed since the last round. Says whether anything was, heartbeats apart.
+    async fn round(&mut self, from: &dyn End, file: &mut NewFile, first: bool) -> Result<bool, TransferError> {
+        let mut changed = false;
+        for part in Part::ALL {
+            loop {
+                let after = self.positions.get(&part).copied().unwrap_or_default();
+                let page = from.read(part, after).await?;
+                for item in &page.items {
+                    self.positions.insert(part, item.revision.into());
+                    match (part, &item.key) {
+                        (Part::Records(records), Some(key)) if is_heartbeat(part, key) => {
+                            if !first && !self.beaten.contains(&records) {
+                                self.beaten.push(records);
+                            }
+                            continue;
+                        }
+                        (Part::Records(records), Some(key)) => file.entry(records, key, item.revision, &item.value)?,
+                        (Part::Records(_), None) => return Err(TransferError::nameless(part)),
+                        (Part::Audit, _) => file.record(item.revision, &item.value)?,
+                    }
+                    self.content.add(part, item)?;
+                    changed = true;
+                }
+                if page.next.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(changed)
+    }
+}

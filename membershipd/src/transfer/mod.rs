@@ -1,0 +1,31 @@
+//! All that a store has, copied: out of a running one into a new file, and from a file into an empty cluster.
+//!
+//! What holds:
+//!
+//! - *A copy is of one moment.* Buckets are read over and over until a whole round shows no change, so at the moment between the
+//!   last two rounds the store held just that. Each bucket that decides access must have shown a heartbeat written meanwhile,
+//!   which took a quorum: so that moment is after the beginning, and nobody's outdated view was read.
+//! - *Nothing is written over.* A file is only ever made; entries are only written where there is none. A target that holds
+//!   anything else is refused, and what that is is said.
+//! - *It can be begun again.* What a run before has written is known by its content and left alone.
+//! - *Whole or not at all, as far as that is known:* a file appears when it is complete, and after copying into a cluster
+//!   everything is read back and compared.
+//! - *What is not understood is not carried:* an entry that no node could read would shut the whole cluster.
+//!
+//! Heartbeats stay behind: they are a process's, not the cluster's. Nonces do too, as they end by themselves; what that means is
+//! in ARCHITECTURE.md.
+
+mod content;
+mod copy_in;
+mod copy_out;
+mod end;
+mod error;
+
+#[cfg(test)]
+mod tests;
+
+pub use content::Content;
+pub use copy_in::{Carried, copy_in};
+pub use copy_out::{Copied, copy_out};
+pub use end::{Answer, BATCH_BYTES, End, Item, Items, OfStore, Part, Put};
+pub use error::TransferError;
