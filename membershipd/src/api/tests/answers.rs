@@ -135,11 +135,16 @@ async fn without_a_lease_there_is_no_answer_but_503() {
 #[tokio::test]
 async fn what_the_store_did_not_take_is_told_from_what_it_may_have_taken() {
     let key = json!({ "sign_pub": identity("carol").sign_pub }).to_string();
-    for (fault, slug) in [(Fault::Error, "unavailable"), (Fault::Timeout, "unknown-outcome")] {
+    // After the nonce comes the record of what is to be done; only then is anything changed.
+    for (call, fault, slug) in [
+        (1, Fault::Error, "unavailable"),
+        (1, Fault::Timeout, "unavailable"),
+        (2, Fault::Error, "unavailable"),
+        (2, Fault::Timeout, "unknown-outcome"),
+    ] {
         let node = node();
-        // The nonce comes first.
-        node.faulty.arm(Some((1, fault)));
-        assert_eq!(node.put(&[JSON], key.as_bytes()).await.slug(), slug, "{fault:?}");
+        node.faulty.arm(Some((call, fault)));
+        assert_eq!(node.put(&[JSON], key.as_bytes()).await.slug(), slug, "{fault:?} of call {call}");
         assert!(node.faulty.fired());
     }
 }
