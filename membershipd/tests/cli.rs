@@ -100,6 +100,11 @@ fn a_room_is_made_filled_changed_and_removed() {
     let removed = shell.done("alice", "room remove kitchen");
     assert!(removed.contains("removed"), "{removed}");
     assert_eq!(shell.fails("alice", "room show kitchen").0, "room-removed");
+
+    let audit = shell.done("root", "audit");
+    let begun = audit.lines().find(|line| line.contains("member.ban") && line.contains("begun"));
+    assert!(begun.is_some_and(|line| line.contains("alice") && line.contains("kitchen bob")), "{audit}");
+    assert_eq!(shell.fails("bob", "audit").0, "not-admin");
 }
 
 #[test]

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
+use super::table::Table;
 use super::{Output, Problem};
-use crate::client::{Changed, Client, ClientError, NodeUrl};
+use crate::client::{Changed, Client, ClientError, NodeUrl, Request};
 use crate::control::Failure;
 use crate::identity::Identity;
 
@@ -52,15 +55,56 @@ impl Api {
             Problem::Daemon { failure, json: self.json() }
         })
     }
-}
 
-/// What a change came to, beside the record.
-pub(super) fn print_outcome<T>(changed: &Changed<T>) {
-    if !changed.changed {
-        println!("nothing to do: it was so already");
+    /// Prints a list: as it is, or a table of it; `none` is said of an empty one.
+    pub(super) fn print_list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        field: &str,
+        none: &str,
+        table: fn(&[T]) -> anyhow::Result<Table>,
+    ) -> Result<(), Problem> {
+        let entries = self.run(async |client| client.list(path, field).await)?;
+        if self.json() {
+            println!("{}", json!({ field: entries }));
+        } else if entries.is_empty() {
+            println!("{none}");
+        } else {
+            let entries: Vec<T> = serde_json::from_value(Value::Array(entries)).map_err(anyhow::Error::from)?;
+            print!("{}", table(&entries)?);
+        }
+        Ok(())
     }
-    if let Some(fence) = &changed.fence {
-        let how = if fence == "acknowledged" { "every node has said so" } else { "so much time has passed" };
-        println!("no node honours what was taken away: {how}, after {} ms", changed.waited_ms);
+
+    /// Makes a change, and prints what it came to.
+    pub(super) fn change<T: DeserializeOwned>(
+        &self,
+        request: &Request,
+        table: fn(&[T]) -> anyhow::Result<Table>,
+    ) -> Result<(), Problem> {
+        let answer = self.run(async |client| client.ask(request).await)?;
+        Ok(self.print_change(answer, table)?)
+    }
+
+    /// Prints what a change came to: the answer as it is, or a table of the record and how it was made safe.
+    pub(super) fn print_change<T: DeserializeOwned>(
+        &self,
+        answer: Value,
+        table: fn(&[T]) -> anyhow::Result<Table>,
+    ) -> anyhow::Result<()> {
+        if self.json() {
+            println!("{answer}");
+            return Ok(());
+        }
+        let Changed { record, changed, fence, waited_ms }: Changed<T> = serde_json::from_value(answer)?;
+        print!("{}", table(&[record])?);
+        if !changed {
+            println!("nothing to do: it was so already");
+        }
+        if let Some(fence) = fence {
+            let how = if fence == "acknowledged" { "every node has said so" } else { "so much time has passed" };
+            println!("no node honours what was taken away: {how}, after {waited_ms} ms");
+        }
+        Ok(())
     }
 }

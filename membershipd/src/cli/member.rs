@@ -1,12 +1,12 @@
 //! `membershipd member`: who is in a room, through the API.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::api::{Api, print_outcome};
+use super::api::Api;
 use super::table::{Table, word};
 use super::{DONE, Problem, room};
-use crate::client::{Changed, Member, Request};
+use crate::client::{Member, Request};
 use crate::domain::{Handle, RoomId, RoomRole};
 
 #[derive(Debug, clap::Args)]
@@ -74,13 +74,15 @@ fn ban(room: &RoomId, handle: &Handle) -> String {
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
-        What::List(Oneself { room, api }) => list(room, api)?,
+        What::List(Oneself { room, api }) => {
+            api.print_list(&format!("{}/members", room::path(room)), "members", "nobody", table)?;
+        }
         What::Invite(InRole { whom: Whom { room, handle, api }, role }) => {
-            change(api, &Request::put(path(room, handle), Some(json!({ "role": role }))))?;
+            api.change(&Request::put(path(room, handle), Some(json!({ "role": role }))), table)?;
         }
         What::Accept(Oneself { room, api }) => {
             let own = path(room, &api.identity()?.handle);
-            change(api, &Request::put(format!("{own}/acceptance"), None))?;
+            api.change(&Request::put(format!("{own}/acceptance"), None), table)?;
         }
         What::SetRole(InRole { whom: Whom { room, handle, api }, role }) => {
             let path = path(room, handle);
@@ -88,44 +90,16 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 let now: Member = client.ask_for(&Request::get(path.as_str())).await?;
                 client.ask(&Request::patch(path.as_str(), json!({ "role": role }), now.revision)).await
             })?;
-            print(api, answer)?;
+            api.print_change(answer, table)?;
         }
-        What::Remove(Whom { room, handle, api }) => change(api, &Request::delete(path(room, handle)))?,
+        What::Remove(Whom { room, handle, api }) => api.change(&Request::delete(path(room, handle)), table)?,
         What::Leave(Oneself { room, api }) => {
-            change(api, &Request::delete(path(room, &api.identity()?.handle)))?;
+            api.change(&Request::delete(path(room, &api.identity()?.handle)), table)?;
         }
-        What::Ban(Whom { room, handle, api }) => change(api, &Request::put(ban(room, handle), None))?,
-        What::Unban(Whom { room, handle, api }) => change(api, &Request::delete(ban(room, handle)))?,
+        What::Ban(Whom { room, handle, api }) => api.change(&Request::put(ban(room, handle), None), table)?,
+        What::Unban(Whom { room, handle, api }) => api.change(&Request::delete(ban(room, handle)), table)?,
     }
     Ok(DONE)
-}
-
-fn list(room: &RoomId, api: &Api) -> Result<(), Problem> {
-    let path = format!("{}/members", room::path(room));
-    let members = api.run(async |client| client.list(&path, "members").await)?;
-    if api.json() {
-        println!("{}", json!({ "members": members }));
-        return Ok(());
-    }
-    let members: Vec<Member> = serde_json::from_value(Value::Array(members)).map_err(anyhow::Error::from)?;
-    print!("{}", table(&members)?);
-    Ok(())
-}
-
-fn change(api: &Api, request: &Request) -> Result<(), Problem> {
-    let answer = api.run(async |client| client.ask(request).await)?;
-    Ok(print(api, answer)?)
-}
-
-fn print(api: &Api, answer: Value) -> anyhow::Result<()> {
-    if api.json() {
-        println!("{answer}");
-        return Ok(());
-    }
-    let changed: Changed<Member> = serde_json::from_value(answer)?;
-    print!("{}", table(std::slice::from_ref(&changed.record))?);
-    print_outcome(&changed);
-    Ok(())
 }
 
 fn table(members: &[Member]) -> anyhow::Result<Table> {

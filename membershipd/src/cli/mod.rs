@@ -5,6 +5,7 @@
 mod say;
 
 mod api;
+mod audit;
 mod check_config;
 mod control;
 mod export;
@@ -96,6 +97,8 @@ enum Verb {
     Room(room::Args),
     /// Invite, accept, list, promote, remove or ban the members of a room through the API
     Member(member::Args),
+    /// Show who did what and when, how it was decided and what came of it; for admins
+    Audit(audit::Args),
     /// Copy everything that the running daemon's store holds into a new file: the backup, and the way back to a single node
     Export(export::Args),
     /// Carry a file of the sqlite store into an empty cluster: restores a backup, and promotes a single node
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
         Some(Verb::User(args)) => user::run(&args),
         Some(Verb::Room(args)) => room::run(&args),
         Some(Verb::Member(args)) => member::run(&args),
+        Some(Verb::Audit(args)) => audit::run(&args),
         Some(Verb::Export(args)) => export::run(&args),
         Some(Verb::MigrateToKv(args)) => migrate_to_kv::run(&args),
         Some(Verb::Load(args)) => load::run(&args),

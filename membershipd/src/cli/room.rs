@@ -1,12 +1,12 @@
 //! `membershipd room`: rooms, through the API.
 
 use clap::{ArgGroup, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::api::{Api, print_outcome};
+use super::api::Api;
 use super::table::{Table, word};
 use super::{DONE, Problem};
-use crate::client::{Changed, Request, Room};
+use crate::client::{Request, Room};
 use crate::domain::{Policy, RoomId, Subject};
 
 #[derive(Debug, clap::Args)]
@@ -83,31 +83,22 @@ pub(super) fn path(room: &RoomId) -> String {
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
         What::List(api) => {
-            let rooms = api.run(async |client| client.list("/v1/rooms", "rooms").await)?;
-            if api.json() {
-                println!("{}", json!({ "rooms": rooms }));
-                return Ok(DONE);
-            }
-            let rooms: Vec<Room> = serde_json::from_value(Value::Array(rooms)).map_err(anyhow::Error::from)?;
-            if rooms.is_empty() {
-                println!("no rooms; next: membershipd room create ROOM --subject room.NAME");
-                return Ok(DONE);
-            }
-            print!("{}", table(&rooms)?);
+            let none = "no rooms; next: membershipd room create ROOM --subject room.NAME";
+            api.print_list("/v1/rooms", "rooms", none, table)?;
         }
         What::Show { room, api } => {
             let value = api.run(async |client| client.ask(&Request::get(path(room))).await)?;
             if api.json() {
                 println!("{value}");
-                return Ok(DONE);
+            } else {
+                let room: Room = serde_json::from_value(value).map_err(anyhow::Error::from)?;
+                print!("{}", table(&[room])?);
             }
-            let room: Room = serde_json::from_value(value).map_err(anyhow::Error::from)?;
-            print!("{}", table(&[room])?);
         }
         What::Create { room, subject, encrypt, persist, sign, api } => {
             let policy = Policy { encrypt: *encrypt, persist: *persist, sign: *sign };
             let body = json!({ "subject": subject, "policy": policy });
-            changed(api, api.run(async |client| client.ask(&Request::put(path(room), Some(body))).await)?)?;
+            api.change(&Request::put(path(room), Some(body)), table)?;
         }
         What::Set { room, subject, encrypt, persist, sign, api } => {
             let answer = api.run(async |client| {
@@ -117,30 +108,15 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                     persist: persist.unwrap_or(now.policy.persist),
                     sign: sign.unwrap_or(now.policy.sign),
                 };
-                let mut body = json!({ "policy": policy });
-                if let Some(subject) = subject {
-                    body = json!({ "policy": policy, "subject": subject });
-                }
+                let subject = subject.as_ref().unwrap_or(&now.subject);
+                let body = json!({ "policy": policy, "subject": subject });
                 client.ask(&Request::patch(path(room), body, now.revision)).await
             })?;
-            changed(api, answer)?;
+            api.print_change(answer, table)?;
         }
-        What::Remove { room, api } => {
-            changed(api, api.run(async |client| client.ask(&Request::delete(path(room))).await)?)?;
-        }
+        What::Remove { room, api } => api.change(&Request::delete(path(room)), table)?,
     }
     Ok(DONE)
-}
-
-fn changed(api: &Api, answer: Value) -> anyhow::Result<()> {
-    if api.json() {
-        println!("{answer}");
-        return Ok(());
-    }
-    let changed: Changed<Room> = serde_json::from_value(answer)?;
-    print!("{}", table(std::slice::from_ref(&changed.record))?);
-    print_outcome(&changed);
-    Ok(())
 }
 
 fn table(rooms: &[Room]) -> anyhow::Result<Table> {

@@ -58,3 +58,26 @@ pub struct Changed<T> {
     /// Milliseconds that were waited for that.
     pub waited_ms: u64,
 }
+
+/// A record of the audit log.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Audited {
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Who.
+    pub who: Author,
+    /// What.
+    pub action: String,
+    /// The user who was changed.
+    pub user: Option<Handle>,
+    /// The room.
+    pub room: Option<RoomId>,
+    /// Whose membership of it.
+    pub member: Option<Handle>,
+    /// What was asked for beside that.
+    pub with: Option<String>,
+    /// How far it has come.
+    pub stage: String,
+    /// Of what was not done, why.
+    pub why: Option<String>,
+}

@@ -21,7 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use answers::{Changed, Member, Own, Room};
+pub use answers::{Audited, Changed, Member, Own, Room};
 pub use axum::http::Method;
 pub use error::{ClientError, Refused, Tried};
 pub use url::NodeUrl;
