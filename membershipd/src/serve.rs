@@ -21,9 +21,10 @@ use crate::callout::Responder;
 use crate::clock;
 use crate::commands::{Commands, Fence, Gated, Pace, Patience, Real};
 use crate::config::{Config, DEFAULT_DB, StoreKind};
-use crate::control;
+use crate::control::{self, Repairing};
 use crate::copies::Copies;
 use crate::deadman::DeadMan;
+use crate::domain::Author;
 use crate::engine::{Binary, Engine, EngineHost, StoreGuard, render};
 use crate::expiry;
 use crate::fence::{self, Cut, Cuts, Ledger, Positions, Process, RevocationFence};
@@ -86,8 +87,15 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let fence = RevocationFence::new(ledger.clone(), link.clone());
     let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
     let (state, passing) = (Gated::new(gate.clone(), pace.clone()), Arc::new(fence.clone()) as Arc<dyn Fence>);
-    let commands = Arc::new(Commands::new(store.clone(), state, passing, pace, Patience::default()));
-    let root = format!("root@{}", config.node).parse().context("the name of the node")?;
+    let commands = Arc::new(Commands::new(store.clone(), state, passing, pace.clone(), Patience::default()));
+    let root: Author = format!("root@{}", config.node).parse().context("the name of the node")?;
+    let repairing = Repairing {
+        gate: gate.clone(),
+        store: store.clone(),
+        fence: fence.clone(),
+        pace: pace.clone(),
+        by: root.clone(),
+    };
     let users = Users::new(gate.clone(), store.clone(), fence);
     let users = RecordedUsers::new(users, commands.journal().clone(), root);
     let observer = Observer {
@@ -104,8 +112,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let api = Api::bind(observer.clone(), users.clone(), commands, store.clone())?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
-    let control =
-        control::serve(&runtime_dir, observer, users.clone(), Probes::new(gate.clone(), store.clone()), store.clone())?;
+    let probes = Probes::new(gate.clone(), store.clone());
+    let control = control::serve(&runtime_dir, observer, users.clone(), probes, repairing)?;
     let stop = CancellationToken::new();
     let node = Node {
         config: config.clone(),

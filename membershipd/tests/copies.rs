@@ -395,3 +395,20 @@ async fn part_of(path: &Path, half: &Path) {
         to.append(&record.value).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_puts_right_what_was_left_behind() {
+    let dir = Dir::new();
+    fs::create_dir(dir.path().join("local_files")).unwrap();
+    let file = dir.path().join("local_files/unibus.db");
+    let store = SqliteStore::open(&file, Arc::new(membershipd::clock::unix)).unwrap();
+    let stale: Key = "room.alice.attic".parse().unwrap();
+    store.create(Records::RoomsByMember, &stale, br#"{"schema":1,"present":true}"#).await.unwrap();
+    drop(store);
+    let daemon = Daemon::launch(dir, own_address(), &[]);
+    daemon.wait_for_lease();
+    for outcome in ["1 entries of the index", "nothing to repair"] {
+        let repaired = daemon.ask(&["repair"]);
+        assert!(repaired.status.success() && said(&repaired).contains(outcome), "{}", said(&repaired));
+    }
+}

@@ -16,6 +16,7 @@ mod migrate_to_kv;
 mod offline;
 mod other_end;
 mod probe_routes;
+mod repair;
 mod room;
 mod scale;
 mod status;
@@ -97,6 +98,8 @@ enum Verb {
     Room(room::Args),
     /// Invite, accept, list, promote, remove or ban the members of a room through the API
     Member(member::Args),
+    /// Finish what interrupted commands left behind; nobody is disturbed, and repeating is safe
+    Repair(repair::Args),
     /// Show who did what and when, how it was decided and what came of it; for admins
     Audit(audit::Args),
     /// Copy everything that the running daemon's store holds into a new file: the backup, and the way back to a single node
@@ -138,6 +141,7 @@ pub fn main() -> ExitCode {
         Some(Verb::User(args)) => user::run(&args),
         Some(Verb::Room(args)) => room::run(&args),
         Some(Verb::Member(args)) => member::run(&args),
+        Some(Verb::Repair(args)) => repair::run(&args),
         Some(Verb::Audit(args)) => audit::run(&args),
         Some(Verb::Export(args)) => export::run(&args),
         Some(Verb::MigrateToKv(args)) => migrate_to_kv::run(&args),

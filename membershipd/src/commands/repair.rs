@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditRecord, CommandId, Decided, Journal, Stage};
 use super::fence::{Fence, Revoked};
@@ -22,7 +22,7 @@ use crate::store::{Event, Keyed, Operation, Position, Records, Revision, Store, 
 use crate::view::View;
 
 /// What a repair did. Where all of it is empty there was nothing to do.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repaired {
     /// Rooms that were made but for their owner; whoever made one is in it now.
     pub owned: Vec<RoomId>,

@@ -3,6 +3,7 @@
 
 mod client;
 mod copying;
+mod repairing;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::transfer::Part;
 
 pub use client::{ask, ask_for};
 pub use copying::{OverSocket, Sent};
+pub use repairing::Repairing;
 pub use server::{of_users, serve};
 
 /// Longest request, bytes: a batch of a copy.
@@ -77,6 +79,8 @@ pub enum Request {
     },
     /// A fresh handshake with every other node's route port.
     ProbeRoutes,
+    /// What interrupted commands left behind, finished.
+    Repair,
     /// A page of what the store has, for a copy.
     CopyOut {
         /// Of which bucket.

@@ -12,13 +12,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::copying::Copying;
+use super::repairing::Repairing;
 use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 
 use crate::domain::{State, User};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
 use crate::recorded::RecordedUsers;
-use crate::store::Store;
 use crate::users::{UserError, Wish};
 use crate::{probe_routes, scale};
 
@@ -32,6 +32,7 @@ struct Service {
     users: RecordedUsers,
     probes: Probes,
     copying: Copying,
+    repairing: Repairing,
 }
 
 /// Binds the socket in `runtime_dir`, mode 0600, and returns the task that serves it.
@@ -40,7 +41,7 @@ pub fn serve(
     observer: Observer,
     users: RecordedUsers,
     probes: Probes,
-    store: Arc<dyn Store>,
+    repairing: Repairing,
 ) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket(runtime_dir);
     // The lock on the store was taken before: whoever left this socket behind is gone.
@@ -54,8 +55,8 @@ pub fn serve(
         .with_context(|| format!("cannot make the control socket {} (a path of at most 107 bytes)", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect the control socket {}", path.display()))?;
-    let copying = Copying { observer: observer.clone(), store };
-    let service = Arc::new(Service { observer, users, probes, copying });
+    let copying = Copying { observer: observer.clone(), store: repairing.store.clone() };
+    let service = Arc::new(Service { observer, users, probes, copying, repairing });
     let own_uid = rustix::process::geteuid().as_raw();
     Ok(async move {
         loop {
@@ -107,6 +108,7 @@ impl Service {
             Request::UserList | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
                 return of_users(&self.users, request).await;
             }
+            Request::Repair => return self.repairing.run().await.map_or_else(Answer::Error, Answer::Ok),
             Request::CopyOut { part, after } => {
                 return self.copying.read(part, after).await.map_or_else(Answer::Error, Answer::Ok);
             }

@@ -153,7 +153,7 @@ fn single_node_and_forward() -> Vec<Act> {
         Act::tool(&format!("rsync deploy/standalone.conf {{a.host}}:{DROP_IN}/")),
         on("a", "systemctl daemon-reload"),
         on("a", "systemctl enable --now {unit}"),
-        on("a", "{install_dir}/membershipd wait --for healthy"),
+        on("a", "{install_dir}/membershipd wait --for healthy --within 30"),
         on("a", "{install_dir}/membershipd status").says("store=sqlite"),
         // The way forward, as the runbook has it.
         on("a", "{install_dir}/membershipd export --db /root/unibus.db").says("{content}"),
