@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 fn table(records: &[Audited]) -> anyhow::Result<Table> {
     let mut table = Table::new(&["when", "who", "what", "on", "with", "outcome"]);
     for record in records {
-        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(record.at_ms) * 1_000_000)?;
+        let at = OffsetDateTime::from_unix_timestamp(record.at_ms.div_euclid(1000))?;
         let room = record.room.as_ref().map(ToString::to_string);
         let whom = record.member.as_ref().or(record.user.as_ref()).map(ToString::to_string);
         let on: Vec<String> = room.into_iter().chain(whom).collect();
