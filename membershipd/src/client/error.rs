@@ -43,7 +43,8 @@ impl Refused {
 
     /// Whether it may have been done all the same. Only nodes that say so have certainly done nothing.
     pub(super) fn leaves_open(&self) -> bool {
-        let certain = ["unavailable", "overloaded", "contended", "rate-limited"];
+        // Without its nonce nothing of a request is done, whatever became of the nonce.
+        let certain = ["unavailable", "overloaded", "contended", "rate-limited", "nonce-unknown"];
         !certain.contains(&self.slug.as_str())
     }
 }
@@ -143,6 +144,7 @@ mod tests {
             (503, "unavailable", false),
             (503, "overloaded", false),
             (503, "contended", false),
+            (503, "nonce-unknown", false),
             (429, "rate-limited", false),
             (503, "unknown-outcome", true),
             (500, "internal", true),

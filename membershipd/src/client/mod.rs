@@ -117,7 +117,9 @@ impl Client {
         for node in &self.nodes {
             match self.ask_node(node, request).await {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(refused)) if refused.elsewhere() => tried.note(node, refused.leaves_open(), refused.to_string()),
+                Ok(Err(refused)) if refused.elsewhere() => {
+                    tried.note(node, refused.leaves_open() && request.changes(), refused.to_string());
+                }
                 // It may be our own change that is in the way.
                 Ok(Err(refused)) if tried.open && refused.slug == "precondition-failed" => {
                     tried.note(node, true, refused.to_string());
