@@ -33,6 +33,13 @@ fn connect(daemon: &Daemon, handle: &str) -> Client {
     client
 }
 
+fn connect_js(daemon: &Daemon, handle: &str) -> Client {
+    let ca = daemon.dir.path().join("ca.crt");
+    let (client, answer) = Client::connect_js(daemon, &ca, &daemon.seed(handle), &format!("_INBOX.{handle}"));
+    assert_eq!(answer["ok"], true, "{handle}: {answer}\n{}", daemon.log());
+    client
+}
+
 #[test]
 fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
     let (dir, address) = (Dir::new(), own_address());
@@ -95,7 +102,7 @@ fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
     assert!(accepted.iter().all(|answer| answer["member"]["state"] == "joined"), "{accepted:#?}");
     let told: Value = serde_json::from_str(&waiting.received(1)[0].1).unwrap();
     assert_eq!((&told["event"], &told["room"]), (&json!("rights_gained"), &json!("hall")));
-    let mut writer = connect(&daemon, "bob");
+    let mut writer = connect_js(&daemon, "bob");
     let mut listener = connect(&daemon, "carol");
     assert!(listener.subscribe("room.hall") && listener.subscribe("rpc.sums"));
     assert!(!listener.publish("room.hall", "x") && !listener.publish("rpc.sums", "x"), "a reader reads");
@@ -116,7 +123,7 @@ fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
     assert!(["acknowledged", "waited_out"].iter().any(|how| removed["fence"] == *how), "{removed}");
     assert!(removed["waited_ms"].is_u64());
     assert!(listener.is_connected() && answering.is_connected());
-    let mut writer = connect(&daemon, "bob");
+    let mut writer = connect_js(&daemon, "bob");
     assert!(!writer.publish("room.hall", "x") && !writer.subscribe("room.hall") && writer.publish("rpc.sums", "x"));
     let left = ask(&daemon, &[(&bob, "GET", "/v1/rooms/hall", Value::Null), (&bob, "GET", "/v1/rooms", Value::Null)]);
     assert_eq!((slug(&left[0]), left[1]["rooms"].as_array().unwrap().len()), ("not-member", 1));

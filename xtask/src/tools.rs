@@ -16,6 +16,9 @@ use crate::ui::Line;
 /// The release that deny.toml was written for.
 const CARGO_DENY: &str = "0.20.2";
 const REQUIREMENTS: &str = "xtask/tests/clients/requirements.txt";
+/// What npm reads, in this directory.
+const JS: &str = "xtask/tests/clients/js";
+const JS_FILES: [&str; 2] = ["package.json", "package-lock.json"];
 
 /// The `cargo-deny` that is here already.
 pub(crate) fn cargo_deny_here(paths: &Paths) -> Option<PathBuf> {
@@ -48,10 +51,7 @@ pub(crate) fn cargo_deny(paths: &Paths, line: &Line) -> Result<PathBuf> {
 /// The Python packages that the tests' clients import; the directory belongs on PYTHONPATH.
 pub(crate) fn python_clients(paths: &Paths, line: &Line) -> Result<PathBuf> {
     let requirements = paths.root().join(REQUIREMENTS);
-    let wanted = fs::read(&requirements).with_context(|| format!("reading {REQUIREMENTS}"))?;
-    let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &wanted).as_ref());
-    let short: String = hash.chars().take(16).collect();
-    let root = paths.build().join("python").join(short);
+    let root = paths.build().join("python").join(hash_of(&requirements)?);
     once(&root, &root, line, |root| {
         line.set("fetching the Python clients");
         let mut pip = Command::new("python3");
@@ -66,6 +66,32 @@ pub(crate) fn python_clients(paths: &Paths, line: &Line) -> Result<PathBuf> {
     })
     .context("the Python clients could not be installed; python3 with pip is needed: apt-get install python3-pip")?;
     Ok(root)
+}
+
+/// The packages that the tests' client for Node.js needs; the directory that has `node_modules`.
+pub(crate) fn js_clients(paths: &Paths, line: &Line) -> Result<PathBuf> {
+    let from = paths.root().join(JS);
+    let root = paths.build().join("js").join(hash_of(&from.join("package-lock.json"))?);
+    once(&root, &root, line, |root| {
+        line.set("fetching the JavaScript client");
+        fs::create_dir(root)?;
+        for file in JS_FILES {
+            fs::copy(from.join(file), root.join(file)).with_context(|| format!("copying {JS}/{file}"))?;
+        }
+        let mut npm = Command::new("npm");
+        // Exactly what the lock file has the hashes of, and nothing of it is run.
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]).arg(root);
+        cargo::run(npm, line).map(drop)
+    })
+    .context("the JavaScript client could not be installed; Node.js with npm is needed: apt-get install nodejs npm")?;
+    Ok(root)
+}
+
+/// A short name for what a file has in it.
+fn hash_of(file: &Path) -> Result<String> {
+    let content = fs::read(file).with_context(|| format!("reading {}", Paths::shown(file)))?;
+    let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, &content).as_ref());
+    Ok(hash.chars().take(16).collect())
 }
 
 /// Makes `root` unless `proof` is there already: beside its place first, then renamed, so that it is whole or absent.

@@ -156,9 +156,14 @@ fn everything_that_is_missing_is_said_at_once_with_its_package() {
         assert!(done.stderr.contains(id), "{id}: {}", done.stderr);
     }
     // What only optional verbs need is a warning.
-    for (id, package) in
-        [("git", "git"), ("openssl", "openssl"), ("curl", "curl"), ("mmdebstrap", "mmdebstrap"), ("zstd", "zstd")]
-    {
+    for (id, package) in [
+        ("git", "git"),
+        ("openssl", "openssl"),
+        ("curl", "curl"),
+        ("npm", "nodejs npm"),
+        ("mmdebstrap", "mmdebstrap"),
+        ("zstd", "zstd"),
+    ] {
         let check = of(&checks, id, "here");
         assert_eq!((&check["level"], &check["remedy"]), (&"warn".into(), &format!("apt-get install {package}").into()));
     }

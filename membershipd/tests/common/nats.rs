@@ -1,4 +1,4 @@
-//! A stock nats-py client, driven line by line.
+//! A stock NATS client, nats-py or nats.js, driven line by line.
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
@@ -24,18 +24,20 @@ impl Client {
 
     /// The same over TLS, with this CA.
     pub fn connect_trusting(daemon: &Daemon, ca: Option<&Path>, seed: &str, inbox: &str) -> (Self, Value) {
-        let Some(packages) = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from) else {
-            panic!("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
-        };
-        let mut process = Command::new("python3")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/tests/clients/nats_client.py"))
-            .env("PYTHONPATH", packages)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut python = program("python3", "nats_client.py");
+        python.env("PYTHONPATH", packages("UNIBUS_TEST_PYTHON")).env("PYTHONDONTWRITEBYTECODE", "1");
+        Self::drive(python, daemon, ca, seed, inbox)
+    }
+
+    /// A client in JavaScript, over TLS.
+    pub fn connect_js(daemon: &Daemon, ca: &Path, seed: &str, inbox: &str) -> (Self, Value) {
+        let mut node = program("node", "nats_client.js");
+        node.env("UNIBUS_TEST_JS", packages("UNIBUS_TEST_JS"));
+        Self::drive(node, daemon, Some(ca), seed, inbox)
+    }
+
+    fn drive(mut program: Command, daemon: &Daemon, ca: Option<&Path>, seed: &str, inbox: &str) -> (Self, Value) {
+        let mut process = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (commands, answers) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
         let mut client = Self { process, commands, answers };
         let scheme = if ca.is_some() { "tls" } else { "nats" };
@@ -73,6 +75,17 @@ impl Client {
     pub fn is_closed_within(&mut self, seconds: u64) -> bool {
         self.say(json!({ "op": "wait_closed", "timeout": seconds }))["ok"] == true
     }
+}
+
+fn program(name: &str, script: &str) -> Command {
+    let mut command = Command::new(name);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/tests/clients").join(script));
+    command
+}
+
+fn packages(variable: &str) -> PathBuf {
+    let named = std::env::var_os(variable).map(PathBuf::from);
+    named.unwrap_or_else(|| panic!("{variable} names no packages; remedy: cargo xtask test sets it"))
 }
 
 impl Drop for Client {

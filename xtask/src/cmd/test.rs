@@ -22,6 +22,7 @@ pub(crate) struct Args {
 
 /// What the tests find in their environment, beside what cargo gives them.
 const PYTHON_VAR: &str = "UNIBUS_TEST_PYTHON";
+const JS_VAR: &str = "UNIBUS_TEST_JS";
 const ENGINE_VAR: &str = "UNIBUS_TEST_ENGINE";
 const MEMBERSHIPD_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD";
 const FAULTS_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD_FAULTS";
@@ -69,6 +70,7 @@ fn all(paths: &Paths, args: &Args, summary: &mut Summary) -> Result<()> {
     summary.quiet("documentation", doc)?;
     let engine = summary.step("engine", |_| engine::obtain(paths, None))?;
     let python = summary.step("python clients", |line| tools::python_clients(paths, line))?;
+    let js = summary.step("JavaScript client", |line| tools::js_clients(paths, line))?;
     let faults = summary.step("fault build", |line| cargo::build_faults(paths, line))?;
     let plain = summary.step("membershipd", |line| cargo::build_membershipd(paths, line))?;
 
@@ -78,6 +80,7 @@ fn all(paths: &Paths, args: &Args, summary: &mut Summary) -> Result<()> {
         .env("RUST_TEST_THREADS", THREADS)
         .env(ENGINE_VAR, &engine.path)
         .env(PYTHON_VAR, &python)
+        .env(JS_VAR, &js)
         .env(MEMBERSHIPD_VAR, &plain)
         .env(FAULTS_VAR, &faults);
     let begun = Instant::now();

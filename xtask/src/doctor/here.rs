@@ -56,10 +56,13 @@ const ALWAYS: [Tool; 2] = [
     tool("ssh", "-V", Package { debian: "openssh-client", brew: None }, "every verb that reaches servers", Level::Fail),
 ];
 
+const NPM: Package = Package { debian: "nodejs npm", brew: Some("node") };
+
 /// What only `test` starts.
-const FOR_TEST: [Tool; 2] = [
+const FOR_TEST: [Tool; 3] = [
     tool("openssl", "version", Package::same("openssl"), "test: judges certificates", Level::Warn),
     tool("curl", "--version", Package::same("curl"), "test: asks the API", Level::Warn),
+    tool("npm", "--version", NPM, "test: a client in JavaScript", Level::Warn),
 ];
 
 /// What only `rehearse` starts.
