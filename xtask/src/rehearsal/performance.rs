@@ -77,6 +77,7 @@ impl Performance {
         for (name, value) in [
             ("install_dir", topology.cluster.install_dir.clone()),
             ("client_port", topology.ports.client.to_string()),
+            ("api_port", topology.ports.control_plane.to_string()),
             ("unit", UNIT.to_owned()),
         ] {
             self.known.insert(name.to_owned(), value);
@@ -85,6 +86,7 @@ impl Performance {
         let (seeds, others): (Vec<_>, Vec<_>) = topology.nodes.into_iter().partition(|node| node.seed);
         for (letter, node) in ["a", "b", "c"].into_iter().zip(seeds.into_iter().chain(others)) {
             self.known.insert(letter.to_owned(), node.name);
+            self.known.insert(format!("{letter}.public"), node.public.to_string());
             self.known.insert(format!("{letter}.host"), node.ssh);
         }
         self.known.insert("cluster".to_owned(), topology.cluster.name);

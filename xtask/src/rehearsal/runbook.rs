@@ -75,6 +75,7 @@ pub(super) fn whole() -> Vec<Chapter> {
                 Act::xtask("build --from deploy/build/first"),
             ],
         },
+        Chapter { name: "rooms", acts: rooms() },
         Chapter {
             name: "chaos",
             acts: vec![
@@ -104,6 +105,27 @@ const NODES: [&str; 3] = ["a", "b", "c"];
 /// A command on the server of node `letter`.
 fn on(letter: &str, script: &str) -> Act {
     Act::tool(&format!("ssh {{{letter}.host}} {script}"))
+}
+
+/// From the operator's place, through one node after the other: a room, who comes into it and who has to go.
+fn rooms() -> Vec<Act> {
+    let says = |who: &str, node: &str, words: &str| {
+        let who = format!("--identity {who}.toml --ca deploy/tls/ca.crt");
+        Act::tool(&format!("membershipd {words} {who} --url https://{{{node}.public}}:{{api_port}}"))
+    };
+    vec![
+        Act::tool("membershipd identity new --handle alice --out alice.toml --json").learns("alice", "/sign_pub"),
+        on("b", "{install_dir}/membershipd user add --handle alice --sign-pub {alice}"),
+        says("root", "a", "room create hall --subject room.hall").says("joined owner"),
+        says("root", "a", "room create hall --subject room.hall").says("so already"),
+        says("alice", "b", "room create corner --subject room.hall.corner").exits(1).says("above or below"),
+        says("root", "b", "member invite hall alice --role member"),
+        says("alice", "c", "member accept hall").says("joined"),
+        says("root", "c", "member remove hall alice").says("no node honours what was taken away"),
+        says("alice", "a", "member accept hall").exits(1),
+        says("root", "b", "audit").says("member.remove"),
+        on("c", "{install_dir}/membershipd repair").says("nothing to repair"),
+    ]
 }
 
 /// The cluster loses all that it has, and gets it back from a file.
