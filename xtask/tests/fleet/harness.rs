@@ -39,6 +39,7 @@ pub(crate) fn ready() -> Clone {
     let clone = Clone::new();
     clone.write("deploy/nodes.toml", SHIPPED);
     clone.write("deploy/membershipd-cluster.service", UNIT);
+    clone.write("deploy/standalone.conf", include_str!("../../../deploy/standalone.conf"));
     let cached = clone.path("deploy/build/engine/2.15.1/nats-server");
     fs::create_dir_all(cached.parent().unwrap()).unwrap();
     fs::copy(engine, cached).unwrap();
