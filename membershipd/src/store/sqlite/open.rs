@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -83,6 +85,10 @@ pub enum OpenError {
     },
 }
 
+/// How long a lock is waited for that somebody has who is about to be gone: one that ends, or a program that one of its threads
+/// is starting, which has all that is open until it runs (open(2), O_CLOEXEC).
+const LOCK: Duration = Duration::from_secs(1);
+
 /// The file, opened: one connection that writes, one that only reads, and the right to both.
 pub(super) struct Opened {
     pub(super) writer: Connection,
@@ -143,10 +149,14 @@ fn lock(path: &Path) -> Result<File, OpenError> {
         }
         _ => fail("cannot open", error),
     })?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(error)) => Err(fail("cannot lock", error)),
+    let deadline = Instant::now() + LOCK;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK / 50),
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(fail("cannot lock", error)),
+        }
     }
 }
 
