@@ -19,18 +19,14 @@ use std::time::Duration;
 use common::requests::{
     API_PORT, answers, assert_closed, exchange, identity, job, now, python, seed_admin, signed, slug,
 };
-use common::{Authority, Daemon, Dir, own_address};
+use common::{Daemon, TLS};
 use membershipd::identity::Identity;
 use serde_json::{Value, json};
 
-const TLS: [&str; 6] = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
-
 #[test]
 fn what_python_signs_works_and_every_change_of_it_is_refused_by_name() {
-    let (dir, address) = (Dir::new(), own_address());
-    Authority::new(&dir).leaf(&dir, address, 365);
-    let daemon = Daemon::launch(dir, address, &TLS);
-    daemon.wait_for_lease();
+    let daemon = Daemon::start_tls();
+    let address = daemon.address;
     let root = seed_admin(&daemon);
     let [alice, gone, stranger] = ["alice", "gone", "stranger"].map(|handle| identity(&daemon, handle));
 

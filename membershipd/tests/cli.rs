@@ -10,10 +10,8 @@ use std::process::Output;
 use std::thread;
 
 use common::requests::{API_PORT, identity, seed_admin};
-use common::{Authority, Daemon, Dir, membershipd, own_address, said};
+use common::{Daemon, membershipd, said};
 use serde_json::Value;
-
-const TLS: [&str; 6] = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
 
 /// What people type, as the holders of identity files beside the daemon.
 struct Shell<'a> {
@@ -52,10 +50,7 @@ impl Shell<'_> {
 }
 
 fn launch() -> Daemon {
-    let (dir, address) = (Dir::new(), own_address());
-    Authority::new(&dir).leaf(&dir, address, 365);
-    let daemon = Daemon::launch(dir, address, &TLS);
-    daemon.wait_for_lease();
+    let daemon = Daemon::start_tls();
     seed_admin(&daemon);
     for handle in ["alice", "bob"] {
         let key = identity(&daemon, handle).sign_pub.to_string();

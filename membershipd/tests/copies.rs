@@ -401,7 +401,7 @@ async fn a_repair_puts_right_what_was_left_behind() {
     let dir = Dir::new();
     fs::create_dir(dir.path().join("local_files")).unwrap();
     let file = dir.path().join("local_files/unibus.db");
-    let store = SqliteStore::open(&file, Arc::new(membershipd::clock::unix)).unwrap();
+    let store = SqliteStore::open(&file, Arc::new(membershipd::clock::unix_ms)).unwrap();
     let stale: Key = "room.alice.attic".parse().unwrap();
     store.create(Records::RoomsByMember, &stale, br#"{"schema":1,"present":true}"#).await.unwrap();
     drop(store);

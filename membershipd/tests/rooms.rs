@@ -10,13 +10,11 @@
 
 mod common;
 
+use common::Daemon;
 use common::nats::Client;
 use common::requests::{answers, identity, job, python, seed_admin, slug};
-use common::{Authority, Daemon, Dir, own_address};
 use membershipd::identity::Identity;
 use serde_json::{Value, json};
-
-const TLS: [&str; 6] = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
 
 /// Requests as one user after the other makes them: who, method, path and body.
 fn ask(daemon: &Daemon, requests: &[(&Identity, &str, &str, Value)]) -> Vec<Value> {
@@ -42,10 +40,7 @@ fn connect_js(daemon: &Daemon, handle: &str) -> Client {
 
 #[test]
 fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
-    let (dir, address) = (Dir::new(), own_address());
-    Authority::new(&dir).leaf(&dir, address, 365);
-    let daemon = Daemon::launch(dir, address, &TLS);
-    daemon.wait_for_lease();
+    let daemon = Daemon::start_tls();
     let root = seed_admin(&daemon);
     let [alice, bob, carol] = ["alice", "bob", "carol"].map(|handle| identity(&daemon, handle));
     let add = |who: &Identity| json!({ "sign_pub": who.sign_pub });

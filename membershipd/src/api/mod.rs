@@ -25,7 +25,7 @@ mod open;
 mod outcome;
 mod paging;
 mod precondition;
-mod problem;
+pub(crate) mod problem;
 mod rate;
 mod refusals;
 mod rooms;

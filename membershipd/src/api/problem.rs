@@ -16,16 +16,19 @@ use crate::users::UserError;
 
 /// A type of problems. Its slug never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind {
-    pub(super) slug: &'static str,
+pub(crate) struct Kind {
+    pub(crate) slug: &'static str,
     pub(super) status: StatusCode,
     pub(super) title: &'static str,
 }
 
+/// What the URIs of all types begin with.
+pub(crate) const TYPES: &str = "/problems/";
+
 /// Writes the kinds and the list of all of them from one table, so that neither can miss one.
 macro_rules! kinds {
     ($($name:ident: $status:ident $slug:literal $title:literal,)+) => {
-        $(pub(super) const $name: Kind = Kind { slug: $slug, status: StatusCode::$status, title: $title };)+
+        $(pub(crate) const $name: Kind = Kind { slug: $slug, status: StatusCode::$status, title: $title };)+
         const OWN: &[Kind] = &[$($name),+];
     };
 }
@@ -85,7 +88,7 @@ impl Kind {
 
     /// The URI reference of the type.
     pub(super) fn uri(self) -> String {
-        format!("/problems/{}", self.slug)
+        format!("{TYPES}{}", self.slug)
     }
 
     /// Every kind that there is, by slug; one that stands in two places stands here once.

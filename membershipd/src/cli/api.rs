@@ -11,6 +11,7 @@ use super::{Output, Problem};
 use crate::client::{Changed, Client, ClientError, NodeUrl, Request};
 use crate::control::Failure;
 use crate::identity::Identity;
+use crate::users::Passed;
 
 /// Who asks, and whom.
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ pub(super) struct Api {
         env = "UNIBUS_URL",
         value_name = "URL",
         value_delimiter = ',',
-        default_value = "http://127.0.0.1:8470"
+        default_values_t = [NodeUrl::here()]
     )]
     urls: Vec<NodeUrl>,
     /// CA that the nodes' certificates are of; needed for https
@@ -102,7 +103,10 @@ impl Api {
             println!("nothing to do: it was so already");
         }
         if let Some(fence) = fence {
-            let how = if fence == "acknowledged" { "every node has said so" } else { "so much time has passed" };
+            let how = match fence {
+                Passed::Acknowledged => "every node has said so",
+                Passed::WaitedOut => "so much time has passed",
+            };
             println!("no node honours what was taken away: {how}, after {waited_ms} ms");
         }
         Ok(())

@@ -117,7 +117,7 @@ mod tests {
             assert!(url(here).unwrap().is_loopback(), "{here}");
         }
         for elsewhere in
-            ["nats://141.94.69.66:4250", "nats://[2001:db8::1]:1", "nats://homer:4250", "nats://localhost.a:1"]
+            ["nats://192.0.2.1:4250", "nats://[2001:db8::1]:1", "nats://homer:4250", "nats://localhost.a:1"]
         {
             assert!(!url(elsewhere).unwrap().is_loopback(), "{elsewhere}");
         }

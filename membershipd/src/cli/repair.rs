@@ -4,8 +4,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{DONE, Daemon, Output, Problem};
-use crate::commands::Repaired;
+use crate::commands::{Repair, Repaired};
 use crate::control::{self, Request};
+use crate::fence::RevocationFence;
 
 /// Arguments of `repair`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let json = args.output.json;
     if !json {
-        eprintln!("looking; a subject that no room uses is looked at twice, 21 s apart");
+        let grace = Repair::<RevocationFence>::GRACE.as_secs();
+        eprintln!("looking; a subject that no room uses is looked at twice, {grace} s apart");
     }
     let answer = control::ask(&args.daemon.runtime_dir, &Request::Repair)
         .map_err(|failure| Problem::Daemon { failure, json })?;

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::domain::{Author, Handle, MemberState, Policy, RoomId, RoomRole, RoomState, Subject};
+use crate::users::Passed;
 
 /// How the caller stands to a room.
 #[derive(Debug, Clone, Deserialize)]
@@ -54,7 +55,7 @@ pub struct Changed<T> {
     /// False where it was so already.
     pub changed: bool,
     /// How it is known that no node honours what was taken away; none: nothing was.
-    pub fence: Option<String>,
+    pub fence: Option<Passed>,
     /// Milliseconds that were waited for that.
     pub waited_ms: u64,
 }

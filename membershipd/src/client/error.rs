@@ -6,6 +6,8 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::url::NodeUrl;
+use crate::api::problem;
+use crate::signature::NONCE_UNKNOWN;
 
 /// A refusal, as a problem document says it (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +24,9 @@ pub struct Refused {
 }
 
 impl Refused {
-    pub(super) fn read(node: &NodeUrl, status: StatusCode, problem: Value) -> Self {
-        let text = |field: &str| problem.get(field).and_then(Value::as_str).map(str::to_owned);
-        let slug = text("type").and_then(|uri| uri.strip_prefix("/problems/").map(str::to_owned));
+    pub(super) fn read(node: &NodeUrl, status: StatusCode, document: Value) -> Self {
+        let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
+        let slug = text("type").and_then(|uri| uri.strip_prefix(problem::TYPES).map(str::to_owned));
         let title = text("title").unwrap_or_else(|| format!("the answer has status {status}"));
         let more = text("detail").filter(|detail| !detail.eq_ignore_ascii_case(&title));
         Self {
@@ -36,6 +38,11 @@ impl Refused {
         }
     }
 
+    /// Whether it was changed since the revision that the request is for.
+    pub(super) fn is_stale(&self) -> bool {
+        self.slug == problem::PRECONDITION_FAILED.slug
+    }
+
     /// Whether another node may do what this one did not.
     pub(super) fn elsewhere(&self) -> bool {
         self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS
@@ -44,8 +51,8 @@ impl Refused {
     /// Whether it may have been done all the same. Only nodes that say so have certainly done nothing.
     pub(super) fn leaves_open(&self) -> bool {
         // Without its nonce nothing of a request is done, whatever became of the nonce.
-        let certain = ["unavailable", "overloaded", "contended", "rate-limited", "nonce-unknown"];
-        !certain.contains(&self.slug.as_str())
+        let certain = [problem::UNAVAILABLE, problem::OVERLOADED, problem::CONTENDED, problem::RATE_LIMITED];
+        self.slug != NONCE_UNKNOWN && certain.iter().all(|kind| kind.slug != self.slug)
     }
 }
 
@@ -99,8 +106,8 @@ impl ClientError {
     pub fn code(&self) -> &str {
         match self {
             ClientError::Refused(refused) => &refused.slug,
-            ClientError::Nobody(_) => "unavailable",
-            ClientError::Unknown(_) => "unknown-outcome",
+            ClientError::Nobody(_) => problem::UNAVAILABLE.slug,
+            ClientError::Unknown(_) => problem::UNKNOWN_OUTCOME.slug,
             ClientError::Form(_) => "form",
         }
     }

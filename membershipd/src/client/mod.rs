@@ -121,7 +121,7 @@ impl Client {
                     tried.note(node, refused.leaves_open() && request.changes(), refused.to_string());
                 }
                 // It may be our own change that is in the way.
-                Ok(Err(refused)) if tried.open && refused.slug == "precondition-failed" => {
+                Ok(Err(refused)) if tried.open && refused.is_stale() => {
                     tried.note(node, true, refused.to_string());
                 }
                 Ok(Err(refused)) => return Err(ClientError::Refused(Box::new(refused))),

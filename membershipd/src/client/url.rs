@@ -1,11 +1,12 @@
 //! Where a node's API is.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use axum::http::Uri;
 
+use crate::config::DEFAULT_API_PORT;
 use crate::domain::InvalidValue;
 use crate::signature::Authority;
 
@@ -17,6 +18,12 @@ pub struct NodeUrl {
 }
 
 impl NodeUrl {
+    /// The node on this machine, as it is without a flag.
+    pub fn here() -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_API_PORT));
+        Self { https: false, authority: address.into() }
+    }
+
     /// Host and port, as they are signed.
     pub fn authority(&self) -> &Authority {
         &self.authority
@@ -80,6 +87,11 @@ mod tests {
             assert_eq!(node.to_string(), shown);
             assert_eq!(node.uri("/v1/me?a=1").unwrap().to_string(), format!("{shown}/v1/me?a=1"));
         }
+    }
+
+    #[test]
+    fn the_node_here_is_one_that_could_be_named() {
+        assert_eq!("http://127.0.0.1:8470".parse(), Ok(NodeUrl::here()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use super::errors::ConfigErrors;
 use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
 use super::typed::Typed;
-use super::{BusAuth, Cluster, Config, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind};
+use super::{BusAuth, Cluster, Config, DEFAULT_API_PORT, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind};
 use crate::faults::Fault;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -29,7 +29,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
     }
     let ports = Ports {
         client: port(e, "--client-port", typed.client_port.as_deref(), 4250),
-        api: port(e, "--api-port", typed.api_port.as_deref(), 8470),
+        api: port(e, "--api-port", typed.api_port.as_deref(), DEFAULT_API_PORT),
         route: port(e, "--route-port", typed.route_port.as_deref(), 6250),
     };
     let api_rate = api_rate(e, typed.api_rate.as_deref());

@@ -81,6 +81,9 @@ pub struct Ports {
     pub route: u16,
 }
 
+/// The API's port where nobody names another; deploy/nodes.toml ships the same.
+pub const DEFAULT_API_PORT: u16 = 8470;
+
 /// A node's part in a cluster.
 #[derive(Debug)]
 pub struct Cluster {

@@ -1,7 +1,7 @@
 //! Names under which the API is reached, as they are signed and compared.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use crate::domain::InvalidValue;
@@ -18,6 +18,16 @@ impl Authority {
     /// The authority as it is signed.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<SocketAddr> for Authority {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address.ip() {
+            IpAddr::V4(host) => host.to_string(),
+            IpAddr::V6(host) => format!("[{host}]"),
+        };
+        Self(if address.port() == DEFAULT_PORT { host } else { format!("{host}:{}", address.port()) })
     }
 }
 
@@ -85,6 +95,14 @@ mod tests {
             ("example.com:80", "example.com:80"),
         ] {
             assert_eq!(given.parse::<Authority>().unwrap().as_str(), signed);
+        }
+    }
+
+    #[test]
+    fn an_address_is_spelled_as_one_that_is_read() {
+        for address in ["127.0.0.1:8470", "192.0.2.1:443", "[2001:db8::1]:8470", "[::1]:443"] {
+            let spelled = Authority::from(address.parse::<SocketAddr>().unwrap());
+            assert_eq!(address.parse(), Ok(spelled));
         }
     }
 

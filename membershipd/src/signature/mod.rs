@@ -32,7 +32,7 @@ pub use claim::{Claim, Standing};
 pub use digest::BodyDigest;
 pub use head::{Field, RequestHead, fields};
 pub use nonce::{Nonce, NonceError, NonceUse, Nonces, Unspent, Verified};
-pub use refusal::Refusal;
+pub use refusal::{NONCE_UNKNOWN, Refusal};
 pub use sign::{SignedFields, Signer, Unsignable};
 
 /// Tag of our signatures: what was signed for something else with the same key is no request (RFC 9421 section 2.3).

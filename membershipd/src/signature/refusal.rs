@@ -4,6 +4,9 @@ use super::base::{Component, Parameter};
 use super::head::Field;
 use super::{LIFETIME_S, SKEW_S, TAG};
 
+/// How a request is refused whose nonce may or may not have been spent: clients know by it that nothing else was done.
+pub const NONCE_UNKNOWN: &str = "nonce-unknown";
+
 /// Why a request was refused. The text quotes nothing of the request and nothing that is secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -131,7 +134,7 @@ fn rule(parameter: Parameter) -> &'static str {
 
 /// Writes `slug` and the list of all slugs from one table, so that neither can miss one.
 macro_rules! slugs {
-    ($($refusal:pat => $slug:literal,)+) => {
+    ($($refusal:pat => $slug:expr,)+) => {
         impl Refusal {
             /// Every slug there is.
             pub const SLUGS: &[&str] = &[$($slug),+];
@@ -188,5 +191,5 @@ slugs! {
     Self::SignatureInvalid => "signature-invalid",
     Self::UserDisabled => "user-disabled",
     Self::NonceUsed => "nonce-used",
-    Self::NonceUnknown { .. } => "nonce-unknown",
+    Self::NonceUnknown { .. } => NONCE_UNKNOWN,
 }

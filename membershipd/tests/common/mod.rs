@@ -58,6 +58,9 @@ impl Drop for Dir {
     }
 }
 
+/// Flags for what an [`Authority`] puts into the directory.
+pub const TLS: [&str; 6] = ["--tls-cert", "server.crt", "--tls-key", "server.key", "--tls-ca", "ca.crt"];
+
 /// A CA, for certificates of one node.
 pub struct Authority(Issuer<'static, KeyPair>);
 
@@ -123,6 +126,15 @@ impl Daemon {
     /// Starts one and waits for its lease.
     pub fn start(extra: &[&str]) -> Self {
         let daemon = Self::launch(Dir::new(), own_address(), extra);
+        daemon.wait_for_lease();
+        daemon
+    }
+
+    /// One over TLS, with its `ca.crt` beside it; waits for its lease.
+    pub fn start_tls() -> Self {
+        let (dir, address) = (Dir::new(), own_address());
+        Authority::new(&dir).leaf(&dir, address, 365);
+        let daemon = Self::launch(dir, address, &TLS);
         daemon.wait_for_lease();
         daemon
     }

@@ -95,7 +95,7 @@ fn node_with(rate: &str) -> Node {
         engine,
         link: link.clone(),
     };
-    let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix)).unwrap();
+    let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix_ms)).unwrap();
     let faulty = Arc::new(FaultyStore::new(Arc::new(sqlite)));
     let commands = commands(&gate, &faulty);
     let users = recorded(gate, link, &faulty, &commands);
