@@ -4,6 +4,7 @@
 //! `serve` is the way in; modules only look downwards from there.
 
 pub mod api;
+pub mod bench;
 pub mod bootstrap;
 pub mod bus;
 pub mod callout;

@@ -6,6 +6,7 @@ mod say;
 
 mod api;
 mod audit;
+mod bench;
 mod check_config;
 mod control;
 mod export;
@@ -19,6 +20,7 @@ mod probe_routes;
 mod repair;
 mod room;
 mod scale;
+mod settings;
 mod status;
 mod table;
 mod user;
@@ -108,6 +110,8 @@ enum Verb {
     MigrateToKv(migrate_to_kv::Args),
     /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
     Load(load::Args),
+    /// Measure what this node does in a second, next to what its bare engine does
+    Bench(Box<bench::Args>),
     /// Wait until the node, or the cluster as it sees it, is as it should be
     Wait(wait::Args),
     /// Raise every bucket to N copies in place, and wait until all are current; never lowers
@@ -146,6 +150,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Export(args)) => export::run(&args),
         Some(Verb::MigrateToKv(args)) => migrate_to_kv::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
+        Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),
         Some(Verb::ProbeRoutes(args)) => probe_routes::run(&args),

@@ -8,6 +8,7 @@ mod answers;
 mod error;
 mod url;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -80,10 +81,12 @@ impl Request {
     }
 }
 
+type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// A client.
 #[derive(Debug)]
 pub struct Client {
-    http: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: Http,
     nodes: Vec<NodeUrl>,
     signer: Signer,
 }
@@ -92,6 +95,16 @@ impl Client {
     /// A client that signs as `identity`, and asks `nodes` in this order. Nodes over TLS must have a certificate of the
     /// CA in `ca`, and are not asked without.
     pub fn new(identity: &Identity, nodes: Vec<NodeUrl>, ca: Option<&Path>) -> anyhow::Result<Self> {
+        Self::from_address(identity, nodes, ca, None)
+    }
+
+    /// The same, from the address `from` of this machine.
+    pub fn from_address(
+        identity: &Identity,
+        nodes: Vec<NodeUrl>,
+        ca: Option<&Path>,
+        from: Option<IpAddr>,
+    ) -> anyhow::Result<Self> {
         let tls = match ca {
             Some(ca) => trusting(ca)?,
             None => {
@@ -101,14 +114,7 @@ impl Client {
                 nobody()?
             }
         };
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(CONNECT));
-        connector.set_nodelay(true);
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
-        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { http, nodes, signer: Signer::new(identity)? })
+        Ok(Self { http: http(tls, from), nodes, signer: Signer::new(identity)? })
     }
 
     /// Asks, and returns the body of the answer.
@@ -224,6 +230,18 @@ struct Failed {
     /// Whether the node may have got the request.
     sent: bool,
     why: String,
+}
+
+/// Connections with `tls`, from the address `from`.
+fn http(tls: ClientConfig, from: Option<IpAddr>) -> Http {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(Some(CONNECT));
+    connector.set_nodelay(true);
+    connector.set_local_address(from);
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector)
 }
 
 /// TLS that trusts nobody.

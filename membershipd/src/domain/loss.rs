@@ -4,6 +4,9 @@
 //! that are written count, because the write proves that they were as they seemed. Of all else the worst is assumed: whoever
 //! is concerned is admitted to the bus, anybody may be in the room, and what it claims was its own.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, PoisonError, RwLock};
+
 use super::action::Action;
 use super::member::{MemberState, Membership, RoomRole, Standing};
 use super::records::{Record, Records};
@@ -16,12 +19,12 @@ use super::user::{Role, State, User};
 /// made. Whoever makes them must then see to it that no node honours the old state any more before saying that it is done.
 pub fn takes_away(writes: &[Record], state: &impl Records) -> bool {
     writes.iter().any(|record| match record {
-        Record::User(is) => state.user(&is.handle).is_some_and(|was| user_loses(was, is)),
+        Record::User(is) => state.user(&is.handle).is_some_and(|was| Step::of_user(was, is).takes_away()),
         Record::Membership(is) => {
             let was = state.membership(&is.room, &is.handle).map(Membership::standing);
-            member_loses(was, Some(is.standing()))
+            Step::Membership { was, is: is.standing() }.takes_away()
         }
-        Record::Room(is) => state.room(&is.id).is_some_and(|was| somebody_loses(was, is)),
+        Record::Room(is) => state.room(&is.id).is_some_and(|was| Step::of_room(was, is).takes_away()),
         // A room has its subject for as long as it has the claim.
         Record::Claims(is) => state
             .claims(is.space())
@@ -67,33 +70,75 @@ impl Facts {
     }
 }
 
-fn user_loses(was: &User, is: &User) -> bool {
-    let mut rooms = POLICIES.into_iter().flat_map(|policy| standings().map(move |own| (own, policy)));
-    rooms.any(|(own, policy)| {
-        let facts = |user: &User| Facts::of((user.role, user.state), own, policy);
-        facts(was).loses_as(facts(is))
-    })
+/// All of a change that a right can depend on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Step {
+    User {
+        was: (Role, State),
+        is: (Role, State),
+    },
+    Membership {
+        was: Option<Standing>,
+        is: Standing,
+    },
+    /// Whether it keeps its subject, and in which space that was.
+    Room {
+        was: (RoomState, Policy),
+        is: (RoomState, Policy),
+        keeps: bool,
+        space: Space,
+    },
 }
 
-fn member_loses(was: Option<Standing>, is: Option<Standing>) -> bool {
-    let mut rooms = POLICIES.into_iter().flat_map(|policy| ROLES.map(|role| (role, policy)));
-    rooms.any(|(role, policy)| {
-        let facts = |own| Facts::of((role, State::Active), own, policy);
-        facts(was).loses_as(facts(is))
-    })
-}
+/// What was found out before. The rules are constant, every node asks them about every entry, and one answer takes some
+/// thousand of their decisions; there are no more than a few thousand steps.
+static KNOWN: LazyLock<RwLock<HashMap<Step, bool>>> = LazyLock::new(RwLock::default);
 
-/// Whether anybody who may be in the room loses something.
-fn somebody_loses(was: &Room, is: &Room) -> bool {
-    let mut people = ROLES.into_iter().flat_map(|role| standings().map(move |own| (role, own)));
-    people.any(|(role, own)| {
-        let facts = |room: &Room| {
-            // The subject is that of before: it is what was allowed.
-            let subject = SubjectFacts { held: room.subject == was.subject, space: was.subject.space() };
-            Facts { room: room.state, subject, ..Facts::of((role, State::Active), own, room.policy) }
-        };
-        facts(was).loses_as(facts(is))
-    })
+impl Step {
+    fn of_user(was: &User, is: &User) -> Self {
+        Step::User { was: (was.role, was.state), is: (is.role, is.state) }
+    }
+
+    fn of_room(was: &Room, is: &Room) -> Self {
+        let (keeps, space) = (is.subject == was.subject, was.subject.space());
+        Step::Room { was: (was.state, was.policy), is: (is.state, is.policy), keeps, space }
+    }
+
+    fn takes_away(self) -> bool {
+        let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner).get(&self).copied();
+        known.unwrap_or_else(|| {
+            let found = self.asks_the_rules();
+            KNOWN.write().unwrap_or_else(PoisonError::into_inner).insert(self, found);
+            found
+        })
+    }
+
+    fn asks_the_rules(self) -> bool {
+        match self {
+            Step::User { was, is } => {
+                let mut rooms = POLICIES.into_iter().flat_map(|policy| standings().map(move |own| (own, policy)));
+                rooms.any(|(own, policy)| Facts::of(was, own, policy).loses_as(Facts::of(is, own, policy)))
+            }
+            Step::Membership { was, is } => {
+                let mut rooms = POLICIES.into_iter().flat_map(|policy| ROLES.map(|role| (role, policy)));
+                rooms.any(|(role, policy)| {
+                    let facts = |own| Facts::of((role, State::Active), own, policy);
+                    facts(was).loses_as(facts(Some(is)))
+                })
+            }
+            Step::Room { was, is, keeps, space } => {
+                let mut people = ROLES.into_iter().flat_map(|role| standings().map(move |own| (role, own)));
+                people.any(|(role, own)| {
+                    // The subject is that of before: it is what was allowed.
+                    let facts = |(room, policy): (RoomState, Policy), held: bool| {
+                        let subject = SubjectFacts { held, space };
+                        Facts { room, subject, ..Facts::of((role, State::Active), own, policy) }
+                    };
+                    facts(was, true).loses_as(facts(is, keeps))
+                })
+            }
+        }
+    }
 }
 
 /// However somebody may stand to a room.

@@ -89,6 +89,17 @@ enum What {
         #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
         lines: usize,
     },
+    /// Measure what a node does in a second, next to what its bare engine does: `membershipd bench` on it
+    Bench {
+        /// Which [default: the seed]
+        node: Option<String>,
+        /// Seconds for each thing that is measured
+        #[arg(long, value_name = "N")]
+        seconds: Option<u64>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show the nodes' processes
     Ps {
         /// Print JSON, as the supervisor says it
@@ -112,7 +123,7 @@ mod linux {
     use super::{Args, BadInput, Global, Result, What};
     use crate::exit;
     use crate::local::{self, Options, control, word};
-    use crate::local_state::State;
+    use crate::local_state::{ENV_FILE, State};
     use crate::paths::Paths;
     use crate::supervisor::{NodeStatus, Phase, Request, last_lines};
     use crate::topology::Topology;
@@ -134,6 +145,7 @@ mod linux {
             }
             Some(What::Logs { node, lines }) => logs(&state, node, *lines),
             Some(What::Ps { json }) => ps(&state, *json),
+            Some(What::Bench { node, seconds, json }) => bench(&state, node.as_deref(), *seconds, *json),
             Some(what) => act(&state, what),
         }
     }
@@ -171,7 +183,7 @@ mod linux {
             What::Kill { node, stay_down } => Request::Kill { node: node.clone(), stay_down: *stay_down },
             What::Freeze { node } => Request::Freeze { node: node.clone() },
             What::Thaw { node } => Request::Thaw { node: node.clone() },
-            What::Logs { .. } | What::Ps { .. } => Request::Status,
+            What::Logs { .. } | What::Ps { .. } | What::Bench { .. } => Request::Status,
         };
         let node = control(state)?.carry_out(&request)?;
         println!("{}: {}", node.name, in_words(&node));
@@ -204,6 +216,29 @@ mod linux {
         }
         eprintln!("all of it: {}", Paths::shown(&file));
         Ok(())
+    }
+
+    /// Runs in the place of this process: what it shows and how it ends is the daemon's own.
+    fn bench(state: &State, node: Option<&str>, seconds: Option<u64>, json: bool) -> Result<()> {
+        if !state.topology().exists() {
+            return Err(state.absent());
+        }
+        let topology = Topology::load(&state.topology())?;
+        let node = match node {
+            Some(name) => topology.node(name)?,
+            None => topology.seed()?,
+        };
+        let dir = state.node(&node.name);
+        let mut command = std::process::Command::new(dir.join(local::MEMBERSHIPD));
+        command.args(["bench", "--env-file", ENV_FILE]).current_dir(&dir);
+        if let Some(seconds) = seconds {
+            command.arg("--seconds").arg(seconds.to_string());
+        }
+        if json {
+            command.arg("--json");
+        }
+        let error = std::os::unix::process::CommandExt::exec(&mut command);
+        Err(error).with_context(|| format!("starting the membershipd of {}", node.name))
     }
 
     fn ps(state: &State, json: bool) -> Result<()> {

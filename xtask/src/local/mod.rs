@@ -18,6 +18,8 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+pub(crate) use setup::MEMBERSHIPD;
+
 use crate::exit::BadInput;
 use crate::local_state::{BOOTSTRAP, State};
 use crate::paths::Paths;

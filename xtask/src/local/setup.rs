@@ -24,7 +24,7 @@ use crate::transport::bounded;
 use crate::ui::Progress;
 
 /// The daemon's file name on a node.
-pub(super) const MEMBERSHIPD: &str = "membershipd";
+pub(crate) const MEMBERSHIPD: &str = "membershipd";
 const ADMIN_HANDLE: &str = "root";
 const BASE_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const KV_REPLICAS: u32 = 3;

@@ -1,0 +1,93 @@
+//! `bench`: what a node of a running cluster does in a second, next to what its bare engine does in the same run.
+//!
+//! Absolute figures say more about the disk than about us, so every figure of the daemon stands beside one of the engine:
+//! signed reads and writes beside plain inserts into a stream with as many copies, admissions through the callout beside
+//! those of a key that the engine knows, a fenced removal beside one insert. What is compared takes turns, so that a busy
+//! moment of the machine does not fall on one side alone.
+
+mod admissions;
+mod crew;
+mod drive;
+mod raw;
+mod removals;
+mod report;
+mod requests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Config;
+use crew::Crew;
+use drive::Measured;
+use raw::Raw;
+
+pub use report::Report;
+
+/// Requests of the API, and inserts, in flight at once.
+const REQUESTS: usize = 64;
+/// Connections being made at once.
+const CONNECTS: usize = 32;
+/// Turns that things which are compared take.
+const TURNS: u8 = 4;
+// Everybody is invited once at most to each room.
+const _: () = assert!(TURNS as usize * requests::INVITED < REQUESTS);
+/// Removals, each beside one insert.
+const REMOVALS: usize = 300;
+
+/// What to measure, and how.
+#[derive(Debug)]
+pub struct Orders {
+    /// The node, as its daemon is configured.
+    pub config: Config,
+    /// Directory of its control socket.
+    pub runtime_dir: PathBuf,
+    /// Time for each thing that is measured by the second.
+    pub each: Duration,
+}
+
+/// Measures. Whatever it made for this is gone at the end, also where it failed or was told to stop; of the users the tombstones
+/// stay.
+pub async fn run(orders: Orders) -> Result<Report> {
+    let raw = Raw::open(&orders.config).await?;
+    let crew = Crew::new(&orders, REQUESTS)?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let measured = tokio::select! {
+        measured = measure(&orders, &raw, &crew) => measured,
+        _ = terminate.recv() => Err(anyhow::anyhow!("told to stop")),
+        _ = interrupt.recv() => Err(anyhow::anyhow!("told to stop")),
+    };
+    eprintln!("bench: cleaning up");
+    let cleaned = crew.leave().await.and(raw.close().await);
+    let report = measured?;
+    cleaned.context("measured, but not everything that was made for it could be removed")?;
+    Ok(report)
+}
+
+async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
+    eprintln!("bench: making {REQUESTS} users and rooms on {}", orders.config.node);
+    crew.join().await?;
+    let turn = orders.each / u32::from(TURNS);
+    let (mut inserts, mut reads, mut writes) = (Measured::default(), Measured::default(), Measured::default());
+    for number in 0..TURNS {
+        eprintln!(
+            "bench: inserts, signed reads and signed writes, {REQUESTS} in flight, turn {} of {TURNS}",
+            number + 1
+        );
+        inserts += drive::by_the_second(REQUESTS, turn, |_| raw.insert()).await?;
+        reads += drive::by_the_second(REQUESTS, turn, |worker| requests::read(crew, worker)).await?;
+        requests::prepare(crew, number.into()).await?;
+        writes += drive::by_the_second(REQUESTS, turn, |worker| requests::write(crew, worker)).await?;
+    }
+    let (mut known, mut admitted) = (Measured::default(), Measured::default());
+    for number in 0..TURNS {
+        eprintln!("bench: connections, {CONNECTS} at once, turn {} of {TURNS}", number + 1);
+        known += drive::by_the_second(CONNECTS, turn, |_| raw.connect()).await?;
+        admitted += drive::by_the_second(CONNECTS, turn, |worker| admissions::connect(crew, worker)).await?;
+    }
+    eprintln!("bench: {REMOVALS} removals of connected members, one after the other");
+    let (alone, removed) = removals::measure(raw, crew, REMOVALS).await?;
+    Ok(Report { node: orders.config.node.clone(), inserts, reads, writes, known, admitted, alone, removed })
+}

@@ -1,0 +1,71 @@
+//! `membershipd bench`: what this node does in a second, next to what its bare engine does.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::settings::Settings;
+use super::table::Table;
+use super::{DONE, Output, Problem};
+use crate::bench::{self, Orders, Report};
+use crate::posture::SCHEMA;
+
+/// Arguments of `bench`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Run it on a node, as root or as the daemon's user, in the directory of its cluster.env. It makes 64 users with a room each, and removes them. It keeps the cluster busy: the conversations of others become slow while it runs."
+)]
+pub(super) struct Args {
+    /// Seconds for each thing that is measured
+    #[arg(long, value_name = "N", default_value = "12", value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    let (config, runtime_dir) = args.settings.read(args.output.json)?;
+    let orders = Orders { config, runtime_dir, each: Duration::from_secs(args.seconds) };
+    // Several threads, so that a client that computes a signature keeps no other waiting.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
+    let report = runtime.block_on(bench::run(orders));
+    runtime.shutdown_background();
+    let report = report?;
+    if args.output.json {
+        let mut answer = report.to_json();
+        if let Value::Object(map) = &mut answer {
+            map.insert("schema".to_owned(), json!(SCHEMA));
+        }
+        println!("{answer}");
+    } else {
+        print!("{}\n{}", figures(&report), ratios(&report));
+    }
+    Ok(DONE)
+}
+
+fn figures(report: &Report) -> Table {
+    let mut table = Table::new(&["measured", "count", "a second", "p50", "p99"]);
+    let ms =
+        |time: Option<Duration>| time.map_or_else(|| "-".to_owned(), |t| format!("{:.1} ms", t.as_secs_f64() * 1e3));
+    for (name, of) in report.figures() {
+        let rate = format!("{:.0}", of.per_second());
+        table.row(vec![name.to_owned(), of.count().to_string(), rate, ms(of.percentile(50)), ms(of.percentile(99))]);
+    }
+    table
+}
+
+fn ratios(report: &Report) -> Table {
+    let mut table = Table::new(&["ratio", "is", "should be", ""]);
+    for ratio in report.ratios() {
+        let verdict = if ratio.reached() { "reached" } else { "missed" };
+        table.row(vec![
+            ratio.name.to_owned(),
+            format!("{:.2}", ratio.is),
+            ratio.target.to_string(),
+            verdict.to_owned(),
+        ]);
+    }
+    table
+}
