@@ -38,6 +38,7 @@ pub(super) struct Metrics {
     lease_valid: Gauge,
     lease_age: Gauge<f64, AtomicU64>,
     connections: Gauge,
+    tasks: Gauge,
 }
 
 impl Metrics {
@@ -46,7 +47,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("unibus");
         let (answered, refused) = (Family::default(), Family::default());
         let (store_errors, lease_valid, connections) = (Counter::default(), Gauge::default(), Gauge::default());
-        let lease_age = Gauge::<f64, AtomicU64>::default();
+        let (lease_age, tasks) = (Gauge::<f64, AtomicU64>::default(), Gauge::default());
         registry.register("api_requests", "Requests of the API by route, method and status", answered.clone());
         registry.register("api_refusals", "Refused requests of the API by type of problem", refused.clone());
         registry.register("store_errors", "Requests that failed because of the store", store_errors.clone());
@@ -54,7 +55,8 @@ impl Metrics {
         let age = "Age of the last proof that the view is current; -1: there was none";
         registry.register_with_unit("lease_age", age, Unit::Seconds, lease_age.clone());
         registry.register("bus_connections", "Connections of clients admitted to the bus", connections.clone());
-        Self { registry, answered, refused, store_errors, lease_valid, lease_age, connections }
+        registry.register("tasks", "Tasks of the daemon that are not over", tasks.clone());
+        Self { registry, answered, refused, store_errors, lease_valid, lease_age, connections, tasks }
     }
 
     /// Counts an answer.
@@ -71,10 +73,17 @@ impl Metrics {
     }
 
     /// All as text, with what is true of the node right now.
-    pub(super) fn text(&self, lease_valid: bool, lease_age: Option<Duration>, connections: usize) -> String {
+    pub(super) fn text(
+        &self,
+        lease_valid: bool,
+        lease_age: Option<Duration>,
+        connections: usize,
+        tasks: usize,
+    ) -> String {
         self.lease_valid.set(i64::from(lease_valid));
         self.lease_age.set(lease_age.map_or(-1.0, |age| age.as_secs_f64()));
         self.connections.set(i64::try_from(connections).unwrap_or(i64::MAX));
+        self.tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing into a String never fails.
         let _ = encode(&mut text, &self.registry);
@@ -92,7 +101,7 @@ mod tests {
         metrics.answered("/v1/users/{handle}", "GET", 404);
         metrics.answered("/v1/users/{handle}", "GET", 404);
         metrics.refused("nonce-unknown", true);
-        let text = metrics.text(true, Some(Duration::from_millis(1_500)), 3);
+        let text = metrics.text(true, Some(Duration::from_millis(1_500)), 3, 40);
         for line in [
             "unibus_api_requests_total{route=\"/v1/users/{handle}\",method=\"GET\",status=\"404\"} 2",
             "unibus_api_refusals_total{problem=\"nonce-unknown\"} 1",
@@ -100,10 +109,11 @@ mod tests {
             "unibus_lease_valid 1",
             "unibus_lease_age_seconds 1.5",
             "unibus_bus_connections 3",
+            "unibus_tasks 40",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
-        assert!(metrics.text(false, None, 0).contains("unibus_lease_age_seconds -1.0"));
+        assert!(metrics.text(false, None, 0, 0).contains("unibus_lease_age_seconds -1.0"));
     }
 }

@@ -44,6 +44,8 @@ pub(super) async fn openapi() -> Result<Reply, Problem> {
 /// The counters.
 pub(super) async fn metrics(shared: Arc<Shared>) -> Result<Reply, Problem> {
     let (gate, now) = (&shared.gate, Instant::now());
-    let text = shared.metrics.text(gate.lease_valid(now), gate.lease_age(now), gate.admitted().len());
+    // What is begun and never ends would show here: for each client, watch or request there is one.
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let text = shared.metrics.text(gate.lease_valid(now), gate.lease_age(now), gate.admitted().len(), tasks);
     Ok(Reply::text(CONTENT_TYPE, text))
 }

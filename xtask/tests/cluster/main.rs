@@ -17,6 +17,7 @@ mod client;
 mod harness;
 mod loss;
 mod persistence;
+mod restarts;
 mod rolling;
 mod rotation;
 mod safeguards;

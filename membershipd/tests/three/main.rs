@@ -1,0 +1,18 @@
+//! Three real daemons with their engines: what must hold while one of them is silent, and while all are asked at once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod at_once;
+mod cable;
+mod fence;
+mod nodes;
+mod silent;
