@@ -16,6 +16,8 @@ mod call;
 mod connections;
 mod document;
 mod entrance;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod limits;
 mod listener;
 mod members;
@@ -35,4 +37,6 @@ mod shared;
 mod tests;
 mod users;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::bodies;
 pub use listener::{Api, Renewal};
