@@ -21,6 +21,8 @@ pub mod engine;
 pub mod expiry;
 pub mod faults;
 pub mod fence;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod gate;
 pub mod heartbeat;
 pub mod identity;

@@ -35,6 +35,8 @@ pub struct Posture {
     pub store: String,
     /// `enforce` or `off`.
     pub bus_auth: String,
+    /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`.
+    pub clear_rooms: String,
     /// Whether connections are confined to subjects of their own.
     pub acl: bool,
     /// Whether clients are served over TLS.
@@ -162,6 +164,7 @@ impl Observer {
             version: VERSION.to_owned(),
             store: config.store.as_str().to_owned(),
             bus_auth: config.bus_auth.as_str().to_owned(),
+            clear_rooms: config.clear_rooms.as_str().to_owned(),
             acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
             tls: config.tls.is_some(),
             engine: engine.zip(link).map(|(engine, link)| EngineState {

@@ -19,7 +19,7 @@ use crate::bootstrap;
 use crate::bus;
 use crate::callout::Responder;
 use crate::clock;
-use crate::commands::{Commands, Fence, Gated, Pace, Patience, Real};
+use crate::commands::{self, Commands, Fence, Gated, Pace, Patience, Real};
 use crate::config::{Config, DEFAULT_DB, StoreKind};
 use crate::control::{self, Repairing};
 use crate::copies::Copies;
@@ -134,6 +134,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let alive = || notify(NotifyState::Watchdog);
     let beating = tokio::spawn(heartbeat::keep(beaten, rounds, deadman.clone(), store.clone(), alive));
     tokio::spawn(cutter.run(kicker.clone()));
+    tokio::spawn(commands::put_right(gate.clone(), store.clone()));
     tokio::spawn(cut_without_lease(gate.clone(), kicker, deadman));
     if config.store == StoreKind::Kv {
         tokio::spawn(copies.keep_looking(link));
@@ -153,8 +154,12 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     };
     tracing::info!("stopping");
     notify(NotifyState::Stopping);
-    stop.cancel();
+    // What is under way may need the engine, so that goes last.
     api_handle.graceful_shutdown(Some(DRAIN));
+    if !failed.is_finished() && tokio::time::timeout(DRAIN, failed).await.is_err() {
+        tracing::warn!("requests were still under way after {} s", DRAIN.as_secs());
+    }
+    stop.cancel();
     if !engine_task.is_finished() {
         engine_task.await.context("the engine's task broke").flatten()?;
     }

@@ -92,6 +92,8 @@ fn each_mistake_is_named_with_its_flag() {
         (&[("--client-port", "70000")], "'70000' is not a port"),
         (&[("--api-rate", "0")], "'0' is not a number from 1 to 1000000"),
         (&[("--api-rate", "1000001")], "1000001 is more than a node can serve"),
+        (&[("--trusted-proxies", "proxy.example")], "'proxy.example' is not the address of a proxy"),
+        (&[("--clear-rooms", "maybe")], "'maybe' is not allow or refuse"),
         (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
         (&[("--monitor", "0.0.0.0:8250")], "is not on loopback"),
         (&[("--store", "etcd")], "'etcd' is not kv or sqlite"),

@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::limits;
@@ -93,9 +94,25 @@ pub(super) fn is_json(fields: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads JSON. Types that refuse unknown fields do; the parser refuses fields that are there twice, what is not UTF-8, what
-/// is nested deeper than 128, and anything behind the value.
+/// is nested deeper than 128, and anything behind the value. A list is refused, as no body has one: serde takes it for an object
+/// whose fields come in their order, which nothing describes.
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| problem::BAD_JSON.because(error.to_string()))
+    let refused = |error: serde_json::Error| problem::BAD_JSON.because(error.to_string());
+    let read = serde_json::from_slice(bytes).map_err(refused)?;
+    let whole: Value = serde_json::from_slice(bytes).map_err(refused)?;
+    if has_list(&whole) {
+        Err(problem::BAD_JSON.because("there is a list where an object is expected"))
+    } else {
+        Ok(read)
+    }
+}
+
+fn has_list(value: &Value) -> bool {
+    match value {
+        Value::Array(_) => true,
+        Value::Object(fields) => fields.values().any(has_list),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +139,7 @@ mod tests {
             b"null",
             b"[]",
             b"{}",
+            b"[\"x\",1]",
             b"{\"name\":\"x\",\"name\":\"x\"}",
             b"{\"name\":\"x\",\"more\":1}",
             b"{\"name\":\"\xff\"}",

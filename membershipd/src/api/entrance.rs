@@ -15,6 +15,7 @@ use axum::routing::any;
 use super::audit;
 use super::body;
 use super::call::{Call, Query, Reply};
+use super::origin::Origin;
 use super::precondition::IfMatch;
 use super::problem::{self, Problem};
 use super::rate::client_of;
@@ -48,10 +49,13 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 async fn enter(shared: Arc<Shared>, template: Option<&'static str>, peer: IpAddr, request: Request) -> Response {
     let route = template.unwrap_or(NOWHERE);
     let method = known(request.method());
+    let origin = Origin::of(peer, request.headers(), &shared.observer.config.trusted_proxies);
+    let peer = origin.as_ref().map_or(peer, |origin| origin.address);
     let mut note = Note { id: shared.next_id(), peer, route, method, key: None, proven: false };
-    let answered = match template {
-        Some(template) => answer(&shared, template, request, &mut note).await,
-        None => limit_address(&shared, peer).and_then(|()| Err(problem::NOT_FOUND.problem())),
+    let answered = match (origin, template) {
+        (Ok(origin), Some(template)) => answer(&shared, template, origin, request, &mut note).await,
+        (Ok(_), None) => limit_address(&shared, peer).and_then(|()| Err(problem::NOT_FOUND.problem())),
+        (Err(nonsense), _) => limit_address(&shared, peer).and(Err(nonsense)),
     };
     let response = match answered {
         Ok(reply) => reply.into_response(),
@@ -95,19 +99,19 @@ fn log(note: &Note, problem: &Problem) {
 async fn answer(
     shared: &Arc<Shared>,
     template: &'static str,
+    origin: Origin,
     request: Request,
     note: &mut Note,
 ) -> Result<Reply, Problem> {
-    let peer = note.peer.to_canonical();
     let found = routes::find(template, request.method());
     match found.as_ref().map(|route| &route.access) {
         // Cheap, and asked by whoever watches the node, also while it is busy.
-        Ok(Access::Open(handler)) => handler(shared.clone(), peer.is_loopback()).await,
-        Ok(Access::Loopback(handler)) if peer.is_loopback() => handler(shared.clone(), true).await,
+        Ok(Access::Open(handler)) => handler(shared.clone(), origin.local).await,
+        Ok(Access::Loopback(handler)) if origin.local => handler(shared.clone(), true).await,
         Ok(Access::Loopback(_)) => Err(problem::NOT_FOUND.problem()),
         Ok(Access::Signed(signed)) => signed_request(shared, signed, request, note).await,
         Err(_) => {
-            limit_address(shared, peer)?;
+            limit_address(shared, note.peer)?;
             found.and(Err(problem::NOT_FOUND.problem()))
         }
     }

@@ -58,8 +58,9 @@ impl Api {
         Some(Renewal { files, tls: self.tls.clone()?, shared: self.shared.clone() })
     }
 
-    /// Serves until `handle` shuts it down.
+    /// Serves until `handle` shuts it down, and what is under way is done, also for clients that have gone away.
     pub async fn serve(self, handle: Handle<SocketAddr>) -> Result<()> {
+        let under_way = self.shared.requests.clone();
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
         let server = limited(axum_server::from_tcp(self.listener)?.handle(handle));
         let turnstile = Turnstile::default();
@@ -70,7 +71,9 @@ impl Api {
             }
             None => server.acceptor(turnstile).serve(service).await,
         };
-        served.context("the API stopped")
+        served.context("the API stopped")?;
+        let _all_places = under_way.acquire_many(u32::try_from(limits::REQUESTS)?).await?;
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
 //! it is decided; `users`, `rooms`, `members` and `audit` carry out, `open` answers without a signature; `document` describes the
-//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `connections`, `rate`,
+//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`,
 //! `metrics`, `limits`.
 //!
 //! A request under /v1 is bounded before it is looked at: connections, bytes and time of the head, bytes and time of the body,
@@ -16,12 +16,15 @@ mod call;
 mod connections;
 mod document;
 mod entrance;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod limits;
 mod listener;
 mod members;
 mod metrics;
 mod names;
 mod open;
+mod origin;
 mod outcome;
 mod paging;
 mod precondition;
@@ -35,4 +38,6 @@ mod shared;
 mod tests;
 mod users;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::bodies;
 pub use listener::{Api, Renewal};

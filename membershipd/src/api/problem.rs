@@ -44,6 +44,7 @@ kinds! {
     BODY_BROKEN: BAD_REQUEST "body-broken" "The body did not arrive whole",
     TOO_LARGE: PAYLOAD_TOO_LARGE "too-large" "The body is too large",
     TOO_SLOW: REQUEST_TIMEOUT "too-slow" "The body took too long",
+    FORWARDED: BAD_REQUEST "forwarded-malformed" "The proxy does not say whose request it is",
     RATE_LIMITED: TOO_MANY_REQUESTS "rate-limited" "Too many requests",
     OVERLOADED: SERVICE_UNAVAILABLE "overloaded" "This node has too much to do",
     UNAVAILABLE: SERVICE_UNAVAILABLE "unavailable" "This node cannot do that now",

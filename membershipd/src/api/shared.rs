@@ -14,6 +14,7 @@ use super::metrics::Metrics;
 use super::names::Names;
 use super::rate::Rate;
 use crate::commands::NodeCommands;
+use crate::config::ClearRooms;
 use crate::domain::{SignPub, Terms};
 use crate::gate::Gate;
 use crate::posture::Observer;
@@ -64,8 +65,7 @@ impl Shared {
             space: Space::new(limits::BODIES_BYTES),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),
-            // What can be reached from outside is heard by whoever is on the way.
-            terms: Terms { encrypted_only: !observer.config.bind.is_loopback() },
+            terms: Terms { encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse },
             observer,
             users,
             commands,

@@ -172,6 +172,7 @@ mod tests {
             version: String::new(),
             store: "kv".to_owned(),
             bus_auth: "enforce".to_owned(),
+            clear_rooms: "refuse".to_owned(),
             acl: true,
             tls: true,
             engine: Some(EngineState {

@@ -19,10 +19,11 @@
 //!
 //! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `gated` is the state of a node,
 //! `load` and `watched` are for tools and tests; `error`, `audit`, `order` and `plan` say what is done; `queues`, `index` and `claiming` do parts of it; `service`
-//! does it, and `repair` finishes what others left.
+//! does it, `repair` finishes what others left, and `derived` does the part of that which a node does by itself.
 
 pub mod audit;
 mod claiming;
+mod derived;
 mod error;
 mod fence;
 mod gated;
@@ -41,6 +42,7 @@ mod watched;
 #[cfg(test)]
 mod tests;
 
+pub use derived::put_right;
 pub use error::{CommandError, Retry};
 pub use fence::{Fence, Revoked, Settled, WaitOut};
 pub use gated::Gated;

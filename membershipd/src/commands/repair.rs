@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::audit::{AuditRecord, CommandId, Decided, Journal, Stage};
@@ -18,7 +17,7 @@ use crate::domain::{
     Author, Claims, Handle, MemberState, Membership, Record, RecordKey, Records as _, Room, RoomId, RoomRole,
     RoomState, Standing, State, Subject,
 };
-use crate::store::{Event, Keyed, Operation, Position, Records, Revision, Store, StoreError};
+use crate::store::{Revision, Store, StoreError};
 use crate::view::View;
 
 /// What a repair did. Where all of it is empty there was nothing to do.
@@ -151,37 +150,10 @@ impl<F: Fence> Repair<'_, F> {
 
     /// `rooms_by_member`, compared with the memberships as they are after all else.
     async fn index(&self, repaired: &mut Repaired) -> Result<(), StoreError> {
-        let entries = self.entries().await?;
+        let entries = index::entries(&*self.store).await?;
         let view = load(&*self.store).await?;
-        let present = view.all_memberships().filter(|m| m.state.is_present());
-        let wanted: BTreeSet<_> = present.map(|m| (m.handle.clone(), m.room.clone())).collect();
-        for (handle, room) in wanted.symmetric_difference(&entries) {
-            // It reads both sides again: somebody may be about to write the same.
-            repaired.indexed += usize::from(index::update(&*self.store, handle, room).await?);
-        }
+        repaired.indexed = index::agree(&*self.store, &entries, &index::wanted(&view)).await?;
         Ok(())
-    }
-
-    /// Who is in which room as `rooms_by_member` has it.
-    async fn entries(&self) -> Result<BTreeSet<(Handle, RoomId)>, StoreError> {
-        let bucket = Records::RoomsByMember;
-        let mut entries = BTreeSet::new();
-        let mut events = self.store.watch(bucket, Position::default()).await?;
-        while let Some(event) = events.next().await.transpose()? {
-            let Event::Changed(Keyed { key, entry }) = event else { return Ok(entries) };
-            let operation = Operation::at("read", bucket.bucket(), &key);
-            let of = keys::indexed(&key).ok_or_else(|| StoreError::Unreadable {
-                operation: operation.clone(),
-                why: "no such kind of entry; a newer membershipd may have written it".to_owned(),
-            })?;
-            if entry.json::<index::Indexed>(&operation)?.value.present {
-                entries.insert(of);
-            } else {
-                entries.remove(&of);
-            }
-        }
-        let operation = Operation::on("watch", bucket.bucket());
-        Err(StoreError::Unavailable { operation, why: "the watch ended".to_owned() })
     }
 
     /// Writes a record that must not be there yet; none: somebody else wrote it.

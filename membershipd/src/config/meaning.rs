@@ -8,7 +8,9 @@ use std::str::FromStr;
 use super::errors::ConfigErrors;
 use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
 use super::typed::Typed;
-use super::{BusAuth, Cluster, Config, DEFAULT_API_PORT, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind};
+use super::{
+    BusAuth, ClearRooms, Cluster, Config, DEFAULT_API_PORT, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind,
+};
 use crate::faults::Fault;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -33,6 +35,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         route: port(e, "--route-port", typed.route_port.as_deref(), 6250),
     };
     let api_rate = api_rate(e, typed.api_rate.as_deref());
+    let trusted_proxies = trusted_proxies(e, typed.trusted_proxies.as_deref());
     let monitor: SocketAddr = parsed(e, "--monitor", typed.monitor.as_deref(), "an address such as 127.0.0.1:8250")
         .unwrap_or(SocketAddr::new(LOOPBACK, 8250));
     if !monitor.ip().is_loopback() {
@@ -46,6 +49,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         &[("enforce", BusAuth::Enforce), ("off", BusAuth::Off)],
         BusAuth::Enforce,
     );
+    let clear_rooms = clear_rooms(e, typed.clear_rooms.as_deref(), bind);
     let log_format = word(
         e,
         "--log-format",
@@ -111,8 +115,10 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             advertise: advertise.unwrap_or(bind),
             ports,
             api_rate,
+            trusted_proxies,
             monitor,
             bus_auth,
+            clear_rooms,
             cluster,
             store,
             nats_store: typed.nats_store.unwrap_or_else(|| PathBuf::from("local_files/jetstream")),
@@ -213,6 +219,30 @@ fn api_rate(e: &mut ConfigErrors, value: Option<&str>) -> NonZeroU32 {
     rate
 }
 
+fn trusted_proxies(e: &mut ConfigErrors, value: Option<&str>) -> Vec<IpAddr> {
+    let flag = "--trusted-proxies";
+    let mut proxies = Vec::new();
+    for text in value.unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let Some(proxy) = parsed::<IpAddr>(e, flag, Some(text), "the address of a proxy") else { continue };
+        let proxy = proxy.to_canonical();
+        if proxy.is_unspecified() {
+            e.add(flag, format!("{proxy} is nobody's address"), "name each proxy by the address that it connects from");
+        } else if proxies.contains(&proxy) {
+            e.add(flag, format!("{proxy} stands twice"), "name it once");
+        } else {
+            proxies.push(proxy);
+        }
+    }
+    proxies
+}
+
+/// What can be reached from outside is heard by whoever is on the way.
+fn clear_rooms(e: &mut ConfigErrors, value: Option<&str>, bind: IpAddr) -> ClearRooms {
+    let usual = if bind.is_loopback() { ClearRooms::Allow } else { ClearRooms::Refuse };
+    let words = [ClearRooms::Allow, ClearRooms::Refuse].map(|choice| (choice.as_str(), choice));
+    word(e, "--clear-rooms", value, &words, usual)
+}
+
 fn distinct_ports(e: &mut ConfigErrors, ports: &[(&'static str, u16)]) {
     for (i, (flag, port)) in ports.iter().enumerate() {
         if let Some((other, _)) = ports.iter().take(i).find(|(_, p)| p == port) {
@@ -287,4 +317,39 @@ fn replicas(e: &mut ConfigErrors, value: Option<&str>, cluster: Option<&Cluster>
         e.add("--kv-replicas", format!("{replicas} copies on {nodes} node(s)"), "at most one copy a node");
     }
     replicas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rooms_in_clear_are_for_loopback_unless_somebody_says_otherwise() {
+        let mut e = ConfigErrors::default();
+        for (bind, usual) in
+            [("127.0.0.1", ClearRooms::Allow), ("::1", ClearRooms::Allow), ("0.0.0.0", ClearRooms::Refuse)]
+        {
+            let bind = bind.parse().unwrap();
+            assert_eq!(clear_rooms(&mut e, None, bind), usual, "{bind}");
+            assert_eq!(clear_rooms(&mut e, Some("allow"), bind), ClearRooms::Allow);
+            assert_eq!(clear_rooms(&mut e, Some("refuse"), bind), ClearRooms::Refuse);
+        }
+        assert!(e.0.is_empty());
+        clear_rooms(&mut e, Some("yes"), LOOPBACK);
+        assert_eq!(e.0.len(), 1);
+    }
+
+    #[test]
+    fn proxies_are_addresses_in_one_spelling() {
+        let mut e = ConfigErrors::default();
+        assert!(trusted_proxies(&mut e, None).is_empty() && trusted_proxies(&mut e, Some("")).is_empty());
+        let proxies = trusted_proxies(&mut e, Some("192.0.2.1, ::ffff:192.0.2.2 ,2001:db8::1"));
+        assert_eq!(proxies, ["192.0.2.1", "192.0.2.2", "2001:db8::1"].map(|proxy| proxy.parse::<IpAddr>().unwrap()));
+        assert!(e.0.is_empty());
+        for bad in ["proxy.example", "10.0.0.0/8", "192.0.2.1:80", "0.0.0.0", "::", "192.0.2.1,::ffff:192.0.2.1"] {
+            let before = e.0.len();
+            trusted_proxies(&mut e, Some(bad));
+            assert_eq!(e.0.len(), before + 1, "{bad}");
+        }
+    }
 }

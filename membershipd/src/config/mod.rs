@@ -34,6 +34,25 @@ impl BusAuth {
     }
 }
 
+/// Whether there may be rooms whose messages are in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClearRooms {
+    /// Whoever makes a room decides.
+    Allow,
+    /// None is made, and none becomes one.
+    Refuse,
+}
+
+impl ClearRooms {
+    /// The word of the flag and of the posture.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClearRooms::Allow => "allow",
+            ClearRooms::Refuse => "refuse",
+        }
+    }
+}
+
 /// Where users, rooms and members are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreKind {
@@ -114,10 +133,14 @@ pub struct Config {
     pub ports: Ports,
     /// Requests a second that one user may make at the API of this node.
     pub api_rate: NonZeroU32,
+    /// Peers of the API whose X-Forwarded-For is believed, in canonical form.
+    pub trusted_proxies: Vec<IpAddr>,
     /// The engine's monitor; always loopback.
     pub monitor: SocketAddr,
     /// Whether connections are authenticated.
     pub bus_auth: BusAuth,
+    /// Whether rooms may be in clear.
+    pub clear_rooms: ClearRooms,
     /// Part in a cluster; none: standalone.
     pub cluster: Option<Cluster>,
     /// Where users, rooms and members are kept.

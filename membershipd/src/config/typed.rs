@@ -30,6 +30,10 @@ pub struct Typed {
     /// Requests a second that one user may make at the API of this node [default: 100]
     #[arg(long, env = "UNIBUS_API_RATE", value_name = "N")]
     pub api_rate: Option<String>,
+    /// Proxies in front of the API, addresses separated by commas: what they say in X-Forwarded-For is whose request it is, and
+    /// everybody else's is ignored [default: none]
+    #[arg(long, env = "UNIBUS_TRUSTED_PROXIES", value_name = "IPS")]
+    pub trusted_proxies: Option<String>,
     /// Port of the routes between nodes [default: 6250]
     #[arg(long, env = "UNIBUS_ROUTE_PORT", value_name = "PORT")]
     pub route_port: Option<String>,
@@ -42,6 +46,10 @@ pub struct Typed {
     /// enforce: every connection is authenticated; off: none is, on loopback only [default: enforce]
     #[arg(long, env = "UNIBUS_BUS_AUTH", value_name = "MODE")]
     pub bus_auth: Option<String>,
+    /// Rooms whose messages are not encrypted, which this node and whoever holds it could read: allow, or refuse to make them;
+    /// those that exist stay as they are [default: allow where --bind is loopback, else refuse]
+    #[arg(long, env = "UNIBUS_CLEAR_ROOMS", value_name = "WORD")]
+    pub clear_rooms: Option<String>,
     /// Name of the cluster; without it the node stands alone
     #[arg(long, env = "UNIBUS_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<String>,

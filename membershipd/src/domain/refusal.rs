@@ -61,7 +61,9 @@ impl Refusal {
             Refusal::Claim(ClaimError::Overlap { .. }) => "choose another subject",
             Refusal::Claim(_) => "choose a subject in another space",
             Refusal::RoomExists(_) | Refusal::RoomRemoved(_) => "choose another id",
-            Refusal::MustEncrypt => "make it with 'encrypt', or ask the operator to permit rooms in clear",
+            Refusal::MustEncrypt => {
+                "make it with 'encrypt', or ask the operator to allow rooms in clear (--clear-rooms)"
+            }
             Refusal::NoSuchUser(_) => "see the directory; an admin makes users",
             Refusal::UserInactive(_) => "an admin can enable a disabled user",
             Refusal::Banned(_) => "lift the ban first",

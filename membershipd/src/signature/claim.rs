@@ -25,10 +25,10 @@ pub enum Standing<U> {
 #[derive(Debug)]
 pub struct Claim {
     stated: Stated,
-    digest: BodyDigest,
+    pub(super) digest: BodyDigest,
     /// The text that must have been signed.
-    base: String,
-    signature: Vec<u8>,
+    pub(super) base: String,
+    pub(super) signature: Vec<u8>,
 }
 
 /// The parameters of a signature.

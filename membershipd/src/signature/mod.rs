@@ -17,6 +17,8 @@ mod base;
 mod claim;
 mod dictionary;
 mod digest;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod head;
 mod nonce;
 mod refusal;
@@ -30,6 +32,8 @@ pub use authority::Authority;
 pub use base::{Component, Parameter};
 pub use claim::{Claim, Standing};
 pub use digest::BodyDigest;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::headers;
 pub use head::{Field, RequestHead, fields};
 pub use nonce::{Nonce, NonceError, NonceUse, Nonces, Unspent, Verified};
 pub use refusal::{NONCE_UNKNOWN, Refusal};

@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::super::entrance::router;
 use super::super::shared::Shared;
-use super::{JSON, Node, commands, identity, node, node_with, plain, recorded, signed};
+use super::{JSON, Node, commands, identity, node, node_of, node_with, plain, recorded, signed};
 use crate::bus::{Bucket, LEASE};
-use crate::config::BusAuth;
+use crate::config::{BusAuth, Typed};
 use crate::gate::Gate;
 use crate::store::Store;
 use crate::store::faulty::Fault;
@@ -236,4 +236,41 @@ async fn a_key_uses_up_its_own_rate_and_nobody_else_s() {
     assert_eq!(node.send(plain("POST", "/v1/me")).await.slug(), "rate-limited");
     assert_eq!(node.send(plain("GET", "/livez")).await.status, 200);
     assert_eq!(node.send_from("192.0.2.8:1", plain("GET", "/v1/nowhere")).await.slug(), "not-found");
+}
+
+#[tokio::test]
+async fn who_is_behind_a_proxy_has_a_rate_of_his_own() {
+    let proxy = "192.0.2.7:1000";
+    let proxies = Some("192.0.2.7,127.0.0.1".to_owned());
+    let node = node_of(Typed { api_rate: Some("2".to_owned()), trusted_proxies: proxies, ..Typed::default() });
+    let nowhere = |client: &str| {
+        let mut request = plain("GET", "/v1/nowhere");
+        request.headers_mut().insert("x-forwarded-for", client.parse().unwrap());
+        request
+    };
+    let mut slugs = Vec::new();
+    for _ in 0..30 {
+        slugs.push(node.send_from(proxy, nowhere("10.9.9.9, 203.0.113.5")).await.slug());
+    }
+    assert!(slugs.contains(&"rate-limited".to_owned()), "{slugs:?}");
+    assert_eq!(node.send_from(proxy, nowhere("203.0.113.6")).await.slug(), "not-found");
+    // Another spelling of what is in front changes nothing, nor does the same word of somebody who is not believed.
+    assert_eq!(node.send_from(proxy, nowhere("x, 203.0.113.5")).await.slug(), "rate-limited");
+    assert_eq!(node.send_from("198.51.100.1:1", nowhere("203.0.113.5")).await.slug(), "not-found");
+    assert_eq!(node.send_from("198.51.100.1:1", nowhere("nonsense")).await.slug(), "not-found");
+    let nonsense = node.send_from(proxy, nowhere("nonsense")).await;
+    assert_eq!((nonsense.status.as_u16(), nonsense.slug().as_str()), (400, "forwarded-malformed"));
+    // What is for programs of this machine is for nobody behind a proxy, and for no proxy.
+    for (peer, request) in [
+        (proxy, plain("GET", "/metrics")),
+        ("127.0.0.1:1", plain("GET", "/metrics")),
+        ("127.0.0.1:1", {
+            let mut request = nowhere("127.0.0.1");
+            *request.uri_mut() = "/metrics".parse().unwrap();
+            request
+        }),
+    ] {
+        assert_eq!(node.send_from(peer, request).await.slug(), "not-found", "{peer}");
+    }
+    assert_eq!(node.send_from("[::1]:1", plain("GET", "/metrics")).await.status, 200);
 }

@@ -70,6 +70,11 @@ impl Drop for Node {
 
 /// A node that has a lease, proven at this moment, and takes `rate` requests a second of one key.
 fn node_with(rate: &str) -> Node {
+    node_of(Typed { api_rate: Some(rate.to_owned()), ..Typed::default() })
+}
+
+/// A node that has a lease, configured like this.
+fn node_of(typed: Typed) -> Node {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let file = std::env::temp_dir().join(format!("unibus-api-{}-{number}", std::process::id()));
@@ -85,7 +90,6 @@ fn node_with(rate: &str) -> Node {
     }
     gate.renew(now);
     let (link, engine) = (watch::channel(None).1, watch::channel(None).1);
-    let typed = Typed { api_rate: Some(rate.to_owned()), ..Typed::default() };
     let observer = Observer {
         config: Arc::new(Config::from_typed(typed, 0).unwrap()),
         binary: Arc::new(Binary { path: PathBuf::new(), version: String::new(), sha256: String::new() }),

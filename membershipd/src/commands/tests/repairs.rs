@@ -1,7 +1,10 @@
 //! What a repair finds, does, and leaves alone.
 
 use super::*;
+use crate::commands::derived;
+use crate::config::BusAuth;
 use crate::domain::{Claims, Room, Space};
+use crate::gate::Gate;
 
 #[tokio::test]
 async fn everything_that_was_left_is_finished_once() {
@@ -76,4 +79,29 @@ async fn a_repair_stands_in_nobodys_way() {
     };
     futures::join!(working, mending);
     assert_eq!(repair(&store).await.unwrap(), Repaired::default());
+}
+
+#[tokio::test]
+async fn a_node_that_starts_puts_the_index_right_and_nothing_else() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    people(&*store).await.unwrap();
+    // As a copy looks that has come as far as its rooms: one without members, and a claim without a room.
+    let subject: crate::domain::Subject = "room.half".parse().unwrap();
+    let claims = Claims::none(Space::Room).claim(&subject, &id("half")).unwrap();
+    put(&*store, Record::Claims(claims.claim(&"room.never".parse().unwrap(), &id("never")).unwrap())).await.unwrap();
+    let half = Room::new(id("half"), subject, Policy::CONVERSATION, "alice".parse().unwrap());
+    put(&*store, Record::Room(half)).await.unwrap();
+    let standing = Standing { role: RoomRole::Reader, state: MemberState::Invited };
+    let carol = Membership::new(id("hall"), handle("carol"), standing, "bob".parse().unwrap());
+    put(&*store, Record::Membership(carol)).await.unwrap();
+    let gate = Gate::new(BusAuth::Enforce, std::time::Instant::now());
+    gate.replace_view(load(&*store).await.unwrap());
+    assert_eq!(derived::once(&gate, &*store).await.unwrap(), 0, "a copy that is not done is left alone");
+    store.append(br#"{"schema":1,"records":[]}"#).await.unwrap();
+    assert_eq!(derived::once(&gate, &*store).await.unwrap(), 1);
+    assert_eq!(derived::once(&gate, &*store).await.unwrap(), 0);
+    let after = load(&*store).await.unwrap();
+    assert!(after.all_memberships().all(|m| m.room != id("half")), "the room is given to nobody");
+    assert!(after.room(&id("never")).is_none(), "its id is not spent");
 }
