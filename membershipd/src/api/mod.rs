@@ -41,3 +41,4 @@ mod users;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::bodies;
 pub use listener::{Api, Renewal};
+pub(crate) use open::LIVEZ;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 
 /// What was measured.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Measured {
     /// How long each operation took, in no order.
     took: Vec<Duration>,
@@ -17,6 +17,11 @@ pub struct Measured {
 }
 
 impl Measured {
+    /// Nothing yet.
+    pub(super) const fn none() -> Self {
+        Self { took: Vec::new(), elapsed: Duration::ZERO }
+    }
+
     /// One operation more, which nothing else was under way beside.
     pub(super) fn note(&mut self, took: Duration) {
         self.took.push(took);
@@ -91,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_measured_adds_up() {
-        let mut all = Measured::default();
+        let mut all = Measured::none();
         assert_eq!((all.percentile(50), all.per_second()), (None, 0.0));
         for ms in 1..=100 {
             all.note(Duration::from_millis(ms));

@@ -70,18 +70,19 @@ async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
     eprintln!("bench: making {REQUESTS} users and rooms on {}", orders.config.node);
     crew.join().await?;
     let turn = orders.each / u32::from(TURNS);
-    let (mut inserts, mut reads, mut writes) = (Measured::default(), Measured::default(), Measured::default());
+    let [mut inserts, mut unsigned, mut reads, mut writes] = [const { Measured::none() }; 4];
     for number in 0..TURNS {
         eprintln!(
-            "bench: inserts, signed reads and signed writes, {REQUESTS} in flight, turn {} of {TURNS}",
+            "bench: inserts, requests, signed reads and writes, {REQUESTS} in flight, turn {} of {TURNS}",
             number + 1
         );
         inserts += drive::by_the_second(REQUESTS, turn, |_| raw.insert()).await?;
+        unsigned += drive::by_the_second(REQUESTS, turn, |worker| requests::unsigned(crew, worker)).await?;
         reads += drive::by_the_second(REQUESTS, turn, |worker| requests::read(crew, worker)).await?;
         requests::prepare(crew, number.into()).await?;
         writes += drive::by_the_second(REQUESTS, turn, |worker| requests::write(crew, worker)).await?;
     }
-    let (mut known, mut admitted) = (Measured::default(), Measured::default());
+    let [mut known, mut admitted] = [const { Measured::none() }; 2];
     for number in 0..TURNS {
         eprintln!("bench: connections, {CONNECTS} at once, turn {} of {TURNS}", number + 1);
         known += drive::by_the_second(CONNECTS, turn, |_| raw.connect()).await?;
@@ -89,5 +90,5 @@ async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
     }
     eprintln!("bench: {REMOVALS} removals of connected members, one after the other");
     let (alone, removed) = removals::measure(raw, crew, REMOVALS).await?;
-    Ok(Report { node: orders.config.node.clone(), inserts, reads, writes, known, admitted, alone, removed })
+    Ok(Report { node: orders.config.node.clone(), inserts, unsigned, reads, writes, known, admitted, alone, removed })
 }

@@ -19,7 +19,7 @@ const TOLD: Duration = Duration::from_secs(1);
 /// Measures single inserts, and removals by `count`. Both have the cluster for themselves. Whoever is removed is connected, and is
 /// not any more when the answer comes.
 pub(super) async fn measure(raw: &Raw, crew: &Crew, count: usize) -> Result<(Measured, Measured)> {
-    let (mut inserts, mut removals) = (Measured::default(), Measured::default());
+    let (mut inserts, mut removals) = (Measured::none(), Measured::none());
     for number in 0..count {
         let since = Instant::now();
         raw.insert().await?;

@@ -13,6 +13,8 @@ pub struct Report {
     pub node: String,
     /// Inserts into the bare engine.
     pub inserts: Measured,
+    /// Requests without signature and nonce.
+    pub unsigned: Measured,
     /// Signed reads.
     pub reads: Measured,
     /// Signed writes.
@@ -68,9 +70,10 @@ impl std::fmt::Display for Target {
 
 impl Report {
     /// Everything by its name.
-    pub fn figures(&self) -> [(&'static str, &Measured); 7] {
+    pub fn figures(&self) -> [(&'static str, &Measured); 8] {
         [
             ("inserts, bare engine", &self.inserts),
+            ("unsigned requests", &self.unsigned),
             ("signed reads", &self.reads),
             ("signed writes", &self.writes),
             ("connections, key known to the engine", &self.known),
@@ -118,7 +121,7 @@ mod tests {
     use super::*;
 
     fn each(ms: u64) -> Measured {
-        let mut measured = Measured::default();
+        let mut measured = Measured::none();
         (0..10).for_each(|_| measured.note(Duration::from_millis(ms)));
         measured
     }
@@ -128,6 +131,7 @@ mod tests {
         let report = Report {
             node: "a".to_owned(),
             inserts: each(2),
+            unsigned: each(1),
             reads: each(4),
             writes: each(4),
             known: each(5),

@@ -17,6 +17,12 @@ const RAISED: [RoomRole; 3] = [RoomRole::Member, RoomRole::Moderator, RoomRole::
 /// Invitations of a worker for one turn. Each is good for as many writes as there are roles.
 pub(super) const INVITED: usize = 15;
 
+/// Asks what takes neither signature nor nonce: the floor of every request.
+pub(super) async fn unsigned(crew: &Crew, worker: usize) -> Result<Next> {
+    ensure!(crew.hand(worker)?.api.is_alive().await?, "the node does not live");
+    Ok(Next::More)
+}
+
 /// Reads its own room.
 pub(super) async fn read(crew: &Crew, worker: usize) -> Result<Next> {
     let hand = crew.hand(worker)?;

@@ -27,6 +27,7 @@ pub use axum::http::Method;
 pub use error::{ClientError, Refused, Tried};
 pub use url::NodeUrl;
 
+use crate::api::LIVEZ;
 use crate::identity::Identity;
 use crate::link::trusting;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
@@ -162,6 +163,16 @@ impl Client {
                 None => return Ok(all),
             }
         }
+    }
+
+    /// What everybody may ask the first node, unsigned: its health. Says whether it is well.
+    pub async fn is_alive(&self) -> anyhow::Result<bool> {
+        let node = self.nodes.first().context("there is no node to ask")?;
+        let message = axum::http::Request::builder().uri(node.uri(LIVEZ)?).body(Full::default())?;
+        let response = tokio::time::timeout(ANSWER, self.http.request(message)).await.context("no answer")??;
+        let alive = response.status().is_success();
+        response.into_body().collect().await?;
+        Ok(alive)
     }
 
     async fn ask_node(&self, node: &NodeUrl, request: &Request) -> Result<Result<Value, Refused>, Failed> {

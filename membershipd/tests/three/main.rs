@@ -14,5 +14,6 @@ mod common;
 mod at_once;
 mod cable;
 mod fence;
+mod large;
 mod nodes;
 mod silent;

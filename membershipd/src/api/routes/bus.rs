@@ -15,7 +15,7 @@ const USER: &str = "/v1/users/{handle}";
 pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
-        template: "/livez",
+        template: open::LIVEZ,
         summary: "Whether the daemon answers",
         access: Access::Open(|_, _| open::livez().boxed()),
     },
