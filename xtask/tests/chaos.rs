@@ -46,9 +46,11 @@ fn the_schedule_is_shown_without_a_connection() {
     for node in common::NODES {
         assert!(stopped[..3].contains(&node), "{stopped:?}");
     }
-    // The load is a client: it reaches every node's clients' port, and every daemon by ssh.
+    // The load is a client: it reaches every node's clients' port and API, and every daemon by ssh.
     for node in plan["load"].as_array().unwrap() {
         assert!(node["url"].as_str().unwrap().starts_with("tls://"), "{node}");
+        let api = node["api"].as_str().unwrap();
+        assert!(api.starts_with("https://") && api.ends_with(":8470"), "{node}");
         let control = words(&node["control"]);
         assert!(control.starts_with("ssh -o ControlMaster=no"), "{control}");
         assert!(control.contains("./membershipd control --runtime-dir /run/unibus"), "{control}");

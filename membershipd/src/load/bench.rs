@@ -4,14 +4,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures::StreamExt;
 use futures::future::join_all;
 use serde_json::Value;
 
+use super::api_user::ApiUser;
 use super::bus_user::{BusUser, Ways};
 use super::dice::Dice;
-use super::history::History;
+use super::history::{Failure, History};
 use super::orders::Orders;
 use super::relay::Relay;
+use super::room::RoomOfRun;
+use crate::client::Request as ApiRequest;
 use crate::control::Request;
 use crate::domain::{Handle, Role, State};
 use crate::identity::Identity;
@@ -20,8 +24,13 @@ use crate::identity::Identity;
 const ASK: Duration = Duration::from_secs(5);
 /// Time for a removal to be written; the daemon goes on to pass its fence, which is of no interest here.
 const WRITTEN: Duration = Duration::from_secs(2);
-/// Attempts at removing a user, each through another node.
+/// Attempts at removing a user or a room, each through another node.
 const REMOVALS: usize = 6;
+/// Rooms that are removed at once, and time for all of them; where nobody can, it is said which are left.
+const AT_ONCE: usize = 16;
+const ROOMS: Duration = Duration::from_secs(30);
+/// What the API says of a room that is not there any more.
+const GONE: [&str; 2] = ["room-removed", "no-such-room"];
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The common ground.
@@ -31,6 +40,8 @@ pub(super) struct Bench {
     pub(super) relays: Vec<Relay>,
     ways: Ways,
     users: Mutex<Vec<Handle>>,
+    /// Each with one of its owners.
+    rooms: Mutex<Vec<(RoomOfRun, ApiUser)>>,
 }
 
 impl Bench {
@@ -38,7 +49,7 @@ impl Bench {
     pub(super) fn new(orders: Orders, history: Arc<History>) -> Result<Self> {
         let ways = Ways::new(&orders)?;
         let relays = orders.nodes.iter().map(Relay::new).collect();
-        Ok(Self { orders, history, relays, ways, users: Mutex::default() })
+        Ok(Self { orders, history, relays, ways, users: Mutex::default(), rooms: Mutex::default() })
     }
 
     /// Choices of `whose`.
@@ -75,6 +86,49 @@ impl Bench {
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
+    }
+
+    /// Makes a user who uses the signed API as well.
+    pub(super) async fn new_api_user(&self, role: &str, within: Duration) -> Result<ApiUser> {
+        ApiUser::new(self.new_user(role, within).await?, &self.orders)
+    }
+
+    /// Notes that a room of `host` is to be removed in the end; before it is made, for an outcome that nobody knows has to be
+    /// cleaned up as well.
+    pub(super) fn will_remove(&self, room: &RoomOfRun, host: &ApiUser) {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).push((room.clone(), host.clone()));
+    }
+
+    /// Removes every room that was made. Returns those that may still be there.
+    pub(super) async fn remove_rooms(&self) -> Vec<String> {
+        let rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let deadline = tokio::time::Instant::now() + ROOMS;
+        let removed = futures::stream::iter(rooms).map(async |(room, host)| {
+            let gone = tokio::time::timeout_at(deadline, self.remove_room(&room, &host)).await;
+            (gone != Ok(true)).then(|| room.id.to_string())
+        });
+        removed.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
+    }
+
+    /// Removes a room; false where it may still be there.
+    async fn remove_room(&self, room: &RoomOfRun, host: &ApiUser) -> bool {
+        let (removal, question) = (ApiRequest::delete(room.path()), ApiRequest::get(room.path()));
+        for node in 0..REMOVALS {
+            let answers = [host.ask(node, &removal, WRITTEN).await, host.ask(node, &question, ASK).await];
+            let gone = |answer: &Result<Value, Failure>| match answer {
+                Ok(answer) => {
+                    // The answer to the removal has the room in it, the other one is the room.
+                    let room = answer.get("room").unwrap_or(answer);
+                    room.get("state").and_then(Value::as_str) == Some("removed")
+                }
+                Err(failure) => GONE.contains(&failure.code.as_str()),
+            };
+            if answers.iter().any(gone) {
+                return true;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        false
     }
 
     /// Removes a user; false where it may still be there.

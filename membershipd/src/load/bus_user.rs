@@ -59,6 +59,11 @@ impl BusUser {
         &self.identity.handle
     }
 
+    /// What proves that it is it.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// Its public key.
     pub(super) fn sign_pub(&self) -> crate::domain::SignPub {
         self.identity.sign_pub
@@ -71,6 +76,11 @@ impl BusUser {
 
     /// Connects to one node and proves that the connection is served. Returns the server's own name.
     pub(super) async fn connect_once(&self, node: usize) -> Result<String, Failure> {
+        Ok(self.connect(node).await?.server_info().server_name)
+    }
+
+    /// A connection to one node, which is known to be served. When it is cut it comes back there, or gives up soon.
+    pub(super) async fn connect(&self, node: usize) -> Result<Client, Failure> {
         let Some((name, address)) = self.ways.nodes.get(node) else { return Err(Failure::certain("no such node")) };
         let connected = self.options().max_reconnects(1).connect(address.clone()).await;
         let client = connected.map_err(|error| {
@@ -81,17 +91,23 @@ impl BusUser {
                 _ => Failure::certain(why),
             }
         })?;
-        // An Ok of connect() is no proof of an admission, a flush only empties our own buffer: a message that comes back is.
+        // An Ok of connect() is no proof of an admission.
+        if self.is_served(&client).await {
+            return Ok(client);
+        }
+        Err(Failure::unknown(format!("{name}: connected, but nothing came back")))
+    }
+
+    /// Whether a connection is served, and all that was asked on it before is done. A flush would only empty our own buffer: a
+    /// message that comes back is the proof.
+    pub(super) async fn is_served(&self, client: &Client) -> bool {
         let subject = self.subject("here");
         let round_trip = async {
             let mut back = client.subscribe(subject.clone()).await.ok()?;
             client.publish(subject.clone(), "".into()).await.ok()?;
             back.next().await
         };
-        match tokio::time::timeout(ROUND_TRIP, round_trip).await {
-            Ok(Some(_)) => Ok(client.server_info().server_name),
-            _ => Err(Failure::unknown(format!("{name}: connected, but nothing came back"))),
-        }
+        matches!(tokio::time::timeout(ROUND_TRIP, round_trip).await, Ok(Some(_)))
     }
 
     /// A connection that lasts: to `first` if possible, else to any other node, and back to some node whenever it is cut.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// How the history is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,22 @@ pub(super) enum Kind {
     VictimMessage,
     /// A new connection of such a user.
     VictimConnect,
+    /// A room was made over the signed API.
+    MakeRoom,
+    /// A guest was invited to a room and accepted.
+    Join,
+    /// A guest was removed from a room.
+    Removal,
+    /// A guest sent a message in a room, and its host got it.
+    MemberPublish,
+    /// A guest got a message that the host of a room sent in it.
+    MemberReceive,
+    /// A guest read who is in a room.
+    MemberRead,
+    /// The record that several contend for was changed over the signed API, by compare-and-set.
+    ApiWrite,
+    /// It was read.
+    ApiRead,
 }
 
 /// What came of it.

@@ -1,40 +1,23 @@
 //! Messages of one user from one of its connections to another, each connection at home on another node.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::Workload;
+use super::awaited::Awaited;
 use super::bench::Bench;
 use super::bus_user::BusUser;
 use super::history::{Failure, Kind};
 
 /// Time for a message to arrive, for each of two attempts.
 const ARRIVAL: Duration = Duration::from_secs(2);
-
-/// Who waits for which message: by number, told by the name of the server that delivered it.
-#[derive(Clone, Default)]
-struct Awaited(Arc<Mutex<HashMap<u64, oneshot::Sender<String>>>>);
-
-impl Awaited {
-    fn begin(&self, number: u64) -> oneshot::Receiver<String> {
-        let (arrived, arrival) = oneshot::channel();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(number, arrived);
-        arrival
-    }
-
-    fn take(&self, number: u64) -> Option<oneshot::Sender<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
-    }
-}
 
 /// The workload.
 pub(super) struct Messages {
@@ -95,10 +78,7 @@ async fn listen(client: Client, own: usize, subject: String, awaited: Awaited) {
         if usize::try_from(from) == Ok(own) {
             continue;
         }
-        if let Some(arrived) = awaited.take(number) {
-            // The sender has given up meanwhile: then it is too late.
-            let _ = arrived.send(client.server_info().server_name);
-        }
+        awaited.arrived(number, client.server_info().server_name);
     }
 }
 
@@ -120,5 +100,5 @@ async fn send(bench: Arc<Bench>, user: BusUser, connections: Arc<[Client]>, turn
             Err(_) => op.failed(&Failure::unknown("it did not arrive in time")),
         }
     }
-    awaited.take(number);
+    awaited.forget(number);
 }

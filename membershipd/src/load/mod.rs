@@ -3,15 +3,20 @@
 //! It knows nothing of faults and judges nothing: its history is for others to read. Every operation that begins is written
 //! down, also where nobody ever learns its outcome, so that a gap in the history is a broken history and not a good one.
 
+mod api_user;
+mod awaited;
 mod bench;
 mod bus_user;
 mod connects;
+mod contested;
 mod dice;
+mod guests;
 mod history;
 mod messages;
 mod orders;
 mod registers;
 mod relay;
+mod room;
 mod victims;
 
 use std::io::{BufRead, Write};
@@ -19,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::future::{BoxFuture, join_all};
+use futures::future::{BoxFuture, join_all, try_join_all};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +40,10 @@ pub use orders::Orders;
 const ORDERS_BYTES: u64 = 1 << 20;
 /// Time for a node to say that it knows registers, and for the first user to be made; a cluster may be electing.
 const BEGINNING: Duration = Duration::from_secs(30);
+/// Users who have rooms: so many contend for one record.
+const HOSTS: usize = 3;
+/// Guests at a time, each of another host: so often somebody is removed.
+const GUESTS: usize = 3;
 
 /// One way to use the bus, going on until it is told to stop.
 trait Workload: Send + Sync {
@@ -100,7 +109,9 @@ async fn work(orders: Orders, history: Arc<History>, stop: CancellationToken) ->
         join_all(workloads.iter().map(|workload| workload.clone().look_back())).await;
     }
     history.event("cleaning-up", None);
-    let left = bench.remove_users().await;
+    // The rooms first: it takes their owners to remove them.
+    let mut left = bench.remove_rooms().await;
+    left.extend(bench.remove_users().await);
     if !left.is_empty() {
         history.event("left-behind", Some(&left.join(", ")));
     }
@@ -131,6 +142,33 @@ async fn begin(bench: &Arc<Bench>) -> Result<Vec<Arc<dyn Workload>>> {
     }
     if rates.victims > 0 {
         workloads.push(Arc::new(victims::Victims::new(bench.clone())));
+    }
+    if rates.contests > 0 || rates.guests > 0 {
+        workloads.extend(begin_rooms(bench).await?);
+    }
+    Ok(workloads)
+}
+
+/// What is done in rooms, over the signed API.
+async fn begin_rooms(bench: &Arc<Bench>) -> Result<Vec<Arc<dyn Workload>>> {
+    let several = |role: &'static str, count| {
+        let made =
+            (1..=count).map(|number| async move { bench.new_api_user(&format!("{role}-{number}"), BEGINNING).await });
+        try_join_all(made)
+    };
+    let (hosts, guests, invited) =
+        futures::try_join!(several("host", HOSTS), several("guest", GUESTS), bench.new_user("invited", BEGINNING))
+            .context("cannot make the users that use the API")?;
+    let mut workloads: Vec<Arc<dyn Workload>> = Vec::new();
+    let rates = &bench.orders.rates;
+    if rates.guests > 0 {
+        for (lane, (host, guest)) in (0..).zip(hosts.iter().zip(guests)) {
+            workloads.push(Arc::new(guests::Guests::new(bench.clone(), host.clone(), guest, lane)));
+        }
+    }
+    if rates.contests > 0 {
+        let begun = contested::Contested::begin(bench.clone(), hosts, invited.handle().clone(), BEGINNING);
+        workloads.push(Arc::new(begun.await.context("cannot make the record that several contend for")?));
     }
     Ok(workloads)
 }

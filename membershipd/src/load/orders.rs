@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-const SCHEMA: u32 = 1;
+use crate::client::NodeUrl;
+
+const SCHEMA: u32 = 2;
 
 /// The orders.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,7 +29,7 @@ pub struct Orders {
     pub rates: Rates,
 }
 
-/// A node, and the two ways to it.
+/// A node, and the three ways to it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeOrder {
@@ -35,6 +37,8 @@ pub struct NodeOrder {
     pub name: String,
     /// Where clients connect: `tls://host:port`.
     pub url: String,
+    /// Where its signed API is: `https://host:port`.
+    pub api: String,
     /// A command that relays requests to the node's daemon, as `membershipd control` does.
     pub control: Vec<String>,
 }
@@ -51,11 +55,15 @@ pub struct Rates {
     pub messages: u32,
     /// Messages of a user who is about to be disabled.
     pub victims: u32,
+    /// Changes of the record that several clients contend for.
+    pub contests: u32,
+    /// Tries of each guest, who is removed from a room and tries on.
+    pub guests: u32,
 }
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { writes: 10, connects: 5, messages: 10, victims: 5 }
+        Self { writes: 10, connects: 5, messages: 10, victims: 5, contests: 6, guests: 3 }
     }
 }
 
@@ -73,7 +81,7 @@ impl Orders {
                 wrong.push(rule.to_owned());
             }
         };
-        must(orders.schema == SCHEMA, "schema must be 1");
+        must(orders.schema == SCHEMA, "schema must be 2");
         must(orders.seconds > 0, "seconds must be above 0");
         let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         must(
@@ -83,13 +91,18 @@ impl Orders {
         must(orders.nodes.len() >= 2, "nodes must be two or more");
         must(orders.nodes.iter().all(|node| !node.control.is_empty()), "every node needs a control command");
         must(orders.nodes.iter().all(|node| node.url.starts_with("tls://")), "every url must begin with tls://");
+        must(
+            orders.nodes.iter().all(|node| node.api.parse().is_ok_and(|url: NodeUrl| url.is_https())),
+            "every api must be https:// and host:port",
+        );
         let mut names: Vec<&str> = orders.nodes.iter().map(|node| node.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         must(names.len() == orders.nodes.len(), "no two nodes may have the same name");
-        let Rates { writes, connects, messages, victims } = orders.rates;
-        must([writes, connects, messages, victims].iter().all(|rate| *rate <= MOST_RATE), "no rate may be above 200");
-        must(writes + connects + messages + victims > 0, "some rate must be above 0");
+        let Rates { writes, connects, messages, victims, contests, guests } = orders.rates;
+        let rates = [writes, connects, messages, victims, contests, guests];
+        must(rates.iter().all(|rate| *rate <= MOST_RATE), "no rate may be above 200");
+        must(rates.iter().any(|rate| *rate > 0), "some rate must be above 0");
         ensure!(wrong.is_empty(), "the orders cannot be followed: {}", wrong.join("; "));
         Ok(orders)
     }
@@ -99,9 +112,9 @@ impl Orders {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"{"schema":1,"seed":7,"run":"ab12","seconds":60,"ca_file":"ca.crt","nodes":[
-        {"name":"a","url":"tls://127.0.0.1:4250","control":["x"]},
-        {"name":"b","url":"tls://127.0.0.2:4250","control":["x"]}]}"#;
+    const GOOD: &str = r#"{"schema":2,"seed":7,"run":"ab12","seconds":60,"ca_file":"ca.crt","nodes":[
+        {"name":"a","url":"tls://127.0.0.1:4250","api":"https://127.0.0.1:8470","control":["x"]},
+        {"name":"b","url":"tls://127.0.0.2:4250","api":"https://127.0.0.2:8470","control":["x"]}]}"#;
 
     #[test]
     fn good_orders_are_taken_with_the_usual_rates() {
@@ -111,9 +124,10 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        let bad = GOOD.replace("\"schema\":1", "\"schema\":9").replace("ab12", "A B").replace("tls://127.0.0.2", "x");
+        let bad = GOOD.replace("\"schema\":2", "\"schema\":9").replace("ab12", "A B").replace("tls://127.0.0.2", "x");
+        let bad = bad.replace("https://127.0.0.2", "http://127.0.0.2");
         let error = Orders::parse(&bad.replace("\"b\"", "\"a\"")).unwrap_err().to_string();
-        for part in ["schema", "run", "tls://", "same name"] {
+        for part in ["schema", "run", "tls://", "https://", "same name"] {
             assert!(error.contains(part), "{part}: {error}");
         }
         assert!(Orders::parse("").is_err());

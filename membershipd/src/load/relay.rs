@@ -226,6 +226,7 @@ mod tests {
         Relay::new(&NodeOrder {
             name: "a".to_owned(),
             url: String::new(),
+            api: String::new(),
             control: ["sh", "-c", script].map(str::to_owned).to_vec(),
         })
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,11 +19,21 @@ pub(crate) enum Kind {
     Disable,
     VictimMessage,
     VictimConnect,
+    MakeRoom,
+    Join,
+    Removal,
+    MemberPublish,
+    MemberReceive,
+    MemberRead,
+    ApiWrite,
+    ApiRead,
 }
 
 impl Kind {
     /// What goes on all the time, so that every window must have some of it.
-    pub(crate) const STEADY: [Self; 3] = [Self::Write, Self::Connect, Self::Message];
+    pub(crate) const STEADY: [Self; 4] = [Self::Write, Self::Connect, Self::Message, Self::ApiWrite];
+    /// What nobody stands in the way of: where several write one record, only one of them can be first.
+    pub(crate) const UNCONTESTED: [Self; 3] = [Self::Write, Self::Connect, Self::Message];
 }
 
 impl fmt::Display for Kind {
@@ -36,6 +46,14 @@ impl fmt::Display for Kind {
             Self::Disable => "disable",
             Self::VictimMessage => "victim_message",
             Self::VictimConnect => "victim_connect",
+            Self::MakeRoom => "make_room",
+            Self::Join => "join",
+            Self::Removal => "removal",
+            Self::MemberPublish => "member_publish",
+            Self::MemberReceive => "member_receive",
+            Self::MemberRead => "member_read",
+            Self::ApiWrite => "api_write",
+            Self::ApiRead => "api_read",
         })
     }
 }
@@ -57,7 +75,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Op {
     pub(crate) op: u64,
     pub(crate) kind: Kind,
-    /// The register, or the user.
+    /// The register, the user, the room, or room and user.
     pub(crate) key: Option<String>,
     pub(crate) value: Option<String>,
     /// The revision that a write replaces.
@@ -142,7 +160,7 @@ mod tests {
     use super::*;
 
     fn op(number: u64) -> String {
-        format!(r#"{{"schema":1,"op":{number},"kind":"write","tried":[],"begin_us":1,"end_us":2,"outcome":"ok"}}"#)
+        format!(r#"{{"schema":2,"op":{number},"kind":"write","tried":[],"begin_us":1,"end_us":2,"outcome":"ok"}}"#)
     }
 
     fn history(lines: &[String]) -> History {
@@ -155,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_whole_history_has_every_number_and_an_end() {
-        let end = r#"{"schema":1,"event":"end","at_us":9,"ops":2}"#.to_owned();
+        let end = r#"{"schema":2,"event":"end","at_us":9,"ops":2}"#.to_owned();
         assert_eq!(history(&[op(1), op(0), end.clone()]).missing(), None);
         assert!(history(&[op(0), op(1)]).missing().unwrap().contains("no end"));
         assert!(history(&[op(0), end.clone()]).missing().unwrap().contains("1 operations of 2"));
@@ -167,7 +185,7 @@ mod tests {
     fn a_line_of_another_kind_is_refused() {
         let mut history = History::default();
         assert!(history.push("nonsense").is_err());
-        assert!(history.push(&op(0).replace("\"schema\":1", "\"schema\":2")).is_err());
+        assert!(history.push(&op(0).replace("\"schema\":2", "\"schema\":3")).is_err());
         assert!(history.push(&op(0).replace("write", "wreck")).is_err());
     }
 }

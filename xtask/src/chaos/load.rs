@@ -15,8 +15,9 @@ use super::history::History;
 
 /// Time to make its user, on a cluster that may be electing.
 const READY: Duration = Duration::from_secs(60);
-/// Time to finish what is under way, to read everything back and to remove its users.
-const ENDING: Duration = Duration::from_secs(90);
+/// Time to finish what is under way, to read everything back and to remove its rooms and users; all of it has limits of its own,
+/// which are reached where the cluster serves nobody.
+const ENDING: Duration = Duration::from_secs(150);
 const LOOK: Duration = Duration::from_millis(20);
 /// Should everything else fail it ends by itself.
 const MOST_SECONDS: u64 = 3600;
@@ -32,11 +33,13 @@ pub(crate) struct Orders {
     pub(crate) ca_file: String,
 }
 
-/// A node, and the two ways to it.
+/// A node, and the three ways to it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct NodeOrder {
     pub(crate) name: String,
     pub(crate) url: String,
+    /// Its signed API.
+    pub(crate) api: String,
     /// The command that relays requests to its daemon.
     pub(crate) control: Vec<String>,
 }
@@ -44,7 +47,7 @@ pub(crate) struct NodeOrder {
 impl Orders {
     /// The usual orders for these nodes.
     pub(crate) fn new(seed: u64, run: String, nodes: Vec<NodeOrder>, ca_file: &Path) -> Self {
-        Self { schema: 1, seed, run, seconds: MOST_SECONDS, nodes, ca_file: ca_file.display().to_string() }
+        Self { schema: 2, seed, run, seconds: MOST_SECONDS, nodes, ca_file: ca_file.display().to_string() }
     }
 }
 

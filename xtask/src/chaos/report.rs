@@ -19,6 +19,8 @@ pub(crate) fn text(verdict: &Verdict, style: Style) -> String {
         "writes",
         "connects",
         "messages",
+        "api writes",
+        "removals",
         "not done",
         "unknown",
         "recovered",
@@ -66,18 +68,19 @@ fn row(judged: &JudgedWindow) -> Vec<Cell> {
     let window = &judged.window;
     let tally = |kind: Kind| judged.kinds.get(&kind).copied().unwrap_or_default();
     let done = |kind: Kind| Cell::from(format!("{}/{}", tally(kind).acknowledged, tally(kind).attempted));
-    let [write, connect, message] = Kind::STEADY;
     let sum =
-        |of: fn(&super::verdict::Tally) -> usize| Kind::STEADY.iter().map(|&kind| of(&tally(kind))).sum::<usize>();
+        |of: fn(&super::verdict::Tally) -> usize| Kind::UNCONTESTED.iter().map(|&kind| of(&tally(kind))).sum::<usize>();
     let gaps = Kind::STEADY.map(|kind| format!("{:.1}", seconds(tally(kind).longest_gap_ms)));
     let good = judged.violations.is_empty();
     vec![
         Cell::toned(Tone::Bold, window.fault.as_str()),
         if window.nodes.is_empty() { "-".into() } else { window.nodes.join(" ").into() },
         took(Duration::from_micros(window.end_us.saturating_sub(window.begin_us))).into(),
-        done(write),
-        done(connect),
-        done(message),
+        done(Kind::Write),
+        done(Kind::Connect),
+        done(Kind::Message),
+        done(Kind::ApiWrite),
+        done(Kind::Removal),
         sum(|tally| tally.refused).to_string().into(),
         sum(|tally| tally.unknown).to_string().into(),
         match judged.recovery_ms {

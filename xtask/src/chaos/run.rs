@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::faults::{Fault, Leaders, Planned};
 use super::inject::{Half, Injector};
-use super::judge::{Rules, judge, proves_enough, recovered};
+use super::judge::{Rules, judge, proves_enough, proves_revocations, recovered};
 use super::load::Load;
 use super::verdict::{Verdict, Window};
 use crate::target::Target;
@@ -83,9 +83,18 @@ impl<'a> Run<'a> {
     }
 
     /// What is demanded of a run that breaks things.
-    pub(crate) fn rules(bound: Duration, whole: bool, flawless: bool) -> Rules {
+    pub(crate) fn rules_of_breaking(bound: Duration) -> Rules {
+        Rules { revokes: true, flawless: false, ..Self::rules(bound) }
+    }
+
+    /// What is demanded of a run that only watches.
+    pub(crate) fn rules_of_watching(bound: Duration) -> Rules {
+        Rules { revokes: false, flawless: true, ..Self::rules(bound) }
+    }
+
+    fn rules(bound: Duration) -> Rules {
         let bound_us = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        Rules { bound_us, least: PROOF, disables: whole, flawless }
+        Rules { bound_us, least: PROOF, revokes: true, flawless: true }
     }
 
     /// Breaks the cluster in every planned way, and judges.
@@ -201,13 +210,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Ends a window, as soon as enough was done in it to prove something, and everybody is served again.
+    /// Ends a window, as soon as enough was done in it to prove something, and everybody is served again. Before the first fault
+    /// rights have been taken away, too: while a node is gone that takes its time.
     fn until_enough(&mut self, window: &mut Window) -> Result<()> {
         let begun = Instant::now();
+        let is_first = self.windows.is_empty();
         loop {
             window.end_us = now_us();
             let enough = self.load.look(|history| {
-                proves_enough(history, window, &self.rules) && (window.nodes.is_empty() || recovered(history, window))
+                proves_enough(history, window, &self.rules)
+                    && (window.nodes.is_empty() || recovered(history, window))
+                    && (!is_first || proves_revocations(history, &self.rules))
             });
             if enough || begun.elapsed() >= PROVING || self.is_interrupted() {
                 return Ok(());

@@ -20,6 +20,10 @@ pub(crate) enum Rule {
     ServedWithoutQuorum,
     /// A user whose disabling was acknowledged was served.
     DisabledUserServed,
+    /// Somebody whose removal from a room was acknowledged had a right in it.
+    RemovedMemberServed,
+    /// What several changed at once by compare-and-set cannot have happened in any order.
+    NotLinearizable,
     /// There was too little of something for the window to prove anything.
     TooLittleLoad,
     /// Something failed where nothing may.

@@ -29,11 +29,12 @@ use crate::{build, cargo, fsx};
 
 /// Break the cluster on purpose while it is used, and judge what that came to
 ///
-/// A load writes, connects, sends messages and disables users all the time, and writes down what was acknowledged. Meanwhile
-/// nodes are stopped and, where that is nobody's server, killed, frozen and cut off; then a majority, so that the rest must
-/// deny everything. Exit code 0 only when no acknowledged write was lost, nobody was served whom no quorum or no longer any
-/// right admitted, the cluster got well each time, and enough was done to prove it. On servers nothing but `systemctl stop`
-/// and `start` is used. Without --yes everything is only printed.
+/// A load writes, connects, sends messages and disables users all the time, and over the signed API makes rooms, lets members
+/// join, removes them while they talk, and lets several clients contend for one record; it writes down what was acknowledged.
+/// Meanwhile nodes are stopped and, where that is nobody's server, killed, frozen and cut off; then a majority, so that the
+/// rest must deny everything. Exit code 0 only when no acknowledged write was lost, what was contended for is linearizable,
+/// nobody was served whom no quorum or no longer any right admitted, the cluster got well each time, and enough was done to
+/// prove it. On servers nothing but `systemctl stop` and `start` is used. Without --yes everything is only printed.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask chaos --local --yes\n  cargo xtask chaos --local --yes --only quorum\n  \
@@ -104,7 +105,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     }
     let work = || {
         let tolerated = known_ills(&target)?;
-        let rules = Run::rules(bound(&target)?, args.only.is_empty(), false);
+        let rules = Run::rules_of_breaking(bound(&target)?);
         let load = start(args, &paths, state.as_ref(), &orders)?;
         Run::new(&target, load, rules, tolerated)?.break_it(injector.as_ref(), &planned)
     };
@@ -142,8 +143,10 @@ fn orders(paths: &Paths, target: &Target, state: Option<&State>, seed: u64) -> R
     let mut nodes = Vec::new();
     for node in &target.topology.nodes {
         let control = target.transport.relay(&node.name, &control)?;
-        let address = SocketAddr::new(node.public, target.topology.ports.client);
-        nodes.push(NodeOrder { name: node.name.clone(), url: format!("tls://{address}"), control });
+        let ports = &target.topology.ports;
+        let at = |port| SocketAddr::new(node.public, port);
+        let (url, api) = (format!("tls://{}", at(ports.client)), format!("https://{}", at(ports.control_plane)));
+        nodes.push(NodeOrder { name: node.name.clone(), url, api, control });
     }
     let ca = match state {
         Some(state) => paths.with_base(state.dir())?.client_ca_cert(),
@@ -184,9 +187,14 @@ fn show(
     }
     let locked: Vec<&str> = locks.iter().filter(|step| step.wave == 0).map(|step| step.node.as_str()).collect();
     println!("lock: {}, as long as it takes", locked.join(", "));
-    println!("load: users chaos-{}-*, 16 registers, connections and messages, through", orders.run);
+    println!("load: users and rooms chaos-{}-*, 16 registers, connections and messages, through", orders.run);
     for node in &orders.nodes {
-        println!("     {} and {}", node.url, node.control.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" "));
+        println!(
+            "     {}, {} and {}",
+            node.url,
+            node.api,
+            node.control.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")
+        );
     }
     for (number, plan) in (1..).zip(planned) {
         println!("{number:>3}. {} of {}", plan.fault, plan.victims);
@@ -272,7 +280,7 @@ fn during(
             "'{shown}' without --yes only prints its steps: there is nothing to watch; nothing was done"
         )));
     }
-    let rules = Run::rules(bound(target)?, false, true);
+    let rules = Run::rules_of_watching(bound(target)?);
     let load = start(args, paths, state, orders)?;
     let program = std::env::current_exe().context("finding this program")?;
     let mut command = Command::new(program);

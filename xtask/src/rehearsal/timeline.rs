@@ -28,7 +28,8 @@ pub(super) fn html(title: &str, verdict: &Verdict) -> String {
     for kind in Kind::STEADY {
         let Some(series) = timeline.kinds.get(&kind) else { continue };
         // Writing to a String cannot fail, here and below.
-        let _ = writeln!(lanes, "<text x=\"0\" y=\"{:.1}\">{kind}s</text>", top + LANE / 2.0);
+        let name = format!("{kind}s").replace('_', " ");
+        let _ = writeln!(lanes, "<text x=\"0\" y=\"{:.1}\">{name}</text>", top + LANE / 2.0);
         lanes.push_str(&lane(series, top, step, &x));
         top += LANE + GAP;
     }

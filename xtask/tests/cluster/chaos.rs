@@ -38,7 +38,7 @@ fn an_honest_cluster_survives_everything() {
     for window in windows {
         let kinds = &window["kinds"];
         let (name, quorum) = (window["fault"].as_str().unwrap(), window["quorum"] == true);
-        for kind in ["write", "connect", "message"] {
+        for kind in ["write", "connect", "message", "api_write"] {
             assert!(!quorum || kinds[kind]["acknowledged"].as_u64().unwrap() >= 10, "{kind} in {window:#}");
         }
         assert_eq!(quorum, name != "quorum");
@@ -55,8 +55,10 @@ fn an_honest_cluster_survives_everything() {
     assert_eq!(lines.last().unwrap()["event"], "end");
     assert_eq!(Some(ops.len()), lines.last().unwrap()["ops"].as_u64().map(|n| usize::try_from(n).unwrap()));
     let kinds: BTreeSet<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
-    let every = ["connect", "disable", "message", "read", "victim_connect", "victim_message", "write"];
-    assert_eq!(kinds, BTreeSet::from(every));
+    let on_the_bus = ["connect", "disable", "message", "read", "victim_connect", "victim_message", "write"];
+    let in_rooms = ["make_room", "join", "removal", "member_publish", "member_receive", "member_read"];
+    let every = on_the_bus.into_iter().chain(in_rooms).chain(["api_write", "api_read"]);
+    assert_eq!(kinds, every.collect());
 
     // Nothing is left behind but tombstones.
     let users: Value = serde_json::from_slice(&cluster.user("homer", &["list", "--json"]).stdout).unwrap();
@@ -67,6 +69,13 @@ fn an_honest_cluster_survives_everything() {
         .filter(|user| user["handle"].as_str().is_some_and(|handle| handle.starts_with("chaos-")));
     let states: Vec<&str> = made.map(|user| user["state"].as_str().unwrap()).collect();
     assert!(states.len() >= 2 && states.iter().all(|state| *state == "removed"), "{users:#}");
+    let url = format!("https://{}:8470", cluster.address("homer"));
+    let (admin, ca) = (cluster.state.join("admin.toml"), cluster.ca());
+    let as_admin = ["--identity", admin.to_str().unwrap(), "--ca", ca.to_str().unwrap(), "--url", &url, "--json"];
+    let listed = cluster.membershipd("homer", &[["room", "list"].as_slice(), &as_admin].concat());
+    let rooms: Value = serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{}", said(&listed)));
+    let rooms = rooms["rooms"].as_array().unwrap();
+    assert!(rooms.len() >= 2 && rooms.iter().all(|room| room["state"] == "removed"), "{rooms:#?}");
 
     without_a_yes_nothing_happens(&cluster);
 }
@@ -127,8 +136,8 @@ fn without(safeguard: &str) -> Cluster {
     cluster
 }
 
-/// The loss of the quorum must be judged failed, for this reason and with these words.
-fn is_noticed(safeguard: &str, rule: &str, words: &str) {
+/// The loss of the quorum must be judged failed, for this reason and with these words. Returns every rule that was broken.
+fn is_noticed(safeguard: &str, rule: &str, words: &str) -> BTreeSet<String> {
     let cluster = without(safeguard);
     let (verdict, output) = chaos(&cluster, &["--yes", "--json", "--only", "quorum"]);
     assert_eq!(output.status.code(), Some(1), "nobody noticed {safeguard}: {verdict:#}");
@@ -137,6 +146,7 @@ fn is_noticed(safeguard: &str, rule: &str, words: &str) {
     let found = window["violations"].as_array().unwrap();
     let named = found.iter().any(|v| v["rule"] == rule && v["what"].as_str().unwrap().contains(words));
     assert!(named, "{safeguard} was judged failed, but not for {rule}: {found:#?}");
+    all_violations(&verdict).into_iter().map(|v| v["rule"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -146,10 +156,13 @@ fn a_lease_that_does_not_count_is_judged_failed() {
 
 #[test]
 fn connections_that_are_not_cut_are_judged_failed() {
-    is_noticed("no-kick", "served-without-quorum", "message was granted");
+    let broken = is_noticed("no-kick", "served-without-quorum", "message was granted");
+    // Nor those of who was removed from a room: they have the rights that they were made with.
+    assert!(broken.contains("removed-member-served"), "a removed member was not noticed: {broken:?}");
 }
 
 #[test]
 fn an_acknowledgement_before_the_write_is_judged_failed() {
-    is_noticed("ack-before-write", "lost-write", "acknowledged");
+    let broken = is_noticed("ack-before-write", "lost-write", "acknowledged");
+    assert!(broken.contains("not-linearizable"), "what was contended for was not noticed: {broken:?}");
 }

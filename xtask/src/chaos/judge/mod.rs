@@ -1,7 +1,9 @@
 //! The judge: history and windows in, verdict out. Pure: it asks nobody and reads no clock.
 
+mod contested;
 mod measure;
 mod registers;
+mod revocations;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +18,9 @@ pub(crate) struct Rules {
     pub(crate) bound_us: u64,
     /// So many operations of each steady kind prove something.
     pub(crate) least: usize,
-    /// Whether a user must have been disabled and have knocked in vain.
-    pub(crate) disables: bool,
-    /// Whether no steady operation may fail at all.
+    /// Whether a user must have been disabled, and a member removed from a room, who then tried in vain.
+    pub(crate) revokes: bool,
+    /// Whether no steady operation may fail at all, but for those that others stand in the way of.
     pub(crate) flawless: bool,
 }
 
@@ -33,11 +35,9 @@ pub(crate) fn judge(history: &History, windows: &[Window], rules: &Rules) -> Ver
     if windows.is_empty() {
         whole.push(violation(Rule::IncompleteHistory, begun, "there is no window: nothing was judged".to_owned()));
     }
-    if rules.disables && !somebody_knocked_in_vain(history, rules.least) {
-        let what = format!("no user was disabled who then knocked at least {} times: nothing is proved", rules.least);
-        whole.push(violation(Rule::TooLittleLoad, begun, what));
-    }
-    for violation in registers::check(history).into_iter().chain(disabled(history)) {
+    whole.extend(unproven(history, rules).map(|what| violation(Rule::TooLittleLoad, begun, what)));
+    let found = [registers::check(history), contested::check(history, rules.bound_us), revocations::check(history)];
+    for violation in found.into_iter().flatten() {
         // Where it happened; what is seen after the last window belongs to the run.
         let at = violation.at_us;
         match judged.iter_mut().find(|judged| (judged.window.begin_us..judged.window.end_us).contains(&at)) {
@@ -55,6 +55,16 @@ pub(crate) fn proves_enough(history: &History, window: &Window, rules: &Rules) -
     too_little(history, window, rules).is_empty()
 }
 
+/// Whether what is demanded about rights that were taken away is proved so far.
+pub(crate) fn proves_revocations(history: &History, rules: &Rules) -> bool {
+    unproven(history, rules).next().is_none()
+}
+
+/// Which right nobody has lost and then tried in vain, where somebody must have.
+fn unproven(history: &History, rules: &Rules) -> impl Iterator<Item = String> {
+    rules.revokes.then(|| revocations::unproven(history, rules.least)).into_iter().flatten()
+}
+
 /// Whether the other nodes serve again, in spite of what is done to some.
 pub(crate) fn recovered(history: &History, window: &Window) -> bool {
     recovery(history, window).is_some()
@@ -68,7 +78,7 @@ fn judge_window(history: &History, window: &Window, rules: &Rules) -> JudgedWind
         violations.push(violation(Rule::NotHealed, window.heal_us, what));
     }
     if rules.flawless {
-        let failed = begun_in(history, window).filter(|op| Kind::STEADY.contains(&op.kind) && !op.ok());
+        let failed = begun_in(history, window).filter(|op| Kind::UNCONTESTED.contains(&op.kind) && !op.ok());
         violations.extend(failed.map(|op| about(op, Rule::FailedOperation, format!("{} {}", op.kind, told(op)))));
     }
     JudgedWindow {
@@ -116,44 +126,6 @@ fn too_little(history: &History, window: &Window, rules: &Rules) -> Vec<Violatio
         }
     }
     found
-}
-
-fn is_victim(kind: Kind) -> bool {
-    matches!(kind, Kind::VictimMessage | Kind::VictimConnect)
-}
-
-/// When the disabling of each user was acknowledged.
-fn disablings(history: &History) -> impl Iterator<Item = (&str, u64)> {
-    let done = history.ops.iter().filter(|op| op.kind == Kind::Disable && op.ok());
-    done.filter_map(|op| Some((op.key.as_deref()?, op.end_us)))
-}
-
-fn later_of<'a>(history: &'a History, user: &'a str, at_us: u64) -> impl Iterator<Item = &'a Op> {
-    let theirs = move |op: &&Op| is_victim(op.kind) && op.key.as_deref() == Some(user) && op.begin_us >= at_us;
-    history.ops.iter().filter(theirs)
-}
-
-fn disabled(history: &History) -> Vec<Violation> {
-    let mut found = Vec::new();
-    for (user, at_us) in disablings(history) {
-        for op in later_of(history, user, at_us).filter(|op| op.ok()) {
-            let late = op.begin_us.saturating_sub(at_us) / 1000;
-            let what = format!("{} of {user} succeeded {late} ms after its disabling was acknowledged", op.kind);
-            found.push(about(op, Rule::DisabledUserServed, what));
-        }
-    }
-    found
-}
-
-fn somebody_knocked_in_vain(history: &History, least: usize) -> bool {
-    disablings(history).any(|(user, at_us)| {
-        [Kind::VictimMessage, Kind::VictimConnect].iter().all(|kind| {
-            let before = |op: &&Op| op.kind == *kind && op.ok() && op.key.as_deref() == Some(user);
-            // A victim that was never served proves nothing either.
-            history.ops.iter().any(|op| before(&op))
-                && later_of(history, user, at_us).filter(|op| op.kind == *kind).count() >= least.div_ceil(2)
-        })
-    })
 }
 
 fn begun_in<'a>(history: &'a History, window: &Window) -> impl Iterator<Item = &'a Op> + use<'a> {

@@ -2,7 +2,7 @@ use super::*;
 use crate::chaos::history::{Event, Outcome};
 
 const SECOND: u64 = 1_000_000;
-const RULES: Rules = Rules { bound_us: 13 * SECOND, least: 5, disables: false, flawless: false };
+const RULES: Rules = Rules { bound_us: 13 * SECOND, least: 5, revokes: false, flawless: false };
 
 /// A window of 40 s; without a quorum from 1 s on, with the repair at 30 s.
 fn window(fault: &str, quorum: bool) -> Window {
@@ -66,14 +66,23 @@ fn history(mut ops: Vec<Op>) -> History {
     History { ops, events: vec![event("reading-back", 50 * SECOND, None), event("end", 60 * SECOND, Some(total))] }
 }
 
-/// Connects and messages, four a second for 40 s, that end as `outcome` says; and writes of another register.
+/// Connects and messages, four a second for 40 s, that end as `outcome` says; writes of another register, and changes of what is
+/// contended for.
 fn steady(outcome: impl Fn(u64) -> Outcome) -> Vec<Op> {
+    let mut last = 0;
     (0..160)
         .flat_map(|tick| {
             let at = tick * SECOND / 4;
             let mut other = op(Kind::Write, at, outcome(at));
             other.key = Some("other".to_owned());
-            [op(Kind::Connect, at, outcome(at)), op(Kind::Message, at, outcome(at)), other]
+            let mut contested = op(Kind::ApiWrite, at, outcome(at));
+            (contested.key, contested.value) = (Some("contested".to_owned()), Some(format!("content {tick}")));
+            contested.expected = Some(last);
+            if contested.ok() {
+                last = tick + 1;
+                contested.revision = Some(last);
+            }
+            [op(Kind::Connect, at, outcome(at)), op(Kind::Message, at, outcome(at)), other, contested]
         })
         .collect()
 }
@@ -190,7 +199,10 @@ fn a_write_that_was_certainly_not_done_is_not_there() {
 
 #[test]
 fn nothing_is_granted_without_a_quorum() {
-    for kind in [Kind::Write, Kind::Connect, Kind::Message, Kind::Read, Kind::Disable, Kind::VictimConnect] {
+    let kinds = [Kind::Write, Kind::Connect, Kind::Message, Kind::Read, Kind::Disable, Kind::VictimConnect];
+    let over_the_api =
+        [Kind::MakeRoom, Kind::Join, Kind::Removal, Kind::MemberPublish, Kind::MemberRead, Kind::ApiRead];
+    for kind in kinds.into_iter().chain(over_the_api) {
         let late = with(steady(denied), [op(kind, 15 * SECOND, Outcome::Ok)]);
         assert_eq!(broken(&late, window("two stopped", false)), [Rule::ServedWithoutQuorum], "{kind}");
         let leased = with(steady(denied), [op(kind, 12 * SECOND, Outcome::Ok)]);
@@ -200,32 +212,56 @@ fn nothing_is_granted_without_a_quorum() {
     }
 }
 
+/// An operation about somebody.
+fn of(whom: &str, kind: Kind, at: u64, outcome: Outcome) -> Op {
+    Op { key: Some(whom.to_owned()), ..op(kind, at, outcome) }
+}
+
+const DISABLED: [Kind; 2] = [Kind::VictimMessage, Kind::VictimConnect];
+const REMOVED: [Kind; 3] = [Kind::MemberPublish, Kind::MemberReceive, Kind::MemberRead];
+
 #[test]
-fn a_disabled_user_is_not_served() {
-    let of = |kind, at, outcome| Op { key: Some("victim".to_owned()), ..op(kind, at, outcome) };
-    let disabling = Op { end_us: 16 * SECOND, ..of(Kind::Disable, 2 * SECOND, Outcome::Ok) };
-    for kind in [Kind::VictimConnect, Kind::VictimMessage] {
-        let served = |at| with(steady(all_well), [disabling.clone(), of(kind, at, Outcome::Ok)]);
-        assert_eq!(broken(&served(17 * SECOND), window("kill", true)), [Rule::DisabledUserServed]);
-        assert_eq!(broken(&served(10 * SECOND), window("kill", true)), [], "before the acknowledgement");
-        let other = Op { key: Some("other".to_owned()), ..of(kind, 17 * SECOND, Outcome::Ok) };
-        assert_eq!(broken(&with(steady(all_well), [disabling.clone(), other]), window("kill", true)), []);
+fn whoever_has_lost_a_right_is_not_served() {
+    let losses = [
+        (Kind::Disable, DISABLED.as_slice(), Rule::DisabledUserServed),
+        (Kind::Removal, &REMOVED, Rule::RemovedMemberServed),
+    ];
+    for (by, uses, rule) in losses {
+        let loss = Op { end_us: 16 * SECOND, ..of("who", by, 2 * SECOND, Outcome::Ok) };
+        for kind in uses {
+            let served = |whom, at| with(steady(all_well), [loss.clone(), of(whom, *kind, at, Outcome::Ok)]);
+            assert_eq!(broken(&served("who", 17 * SECOND), window("kill", true)), [rule], "{kind}");
+            assert_eq!(broken(&served("who", 10 * SECOND), window("kill", true)), [], "before the acknowledgement");
+            assert_eq!(broken(&served("other", 17 * SECOND), window("kill", true)), []);
+            // Nobody was told that it was gone.
+            let unknown = Op { outcome: Outcome::Unknown, ..loss.clone() };
+            let served = with(steady(all_well), [unknown, of("who", *kind, 17 * SECOND, Outcome::Ok)]);
+            assert_eq!(broken(&served, window("kill", true)), []);
+        }
     }
 }
 
 #[test]
-fn somebody_must_have_been_disabled_and_have_tried() {
-    let rules = Rules { disables: true, ..RULES };
-    let of = |kind, at, outcome| Op { key: Some("victim".to_owned()), ..op(kind, at, outcome) };
-    let kinds = [Kind::VictimConnect, Kind::VictimMessage];
-    let mut victim = vec![Op { end_us: 16 * SECOND, ..of(Kind::Disable, 2 * SECOND, Outcome::Ok) }];
-    victim.extend(kinds.map(|kind| of(kind, SECOND, Outcome::Ok)));
-    let silent = with(steady(all_well), victim.clone());
-    assert_eq!(rules_broken(&silent, &[window("kill", true)], &rules), [Rule::TooLittleLoad]);
-    let later = (17..22).flat_map(|s| kinds.map(|kind| of(kind, s * SECOND, Outcome::Refused)));
-    victim.extend(later);
-    let knocking = with(steady(all_well), victim);
-    assert_eq!(rules_broken(&knocking, &[window("kill", true)], &rules), []);
+fn somebody_must_have_lost_each_right_and_have_tried() {
+    let rules = Rules { revokes: true, ..RULES };
+    let all = |by, uses: &[Kind], tries: u64| -> Vec<Op> {
+        let loss = Op { end_us: 16 * SECOND, ..of("who", by, 2 * SECOND, Outcome::Ok) };
+        let before = uses.iter().map(|kind| of("who", *kind, SECOND, Outcome::Ok));
+        let later = (17..17 + tries).flat_map(|s| uses.iter().map(move |kind| (s, *kind)));
+        let later = later.map(|(s, kind)| of("who", kind, s * SECOND, Outcome::Refused));
+        before.chain([loss]).chain(later).collect()
+    };
+    let (disabled, removed) = (all(Kind::Disable, &DISABLED, 5), all(Kind::Removal, &REMOVED, 5));
+    let judged = |ops: Vec<Op>| rules_broken(&with(steady(all_well), ops), &[window("kill", true)], &rules);
+    assert_eq!(judged([disabled.clone(), removed.clone()].concat()), []);
+    assert_eq!(judged(disabled.clone()), [Rule::TooLittleLoad], "nobody was removed");
+    assert_eq!(judged(removed.clone()), [Rule::TooLittleLoad], "nobody was disabled");
+    assert_eq!(judged([disabled.clone(), all(Kind::Removal, &REMOVED, 0)].concat()), [Rule::TooLittleLoad], "silent");
+    for kind in REMOVED {
+        let mut never_served = removed.clone();
+        never_served.retain(|op| op.kind != kind || !op.ok());
+        assert_eq!(judged([disabled.clone(), never_served].concat()), [Rule::TooLittleLoad], "{kind}");
+    }
 }
 
 #[test]
@@ -248,7 +284,7 @@ fn a_broken_history_says_nothing() {
     cut.events.pop();
     assert_eq!(broken(&cut, window("kill", true)), [Rule::IncompleteHistory]);
     let mut gap = history(steady(all_well));
-    gap.ops.remove(7);
+    gap.ops.remove(8);
     assert_eq!(broken(&gap, window("kill", true)), [Rule::IncompleteHistory]);
     assert_eq!(rules_broken(&history(steady(all_well)), &[], &RULES), [Rule::IncompleteHistory]);
 }
@@ -267,8 +303,10 @@ fn where_nothing_may_fail_one_failure_is_enough() {
     for outcome in [Outcome::Refused, Outcome::Unknown] {
         let failed = with(steady(all_well), [op(Kind::Message, 5 * SECOND, outcome)]);
         assert_eq!(rules_broken(&failed, &windows, &rules), [Rule::FailedOperation]);
-        let victims = with(steady(all_well), [op(Kind::VictimMessage, 5 * SECOND, outcome)]);
-        assert_eq!(rules_broken(&victims, &windows, &rules), [], "who is cut on purpose is no failure");
+        for kind in [Kind::VictimMessage, Kind::MemberPublish, Kind::ApiWrite] {
+            let expected = with(steady(all_well), [op(kind, 5 * SECOND, outcome)]);
+            assert_eq!(rules_broken(&expected, &windows, &rules), [], "cut on purpose, or not the first: no failure");
+        }
     }
 }
 
