@@ -275,13 +275,15 @@ impl Node {
     /// Makes the buckets, loads the view from them, and follows them. Connections with rights that are gone are cut.
     async fn keep_view(&self, link: &Link, teller: &Teller) -> Result<()> {
         self.backing.ensure(link, self.config.kv_replicas).await;
+        let since = Instant::now();
         let mut view = View::default();
-        let mut positions = Vec::new();
+        let (mut positions, mut entries) = (Vec::new(), 0usize);
         let mut reached = Positions::default();
         for records in Records::DECIDING {
             let bucket = records.bucket();
             let position = loop {
                 let loaded = self.backing.load(link, records, |key, value, revision| {
+                    entries += 1;
                     if let Change::Heartbeat(node, heartbeat) = view.apply(bucket, key, value, revision)? {
                         self.ledger.heard(bucket, &node, &heartbeat, Instant::now());
                     }
@@ -298,6 +300,7 @@ impl Node {
             reached.reach(bucket, position.0);
             positions.push((records, position));
         }
+        tracing::info!(entries, took = ?since.elapsed(), "loaded what decides");
         let review = self.gate.replace_view(view);
         teller.gained(&review, None);
         let cut = review.cut.into_iter().collect();

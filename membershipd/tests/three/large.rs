@@ -114,6 +114,7 @@ fn a_large_cluster_is_ready_soon_and_takes_little_memory() {
         node.wait_for_lease();
         let (ready, memory) = (since.elapsed(), resident(node));
         println!("ready {ready:?} after its start, {} MB", memory >> 20);
+        node.log().lines().filter(|line| line.contains("loaded what")).for_each(|line| println!("{line}"));
         assert!(ready < READY && memory < MEMORY);
         node.wait_until_current();
     }
