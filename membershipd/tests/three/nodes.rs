@@ -126,6 +126,13 @@ impl Node {
         self.daemon.child = spawn(&self.daemon.dir, &self.flags, self.cable.as_deref());
     }
 
+    /// Does what a service manager does: a daemon that could not cut its clients in time has ended itself.
+    pub(crate) fn start_if_ended(&mut self) {
+        if self.child.try_wait().unwrap().is_some() {
+            self.start_again();
+        }
+    }
+
     /// Waits until every copy of everything is current, as this node sees it.
     pub(crate) fn wait_until_current(&self) {
         let output = self.ask(&["wait", "--for", "current", "--within", "60"]);

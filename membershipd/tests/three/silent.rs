@@ -84,7 +84,7 @@ fn a_removal_ends_in_time_and_holds_whatever_became_of_another_node() {
 }
 
 fn at_the_near_end(cable: &Arc<Cable>) {
-    let [magnus, mut homer, datardos] = nodes::start_apart(cable);
+    let [mut magnus, mut homer, mut datardos] = nodes::start_apart(cable);
     let people = ["olga", "bob", "carol", "dave", "erin"].map(|handle| identity(&magnus, handle));
     furnish(&magnus, &people);
     let [olga, bob, carol, dave, erin] = &people;
@@ -136,7 +136,7 @@ fn at_the_near_end(cable: &Arc<Cable>) {
 
     // All are back, each with what it knew: of what was acknowledged nothing is undone.
     cable.mend();
-    homer.start_again();
+    [&mut magnus, &mut homer, &mut datardos].into_iter().for_each(Node::start_if_ended);
     [&magnus, &homer, &datardos].into_iter().for_each(Node::wait_until_current);
     remove(&magnus, olga, erin, bound);
     thread::scope(|scope| {
