@@ -100,6 +100,13 @@ fn a_room_is_made_filled_changed_and_removed() {
     let begun = audit.lines().find(|line| line.contains("member.ban") && line.contains("begun"));
     assert!(begun.is_some_and(|line| line.contains("alice") && line.contains("kitchen bob")), "{audit}");
     assert_eq!(shell.fails("bob", "audit").0, "not-admin");
+    // Root on the node needs no identity, and is told the same.
+    let all = |audit: String| serde_json::from_str::<Value>(&audit).unwrap()["records"].clone();
+    let on_node = |json: &[&str]| String::from_utf8(daemon.ask(&[&["audit"], json].concat()).stdout).unwrap();
+    let (told, through_api) = (all(on_node(&["--json"])), all(shell.done("root", "audit --json")));
+    let told = told.as_array().unwrap();
+    assert!(told.len() > 20 && through_api.as_array().unwrap().starts_with(told), "{told:?}");
+    assert!(on_node(&[]).lines().any(|line| line.contains("root@standalone") && line.contains("user.add")));
 }
 
 #[test]
@@ -124,6 +131,8 @@ fn what_cannot_be_done_says_why_and_what_is_known() {
         assert_eq!(refused.status.code(), Some(2), "{line}: {}", said(&refused));
         assert!(said(&refused).contains(names), "{line}: {}", said(&refused));
     }
+    let nobody = membershipd(dir).args(["room", "list"]).output().unwrap();
+    assert!(!nobody.status.success() && said(&nobody).contains("--identity FILE"), "{}", said(&nobody));
     let without_ca = membershipd(dir)
         .args(["room", "list", "--url", &shell.urls, "--identity"])
         .arg(dir.join("alice.toml"))

@@ -44,7 +44,7 @@ pub(super) struct WrittenBody {
 /// what came of it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = AuditRecord)]
-pub(super) struct RecordBody {
+pub(crate) struct RecordBody {
     /// Number of the entry in which it is; those that were written at one time share one.
     number: u64,
     /// What somebody did: 32 hexadecimal digits.
@@ -86,7 +86,8 @@ pub(super) struct RecordBody {
 }
 
 impl RecordBody {
-    fn of(number: u64, record: AuditRecord) -> Self {
+    /// A record of the entry with this number.
+    pub(crate) fn of(number: u64, record: AuditRecord) -> Self {
         let AuditRecord { id, at_ms, who, action, user, room, member, with, stage } = record;
         let (stage, decided, written, why) = match stage {
             Stage::Begun(Decided { bus, room }) => ("begun", Some(DecidedBody { bus, room }), Vec::new(), None),

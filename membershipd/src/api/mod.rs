@@ -38,6 +38,7 @@ mod shared;
 mod tests;
 mod users;
 
+pub(crate) use audit::RecordBody as AuditBody;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::bodies;
 pub use listener::{Api, Renewal};

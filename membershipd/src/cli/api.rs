@@ -18,7 +18,7 @@ use crate::users::Passed;
 pub(super) struct Api {
     /// Identity that signs the requests, as `membershipd identity new` makes it
     #[arg(long, env = "UNIBUS_IDENTITY", value_name = "FILE")]
-    identity: PathBuf,
+    identity: Option<PathBuf>,
     /// API of a node; several are tried in turn (in the environment with commas)
     #[arg(
         long = "url",
@@ -41,9 +41,16 @@ impl Api {
         self.output.json
     }
 
+    /// Whether it is said who asks.
+    pub(super) fn is_somebody(&self) -> bool {
+        self.identity.is_some()
+    }
+
     /// Who asks.
     pub(super) fn identity(&self) -> anyhow::Result<Identity> {
-        Identity::load(&self.identity)
+        let file =
+            self.identity.as_ref().context("nobody asks; remedy: name your identity file with --identity FILE")?;
+        Identity::load(file)
     }
 
     /// Has `work` done with a client.
@@ -66,6 +73,17 @@ impl Api {
         table: fn(&[T]) -> anyhow::Result<Table>,
     ) -> Result<(), Problem> {
         let entries = self.run(async |client| client.list(path, field).await)?;
+        self.print_entries(entries, field, none, table)
+    }
+
+    /// Prints a list that was had in another way.
+    pub(super) fn print_entries<T: DeserializeOwned>(
+        &self,
+        entries: Vec<Value>,
+        field: &str,
+        none: &str,
+        table: fn(&[T]) -> anyhow::Result<Table>,
+    ) -> Result<(), Problem> {
         if self.json() {
             println!("{}", json!({ field: entries }));
         } else if entries.is_empty() {

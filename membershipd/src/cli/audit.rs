@@ -1,23 +1,65 @@
-//! `membershipd audit`: who did what and when, through the API.
+//! `membershipd audit`: who did what and when; through the API as somebody, or on a node as root through its daemon.
 
+use anyhow::Context;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::api::Api;
 use super::table::Table;
-use super::{DONE, Problem};
+use super::{DONE, Daemon, Problem, block_on, failed_copy};
+use crate::api::AuditBody;
 use crate::client::Audited;
+use crate::commands::audit::AuditEntry;
+use crate::control::OverSocket;
+use crate::store::Position;
+use crate::transfer::{End, Item, Part, TransferError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     api: Api,
+    #[command(flatten)]
+    daemon: Daemon,
 }
 
-/// Runs the verb.
+/// Runs the verb. Who is nobody on the bus and root on the node asks the daemon there.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    args.api.print_list("/v1/audit", "records", "nothing was done yet", table)?;
+    let (field, none) = ("records", "nothing was done yet");
+    if args.api.is_somebody() {
+        args.api.print_list("/v1/audit", field, none, table)?;
+    } else {
+        let from = OverSocket { runtime_dir: args.daemon.runtime_dir.clone() };
+        let items = block_on(all(&from))?.map_err(|error| failed_copy(&error, args.api.json()))?;
+        let mut records = Vec::new();
+        for item in items {
+            records.extend(shown(&item)?);
+        }
+        args.api.print_entries(records, field, none, table)?;
+    }
     Ok(DONE)
+}
+
+/// All entries of the log that `from` has.
+async fn all(from: &dyn End) -> Result<Vec<Item>, TransferError> {
+    let (mut items, mut after) = (Vec::new(), Position::default());
+    loop {
+        let page = from.read(Part::Audit, after).await?;
+        items.extend(page.items);
+        match page.next {
+            Some(next) => after = next,
+            None => return Ok(items),
+        }
+    }
+}
+
+/// The records of an entry, as the API shows them.
+fn shown(item: &Item) -> anyhow::Result<Vec<Value>> {
+    let number = item.revision.get();
+    let entry: AuditEntry = serde_json::from_slice(&item.value)
+        .with_context(|| format!("entry {number} of the audit is not understood; use the membershipd of its daemon"))?;
+    let records = entry.records.into_iter().map(|record| AuditBody::of(number, record));
+    Ok(records.map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
 fn table(records: &[Audited]) -> anyhow::Result<Table> {

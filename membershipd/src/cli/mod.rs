@@ -102,7 +102,8 @@ enum Verb {
     Member(member::Args),
     /// Finish what interrupted commands left behind; nobody is disturbed, and repeating is safe
     Repair(repair::Args),
-    /// Show who did what and when, how it was decided and what came of it; for admins
+    /// Show who did what and when, how it was decided and what came of it: to admins through the API, to root on a node without an
+    /// identity
     Audit(audit::Args),
     /// Copy everything that the running daemon's store holds into a new file: the backup, and the way back to a single node
     Export(export::Args),
