@@ -104,17 +104,11 @@ fn settled(cluster: &Cluster, is_so: impl Fn(&Held) -> bool) -> Held {
 
 /// Uses the cluster as `chaos` does, while `work` is done; how long that took, and what the load has written down.
 fn used_while(cluster: &Cluster, work: impl FnOnce()) -> (Duration, Vec<Value>) {
-    let node = |name: &&str| {
-        let dir = cluster.node(name);
-        json!({
-            "name": name,
-            "url": format!("tls://{}:4250", cluster.address(name)),
-            "control": ["env", "-C", dir, "./membershipd", "control", "--runtime-dir", "run"],
-        })
-    };
-    let nodes: Vec<Value> = NODES.iter().map(node).collect();
-    let orders =
-        json!({ "schema": 1, "seed": 1, "run": "restarts", "seconds": 300, "nodes": nodes, "ca_file": cluster.ca() });
+    // How each node is reached is what `chaos` would tell its load.
+    let shown = cluster.xtask(&["chaos", "--local", "--state", cluster.state.to_str().unwrap(), "--json"]);
+    let schedule: Value = serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| panic!("{}", said(&shown)));
+    let (nodes, ca) = (&schedule["load"], cluster.ca());
+    let orders = json!({ "schema": 2, "seed": 1, "run": "restarts", "seconds": 300, "nodes": nodes, "ca_file": ca });
     let mut load = Command::new(Build::Real.path())
         .args(["load", "--json"])
         .stdin(Stdio::piped())
@@ -166,7 +160,7 @@ fn nothing_is_lost(history: &[Value]) -> usize {
             assert!(there, "{value} was acknowledged at {revision}; {key} is {found} at {now}");
         }
     }
-    for kind in ["write", "connect", "message"] {
+    for kind in ["write", "connect", "message", "api_write"] {
         assert!(acknowledged(kind).len() >= 30, "too few of {kind}: {}", acknowledged(kind).len());
     }
     writes.len()
