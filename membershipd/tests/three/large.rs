@@ -1,7 +1,7 @@
 //! A cluster with 10,000 users, 1,000 rooms and 100,000 memberships: how soon a node is ready, and how much memory it takes.
 //!
 //! Not run by default: it writes for minutes, and means something in a release build alone:
-//! `UNIBUS_TEST_MEMBERSHIPD=target/release/membershipd cargo test -p membershipd --test three -- --ignored --nocapture large`
+//! `cargo test --release -p membershipd --test three -- --ignored --nocapture large`
 
 use std::collections::BTreeSet;
 use std::path::Path;
