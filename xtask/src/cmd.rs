@@ -1,5 +1,6 @@
 //! One module a verb, each with its `Args` and a `run`.
 
+pub(crate) mod backup;
 pub(crate) mod build;
 mod changing;
 pub(crate) mod chaos;
@@ -12,6 +13,7 @@ pub(crate) mod fleet;
 pub(crate) mod local;
 pub(crate) mod rehearse;
 pub(crate) mod replace;
+pub(crate) mod restore;
 pub(crate) mod roll;
 pub(crate) mod rollback;
 pub(crate) mod scale;

@@ -123,6 +123,9 @@ enum Verb {
     Rollback(cmd::rollback::Args),
     Replace(cmd::replace::Args),
     Scale(cmd::scale::Args),
+    Backup(cmd::backup::Args),
+    Restore(cmd::restore::Args),
+    Promote(cmd::restore::Promote),
     /// Prove that the cluster is what it should be
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
@@ -148,6 +151,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let global = &cli.global;
     let done = match cli.verb {
+        Verb::Backup(args) => cmd::backup::run(global, &args),
         Verb::Build(args) => cmd::build::run(global, &args),
         Verb::Chaos(args) => cmd::chaos::run(global, &args),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
@@ -164,6 +168,8 @@ fn main() -> ExitCode {
         Verb::Roll(args) => cmd::roll::run(global, &args),
         Verb::Rollback(args) => cmd::rollback::run(global, &args),
         Verb::Replace(args) => cmd::replace::run(global, &args),
+        Verb::Restore(args) => cmd::restore::run(global, &args),
+        Verb::Promote(args) => cmd::restore::promote(global, &args),
         Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),

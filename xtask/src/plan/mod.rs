@@ -301,7 +301,8 @@ fn looks_like(mode: Mode, owner: &str, files: &[(String, String)]) -> String {
     owners.chain(hashes).collect::<Vec<_>>().join("\n")
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// sha256 of these bytes, in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 

@@ -131,40 +131,41 @@ fn rooms() -> Vec<Act> {
 /// The cluster loses all that it has, and gets it back from a file.
 fn backup_and_restore() -> Vec<Act> {
     let mut acts = vec![
-        on("b", "{install_dir}/membershipd export --db /root/unibus.db --json").learns("content", "/content_sha256"),
-        on("b", "{install_dir}/membershipd export --db /root/unibus.db").exits(1).says("exists"),
-        Act::tool("rsync -p {b.host}:/root/unibus.db backup.db"),
-        on("b", "rm /root/unibus.db"),
+        Act::xtask("backup backup.db --json").learns("content", "/content_sha256"),
+        Act::xtask("backup backup.db").exits(2).says("is there already"),
+        // Whatever has come since is not written over.
+        Act::tool(
+            "membershipd room create late --subject room.late --identity root.toml --ca deploy/tls/ca.crt --url https://{b.public}:{api_port}",
+        ),
+        Act::xtask("restore backup.db --yes").exits(1).says("the target holds"),
     ];
-    acts.extend(restore("backup.db", "before"));
+    acts.extend(anew("before"));
+    acts.extend([
+        Act::xtask("restore deploy/nodes.toml").exits(2).says("no file of the sqlite store"),
+        Act::xtask("restore backup.db").says("dry run"),
+        Act::xtask("restore backup.db --yes"),
+        Act::xtask("verify").says(ALL_HOLD),
+        Act::xtask("restore backup.db --yes"),
+        Act::xtask("backup again.db --node {c}").says("{content}"),
+        on("a", "ls {install_dir}/restore /tmp/*/unibus.db").exits(2).says("No such file"),
+    ]);
     acts
 }
 
-/// A file into empty stores, whose content is moved aside.
-fn restore(file: &str, aside: &str) -> Vec<Act> {
+/// A cluster of empty stores; what was in them is moved aside.
+fn anew(aside: &str) -> Vec<Act> {
     let mut acts: Vec<Act> = NODES.iter().map(|node| on(node, "systemctl stop {unit}")).collect();
     let anew = "install -d -o unibus -g unibus -m 700 local_files";
     let away = format!("cd {{install_dir}} && mv local_files {aside} && {anew}");
     acts.extend(NODES.iter().map(|node| on(node, &away)));
-    acts.extend([
-        Act::xtask("up --yes"),
-        Act::tool(&format!("rsync -p {file} {{a.host}}:/root/unibus.db")),
-        on("a", "{install_dir}/membershipd migrate-to-kv --db /root/unibus.db").says("{content}"),
-        on("a", "{install_dir}/membershipd migrate-to-kv --db /root/unibus.db").says("nothing to do"),
-        on("a", "rm /root/unibus.db*"),
-        Act::xtask("verify").says(ALL_HOLD),
-    ]);
+    acts.push(Act::xtask("up --yes"));
     acts
 }
 
 /// One node goes on alone with what the cluster had, and becomes a cluster again.
 fn single_node_and_forward() -> Vec<Act> {
     const DROP_IN: &str = "/etc/systemd/system/membershipd-cluster.service.d";
-    let mut acts = vec![
-        on("a", "{install_dir}/membershipd export --db /root/unibus.db --json").learns("content", "/content_sha256"),
-        Act::tool("rsync -p {a.host}:/root/unibus.db single.db"),
-        on("a", "rm /root/unibus.db"),
-    ];
+    let mut acts = vec![Act::xtask("backup single.db --json").learns("content", "/content_sha256")];
     acts.extend(NODES.iter().map(|node| on(node, "systemctl disable --now {unit}")));
     acts.extend([
         on("a", "ls {install_dir}/local_files/unibus.db*").exits(2).says("No such file"),
@@ -185,7 +186,13 @@ fn single_node_and_forward() -> Vec<Act> {
         on("a", &format!("rm {DROP_IN}/standalone.conf")),
         on("a", "systemctl daemon-reload"),
     ]);
-    acts.extend(restore("forward.db", "later"));
+    acts.extend(anew("later"));
+    acts.extend([
+        Act::xtask("promote --db forward.db").says("dry run"),
+        Act::xtask("promote --db forward.db --yes"),
+        Act::xtask("verify").says(ALL_HOLD),
+        Act::xtask("backup promoted.db").says("{content}"),
+    ]);
     acts
 }
 

@@ -1,0 +1,170 @@
+//! `backup`: all that the cluster holds, as one file on this machine.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::Global;
+use crate::build;
+use crate::exit::BadInput;
+use crate::paths::Paths;
+use crate::plan::{Mode, sha256};
+use crate::posture::complaint;
+use crate::target::{Target, Which};
+use crate::transport::Output;
+use crate::ui::{Progress, next};
+
+/// Whoever reads it knows who may do what.
+const MODE: Mode = Mode(0o600);
+/// Name of the file on the node, in a directory that only root can enter.
+const THERE: &str = "unibus.db";
+/// Time for a small question to a node.
+const ASK: Duration = Duration::from_secs(60);
+/// Time for the file to travel: some hundred megabytes over a slow line.
+const TRAVEL: Duration = Duration::from_secs(900);
+const SCHEMA: u32 = 1;
+
+/// Fetch everything that the cluster holds into one file here
+///
+/// Users, rooms, members, bans, tombstones, sealed room keys and the audit log, as of one moment, by the word of a node that can
+/// prove that it is current. The cluster goes on meanwhile, and nothing of it is changed. `restore` brings it back.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// File to make, mode 0600; an existing one is never overwritten
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Ask this node, instead of one after the other until one can say
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+    /// Seconds for a node to find a moment at which nobody changes anything
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    within: u32,
+    /// Print JSON: {schema, ok, file, node, content_sha256, bytes}
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// What `membershipd export --json` says of the copy.
+#[derive(Deserialize)]
+struct Exported {
+    content_sha256: String,
+}
+
+/// Asks the nodes in turn.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    if fs::symlink_metadata(&args.file).is_ok() {
+        return Err(BadInput::new(format!("{} is there already: name another file", Paths::shown(&args.file))));
+    }
+    let target = args.which.open(global)?;
+    let nodes = match &args.node {
+        Some(name) => vec![target.topology.node(name)?.name.clone()],
+        None => target.nodes().to_vec(),
+    };
+    let progress = Progress::new();
+    let mut refused = Vec::new();
+    for node in &nodes {
+        let line = progress.line(node);
+        line.doing("copying what the cluster holds");
+        match fetch(&target, node, args.within) {
+            Ok((content, bytes)) => {
+                line.done("copied");
+                create(&args.file, &bytes)?;
+                tell(&target, args, node, &content, bytes.len());
+                return Ok(());
+            }
+            Err(error) => {
+                line.failed("no copy");
+                refused.push(format!("{node}: {error:#}"));
+            }
+        }
+    }
+    bail!("no node gave a copy:\n{}\nnothing was changed; see: {}", refused.join("\n"), target.verb("verify"))
+}
+
+fn tell(target: &Target, args: &Args, node: &str, content: &str, bytes: usize) {
+    let file = Paths::shown(&args.file);
+    if args.json {
+        let answer = json!({
+            "schema": SCHEMA, "ok": true, "file": file, "node": node, "content_sha256": content, "bytes": bytes,
+        });
+        println!("{answer}");
+        return;
+    }
+    println!("{bytes} bytes from {node} are in {file}");
+    println!("content  {content}");
+    println!("keep it as you keep a secret: it says who may do what, and who talks to whom");
+    print!("{}", next(&[(&target.verb(&format!("restore {file}")), "into a cluster that is empty")]));
+}
+
+/// A copy by the word of `node`: the hash over its content, and the file. What it leaves on the node is gone again, also where
+/// it fails.
+fn fetch(target: &Target, node: &str, within: u32) -> Result<(String, Vec<u8>)> {
+    let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
+    let made = run(&["mktemp", "-d"], ASK).context("making a directory for the copy")?;
+    let directory = String::from_utf8(made.stdout).context("the name of a directory")?.trim().to_owned();
+    ensure!(directory.starts_with('/'), "mktemp named no directory: {directory:?}");
+    let copied = copy(target, node, &format!("{directory}/{THERE}"), within);
+    let removed = run(&["rm", "-r", "--", &directory], ASK);
+    let copied = copied?;
+    removed.with_context(|| format!("the copy is still there: ssh to {node} and remove {directory}"))?;
+    Ok(copied)
+}
+
+fn copy(target: &Target, node: &str, file: &str, within: u32) -> Result<(String, Vec<u8>)> {
+    let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
+    let program = format!("./{}", build::FILE);
+    let seconds = within.to_string();
+    let export = ["export", "--db", file, "--within", &seconds, "--json", "--runtime-dir", &target.runtime_dir];
+    let time = Duration::from_secs(within.into()) + TRAVEL;
+    let exported = run(&[&[program.as_str()], export.as_slice()].concat(), time)?;
+    let Exported { content_sha256 } =
+        serde_json::from_slice(&exported.stdout).context("the answer of membershipd export")?;
+    let summed = run(&["sha256sum", "--", file], TRAVEL)?.stdout;
+    let there = String::from_utf8_lossy(&summed);
+    let bytes = run(&["cat", "--", file], TRAVEL).context("fetching the copy")?.stdout;
+    let here = sha256(&bytes);
+    ensure!(there.starts_with(&here), "the file that came has another sha256 than the one on the node: run this again");
+    Ok((content_sha256, bytes))
+}
+
+fn said(output: Output) -> Result<Output> {
+    ensure!(output.ok(), "{}", complaint(&output.stdout, &output.stderr));
+    Ok(output)
+}
+
+/// Writes a new file, private from the first byte; one that cannot be written whole is not left behind.
+fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+    let shown = || format!("writing {}", Paths::shown(path));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE.0).open(path).with_context(shown)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The error below is what matters.
+        let _ = fs::remove_file(path);
+    }
+    written.with_context(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_copy_is_private_and_takes_no_ones_place() {
+        let path = std::env::temp_dir().join(format!("unibus-backup-{}", std::process::id()));
+        create(&path, b"copy").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE.0);
+        create(&path, b"another").unwrap_err();
+        assert_eq!(fs::read(&path).unwrap(), b"copy");
+        fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,133 @@
+//! `restore` and `promote`: a file of the sqlite store, carried into an empty cluster.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::changing::{self, Besides, Flags, NoLocal, Words};
+use crate::Global;
+use crate::build;
+use crate::engine::Pin;
+use crate::exit::BadInput;
+use crate::paths::Paths;
+use crate::plan::{Effect, Mode, SentFile, Step, Unless, words};
+use crate::target::Target;
+
+/// What every file of SQLite begins with (its file format, section 1.3).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// Where the file lies on the node meanwhile, below its install directory.
+const ASIDE: &str = "restore";
+const OWNER: &str = "root:root";
+/// Some hundred thousand entries, each on three disks.
+const CARRIED: Duration = Duration::from_secs(1800);
+
+/// Bring a backup back, into a cluster that is empty
+///
+/// The cluster runs, and holds nothing: what is there already is never overwritten, not even an admin. The file goes to the seed
+/// node, which writes it entry by entry; run again it goes on where it was. Nobody can use what is half there. Without --yes the
+/// steps are only printed, and no connection is opened.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The file, as `backup` makes it
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    no_local: NoLocal,
+}
+
+/// Make a cluster of what a single node had
+///
+/// The file is the store of a membershipd without a cluster (local_files/unibus.db), which has been stopped, or a copy that its
+/// `export` made. Otherwise as `restore`: the cluster runs, and is empty.
+#[derive(clap::Args)]
+pub(crate) struct Promote {
+    /// The file of the single node
+    #[arg(long, value_name = "FILE")]
+    db: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+    #[command(flatten)]
+    no_local: NoLocal,
+}
+
+/// Prints the plan of a restoration, and carries it out with `--yes`.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    let verb = format!("restore {}", Paths::shown(&args.file));
+    carry(global, &args.file, "restore", &verb, &args.flags, &args.no_local)
+}
+
+/// The same of a promotion.
+pub(crate) fn promote(global: &Global, args: &Promote) -> Result<()> {
+    let verb = format!("promote --db {}", Paths::shown(&args.db));
+    carry(global, &args.db, "promote", &verb, &args.flags, &args.no_local)
+}
+
+fn carry(global: &Global, file: &Path, name: &str, verb: &str, flags: &Flags, no_local: &NoLocal) -> Result<()> {
+    no_local.refuse("that needs servers; for a local cluster: membershipd migrate-to-kv in the directory of a node")?;
+    is_store(file)?;
+    let paths = global.paths()?;
+    let target = Target::servers(global.topology(&paths)?, Pin::load(&paths.engine_pin())?, global.topology_flag());
+    let steps = target.locked(plan(&target, file)?, name, &flags.lock);
+    let besides = Besides::default();
+    let notes = ["the cluster must run and be empty: no admin is seeded; what is there is never overwritten"];
+    let next = [("verify", "prove that the cluster is what it should be")];
+    let words = Words { verb, notes: &notes, next: &next };
+    if !flags.yes {
+        return changing::dry_run(&target, &steps, &besides, flags, &words);
+    }
+    let outcome = changing::carry_out(&target, steps);
+    let seed = &target.seed()?.name;
+    let remedy = format!(
+        "what was carried stays and nobody can use what is half there; the file is still on {seed}, for root alone, until this \
+         has ended well; the runbook has a table of what membershipd says: deploy/README.md, Restoring a backup"
+    );
+    changing::report(&target, &outcome, &besides, flags, &words, &remedy)
+}
+
+fn plan(target: &Target, file: &Path) -> Result<Vec<Step>> {
+    let node = &target.seed()?.name;
+    let aside = format!("{}/{ASIDE}", target.topology.cluster.install_dir);
+    let name = file.file_name().and_then(|name| name.to_str()).context("a file without a name")?;
+    let there = format!("{aside}/{name}");
+    let program = format!("./{}", build::FILE);
+    let from = std::path::absolute(file).with_context(|| format!("finding {}", Paths::shown(file)))?;
+    // Whether it was carried already it finds out itself, entry by entry.
+    let always = || Unless { argv: words(&["false"]), prints: None };
+    let argv = words(&[&program, "migrate-to-kv", "--db", &there, "--runtime-dir", &target.runtime_dir]);
+    let gone = Unless { argv: words(&["test", "!", "-e", &aside]), prints: None };
+    let effects = [
+        ("directory", Effect::MakeDirectory { path: aside.clone(), owner: OWNER.to_owned(), mode: Mode(0o700) }),
+        (
+            "file",
+            Effect::SyncFiles {
+                to: aside.clone(),
+                owner: OWNER.to_owned(),
+                mode: Mode(0o600),
+                files: vec![SentFile { from, sha256: None }],
+            },
+        ),
+        ("carry over", Effect::Run { argv, unless: always() }),
+        ("file away", Effect::Run { argv: words(&["rm", "-r", "--", &aside]), unless: gone }),
+    ];
+    let steps = (0..).zip(effects).map(|(wave, (id, effect))| {
+        let step = Step::new(id, node, effect).in_wave(wave);
+        if id == "carry over" { step.within(CARRIED) } else { step }
+    });
+    Ok(steps.collect())
+}
+
+/// Refuses what is no store before any node is asked.
+fn is_store(file: &Path) -> Result<()> {
+    let mut begins = [0; MAGIC.len()];
+    let read = File::open(file).and_then(|mut file| file.read_exact(&mut begins));
+    match read {
+        Ok(()) if begins == *MAGIC => Ok(()),
+        Ok(()) => Err(BadInput::new(format!("{} is no file of the sqlite store", Paths::shown(file)))),
+        Err(error) => Err(BadInput::new(format!("cannot read {}: {error}", Paths::shown(file)))),
+    }
+}
