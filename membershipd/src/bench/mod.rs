@@ -34,8 +34,8 @@ const CONNECTS: usize = 32;
 const TURNS: u8 = 4;
 // Everybody is invited once at most to each room.
 const _: () = assert!(TURNS as usize * requests::INVITED < REQUESTS);
-/// Removals, each beside one insert.
-const REMOVALS: usize = 300;
+/// Removals for each second that other things are measured, each beside one insert.
+const REMOVALS_A_SECOND: usize = 25;
 
 /// What to measure, and how.
 #[derive(Debug)]
@@ -88,7 +88,8 @@ async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
         known += drive::by_the_second(CONNECTS, turn, |_| raw.connect()).await?;
         admitted += drive::by_the_second(CONNECTS, turn, |worker| admissions::connect(crew, worker)).await?;
     }
-    eprintln!("bench: {REMOVALS} removals of connected members, one after the other");
-    let (alone, removed) = removals::measure(raw, crew, REMOVALS).await?;
+    let count = REMOVALS_A_SECOND.saturating_mul(usize::try_from(orders.each.as_secs()).unwrap_or(1).max(1));
+    eprintln!("bench: {count} removals of connected members, one after the other");
+    let (alone, removed) = removals::measure(raw, crew, count).await?;
     Ok(Report { node: orders.config.node.clone(), inserts, unsigned, reads, writes, known, admitted, alone, removed })
 }

@@ -237,7 +237,7 @@ fn ask_and_carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
 fn carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
     match peer.call(&step.call(), step.within.unwrap_or(DO_WITHIN)) {
         Err(failure) => State::Failed(with_remedy(&failure.to_string())),
-        Ok(output) if !output.ok() => State::Failed(explained(step, peer, output.reason())),
+        Ok(output) if !output.ok() => State::Failed(explained(step, peer, &output.reason())),
         Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
         Ok(_) => State::Changed,
     }

@@ -180,7 +180,7 @@ impl Lock {
         let (answer, lost) = match again(node.peer, &call) {
             Ok(output) if output.ok() => (Answer::read(&String::from_utf8_lossy(&output.stdout)), false),
             // It may have failed after the lock was there.
-            Ok(output) => (Answer::Silent(with_remedy(output.reason())), true),
+            Ok(output) => (Answer::Silent(with_remedy(&output.reason())), true),
             Err(failure) => {
                 let unknown = matches!(failure, Failure::Unknown(_));
                 (Answer::Silent(with_remedy(&failure.to_string())), unknown)

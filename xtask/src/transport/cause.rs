@@ -93,12 +93,23 @@ fn fits(text: &str, parts: &[&str]) -> bool {
     parts.iter().all(|part| text.contains(part))
 }
 
-/// The line that tells most: one with a known cause, else the last.
-pub(super) fn telling(stderr: &str) -> &str {
+/// How a line begins with which our own programs say what helps, after the one that says what is wrong.
+const REMEDY: &str = "remedy: ";
+
+/// The line that tells most: one with a known cause, else the last; where that only says what helps, with the one before.
+pub(super) fn telling(stderr: &str) -> String {
     let known = KNOWN.iter().find_map(|(parts, _)| stderr.lines().find(|line| fits(line, parts)));
-    let last = || stderr.lines().rev().find(|line| !line.trim().is_empty());
     // ssh frames its warning of a changed key.
-    known.or_else(last).map_or("no message", |line| line.trim_matches(['@', ' ', '\r']))
+    let bare = |line: &str| line.trim_matches(['@', ' ', '\r']).to_owned();
+    let mut last = stderr.lines().rev().map(bare).filter(|line| !line.is_empty());
+    match known {
+        Some(line) => bare(line),
+        None => match (last.next(), last.next()) {
+            (Some(remedy), Some(wrong)) if remedy.starts_with(REMEDY) => format!("{wrong}; {remedy}"),
+            (Some(line), _) => line,
+            (None, _) => "no message".to_owned(),
+        },
+    }
 }
 
 /// The same complaint with what helps, where that is known.
@@ -133,13 +144,17 @@ mod tests {
                      rsync error: error in rsync protocol data stream (code 12) at io.c(232)";
         assert_eq!(telling(rsync), "sh: 1: exec: rsync: not found");
         assert_eq!(telling("first\nlast\n\n"), "last");
+        let ours = "12 of 70\nmembershipd: the target holds a room\n  remedy: empty stores\n";
+        assert_eq!(telling(ours), "membershipd: the target holds a room; remedy: empty stores");
+        assert_eq!(telling("  remedy: alone"), "remedy: alone");
         assert_eq!(telling(""), "no message");
     }
 
     #[test]
     fn the_usual_complaints_have_a_remedy() {
+        let changed = telling(CHANGED);
         let usual = [
-            (telling(CHANGED), "ssh-keygen -R"),
+            (changed.as_str(), "ssh-keygen -R"),
             ("Host key verification failed.", "by hand"),
             ("root@homer: Permission denied (publickey).", "ssh-agent"),
             ("ssh: connect to host homer port 22: Connection refused", "sshd"),

@@ -33,7 +33,7 @@ impl Output {
     }
 
     /// Why it failed: the line that tells most of what it complained about.
-    pub(crate) fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> String {
         cause::telling(&self.stderr)
     }
 }

@@ -278,7 +278,7 @@ mod tests {
         let text = question(&complains) + &order(&complains, "") + &question(&words(&["no-such-program-here"]));
         let answers = shell.talk(&text, 3, SOON).unwrap();
         assert_eq!((answers[0].code, answers[0].stdout.as_slice()), (Some(7), b"said".as_slice()));
-        assert_eq!((answers[1].code, answers[1].reason()), (Some(7), "oops"));
+        assert_eq!((answers[1].code, answers[1].reason().as_str()), (Some(7), "oops"));
         assert_eq!(answers[2].code, Some(127));
     }
 

@@ -59,6 +59,8 @@ fn the_verdict_of_a_new_cluster_says_everything() {
         assert!(status.contains(word), "{status}");
     }
 
+    measures_and_leaves_nothing(&cluster);
+
     let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
     assert!(cluster.local(&["--down"]).status.success());
     for (daemon, engine) in pids {
@@ -68,6 +70,26 @@ fn the_verdict_of_a_new_cluster_says_everything() {
     assert!(again.status.success(), "{}", said(&again));
     assert!(cluster.up(Build::Real, &["--fresh"]).status.success(), "fresh again");
     assert_eq!(cluster.verify().1, Some(0));
+}
+
+fn measures_and_leaves_nothing(cluster: &Cluster) {
+    let output = cluster.local(&["bench", "homer", "--seconds", "1", "--json"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["node"], "homer");
+    let (figures, ratios) = (report["figures"].as_array().unwrap(), report["ratios"].as_array().unwrap());
+    assert_eq!((figures.len(), ratios.len()), (8, 4));
+    for figure in figures {
+        let (p50, p99) = (figure["p50_us"].as_u64().unwrap(), figure["p99_us"].as_u64().unwrap());
+        assert!(figure["per_second"].as_f64().unwrap() > 0.0 && 0 < p50 && p50 <= p99, "{figure}");
+    }
+    assert!(ratios.iter().all(|ratio| ratio["is"].as_f64().unwrap() > 0.0), "{ratios:?}");
+    let users: Value = serde_json::from_slice(&cluster.user("magnus", &["list", "--json"]).stdout).unwrap();
+    let left = users["users"].as_array().unwrap().iter().filter(|user| user["state"] != "removed");
+    let left: Vec<&str> = left.map(|user| user["handle"].as_str().unwrap()).collect();
+    assert_eq!(left, ["root"]);
+    let nobody = cluster.local(&["bench", "nobody"]);
+    assert!(!nobody.status.success() && said(&nobody).contains("no node"), "{}", said(&nobody));
 }
 
 #[test]
