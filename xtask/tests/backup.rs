@@ -40,6 +40,14 @@ fn what_cannot_be_is_refused_before_anybody_is_asked() {
         assert_eq!(done.code, Some(2), "{line}: {done:?}");
         assert!(done.stderr.contains(why), "{line}: {done:?}");
     }
+    for end in ["-wal", "-journal"] {
+        let beside = format!("{}{end}", here("there.db"));
+        fs::write(&beside, "what was acknowledged last").unwrap();
+        let done = servers.run(&format!("promote --db {} --yes", here("there.db")));
+        assert_eq!(done.code, Some(2), "{end}: {done:?}");
+        assert!(done.stderr.contains("not all of its store") && done.stderr.contains(end), "{end}: {done:?}");
+        fs::remove_file(&beside).unwrap();
+    }
     assert_eq!(servers.seen(), Vec::<Vec<String>>::new());
     assert!(!servers.clone.path("new.db").exists());
     assert_eq!(fs::read(here("there.db")).unwrap(), STORE);

@@ -61,9 +61,16 @@ pub async fn run(orders: Orders) -> Result<Report> {
     };
     eprintln!("bench: cleaning up");
     let cleaned = crew.leave().await.and(raw.close().await);
-    let report = measured?;
-    cleaned.context("measured, but not everything that was made for it could be removed")?;
-    Ok(report)
+    match (measured, cleaned) {
+        (Ok(report), cleaned) => {
+            cleaned.context("measured, but not everything that was made for it could be removed")?;
+            Ok(report)
+        }
+        (Err(error), Ok(())) => Err(error),
+        (Err(error), Err(left)) => {
+            Err(error.context(format!("not everything that was made could be removed: {left:#}")))
+        }
+    }
 }
 
 async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {

@@ -1,6 +1,6 @@
 //! `restore` and `promote`: a file of the sqlite store, carried into an empty cluster.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +18,8 @@ use crate::target::Target;
 
 /// What every file of SQLite begins with (its file format, section 1.3).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// What SQLite puts beside a file whose changes are not all in it (its documentation of temporary files, sections 2.1 and 2.2).
+const PENDING: [&str; 2] = ["-wal", "-journal"];
 /// Where the file lies on the node meanwhile, below its install directory.
 const ASIDE: &str = "restore";
 const OWNER: &str = "root:root";
@@ -121,8 +123,21 @@ fn plan(target: &Target, file: &Path) -> Result<Vec<Step>> {
     Ok(steps.collect())
 }
 
-/// Refuses what is no store before any node is asked.
+/// Refuses what is no store, or not all of one, before any node is asked.
 fn is_store(file: &Path) -> Result<()> {
+    // What was acknowledged last stands there alone until the store is closed in good order; without it the cluster would lack it.
+    for end in PENDING {
+        let mut beside = file.as_os_str().to_owned();
+        beside.push(end);
+        if fs::metadata(&beside).is_ok_and(|beside| beside.len() > 0) {
+            return Err(BadInput::new(format!(
+                "{} is not all of its store: part of it is in {}; start that membershipd and stop it, or take a copy by its \
+                 `export`",
+                Paths::shown(file),
+                Paths::shown(Path::new(&beside))
+            )));
+        }
+    }
     let mut begins = [0; MAGIC.len()];
     let read = File::open(file).and_then(|mut file| file.read_exact(&mut begins));
     match read {
