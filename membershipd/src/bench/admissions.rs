@@ -9,7 +9,5 @@ use super::raw;
 /// Connects as one of the crew, for one round trip.
 pub(super) async fn connect(crew: &Crew, worker: usize) -> Result<Next> {
     let hand = crew.hand(worker)?;
-    let client = crew.connection(hand).await?;
-    raw::round_trip(&client, &format!("_INBOX.{}", hand.identity.handle)).await?;
-    Ok(Next::More)
+    raw::served(|| crew.connection(hand), &format!("_INBOX.{}", hand.identity.handle)).await
 }
