@@ -14,6 +14,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod conversation;
 pub mod copies;
 pub mod deadman;
 pub mod domain;

@@ -80,6 +80,11 @@ impl SignPub {
         Self::checked(raw).ok_or_else(refused)
     }
 
+    /// Its bytes.
+    pub fn to_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The same key in the engine's text form.
     pub fn to_nkey(self) -> String {
         // Type byte, key, CRC-16/XMODEM little-endian, in base32: the public half of the nkeys format.
