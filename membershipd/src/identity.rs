@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nkeys::{KeyPair, KeyPairType};
 use serde::{Deserialize, Serialize};
 
+use crate::conversation::{HpkeSecret, Recipient};
 use crate::domain::{Handle, SignPub};
 use crate::private_file;
 use crate::secret::Secret;
@@ -74,6 +75,24 @@ impl Identity {
     /// The signing seed in the form that NATS clients read (`SU…`).
     pub fn nkey_seed(&self) -> &str {
         self.sign.reveal()
+    }
+
+    /// The pair of keys with which it signs.
+    pub fn key_pair(&self) -> Result<KeyPair> {
+        KeyPair::from_seed(self.nkey_seed()).context("the signing key of the identity is not one")
+    }
+
+    /// The key with which it opens what is sealed for it.
+    pub fn hpke_secret(&self) -> Result<HpkeSecret> {
+        let key = data_encoding::HEXLOWER.decode(self.hpke.reveal().as_bytes()).unwrap_or_default();
+        let key = key.try_into().ok().context("hpke is not 64 hexadecimal digits")?;
+        Ok(HpkeSecret::from_bytes(key))
+    }
+
+    /// How others know it, to seal for it.
+    pub fn recipient(&self) -> Result<Recipient> {
+        let hpke_pub = self.hpke_secret()?.public()?;
+        Ok(Recipient { handle: self.handle.clone(), sign_pub: self.sign_pub, hpke_pub })
     }
 
     fn from_document(document: Document) -> Result<Self> {

@@ -36,6 +36,7 @@ pub mod private_file;
 pub mod probe;
 pub mod probe_routes;
 pub mod recorded;
+pub mod room_keys;
 pub mod scale;
 pub mod secret;
 pub mod serve;

@@ -11,6 +11,7 @@ use super::body;
 use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
 use super::problem::{self, Problem};
+use crate::conversation::Epoch;
 use crate::domain::{Command, Handle, Resource, RoomId, User};
 
 /// What a path is about.
@@ -28,15 +29,19 @@ pub(super) enum Target {
     NewRoom(RoomId),
     /// A user in a room.
     Member(RoomId, Handle),
+    /// A user as everybody sees him, which is a matter of the bus.
+    Listed(Handle),
+    /// A key of a room.
+    Epoch(RoomId, Epoch),
 }
 
 impl Target {
     /// As the decision has it.
     pub(super) fn resource(&self) -> Resource<'_> {
         match self {
-            Target::Bus | Target::NewUser(_) | Target::NewRoom(_) => Resource::Bus,
+            Target::Bus | Target::NewUser(_) | Target::NewRoom(_) | Target::Listed(_) => Resource::Bus,
             Target::User(handle) => Resource::User(handle),
-            Target::Room(room) => Resource::Room(room),
+            Target::Room(room) | Target::Epoch(room, _) => Resource::Room(room),
             Target::Member(room, handle) => Resource::Member(room, handle),
         }
     }
@@ -44,16 +49,26 @@ impl Target {
     /// The user; none where the route is about something else.
     pub(super) fn user(&self) -> Result<&Handle, Problem> {
         match self {
-            Target::User(handle) | Target::NewUser(handle) | Target::Member(_, handle) => Ok(handle),
-            Target::Bus | Target::Room(_) | Target::NewRoom(_) => Err(problem::INTERNAL.problem()),
+            Target::User(handle) | Target::NewUser(handle) | Target::Member(_, handle) | Target::Listed(handle) => {
+                Ok(handle)
+            }
+            Target::Bus | Target::Room(_) | Target::NewRoom(_) | Target::Epoch(..) => Err(problem::INTERNAL.problem()),
         }
     }
 
     /// The room; none where the route is about something else.
     pub(super) fn room(&self) -> Result<&RoomId, Problem> {
         match self {
-            Target::Room(room) | Target::NewRoom(room) | Target::Member(room, _) => Ok(room),
-            Target::Bus | Target::User(_) | Target::NewUser(_) => Err(problem::INTERNAL.problem()),
+            Target::Room(room) | Target::NewRoom(room) | Target::Member(room, _) | Target::Epoch(room, _) => Ok(room),
+            Target::Bus | Target::User(_) | Target::NewUser(_) | Target::Listed(_) => Err(problem::INTERNAL.problem()),
+        }
+    }
+
+    /// The epoch; none where the route is about something else.
+    pub(super) fn epoch(&self) -> Result<Epoch, Problem> {
+        match self {
+            Target::Epoch(_, epoch) => Ok(*epoch),
+            _ => Err(problem::INTERNAL.problem()),
         }
     }
 }

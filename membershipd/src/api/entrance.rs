@@ -158,7 +158,7 @@ async fn signed_request(
     note.proven = !matches!(&proven, Err(refusal) if *refusal != Refusal::UserDisabled);
     let unspent = proven?;
     // Only now: whoever names the key of another must not use up his rate.
-    let limited = shared.keys.take(&key, Instant::now());
+    let limited = shared.callers.take(&key, Instant::now());
     limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
     unspent.spend(&Spending(shared.store.as_ref())).await?;
 

@@ -19,6 +19,7 @@ use crate::domain::{SignPub, Terms};
 use crate::gate::Gate;
 use crate::posture::Observer;
 use crate::recorded::RecordedUsers;
+use crate::room_keys::RoomKeys;
 use crate::signature::{NonceError, NonceUse, Nonces};
 use crate::store::{self, Store};
 
@@ -32,10 +33,11 @@ pub(super) struct Shared {
     /// What is allowed on this bus.
     pub(super) terms: Terms,
     pub(super) store: Arc<dyn Store>,
+    pub(super) keys: RoomKeys,
     pub(super) names: Names,
     pub(super) metrics: Metrics,
     pub(super) addresses: Rate<RandomState>,
-    pub(super) keys: Rate<RandomState>,
+    pub(super) callers: Rate<RandomState>,
     /// Signed requests that may begin.
     pub(super) requests: Arc<Semaphore>,
     pub(super) space: Space,
@@ -60,7 +62,7 @@ impl Shared {
             names: Names::of(&observer.config),
             metrics: Metrics::new(),
             addresses: rate(a_second.saturating_mul(limits::KEYS_PER_ADDRESS)),
-            keys: rate(a_second),
+            callers: rate(a_second),
             requests: Arc::new(Semaphore::new(limits::REQUESTS)),
             space: Space::new(limits::BODIES_BYTES),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
@@ -68,6 +70,7 @@ impl Shared {
             terms: Terms { encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse },
             observer,
             users,
+            keys: RoomKeys::new(store.clone(), commands.journal().clone()),
             commands,
             store,
         }

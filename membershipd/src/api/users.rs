@@ -75,6 +75,16 @@ pub(super) struct DirectoryBody {
     next: Option<String>,
 }
 
+/// Where the bus is.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Bus)]
+pub(super) struct BusBody {
+    /// Port of every node's engine.
+    port: u16,
+    /// Whether it speaks TLS, with a certificate of the same CA as the API.
+    tls: bool,
+}
+
 /// A user that is to be.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -138,6 +148,12 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
     let missing = || problem::NOT_FOUND.because(format!("there is no user '{handle}'"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
     Ok(Reply::json(&UserBody::of(value, revision))?.at(revision))
+}
+
+/// Where the bus is.
+pub(super) async fn bus(shared: Arc<Shared>) -> Result<Reply, Problem> {
+    let config = &shared.observer.config;
+    Reply::json(&BusBody { port: config.ports.client, tls: config.tls.is_some() })
 }
 
 /// All users that pass `which`, one page of them, and where the next one begins.

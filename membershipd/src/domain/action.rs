@@ -25,6 +25,8 @@ pub enum Action {
     ChangeUser,
     /// On a user: remove for good.
     RemoveUser,
+    /// On oneself: say which HPKE key is one's own.
+    PublishKey,
     /// On a room: see the record.
     ReadRoom,
     /// On a room: change policy or subject.
@@ -71,7 +73,7 @@ pub enum Action {
 
 impl Action {
     /// All of them, those with a role once for each.
-    pub const ALL: [Action; 37] = [
+    pub const ALL: [Action; 38] = [
         Action::Connect,
         Action::ReadDirectory,
         Action::ListUsers,
@@ -82,6 +84,7 @@ impl Action {
         Action::ReadUser,
         Action::ChangeUser,
         Action::RemoveUser,
+        Action::PublishKey,
         Action::ReadRoom,
         Action::ChangeRoom,
         Action::RemoveRoom,
@@ -124,6 +127,7 @@ impl Action {
             Action::ReadUser => "user.read",
             Action::ChangeUser => "user.change",
             Action::RemoveUser => "user.remove",
+            Action::PublishKey => "key.publish",
             Action::ReadRoom => "room.read",
             Action::ChangeRoom => "room.change",
             Action::RemoveRoom => "room.remove",

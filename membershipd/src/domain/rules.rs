@@ -155,6 +155,7 @@ fn on_user(action: Action, admin: bool, oneself: bool) -> Result<(), Denial> {
     match action {
         Action::ReadUser => needs(admin || oneself, Denial::NotAdmin),
         Action::ChangeUser | Action::RemoveUser => needs(admin, Denial::NotAdmin),
+        Action::PublishKey => needs(oneself, Denial::NotOneself),
         _ => Err(Denial::NotApplicable),
     }
 }

@@ -53,6 +53,20 @@ pub(super) static ROUTES: &[Route] = &[
     },
     Route {
         method: Method::GET,
+        template: "/v1/bus",
+        summary: "Where the bus is, on the host that is asked: clients connect to it with NATS",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::Connect),
+            on: On::Bus,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<users::BusBody>)],
+            handler: |shared, _| users::bus(shared).boxed(),
+        }),
+    },
+    Route {
+        method: Method::GET,
         template: "/v1/directory",
         summary: "Handles and public keys of all users who are admitted, by handle",
         access: Access::Signed(Signed {

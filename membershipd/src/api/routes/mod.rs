@@ -1,6 +1,7 @@
 //! The table of routes, and the one place where it is decided who may use them.
 
 mod bus;
+mod keys;
 mod rooms;
 
 use std::str::FromStr;
@@ -79,6 +80,10 @@ pub(super) enum On {
     NewRoom,
     /// The user `{handle}` in the room `{room}`.
     Member,
+    /// The bus, which has a user `{handle}`.
+    Listed,
+    /// The key of `{epoch}` of the room `{room}`.
+    Epoch,
 }
 
 /// Whether a request says which revision it is for.
@@ -98,10 +103,11 @@ pub(super) type Handler = fn(Arc<Shared>, Call) -> BoxFuture<'static, Result<Rep
 /// Names of the variable parts of paths.
 const HANDLE: &str = "handle";
 const ROOM: &str = "room";
+const EPOCH: &str = "epoch";
 
 /// Every route that there is.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    bus::ROUTES.iter().chain(rooms::ROUTES)
+    bus::ROUTES.iter().chain(rooms::ROUTES).chain(keys::ROUTES)
 }
 
 /// Every path, once.
@@ -137,6 +143,8 @@ impl On {
             On::Room => parsed(part(ROOM)).map(Target::Room),
             On::NewRoom => parsed(part(ROOM)).map(Target::NewRoom),
             On::Member => Ok(Target::Member(parsed(part(ROOM))?, parsed(part(HANDLE))?)),
+            On::Listed => parsed(part(HANDLE)).map(Target::Listed),
+            On::Epoch => Ok(Target::Epoch(parsed(part(ROOM))?, parsed(part(EPOCH))?)),
         }
     }
 }

@@ -5,14 +5,18 @@ use std::time::Instant;
 use super::super::call::Target;
 use super::super::routes::{self, Access, Needs, On, Route};
 use super::{Node, identity, node, plain, rooms};
+use crate::conversation::Epoch;
 
 /// Routes that answer without a signature. The list may only become shorter.
 const WITHOUT_SIGNATURE: [&str; 4] = ["/healthz", "/livez", "/openapi.json", "/metrics"];
 
 /// Who may use each route about the bus: an admin; a user, on somebody else; a user, on himself.
-const MAY: [(&str, &str, [bool; 3]); 10] = [
+const MAY: [(&str, &str, [bool; 3]); 13] = [
     ("GET", "/v1/me", [true, true, true]),
     ("GET", "/v1/directory", [true, true, true]),
+    ("GET", "/v1/directory/{handle}", [true, true, true]),
+    ("PUT", "/v1/me/hpke", [true, true, true]),
+    ("GET", "/v1/bus", [true, true, true]),
     ("GET", "/v1/users", [true, false, false]),
     ("GET", "/v1/users/{handle}", [true, false, true]),
     ("PUT", "/v1/users/{handle}", [true, false, false]),
@@ -25,7 +29,7 @@ const MAY: [(&str, &str, [bool; 3]); 10] = [
 
 /// Who may use each route about the room `hall`, as in `rooms::HALL`, where the user of the path is somebody else (a reader; for
 /// bans, who is banned) and where he is the one who asks. The body is for the role that counts least.
-const MAY_IN_ROOM: [(&str, &str, &[&str], &[&str]); 11] = [
+const MAY_IN_ROOM: [(&str, &str, &[&str], &[&str]); 15] = [
     ("GET", "/v1/rooms/{room}", &["admin", "owner", "moderator", "member", "reader", "invited"], &[]),
     ("PATCH", "/v1/rooms/{room}", &["owner"], &[]),
     ("DELETE", "/v1/rooms/{room}", &["admin", "owner"], &[]),
@@ -50,6 +54,10 @@ const MAY_IN_ROOM: [(&str, &str, &[&str], &[&str]); 11] = [
         &[],
         &["owner", "moderator", "member", "reader", "invited"],
     ),
+    ("GET", "/v1/rooms/{room}/keys", &["owner", "moderator", "member", "reader"], &[]),
+    ("GET", "/v1/rooms/{room}/keys/{epoch}", &["owner", "moderator", "member", "reader"], &[]),
+    ("PUT", "/v1/rooms/{room}/keys/{epoch}", &["owner", "moderator", "member"], &[]),
+    ("GET", "/v1/rooms/{room}/recipients", &["owner", "moderator", "member"], &[]),
     ("PUT", "/v1/rooms/{room}/bans/{handle}", &["admin", "owner", "moderator"], &[]),
     ("DELETE", "/v1/rooms/{room}/bans/{handle}", &["admin", "owner", "moderator"], &[]),
 ];
@@ -60,7 +68,14 @@ const ASKING: [&str; 8] = ["admin", "owner", "moderator", "member", "reader", "i
 /// Whether `who` may use the route, the user in whose path is `on`.
 fn may(node: &Node, route: &Route, who: &str, on: &str) -> bool {
     let Access::Signed(signed) = &route.access else { panic!("{} needs a signature", route.template) };
-    let part = |name: &str| Some(if name == "room" { "hall" } else { on }.to_owned());
+    let part = |name: &str| {
+        let part = match name {
+            "room" => "hall",
+            "epoch" => "1",
+            _ => on,
+        };
+        Some(part.to_owned())
+    };
     let body: &[u8] = match (route.method.as_str(), route.template) {
         ("PUT", "/v1/rooms/{room}") => br#"{"subject":"room.new"}"#,
         ("PATCH", "/v1/rooms/{room}") => br#"{"subject":"room.other"}"#,
@@ -81,6 +96,8 @@ fn may(node: &Node, route: &Route, who: &str, on: &str) -> bool {
             On::Room => Target::Room(room),
             On::NewRoom => Target::NewRoom(room),
             On::Member => Target::Member(room, on),
+            On::Listed => Target::Listed(on),
+            On::Epoch => Target::Epoch(room, Epoch::FIRST),
         };
         assert_eq!(allowed.target, target);
         assert_eq!(allowed.command.is_some(), matches!(signed.needs, Needs::Command(..)));
@@ -129,7 +146,7 @@ async fn every_route_has_an_authorization_case() {
 async fn without_a_signature_nothing_but_the_list_is_answered() {
     let node = node();
     for route in routes::all() {
-        let target = route.template.replace("{handle}", "bob").replace("{room}", "hall");
+        let target = route.template.replace("{handle}", "bob").replace("{room}", "hall").replace("{epoch}", "1");
         let answer = node.send(plain(route.method.as_str(), &target)).await;
         match route.access {
             Access::Open(_) => assert!(answer.status == 200, "{target} {answer:?}"),
@@ -148,7 +165,7 @@ async fn without_a_signature_nothing_but_the_list_is_answered() {
         assert_eq!(answer.headers["allow"], "GET, PUT, PATCH, DELETE, HEAD");
     }
     let metrics = node.send_from("127.0.0.1:1000", plain("GET", "/metrics")).await;
-    assert!(metrics.text.contains("unibus_api_refusals_total{problem=\"signature-missing\"} 21"), "{}", metrics.text);
+    assert!(metrics.text.contains("unibus_api_refusals_total{problem=\"signature-missing\"} 28"), "{}", metrics.text);
     assert!(metrics.text.contains("route=\"none\",method=\"GET\",status=\"404\"} 1"), "{}", metrics.text);
     assert!(metrics.text.contains("method=\"other\",status=\"405\"} 2"), "{}", metrics.text);
 }

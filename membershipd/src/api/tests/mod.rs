@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod keys;
 mod rooms;
 
 use std::net::SocketAddr;
@@ -51,7 +52,10 @@ const PEOPLE: [(&str, Role, State); 4] = [
 
 fn identity(handle: &str) -> Identity {
     let mut entropy = [9; 64];
-    entropy.iter_mut().zip(handle.bytes()).for_each(|(seed, byte)| *seed = byte);
+    let (sign, hpke) = entropy.split_at_mut(32);
+    for seed in [sign, hpke] {
+        seed.iter_mut().zip(handle.bytes()).for_each(|(seed, byte)| *seed = byte);
+    }
     Identity::from_entropy(handle.parse().unwrap(), entropy).unwrap()
 }
 

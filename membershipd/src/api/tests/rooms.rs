@@ -90,7 +90,7 @@ impl Node {
         self.send(signed(who, method, target, &fields, text.as_bytes())).await
     }
 
-    async fn say(&self, who: &str, method: &str, target: &str, body: Value) -> Answer {
+    pub(super) async fn say(&self, who: &str, method: &str, target: &str, body: Value) -> Answer {
         self.tell(who, method, target, None, &body).await
     }
 }
