@@ -42,6 +42,7 @@ pub mod secret;
 pub mod serve;
 pub mod signature;
 pub mod store;
+pub mod talk;
 pub mod tell;
 pub mod transfer;
 pub mod users;

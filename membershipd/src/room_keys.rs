@@ -56,7 +56,9 @@ struct Hint {
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The user has another one.
-    #[error("'{0}' has another HPKE key already, and a user's HPKE key never changes; remedy: use the identity file that has it")]
+    #[error(
+        "'{0}' has another HPKE key already, and a user's HPKE key never changes; remedy: use the identity file that has it"
+    )]
     OtherHpke(Handle),
     /// There is such an epoch, and it is another one.
     #[error("epoch {epoch} was begun by '{by}' already; remedy: read it, and use its key")]
@@ -266,7 +268,9 @@ impl RoomKeys {
             let hint = Hint { schema: Schema, epoch };
             match get_json::<Hint>(&*self.store, Records::RoomKeys, &key).await? {
                 Some(entry) if entry.value.epoch >= epoch => Ok(None),
-                Some(entry) => update_json(&*self.store, Records::RoomKeys, &key, &hint, entry.revision).await.map(Some),
+                Some(entry) => {
+                    update_json(&*self.store, Records::RoomKeys, &key, &hint, entry.revision).await.map(Some)
+                }
                 None => create_json(&*self.store, Records::RoomKeys, &key, &hint).await.map(Some),
             }
         };

@@ -1,6 +1,6 @@
 //! What all verbs share that go through the API: who asks, whom, and how a refusal is said.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
@@ -11,6 +11,7 @@ use super::{Output, Problem};
 use crate::client::{Changed, Client, ClientError, NodeUrl, Request};
 use crate::control::Failure;
 use crate::identity::Identity;
+use crate::talk::{Pins, TalkError};
 use crate::users::Passed;
 
 /// Who asks, and whom.
@@ -35,6 +36,18 @@ pub(super) struct Api {
     output: Output,
 }
 
+/// Somebody in a conversation.
+pub(super) struct Part {
+    /// Who.
+    pub(super) identity: Identity,
+    /// What he has seen of others.
+    pub(super) pins: Pins,
+    /// Whom he asks.
+    pub(super) nodes: Vec<NodeUrl>,
+    /// Whose certificates he trusts.
+    pub(super) ca: Option<PathBuf>,
+}
+
 impl Api {
     /// Whether programs read what is said.
     pub(super) fn json(&self) -> bool {
@@ -51,6 +64,23 @@ impl Api {
         let file =
             self.identity.as_ref().context("nobody asks; remedy: name your identity file with --identity FILE")?;
         Identity::load(file)
+    }
+
+    /// Who takes part in a conversation, and where.
+    pub(super) fn part(&self) -> anyhow::Result<Part> {
+        let identity = self.identity()?;
+        let pins = Pins::beside(self.identity.as_deref().unwrap_or(Path::new("")));
+        Ok(Part { identity, pins, nodes: self.urls.clone(), ca: self.ca.clone() })
+    }
+
+    /// Has `work` done, whose errors are those of a conversation.
+    pub(super) fn talk<T>(&self, work: impl Future<Output = Result<T, TalkError>>) -> Result<T, Problem> {
+        super::block_on(work)?.map_err(|error| self.talk_failed(&error))
+    }
+
+    /// A conversation that does not go on, as it is told.
+    pub(super) fn talk_failed(&self, error: &TalkError) -> Problem {
+        Problem::Daemon { failure: Failure::new(error.code(), &error.to_string(), &error.remedy()), json: self.json() }
     }
 
     /// Has `work` done with a client.

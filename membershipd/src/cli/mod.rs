@@ -11,6 +11,7 @@ mod check_config;
 mod control;
 mod export;
 mod identity;
+mod key;
 mod load;
 mod member;
 mod migrate_to_kv;
@@ -23,6 +24,8 @@ mod scale;
 mod settings;
 mod status;
 mod table;
+mod tail;
+mod talk;
 mod user;
 mod wait;
 
@@ -100,6 +103,12 @@ enum Verb {
     Room(room::Args),
     /// Invite, accept, list, promote, remove or ban the members of a room through the API
     Member(member::Args),
+    /// Say something in a room; returns when it is kept, in a room that keeps what is said
+    Say(talk::Args),
+    /// Show what is said in a room: what was kept, and then what comes
+    Tail(tail::Args),
+    /// Show and renew the keys of rooms, and what this user has seen of the keys of others
+    Key(key::Args),
     /// Finish what interrupted commands left behind; nobody is disturbed, and repeating is safe
     Repair(repair::Args),
     /// Show who did what and when, how it was decided and what came of it: to admins through the API, to root on a node without an
@@ -146,6 +155,9 @@ pub fn main() -> ExitCode {
         Some(Verb::User(args)) => user::run(&args),
         Some(Verb::Room(args)) => room::run(&args),
         Some(Verb::Member(args)) => member::run(&args),
+        Some(Verb::Say(args)) => talk::run(&args),
+        Some(Verb::Tail(args)) => tail::run(&args),
+        Some(Verb::Key(args)) => key::run(&args),
         Some(Verb::Repair(args)) => repair::run(&args),
         Some(Verb::Audit(args)) => audit::run(&args),
         Some(Verb::Export(args)) => export::run(&args),

@@ -29,6 +29,11 @@ impl NodeUrl {
         &self.authority
     }
 
+    /// The host alone; an address of IPv6 in brackets.
+    pub fn host(&self) -> &str {
+        host(self.authority.as_str())
+    }
+
     /// Whether it is over TLS.
     pub fn is_https(&self) -> bool {
         self.https
@@ -63,8 +68,16 @@ impl FromStr for NodeUrl {
     }
 }
 
+/// Without the port, where there is one.
+fn host(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, _)) if !authority.ends_with(']') => host,
+        _ => authority,
+    }
+}
+
 fn is_loopback(authority: &str) -> bool {
-    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let host = host(authority);
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }

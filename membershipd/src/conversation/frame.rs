@@ -185,6 +185,11 @@ impl<'a> Frame<'a> {
         Ok(Self { header, head, payload, signature })
     }
 
+    /// Whether it carries a signature.
+    pub fn is_signed(&self) -> bool {
+        self.signature.is_some()
+    }
+
     /// What it says, once it is proven that its sender said it, in `room` and on `subject`: `sender` is his key, none if nobody
     /// has the handle; `key` is his key in the epoch that the header names, none if the reader does not have it. More than
     /// the policy asks for is taken, less is not.

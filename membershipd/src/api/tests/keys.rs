@@ -88,7 +88,11 @@ async fn epochs_begin_one_after_the_other_for_those_who_are_there() {
     }
     let listed = node.ask("member", "GET", "/v1/rooms/hall/recipients").await.json();
     let handles: Vec<_> = listed["recipients"].as_array().unwrap().iter().map(|r| r["handle"].clone()).collect();
-    assert_eq!(handles, ["invited", "member", "moderator", "owner"], "the reader has no HPKE key, the banned is not there");
+    assert_eq!(
+        handles,
+        ["invited", "member", "moderator", "owner"],
+        "the reader has no HPKE key, the banned is not there"
+    );
     let there = ["owner", "moderator", "member", "invited"];
     assert_eq!(node.begin("member", 2, &key, &there).await.slug(), problem::EPOCH_NOT_NEXT.slug);
     for wrong in [&there[..3], &["owner", "moderator", "member", "invited", "banned"]] {

@@ -1,0 +1,121 @@
+//! `membershipd key`: the keys of rooms, and what this user has seen of the keys of others.
+
+use std::sync::Arc;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::api::{Api, Part};
+use super::table::Table;
+use super::{DONE, Problem};
+use crate::client::{Client, Request};
+use crate::domain::{Handle, RoomId};
+use crate::talk::{Keyring, People, TalkError};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Args)]
+struct OfRoom {
+    /// The room
+    room: RoomId,
+    #[command(flatten)]
+    api: Api,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Shows which key of a room is the newest, and whether it is sealed for those who are there now
+    Show(OfRoom),
+    /// Makes a new key for a room, and seals it for everybody who is there
+    Rotate(OfRoom),
+    /// Lists whose keys this user has seen, and holds the servers to
+    Pins {
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Forgets a user's keys, after he has said in person that he has new ones
+    Forget {
+        /// The user
+        handle: Handle,
+        #[command(flatten)]
+        api: Api,
+    },
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    match &args.what {
+        What::Show(OfRoom { room, api }) => show(room, api),
+        What::Rotate(OfRoom { room, api }) => rotate(room, api),
+        What::Pins { api } => pins(api),
+        What::Forget { handle, api } => forget(handle, api),
+    }?;
+    Ok(DONE)
+}
+
+fn show(room: &RoomId, api: &Api) -> Result<(), Problem> {
+    let newest = api.run(async |client| client.ask(&Request::get(format!("/v1/rooms/{room}/keys"))).await)?;
+    if api.json() {
+        println!("{newest}");
+        return Ok(());
+    }
+    let is = |field: &str| newest.get(field).and_then(serde_json::Value::as_bool) == Some(true);
+    let yes = |is| if is { "yes" } else { "no" }.to_owned();
+    let mut table = Table::new(&["room", "epoch", "yours", "for all who are there"]);
+    let epoch = newest.get("epoch").map_or_else(|| "none yet".to_owned(), ToString::to_string);
+    table.row(vec![room.to_string(), epoch, yes(is("own")), yes(!is("stale"))]);
+    print!("{table}");
+    if is("stale") {
+        println!("whoever says something next makes a new one; to do it now: membershipd key rotate {room}");
+    }
+    Ok(())
+}
+
+fn rotate(room: &RoomId, api: &Api) -> Result<(), Problem> {
+    let Part { identity, pins, nodes, ca } = api.part()?;
+    let epoch = api.talk(async {
+        let client = Arc::new(Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?);
+        let mut people = People::new(client.clone(), pins);
+        let own = people.introduce(&identity).await?;
+        Keyring::new(client, room.clone(), Arc::new(identity), own)?.rotate(&mut people).await
+    })?;
+    if api.json() {
+        println!("{}", json!({ "room": room, "epoch": epoch }));
+    } else {
+        println!("epoch {epoch} of '{room}' has begun: what is said from now on is sealed with a new key");
+    }
+    Ok(())
+}
+
+fn pins(api: &Api) -> Result<(), Problem> {
+    let users = api.part()?.pins.users().map_err(|error| api.talk_failed(&error.into()))?;
+    if api.json() {
+        println!("{}", json!({ "users": users }));
+    } else if users.is_empty() {
+        println!("nobody yet");
+    } else {
+        let mut table = Table::new(&["handle", "signing key", "hpke key"]);
+        for (handle, pinned) in users {
+            let hpke = pinned.hpke_pub.map_or_else(|| "none yet".to_owned(), |key| key.to_string());
+            table.row(vec![handle.to_string(), pinned.sign_pub.to_string(), hpke]);
+        }
+        print!("{table}");
+    }
+    Ok(())
+}
+
+fn forget(handle: &Handle, api: &Api) -> Result<(), Problem> {
+    let was = api.part()?.pins.forget(handle).map_err(|error| api.talk_failed(&error.into()))?;
+    if api.json() {
+        println!("{}", json!({ "handle": handle, "forgotten": was }));
+    } else if was {
+        println!("'{handle}' is met for the first time again");
+    } else {
+        println!("nothing to do: '{handle}' was not met before");
+    }
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! Who is who: by the directory, checked against their own signatures and against what was seen before.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::TalkError;
+use super::pins::{Pinned, Pins};
+use crate::api::problem;
+use crate::client::{Client, ClientError, Request};
+use crate::conversation::{HpkePub, Recipient, Signature};
+use crate::domain::{Handle, SignPub};
+use crate::identity::Identity;
+
+/// Somebody whose keys are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// His signing key.
+    pub sign_pub: SignPub,
+    /// The key to seal for; none: he has not set one.
+    pub hpke_pub: Option<HpkePub>,
+}
+
+/// A user as the API lists him.
+#[derive(Debug, Deserialize)]
+pub(super) struct Listed {
+    pub(super) handle: Handle,
+    sign_pub: SignPub,
+    hpke: Option<Hpke>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Hpke {
+    hpke_pub: HpkePub,
+    signature: Signature,
+}
+
+/// Everybody whom this user has met since the program began, and the pins.
+#[derive(Debug)]
+pub struct People {
+    api: Arc<Client>,
+    pins: Pins,
+    met: HashMap<Handle, Person>,
+}
+
+impl People {
+    /// Asks `api`, and keeps to `pins`.
+    pub fn new(api: Arc<Client>, pins: Pins) -> Self {
+        Self { api, pins, met: HashMap::new() }
+    }
+
+    /// The pins.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Lets the servers know the HPKE key of `identity`, who is the user himself.
+    pub async fn introduce(&mut self, identity: &Identity) -> Result<Recipient, TalkError> {
+        let own = identity.recipient().map_err(TalkError::Identity)?;
+        match self.find(&own.handle).await? {
+            Some(person) if person.hpke_pub == Some(own.hpke_pub) => return Ok(own),
+            Some(Person { hpke_pub: Some(_), .. }) => return Err(TalkError::OtherIdentity(own.handle)),
+            _ => {}
+        }
+        let pair = identity.key_pair().map_err(TalkError::Identity)?;
+        let signature = own.vouch(&pair).map_err(TalkError::Seal)?;
+        let body = json!({ "hpke_pub": own.hpke_pub, "signature": signature });
+        let said = self.api.ask(&Request::put("/v1/me/hpke", Some(body))).await;
+        said.map_err(TalkError::api("say which HPKE key is ours"))?;
+        self.note(&own.handle, Person { sign_pub: own.sign_pub, hpke_pub: Some(own.hpke_pub) })?;
+        Ok(own)
+    }
+
+    /// Who `handle` is; none: there never was such a user.
+    pub async fn find(&mut self, handle: &Handle) -> Result<Option<Person>, TalkError> {
+        if let Some(person) = self.met.get(handle) {
+            return Ok(Some(person.clone()));
+        }
+        let listed = self.api.ask_for::<Listed>(&Request::get(format!("/v1/directory/{handle}"))).await;
+        match listed {
+            Ok(listed) if listed.handle == *handle => self.check(listed).map(Some),
+            // Somebody else's keys under this name would be believed from then on.
+            Ok(listed) => Err(TalkError::OtherIdentity(listed.handle)),
+            Err(ClientError::Refused(refused)) if refused.slug == problem::NO_SUCH_USER.slug => Ok(None),
+            Err(error) => Err(TalkError::api("look somebody up in the directory")(error)),
+        }
+    }
+
+    /// Takes what a server says of somebody, if it is so.
+    pub(super) fn check(&mut self, listed: Listed) -> Result<Person, TalkError> {
+        let Listed { handle, sign_pub, hpke } = listed;
+        if let Some(Hpke { hpke_pub, signature }) = &hpke {
+            let recipient = Recipient { handle: handle.clone(), sign_pub, hpke_pub: *hpke_pub };
+            recipient.check(*signature).map_err(|error| TalkError::NotVouched(handle.clone(), error))?;
+        }
+        let person = Person { sign_pub, hpke_pub: hpke.map(|hpke| hpke.hpke_pub) };
+        self.note(&handle, person.clone())?;
+        Ok(person)
+    }
+
+    fn note(&mut self, handle: &Handle, person: Person) -> Result<(), TalkError> {
+        self.pins.meet(handle, Pinned { sign_pub: person.sign_pub, hpke_pub: person.hpke_pub })?;
+        self.met.insert(handle.clone(), person);
+        Ok(())
+    }
+}
