@@ -1,13 +1,16 @@
 //! `membershipd member`: who is in a room, through the API.
 
+use std::sync::Arc;
+
 use clap::Subcommand;
 use serde_json::json;
 
-use super::api::Api;
+use super::api::{Api, Part};
 use super::table::{Table, word};
 use super::{DONE, Problem, room};
-use crate::client::{Member, Request};
+use crate::client::{Client, Member, Request};
 use crate::domain::{Handle, RoomId, RoomRole};
+use crate::talk::{People, TalkError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -83,6 +86,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::Accept(Oneself { room, api }) => {
             let own = path(room, &api.identity()?.handle);
             api.change(&Request::put(format!("{own}/acceptance"), None), table)?;
+            introduce(api)?;
         }
         What::SetRole(InRole { whom: Whom { room, handle, api }, role }) => {
             let path = path(room, handle);
@@ -100,6 +104,15 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::Unban(Whom { room, handle, api }) => api.change(&Request::delete(ban(room, handle)), table)?,
     }
     Ok(DONE)
+}
+
+/// Lets the servers know our HPKE key, so that whoever speaks next seals for us, too.
+fn introduce(api: &Api) -> Result<(), Problem> {
+    let Part { identity, pins, nodes, ca } = api.part()?;
+    api.talk(async {
+        let client = Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?;
+        People::new(Arc::new(client), pins).introduce(&identity).await.map(drop)
+    })
 }
 
 fn table(members: &[Member]) -> anyhow::Result<Table> {
