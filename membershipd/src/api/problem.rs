@@ -67,6 +67,7 @@ kinds! {
     LAST_OWNER: CONFLICT "last-owner" "The room would be without an owner",
     TOO_MANY_ROOMS: CONFLICT "too-many-rooms" "The user is in as many rooms as are allowed",
     TOO_MANY_MEMBERS: CONFLICT "too-many-members" "The room has as many members as are allowed",
+    TOO_MANY_PERSISTED: CONFLICT "too-many-persisted" "As many rooms keep messages as are allowed",
     OVERTAKEN: CONFLICT "overtaken" "Somebody else took a right away meanwhile",
     CONTENDED: SERVICE_UNAVAILABLE "contended" "Others were always faster",
     PRECONDITION_MALFORMED: BAD_REQUEST "precondition-malformed" "The precondition is not valid",

@@ -25,10 +25,11 @@ const MAY: [(&str, &str, [bool; 3]); 10] = [
 
 /// Who may use each route about the room `hall`, as in `rooms::HALL`, where the user of the path is somebody else (a reader; for
 /// bans, who is banned) and where he is the one who asks. The body is for the role that counts least.
-const MAY_IN_ROOM: [(&str, &str, &[&str], &[&str]); 11] = [
+const MAY_IN_ROOM: [(&str, &str, &[&str], &[&str]); 12] = [
     ("GET", "/v1/rooms/{room}", &["admin", "owner", "moderator", "member", "reader", "invited"], &[]),
     ("PATCH", "/v1/rooms/{room}", &["owner"], &[]),
     ("DELETE", "/v1/rooms/{room}", &["admin", "owner"], &[]),
+    ("GET", "/v1/rooms/{room}/history", &["owner", "moderator", "member", "reader"], &[]),
     ("GET", "/v1/rooms/{room}/members", &["admin", "owner", "moderator", "member", "reader"], &[]),
     (
         "GET",
@@ -148,7 +149,7 @@ async fn without_a_signature_nothing_but_the_list_is_answered() {
         assert_eq!(answer.headers["allow"], "GET, PUT, PATCH, DELETE, HEAD");
     }
     let metrics = node.send_from("127.0.0.1:1000", plain("GET", "/metrics")).await;
-    assert!(metrics.text.contains("unibus_api_refusals_total{problem=\"signature-missing\"} 21"), "{}", metrics.text);
+    assert!(metrics.text.contains("unibus_api_refusals_total{problem=\"signature-missing\"} 22"), "{}", metrics.text);
     assert!(metrics.text.contains("route=\"none\",method=\"GET\",status=\"404\"} 1"), "{}", metrics.text);
     assert!(metrics.text.contains("method=\"other\",status=\"405\"} 2"), "{}", metrics.text);
 }
