@@ -87,6 +87,33 @@ pub const VALUE_BYTES: usize = (1 << 20) - (4 << 10);
 pub const STORE_BYTES: u64 = 10 * GIB;
 const GIB: u64 = 1 << 30;
 
+/// What the streams of all rooms that persist are called together.
+pub const HISTORY: &str = "UNIBUS_history";
+/// Disk that the messages of one room may take on a node; the oldest make way. Some 20,000 messages of 450 bytes.
+pub const HISTORY_ROOM_BYTES: u64 = 10 << 20;
+/// Disk that the messages of all rooms may take on a node.
+pub const HISTORY_BYTES: u64 = 3 * GIB;
+/// Time within which a message of the same `Nats-Msg-Id` is the same message: whoever publishes tries again for as long as a
+/// write of ours would, and a client that lost its connection for some time after that.
+pub const HISTORY_DUPLICATES: Duration = Duration::from_secs(120);
+
+/// Name of the stream that keeps the messages of a room, in the account of the members.
+pub fn history_stream(room: &str) -> String {
+    format!("{}{room}", history_streams())
+}
+
+/// What the names of these streams begin with.
+pub fn history_streams() -> String {
+    format!("{HISTORY}_")
+}
+
+/// Subject of messages of a room that a daemon carries in from a copy. It lies where no client may publish or listen, however
+/// open the bus, so what is on it is the daemon's own word. A stream of a room always has it: one without subjects would be
+/// given its own name for one.
+pub fn history_restored(room: &str) -> String {
+    format!("$KV.{HISTORY}.{room}")
+}
+
 /// A replicated stream that the daemon owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bucket {
@@ -201,5 +228,13 @@ mod tests {
     fn limited_streams_leave_room_for_the_control_buckets() {
         let limited: u64 = Bucket::ALL.iter().filter_map(|b| b.max_bytes()).sum();
         assert!(limited <= STORE_BYTES / 2);
+        assert!(limited + HISTORY_BYTES <= STORE_BYTES - 2 * GIB);
+        let rooms = u64::try_from(crate::domain::limits::PERSISTED_ROOMS).unwrap();
+        assert!((rooms + 5) * HISTORY_ROOM_BYTES <= HISTORY_BYTES, "with those that two nodes counted at once");
+    }
+
+    #[test]
+    fn who_publishes_again_is_not_heard_twice() {
+        assert!(HISTORY_DUPLICATES > 2 * STORE_BUDGET);
     }
 }

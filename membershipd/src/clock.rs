@@ -26,3 +26,9 @@ pub fn rfc3339(seconds: i64) -> String {
         .and_then(|t| t.format(&Rfc3339).ok())
         .unwrap_or_else(|| format!("@{seconds}"))
 }
+
+/// Milliseconds since 1970 of a time in RFC 3339; none: it is not one.
+pub fn unix_ms_of(rfc3339: &str) -> Option<i64> {
+    let nanoseconds = OffsetDateTime::parse(rfc3339, &Rfc3339).ok()?.unix_timestamp_nanos();
+    i64::try_from(nanoseconds.div_euclid(1_000_000)).ok()
+}

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::bus;
+use crate::history;
 use crate::link::Link;
-use crate::store::{self, Replicas};
+use crate::store::Replicas;
 
 /// How often the buckets are looked at, so that health, which asks nobody, is right on nodes that nobody asks either.
 const LOOK: Duration = Duration::from_secs(10);
@@ -52,7 +53,7 @@ impl Copies {
         loop {
             tokio::time::sleep(pause).await;
             let Some(link) = link.borrow().clone() else { continue };
-            if self.saw(&store::replicas(&link, self.least()).await) {
+            if self.saw(&history::replicas(&link, self.least()).await) {
                 pause = LOOK;
             }
         }
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     fn bucket(want: usize, current: Option<usize>) -> Replicas {
-        Replicas { bucket: "UNIBUS_users".to_owned(), want, current, leader: None }
+        Replicas { bucket: "UNIBUS_users".to_owned(), want, current, leader: None, rooms: None }
     }
 
     #[test]

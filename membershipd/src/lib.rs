@@ -26,6 +26,7 @@ pub mod fence;
 pub mod fuzzing;
 pub mod gate;
 pub mod heartbeat;
+pub mod history;
 pub mod identity;
 pub mod kick;
 pub mod lease;

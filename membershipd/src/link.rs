@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,7 @@ use async_nats::client::RequestErrorKind;
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, Event};
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus;
@@ -27,10 +29,21 @@ pub struct Link {
     pub system: Client,
     /// Among the members, whom it tells events.
     pub bus: Client,
+    /// The same, to read what members wrote, headers included.
+    pub history: Reading,
     /// Id of the engine (`N…`).
     pub server: String,
     /// Cancelled when any of the connections is lost.
     pub lost: CancellationToken,
+}
+
+/// A connection that may break at what is read on it, and is made anew then: that is no end of the session.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The connection.
+    pub client: Client,
+    /// Told whenever it breaks: what was asked for then is not answered any more.
+    pub breaks: watch::Receiver<()>,
 }
 
 impl Link {
@@ -44,22 +57,25 @@ impl Link {
         let control = connect(&own, ca, "control", &secrets.control, &lost).await?;
         let system = connect(&own, ca, "system", &secrets.system, &lost).await?;
         let bus = connect(&own, ca, "bus", &secrets.bus, &lost).await?;
+        let history = read(&own, ca, &secrets.bus).await?;
         let server = system.server_info().server_id;
         let mut jetstream = jetstream::new(control.clone());
         jetstream.set_timeout(bus::ATTEMPT);
-        Ok(Self { callout, control, jetstream, system, bus, server, lost })
+        Ok(Self { callout, control, jetstream, system, bus, history, server, lost })
     }
 
-    /// A connection to the buckets alone, through any engine, for a tool that copies them. It stands in the other accounts'
-    /// place too: of those nothing is asked.
-    pub async fn to_buckets(host: &str, port: u16, ca: Option<&Path>, key: &nkeys::KeyPair) -> Result<Self> {
+    /// Connections to the buckets and the streams of rooms alone, through any engine, for a tool that copies them. The first
+    /// stands in the other accounts' place too: of those nothing is asked.
+    pub async fn to_buckets(host: &str, port: u16, ca: Option<&Path>, keys: [&nkeys::KeyPair; 2]) -> Result<Self> {
         let lost = CancellationToken::new();
-        let control = connect(&format!("{host}:{port}"), ca, "control", key, &lost).await?;
+        let ([control, bus], address) = (keys, format!("{host}:{port}"));
+        let (history, bus) = (read(&address, ca, bus).await?, connect(&address, ca, "bus", bus, &lost).await?);
+        let control = connect(&address, ca, "control", control, &lost).await?;
         let mut jetstream = jetstream::new(control.clone());
         jetstream.set_timeout(bus::ATTEMPT);
         let server = control.server_info().server_id;
-        let [callout, system, bus] = [(); 3].map(|()| control.clone());
-        Ok(Self { callout, control, jetstream, system, bus, server, lost })
+        let [callout, system] = [(); 2].map(|()| control.clone());
+        Ok(Self { callout, control, jetstream, system, bus, history, server, lost })
     }
 
     /// Asks this node's engine on the system account.
@@ -85,6 +101,7 @@ impl Link {
     }
 }
 
+/// A connection whose end is that of all.
 async fn connect(
     address: &str,
     ca: Option<&Path>,
@@ -93,7 +110,30 @@ async fn connect(
     lost: &CancellationToken,
 ) -> Result<Client> {
     let on_event = lost.clone();
-    let mut options = ConnectOptions::with_nkey(key.seed()?)
+    let broke = move |slow: bool| {
+        if slow {
+            tracing::warn!("the daemon could not keep up with its engine");
+        }
+        // A new connection would be to an engine whose id, and so whose requests, may differ.
+        on_event.cancel();
+    };
+    let options = options(role, key, broke)?.max_reconnects(1);
+    let client = admitted(options, address, ca, role).await?;
+    if lost.is_cancelled() { bail!("the engine at {address} did not keep the daemon as {role}") } else { Ok(client) }
+}
+
+/// A connection that is made anew whenever it breaks.
+async fn read(address: &str, ca: Option<&Path>, key: &nkeys::KeyPair) -> Result<Reading> {
+    let breaks = watch::Sender::new(());
+    let told = breaks.subscribe();
+    let options = options("history", key, move |_| breaks.send_replace(()))?;
+    Ok(Reading { client: admitted(options, address, ca, "history").await?, breaks: told })
+}
+
+/// Options of all connections; `broke` is told whenever one ends, or could not keep up.
+fn options(role: &str, key: &nkeys::KeyPair, broke: impl Fn(bool) + Send + Sync + 'static) -> Result<ConnectOptions> {
+    let broke = Arc::new(broke);
+    let options = ConnectOptions::with_nkey(key.seed()?)
         .name(format!("membershipd {role}"))
         .ignore_discovered_servers()
         .connection_timeout(bus::ASK)
@@ -102,21 +142,21 @@ async fn connect(
         .ping_interval(Duration::from_secs(5))
         // A burst of entries or requests must not be dropped on our side.
         .subscription_capacity(1 << 18)
-        .max_reconnects(1)
         .event_callback(move |event| {
-            let lost = on_event.clone();
+            let broke = broke.clone();
             async move {
                 match event {
-                    // A new connection would be to an engine whose id, and so whose requests, may differ.
-                    Event::Disconnected | Event::Closed => lost.cancel(),
-                    Event::SlowConsumer(_) => {
-                        tracing::warn!("the daemon could not keep up with its engine");
-                        lost.cancel();
-                    }
+                    Event::Disconnected | Event::Closed => broke(false),
+                    Event::SlowConsumer(_) => broke(true),
                     other => tracing::debug!("engine connection: {other}"),
                 }
             }
         });
+    Ok(options)
+}
+
+/// Connects, and makes sure that the engine took it.
+async fn admitted(mut options: ConnectOptions, address: &str, ca: Option<&Path>, role: &str) -> Result<Client> {
     if let Some(ca) = ca {
         options = options.require_tls(true).tls_client_config(trusting(ca)?);
     }
@@ -129,7 +169,7 @@ async fn connect(
     // that nobody answers proves it.
     let asked = tokio::time::timeout(bus::ASK, client.request(bus::NOBODY, Bytes::new())).await;
     match asked.map(|answer| answer.map_err(|error| error.kind())) {
-        Ok(Err(RequestErrorKind::NoResponders)) if !lost.is_cancelled() => Ok(client),
+        Ok(Err(RequestErrorKind::NoResponders)) => Ok(client),
         _ => bail!("the engine at {address} did not admit the daemon as {role}"),
     }
 }

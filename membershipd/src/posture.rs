@@ -14,8 +14,9 @@ use crate::copies::Copies;
 use crate::engine::{Binary, Engine};
 use crate::faults::{Fault, VERSION};
 use crate::gate::Gate;
+use crate::history;
 use crate::link::Link;
-use crate::store::{self, Replicas};
+use crate::store::Replicas;
 
 /// Version of every JSON document of the daemon.
 pub const SCHEMA: u32 = 1;
@@ -152,7 +153,7 @@ impl Observer {
         let engine = self.engine.borrow().clone();
         let (cluster, replicas) = match &link {
             Some(_) if config.store != StoreKind::Kv => (None, Vec::new()),
-            Some(link) => futures::join!(self.cluster(Some(link)), store::replicas(link, self.copies.least())),
+            Some(link) => futures::join!(self.cluster(Some(link)), history::replicas(link, self.copies.least())),
             None => (self.cluster(None).await, Vec::new()),
         };
         self.copies.saw(&replicas);

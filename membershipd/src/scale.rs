@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::history;
 use crate::posture::{Observer, SCHEMA};
 use crate::store;
 
@@ -51,8 +52,11 @@ pub async fn raise(observer: &Observer, copies: usize) -> Result<Value, ScaleErr
     }
     let size = cluster.size.and_then(|size| usize::try_from(size).ok());
     let size = size.ok_or(ScaleError::Unavailable("the engine did not say how many nodes the cluster has"))?;
-    refuse(copies, size, &store::replicas(&link, observer.copies.least()).await)?;
-    let raised = store::raise(&link, copies, Instant::now() + BUDGET).await;
+    refuse(copies, size, &history::replicas(&link, observer.copies.least()).await)?;
+    let deadline = Instant::now() + BUDGET;
+    let (mut raised, histories) =
+        futures::join!(store::raise(&link, copies, deadline), history::raise(&link, copies, deadline));
+    raised.push(histories);
     for bucket in &raised {
         match &bucket.error {
             Some(error) => tracing::warn!(bucket = bucket.bucket, copies, "not raised: {error}"),
@@ -83,7 +87,13 @@ mod tests {
 
     #[test]
     fn what_is_impossible_or_less_safe_is_refused() {
-        let seen = |want, current| store::Replicas { bucket: "UNIBUS_users".to_owned(), want, current, leader: None };
+        let seen = |want, current| store::Replicas {
+            bucket: "UNIBUS_users".to_owned(),
+            want,
+            current,
+            leader: None,
+            rooms: None,
+        };
         let said = |copies, want, current| refuse(copies, 3, &[seen(want, current)]).map_err(|e| e.to_string());
         assert_eq!(said(3, 1, Some(1)), Ok(()));
         assert_eq!(said(3, 3, Some(2)), Ok(()), "again, to see it through");

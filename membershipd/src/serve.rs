@@ -30,6 +30,7 @@ use crate::expiry;
 use crate::fence::{self, Cut, Cuts, Ledger, Positions, Process, RevocationFence};
 use crate::gate::Gate;
 use crate::heartbeat::{self, Rounds};
+use crate::history::{Histories, Keeping};
 use crate::kick::{self, Kicker};
 use crate::link::Link;
 use crate::posture::Observer;
@@ -86,16 +87,13 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let (store, settling) = (backing.store(), backing.clone());
     let fence = RevocationFence::new(ledger.clone(), link.clone());
     let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
-    let (state, passing) = (Gated::new(gate.clone(), pace.clone()), Arc::new(fence.clone()) as Arc<dyn Fence>);
-    let commands = Arc::new(Commands::new(store.clone(), state, passing, pace.clone(), Patience::default()));
+    let histories = Histories::new(gate.clone(), link.clone());
+    let passing: Arc<dyn Fence> = Keeping::new(fence.clone(), histories.clone());
+    let state = Gated::new(gate.clone(), pace.clone());
+    let commands = Arc::new(Commands::new(store.clone(), state, passing.clone(), pace.clone(), Patience::default()));
     let root: Author = format!("root@{}", config.node).parse().context("the name of the node")?;
-    let repairing = Repairing {
-        gate: gate.clone(),
-        store: store.clone(),
-        fence: fence.clone(),
-        pace: pace.clone(),
-        by: root.clone(),
-    };
+    let repairing =
+        Repairing { gate: gate.clone(), store: store.clone(), fence: passing, pace: pace.clone(), by: root.clone() };
     let users = Users::new(gate.clone(), store.clone(), fence);
     let users = RecordedUsers::new(users, commands.journal().clone(), root);
     let observer = Observer {
@@ -124,6 +122,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         ledger,
         cuts,
         kicker: kicker.clone(),
+        histories,
         engine_now,
         link_now,
         stop: stop.clone(),
@@ -179,6 +178,7 @@ struct Node {
     ledger: Arc<Ledger>,
     cuts: Cuts,
     kicker: Kicker,
+    histories: Histories,
     engine_now: watch::Sender<Option<Engine>>,
     link_now: watch::Sender<Option<Arc<Link>>>,
     stop: CancellationToken,
@@ -268,6 +268,7 @@ impl Node {
             ended = events.publish(&link.bus) => match ended? {},
             ended = self.forget_ended(link) => ended?,
             ended = fence::answer(link, &self.ledger) => ended?,
+            never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
         }
         anyhow::bail!("a task of the session ended")
     }

@@ -104,7 +104,7 @@ impl Teller {
     }
 
     /// Whether no node before this one is there.
-    fn speaks(&self, now: Instant) -> bool {
+    pub fn speaks(&self, now: Instant) -> bool {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let there = |since: &Instant| now.saturating_duration_since(*since) < SILENT;
         !heard.iter().any(|(node, since)| *node < self.node && there(since))

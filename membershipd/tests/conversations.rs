@@ -23,8 +23,6 @@ use nkeys::KeyPair;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const PERSIST: &str = "false";
-
 /// A node on which people have a room.
 struct Place {
     daemon: Daemon,
@@ -72,7 +70,7 @@ impl Place {
             let added = place.daemon.ask(&["user", "add", "--handle", who, "--sign-pub", &key]);
             assert!(added.status.success(), "{}", said(&added));
         }
-        place.good(people[0], &["room", "create", "kitchen", "--subject", "room.kitchen", "--persist", PERSIST]);
+        place.good(people[0], &["room", "create", "kitchen", "--subject", "room.kitchen"]);
         people[1..].iter().for_each(|who| place.join(people[0], who));
         place
     }

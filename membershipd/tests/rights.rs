@@ -82,6 +82,10 @@ impl Records for Rooms {
         self.members.iter().find(|m| m.room == *room && m.handle == *handle)
     }
 
+    fn rooms(&self) -> impl Iterator<Item = &Room> {
+        self.rooms.iter()
+    }
+
     fn members<'a>(&'a self, room: &'a RoomId) -> impl Iterator<Item = &'a Membership> {
         self.members.iter().filter(move |m| m.room == *room)
     }

@@ -124,6 +124,11 @@ impl Call {
         body::json(&self.body)
     }
 
+    /// A parameter of the query.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.get(name)
+    }
+
     /// The page that is asked for.
     pub(super) fn page<M: Mark>(&self) -> Result<Paging<M>, Problem> {
         Paging::parse(self.query.get(AFTER), self.query.get(LIMIT))
@@ -151,6 +156,11 @@ impl Reply {
     /// 200 with a text of another type.
     pub(super) fn text(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self { status: StatusCode::OK, etag: None, content_type, body: body.into() }
+    }
+
+    /// The same with its body put elsewhere.
+    pub(super) fn map_body(self, put: impl FnOnce(Bytes) -> Bytes) -> Self {
+        Self { body: put(self.body), ..self }
     }
 
     /// The same with another status.

@@ -35,3 +35,10 @@ pub(super) const BURST_S: u32 = 2;
 pub(super) const KEYS_PER_ADDRESS: u32 = 5;
 /// Slots in which rates are counted. Two clients that meet in one share a rate; there is no more memory to take.
 pub(super) const RATE_SLOTS: usize = 1 << 14;
+
+/// Messages of a room that are answered at once, where nobody says how many, and at most.
+pub(super) const HISTORY_USUAL: usize = 200;
+pub(super) const HISTORY_MOST: usize = 1_000;
+/// Answers with messages at once, until they are sent. Each has 1 MiB of messages or one that is larger, which base64 makes
+/// a third longer, and for a moment there are three copies of it.
+pub(super) const READINGS: usize = 16;

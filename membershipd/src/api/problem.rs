@@ -74,6 +74,7 @@ kinds! {
     EPOCH_TAKEN: CONFLICT "epoch-taken" "The epoch was begun by somebody else",
     EPOCH_NOT_NEXT: CONFLICT "epoch-not-next" "There is no epoch before it",
     RECIPIENTS: CONFLICT "recipients-changed" "The key is not sealed for those who are in the room",
+    TOO_MANY_PERSISTED: CONFLICT "too-many-persisted" "As many rooms keep messages as are allowed",
     OVERTAKEN: CONFLICT "overtaken" "Somebody else took a right away meanwhile",
     CONTENDED: SERVICE_UNAVAILABLE "contended" "Others were always faster",
     PRECONDITION_MALFORMED: BAD_REQUEST "precondition-malformed" "The precondition is not valid",

@@ -30,6 +30,7 @@ impl From<Refusal> for Problem {
             Refusal::LastOwner(_) => problem::LAST_OWNER,
             Refusal::TooManyRooms(_) => problem::TOO_MANY_ROOMS,
             Refusal::TooManyMembers(_) => problem::TOO_MANY_MEMBERS,
+            Refusal::TooManyPersisted => problem::TOO_MANY_PERSISTED,
         };
         kind.because(format!("{refusal}; {}", refusal.remedy()))
     }
@@ -82,6 +83,7 @@ mod tests {
             Refusal::LastOwner(bob()),
             Refusal::TooManyRooms(bob()),
             Refusal::TooManyMembers(room()),
+            Refusal::TooManyPersisted,
         ];
         let slugs: std::collections::BTreeSet<_> =
             refusals.iter().map(|refusal| Problem::from(refusal.clone()).kind.slug).collect();

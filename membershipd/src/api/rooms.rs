@@ -87,7 +87,7 @@ impl RoomBody {
     fn of(room: Room, revision: u64, caller: &User, view: &View) -> Self {
         let own = view.membership(&room.id, &caller.handle);
         let own = own.map(|own| OwnBody { role: own.role, state: own.state });
-        let Room { schema: _, id, subject, policy, state, created_by, by } = room;
+        let Room { schema: _, id, subject, policy, kept: _, state, created_by, by } = room;
         Self { id, subject, policy: policy.into(), state, created_by, changed_by: by, revision, own }
     }
 }
@@ -199,6 +199,7 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 /// Makes a room.
 pub(super) async fn make(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let outcome = outcome::of(&shared, &call).await?;
+    keep_messages(&shared, &outcome).await;
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(changed(&shared, &call, outcome)?.status(status))
 }
@@ -206,7 +207,19 @@ pub(super) async fn make(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 /// Changes or removes a room.
 pub(super) async fn carry_out(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let outcome = outcome::of(&shared, &call).await?;
+    keep_messages(&shared, &outcome).await;
     changed(&shared, &call, outcome)
+}
+
+/// Brings the stream of a room along, so that what is said right after the answer is kept. Where that takes too long the room is
+/// made or changed all the same, and its stream follows.
+async fn keep_messages(shared: &Shared, outcome: &Outcome) {
+    let Some(Record::Room(room)) = &outcome.value else { return };
+    if room.keeps_messages()
+        && let Err(error) = shared.histories.settle(&room.id).await
+    {
+        tracing::warn!(room = %room.id, "messages are not kept yet as the room has it: {error}");
+    }
 }
 
 fn changed(shared: &Shared, call: &Call, outcome: Outcome) -> Result<Reply, Problem> {

@@ -17,6 +17,7 @@ use crate::commands::NodeCommands;
 use crate::config::ClearRooms;
 use crate::domain::{SignPub, Terms};
 use crate::gate::Gate;
+use crate::history::Histories;
 use crate::posture::Observer;
 use crate::recorded::RecordedUsers;
 use crate::room_keys::RoomKeys;
@@ -41,6 +42,10 @@ pub(super) struct Shared {
     /// Signed requests that may begin.
     pub(super) requests: Arc<Semaphore>,
     pub(super) space: Space,
+    /// What is said in rooms.
+    pub(super) histories: Histories,
+    /// Answers with messages that may be on their way.
+    pub(super) readings: Arc<Semaphore>,
     /// Identity of this process, and the requests of it so far: together the id of a request.
     boot: u64,
     serial: AtomicU64,
@@ -65,6 +70,8 @@ impl Shared {
             callers: rate(a_second),
             requests: Arc::new(Semaphore::new(limits::REQUESTS)),
             space: Space::new(limits::BODIES_BYTES),
+            histories: Histories::new(observer.gate.clone(), observer.link.clone()),
+            readings: Arc::new(Semaphore::new(limits::READINGS)),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),
             terms: Terms { encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse },

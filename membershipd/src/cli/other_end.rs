@@ -2,7 +2,7 @@
 //! engines.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -20,11 +20,14 @@ use crate::transfer::{End, OfStore, TransferError};
 #[derive(Debug, clap::Args)]
 pub(super) struct OtherEnd {
     /// Reach the cluster through this engine, as nats://HOST:PORT, instead of asking the daemon beside it
-    #[arg(long, value_name = "URL", requires = "control_key")]
+    #[arg(long, value_name = "URL", requires_all = ["control_key", "bus_key"])]
     nats_url: Option<NatsUrl>,
     /// A node's key in the account of the buckets: control.nk among its secrets, mode 0600
     #[arg(long, value_name = "FILE", requires = "nats_url")]
     control_key: Option<PathBuf>,
+    /// The same node's key in the account of the members, where the streams of rooms are: bus.nk among its secrets, mode 0600
+    #[arg(long, value_name = "FILE", requires = "nats_url")]
+    bus_key: Option<PathBuf>,
     /// CA of the cluster's data plane; without it only an engine on this machine is spoken to
     #[arg(long, value_name = "FILE", requires = "nats_url")]
     ca: Option<PathBuf>,
@@ -70,7 +73,7 @@ impl FromStr for NatsUrl {
 impl OtherEnd {
     /// The end that was named.
     pub(super) async fn open(&self) -> Result<Box<dyn End>, TransferError> {
-        let (Some(url), Some(key)) = (&self.nats_url, &self.control_key) else {
+        let (Some(url), Some(control), Some(bus)) = (&self.nats_url, &self.control_key, &self.bus_key) else {
             return Ok(Box::new(OverSocket { runtime_dir: self.daemon.runtime_dir.clone() }));
         };
         if self.ca.is_none() && !url.is_loopback() {
@@ -80,23 +83,26 @@ impl OtherEnd {
             );
             return Err(refused("bad_request", message, "give --ca, as deploy/tls/ca.crt; or run this on a node"));
         }
-        let file = |error: String| refused("file", error, "it is control.nk among the secrets of a node");
-        let seed = private_file::read(key).map_err(|error| file(error.to_string()))?;
-        let pair = KeyPair::from_seed(seed.trim()).ok().filter(|pair| pair.key_pair_type() == KeyPairType::User);
-        let pair =
-            pair.ok_or_else(|| file(format!("{} does not hold the nkey seed of a user (SU…)", key.display())))?;
-        let link = Link::to_buckets(&url.host, url.port, self.ca.as_deref(), &pair).await;
+        let keys = [&read(control)?, &read(bus)?];
+        let link = Link::to_buckets(&url.host, url.port, self.ca.as_deref(), keys).await;
         let link = link.map_err(|error| {
             refused(
                 "unavailable",
                 format!("{error:#}"),
-                "see that the engine runs, and that --ca and --control-key are its cluster's",
+                "see that the engine runs, and that --ca and both keys are its cluster's",
             )
         })?;
         // The sender may go: what was sent last stays to be seen.
         let link = watch::channel(Some(Arc::new(link))).1;
         Ok(Box::new(OfStore(Arc::new(KvStore::new(link)))))
     }
+}
+
+fn read(key: &Path) -> Result<KeyPair, TransferError> {
+    let file = |error: String| refused("file", error, "they are control.nk and bus.nk among the secrets of a node");
+    let seed = private_file::read(key).map_err(|error| file(error.to_string()))?;
+    let pair = KeyPair::from_seed(seed.trim()).ok().filter(|pair| pair.key_pair_type() == KeyPairType::User);
+    pair.ok_or_else(|| file(format!("{} does not hold the nkey seed of a user (SU…)", key.display())))
 }
 
 fn refused(code: &str, message: String, remedy: &str) -> TransferError {
@@ -140,7 +146,13 @@ mod tests {
     async fn without_a_ca_nothing_is_sent_to_another_machine() {
         let daemon = Daemon { runtime_dir: PathBuf::new() };
         let elsewhere = Some(url("nats://192.0.2.1:4250").unwrap());
-        let end = OtherEnd { nats_url: elsewhere, control_key: Some(PathBuf::from("none")), ca: None, daemon };
+        let end = OtherEnd {
+            nats_url: elsewhere,
+            control_key: Some(PathBuf::from("none")),
+            bus_key: Some(PathBuf::from("none")),
+            ca: None,
+            daemon,
+        };
         let refused = end.open().await.err().unwrap();
         assert!(refused.to_string().contains("without --ca"), "{refused}");
     }

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::wait::{copy, look, until};
+use super::wait::{copy, look, stored, until};
 use super::{DONE, Daemon, FAILED, Output, Problem};
-use crate::bus::Bucket;
 use crate::config::SQLITE;
 use crate::control::{self, Failure, Request};
 use crate::posture::{Posture, SCHEMA};
@@ -97,9 +96,8 @@ fn missing(copies: usize, posture: &Posture) -> Option<String> {
     if posture.store == SQLITE && copies != 1 {
         return Some("its entries are in one file, which has no copies".to_owned());
     }
-    let other = Bucket::ALL.into_iter().find_map(|bucket| {
-        let of =
-            posture.replicas.iter().find(|replica| replica.bucket == bucket.name() && replica.current.is_some())?;
+    let other = stored().find_map(|name| {
+        let of = posture.replicas.iter().find(|replica| replica.bucket == name && replica.current.is_some())?;
         (of.want != copies).then(|| format!("{} is set to have {} copies", of.bucket, of.want))
     });
     other.or_else(|| copy(posture))

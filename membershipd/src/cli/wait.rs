@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{DONE, Daemon, FAILED, Output, Problem};
-use crate::bus::Bucket;
+use crate::bus::{self, Bucket};
 use crate::config::SQLITE;
 use crate::control::{self, Request};
 use crate::posture::{Posture, SCHEMA};
@@ -132,13 +132,17 @@ fn first_admin(posture: &Posture) -> Option<String> {
     posture.bootstrap_pending.then(|| why.to_owned())
 }
 
+/// The names of all that has copies.
+pub(super) fn stored() -> impl Iterator<Item = &'static str> {
+    Bucket::ALL.into_iter().map(Bucket::name).chain([bus::HISTORY])
+}
+
 /// A bucket whose copies are not all there.
 pub(super) fn copy(posture: &Posture) -> Option<String> {
     if posture.store == SQLITE {
         return None;
     }
-    Bucket::ALL.into_iter().find_map(|bucket| {
-        let name = bucket.name();
+    stored().find_map(|name| {
         let Some(seen) = posture.replicas.iter().find(|replica| replica.bucket == name) else {
             return Some(format!("{name} does not exist yet"));
         };
@@ -159,11 +163,12 @@ mod tests {
     use crate::store::Replicas;
 
     fn healthy() -> Posture {
-        let replica = |bucket: Bucket| Replicas {
-            bucket: bucket.name().to_owned(),
+        let replica = |bucket: &str| Replicas {
+            bucket: bucket.to_owned(),
             want: 3,
             current: Some(3),
             leader: Some("homer".to_owned()),
+            rooms: None,
         };
         Posture {
             schema: SCHEMA,
@@ -190,7 +195,7 @@ mod tests {
                 unrouted: Vec::new(),
             }),
             kv_replicas: 3,
-            replicas: Bucket::ALL.map(replica).to_vec(),
+            replicas: stored().map(replica).collect(),
             lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
             admins: Some(1),
             clients: 0,

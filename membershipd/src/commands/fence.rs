@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 
 use super::pace::Pace;
 use crate::bus;
-use crate::domain::RecordKey;
+use crate::domain::{RecordKey, RoomId, Subject};
 use crate::store::Revision;
 
 /// A record whose write took something away.
@@ -43,11 +43,21 @@ impl Settled {
 pub trait Fence: fmt::Debug + Send + Sync {
     /// Waits for that, from now on: what is revoked was committed before.
     fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled>;
+
+    /// Makes sure that nothing keeps any more for `room` what is said on `subject`, which it uses no longer. Where that is not
+    /// certain the claim must stay: whoever got the subject would be overheard. Says whether it is.
+    fn let_go<'a>(&'a self, _room: &'a RoomId, _subject: &'a Subject) -> BoxFuture<'a, bool> {
+        std::future::ready(true).boxed()
+    }
 }
 
-impl Fence for Arc<dyn Fence> {
+impl<F: Fence + ?Sized> Fence for Arc<F> {
     fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled> {
         (**self).settle(revoked)
+    }
+
+    fn let_go<'a>(&'a self, room: &'a RoomId, subject: &'a Subject) -> BoxFuture<'a, bool> {
+        (**self).let_go(room, subject)
     }
 }
 

@@ -178,13 +178,19 @@ pub(super) fn fetch(view: &View, key: &RecordKey) -> Option<Record> {
 /// A world of one record, for comparing two versions of it by the rules.
 struct Only<'a>(&'a Record);
 
+impl Only<'_> {
+    fn room_alone(&self) -> Option<&Room> {
+        if let Record::Room(room) = self.0 { Some(room) } else { None }
+    }
+}
+
 impl Records for Only<'_> {
     fn user(&self, _: &Handle) -> Option<&User> {
         None
     }
 
     fn room(&self, _: &RoomId) -> Option<&Room> {
-        if let Record::Room(room) = self.0 { Some(room) } else { None }
+        self.room_alone()
     }
 
     fn claims(&self, _: Space) -> Option<&Claims> {
@@ -193,6 +199,10 @@ impl Records for Only<'_> {
 
     fn membership(&self, _: &RoomId, _: &Handle) -> Option<&Membership> {
         if let Record::Membership(membership) = self.0 { Some(membership) } else { None }
+    }
+
+    fn rooms(&self) -> impl Iterator<Item = &Room> {
+        self.room_alone().into_iter()
     }
 
     fn members<'a>(&'a self, _: &'a RoomId) -> impl Iterator<Item = &'a Membership> {

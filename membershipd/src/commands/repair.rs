@@ -139,6 +139,9 @@ impl<F: Fence> Repair<'_, F> {
         let _ = self.fence.settle(&revoked).await;
         for (id, subject, Revoked { record, revision }) in ended {
             let RecordKey::Room(room) = &record else { continue };
+            if !self.fence.let_go(room, &subject).await {
+                continue;
+            }
             if claiming::release(&*self.store, room, &subject).await?.is_some() {
                 let written = vec![(keys::name(&record), revision)];
                 self.done(journal, id, "repair.release", room, None, written).await?;

@@ -309,6 +309,10 @@ impl<S: State, F: Fence> Commands<S, F> {
     async fn release(&self, order: &Order, run: &Run) -> bool {
         let mut done = true;
         for subject in &run.releases {
+            if !self.fence.let_go(&order.room, subject).await {
+                done = false;
+                continue;
+            }
             let turn = BTreeSet::from([RecordKey::Claims(subject.space())]);
             let _turn = self.queues.enter(turn).await;
             match claiming::release(&*self.store, &order.room, subject).await {

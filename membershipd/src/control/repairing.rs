@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Failure;
-use crate::commands::{Pace, Repair};
+use crate::commands::{Fence, Pace, Repair};
 use crate::domain::Author;
-use crate::fence::RevocationFence;
 use crate::gate::Gate;
 use crate::posture::SCHEMA;
 use crate::store::Store;
@@ -21,7 +20,7 @@ pub struct Repairing {
     /// What is repaired.
     pub store: Arc<dyn Store>,
     /// What the end of a claim waits for.
-    pub fence: RevocationFence,
+    pub fence: Arc<dyn Fence>,
     /// Time and chance.
     pub pace: Arc<dyn Pace>,
     /// As whom.
@@ -37,7 +36,7 @@ impl Repairing {
             fence: &self.fence,
             pace: self.pace.clone(),
             by: self.by.clone(),
-            grace: Repair::<RevocationFence>::GRACE,
+            grace: Repair::<Arc<dyn Fence>>::GRACE,
         };
         let repaired = repair.run().await.map_err(|error| {
             let message = format!("the repair came to no end: {error}");

@@ -4,7 +4,7 @@ use super::action::Action;
 use super::author::Author;
 use super::claims::Claims;
 use super::decide::{Decision, Resource, decide};
-use super::limits::{MEMBERS_PER_ROOM, ROOMS_PER_USER};
+use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS_PER_USER};
 use super::loss::{states_again, takes_away};
 use super::member::{MemberState, Membership, RoomRole, Standing};
 use super::records::{Record, RecordKey, Records, acting_owners};
@@ -186,6 +186,9 @@ impl<R: Records> Draft<'_, R> {
             let owner = Standing { role: RoomRole::Owner, state: MemberState::Joined };
             writes.push(self.membership(&self.user.handle, owner));
         }
+        if is_new && policy.persist {
+            self.has_disk_for_one_more()?;
+        }
         Ok(Made { writes, ..Made::default() })
     }
 
@@ -194,7 +197,11 @@ impl<R: Records> Draft<'_, R> {
         let mut changed = Room { by: self.by.clone(), ..room.clone() };
         changed.subject = subject.unwrap_or(&room.subject).clone();
         changed.policy = policy.unwrap_or(room.policy);
+        changed.kept = room.kept || (room.policy.persist && !changed.policy.persist);
         self.check(changed.policy)?;
+        if changed.keeps_messages() && !room.keeps_messages() {
+            self.has_disk_for_one_more()?;
+        }
         let release = (changed.subject != room.subject).then(|| room.subject.clone());
         let mut writes = Vec::from_iter(self.claim(&changed.subject)?);
         writes.push(Record::Room(changed));
@@ -310,6 +317,12 @@ impl<R: Records> Draft<'_, R> {
         let in_use = |room: &RoomId| self.state.room(room).is_some_and(|room| room.state == RoomState::Active);
         let joined = self.state.memberships(handle).filter(|m| m.state == MemberState::Joined && in_use(&m.room));
         if joined.count() >= ROOMS_PER_USER { Err(Refusal::TooManyRooms(handle.clone())) } else { Ok(()) }
+    }
+
+    /// Rooms that have a share of the disk count, whoever is in them.
+    fn has_disk_for_one_more(&self) -> Result<(), Refusal> {
+        let keep = self.state.rooms().filter(|room| room.id != *self.room && room.keeps_messages()).count();
+        if keep >= PERSISTED_ROOMS { Err(Refusal::TooManyPersisted) } else { Ok(()) }
     }
 
     /// Another owner who can act, where `handle` is one: he must still be one when `handle` is it no longer.

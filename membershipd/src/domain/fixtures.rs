@@ -72,11 +72,6 @@ impl Memory {
     pub(super) fn all_memberships(&self) -> impl Iterator<Item = &Membership> {
         self.members.values()
     }
-
-    /// All rooms.
-    pub(super) fn rooms(&self) -> impl Iterator<Item = &Room> {
-        self.rooms.values()
-    }
 }
 
 /// A user with a key of its own.
@@ -110,6 +105,10 @@ impl Records for Memory {
 
     fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership> {
         self.members.get(&(room.clone(), handle.clone()))
+    }
+
+    fn rooms(&self) -> impl Iterator<Item = &Room> {
+        self.rooms.values()
     }
 
     fn members<'a>(&'a self, room: &'a RoomId) -> impl Iterator<Item = &'a Membership> {

@@ -27,6 +27,11 @@ pub const MEMBERS_PER_ROOM: usize = 2_000;
 /// with each claim and must stay well below `max_payload`.
 pub const CLAIMS_PER_SPACE: usize = 2_000;
 
+/// Rooms that persist, or did and keep what was said then. The engine sets the bytes that each may take aside on every node
+/// (`bus::HISTORY_ROOM_BYTES`), so all of them have to fit into `bus::HISTORY_BYTES`; a few more do, since two nodes may count at
+/// the same time.
+pub const PERSISTED_ROOMS: usize = 300;
+
 /// Most bytes of one claim in its document: both names, their quotes, colon and comma.
 const CLAIM_BYTES: usize = SUBJECT_BYTES + ROOM_ID_BYTES + 6;
 

@@ -16,6 +16,8 @@ pub trait Records {
     fn claims(&self, space: Space) -> Option<&Claims>;
     /// How `handle` stands to the room.
     fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership>;
+    /// All rooms, tombstones included.
+    fn rooms(&self) -> impl Iterator<Item = &Room>;
     /// All memberships of a room, tombstones included.
     fn members<'a>(&'a self, room: &'a RoomId) -> impl Iterator<Item = &'a Membership>;
     /// All memberships of a user, tombstones included, in a stable order.
@@ -38,6 +40,10 @@ impl Records for () {
 
     fn membership(&self, _: &RoomId, _: &Handle) -> Option<&Membership> {
         None
+    }
+
+    fn rooms(&self) -> impl Iterator<Item = &Room> {
+        std::iter::empty()
     }
 
     fn members<'a>(&'a self, _: &'a RoomId) -> impl Iterator<Item = &'a Membership> {

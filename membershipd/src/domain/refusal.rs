@@ -1,7 +1,7 @@
 //! Why a command changes nothing, and what to do about it.
 
 use super::claims::ClaimError;
-use super::limits::{MEMBERS_PER_ROOM, ROOMS_PER_USER};
+use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS_PER_USER};
 use super::room::RoomId;
 use super::rules::Denial;
 use super::user::Handle;
@@ -51,6 +51,9 @@ pub enum Refusal {
     /// The room has as many members as are allowed.
     #[error("room '{0}' has {MEMBERS_PER_ROOM} members and invited ones, which is the most")]
     TooManyMembers(RoomId),
+    /// As many rooms keep messages as there is disk for.
+    #[error("{PERSISTED_ROOMS} rooms keep their messages or have kept some, which is the most that there is disk for")]
+    TooManyPersisted,
 }
 
 impl Refusal {
@@ -73,6 +76,9 @@ impl Refusal {
             Refusal::LastOwner(_) => "make somebody else an owner first, or remove the room",
             Refusal::TooManyRooms(_) => "leave a room first",
             Refusal::TooManyMembers(_) => "remove members or take invitations back first",
+            Refusal::TooManyPersisted => {
+                "make it without 'persist', or remove a room that persists or ever did: its messages go with it"
+            }
         }
     }
 }

@@ -101,6 +101,10 @@ pub struct Room {
     pub subject: Subject,
     /// What holds for its messages.
     pub policy: Policy,
+    /// Whether it persisted before: what was said then is kept for as long as the room is in use, and takes its share of the
+    /// disk, whatever the policy says now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
     /// Whether it is in use.
     pub state: RoomState,
     /// Who made it.
@@ -112,13 +116,18 @@ pub struct Room {
 impl Room {
     /// A room in use that `by` makes.
     pub fn new(id: RoomId, subject: Subject, policy: Policy, by: Author) -> Self {
-        Self { schema: Schema, id, subject, policy, state: RoomState::Active, created_by: by.clone(), by }
+        Self { schema: Schema, id, subject, policy, kept: false, state: RoomState::Active, created_by: by.clone(), by }
     }
 
     /// The tombstone for a claim whose room was never made: written where there is no record, it keeps a creation that
     /// is still under way from finishing, and the claim can be released.
     pub fn never_made(id: RoomId, subject: Subject, by: Author) -> Self {
         Self { state: RoomState::Removed, ..Self::new(id, subject, Policy::TELEMETRY, by) }
+    }
+
+    /// Whether it has a share of the disk for messages.
+    pub fn keeps_messages(&self) -> bool {
+        self.state == RoomState::Active && (self.policy.persist || self.kept)
     }
 
     /// Its tombstone.
@@ -175,6 +184,10 @@ mod tests {
         let golden = r#"{"schema":1,"id":"kitchen","subject":"room.home.kitchen","policy":{"encrypt":true,"persist":true,"sign":true},"state":"active","created_by":"alice","by":"alice"}"#;
         assert_eq!(serde_json::to_string(&kitchen).unwrap(), golden);
         assert_eq!(serde_json::from_str::<Room>(golden).unwrap(), kitchen);
+        let kept = Room { kept: true, ..kitchen.clone() };
+        let golden_kept = golden.replace("\"state\"", "\"kept\":true,\"state\"");
+        assert_eq!(serde_json::to_string(&kept).unwrap(), golden_kept);
+        assert_eq!(serde_json::from_str::<Room>(&golden_kept).unwrap(), kept);
         let gone = kitchen.removed("root@magnus".parse().unwrap());
         let golden_gone = golden.replace("active", "removed").replace("\"by\":\"alice\"}", "\"by\":\"root@magnus\"}");
         assert_eq!(serde_json::to_string(&gone).unwrap(), golden_gone);

@@ -198,6 +198,11 @@ impl Gate {
         }
     }
 
+    /// Told whenever the view has changed.
+    pub fn moves(&self) -> watch::Receiver<()> {
+        self.moved.subscribe()
+    }
+
     /// All recorded connections.
     pub fn admitted(&self) -> Vec<ConnectionId> {
         self.lock().admitted.ids().collect()

@@ -21,6 +21,9 @@ pub struct Replicas {
     pub current: Option<usize>,
     /// Node that leads it.
     pub leader: Option<String>,
+    /// Rooms whose streams these are, where it is no bucket but all of them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<usize>,
 }
 
 /// Pause between attempts at what a cold cluster may not answer yet.
@@ -115,7 +118,7 @@ async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
     }
     let want = info.map_or(assumed, |info| info.config.num_replicas);
     let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
-    Replicas { bucket: bucket.name().to_owned(), want, current, leader }
+    Replicas { bucket: bucket.name().to_owned(), want, current, leader, rooms: None }
 }
 
 /// Followers of a bucket that are current, by the word of its leader.

@@ -268,6 +268,10 @@ impl Records for View {
         self.members.get(room, handle).map(|m| &m.value)
     }
 
+    fn rooms(&self) -> impl Iterator<Item = &Room> {
+        View::rooms(self)
+    }
+
     fn members<'a>(&'a self, room: &'a RoomId) -> impl Iterator<Item = &'a Membership> {
         self.members.of_room(room)
     }

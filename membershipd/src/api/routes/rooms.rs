@@ -6,7 +6,7 @@ use futures::FutureExt;
 use super::{Access, Needs, On, Precondition, Route, Signed};
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
-use crate::api::{members, rooms};
+use crate::api::{history, members, rooms};
 use crate::domain::{Action, RoomRole};
 
 const ROOM: &str = "/v1/rooms/{room}";
@@ -86,6 +86,20 @@ pub(super) static ROUTES: &[Route] = &[
             body: None,
             answers: &[(StatusCode::OK, schema_of::<rooms::ChangedRoom>)],
             handler: |shared, call| rooms::carry_out(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::GET,
+        template: "/v1/rooms/{room}/history",
+        summary: "What was said in a room that persists, oldest first: after a place, or the last of it; where the answer would be too long it ends early",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ReadHistory),
+            on: On::Room,
+            query: &[AFTER, LIMIT],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<history::HistoryBody>)],
+            handler: |shared, call| history::read(shared, call).boxed(),
         }),
     },
     Route {

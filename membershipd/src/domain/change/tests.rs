@@ -393,3 +393,34 @@ fn nobody_unknown_disabled_or_removed_changes_anything() {
         }
     }
 }
+
+#[test]
+fn rooms_that_keep_messages_are_as_many_as_there_is_disk_for() {
+    let off = Policy { persist: false, ..Policy::CONVERSATION };
+    let mut full = house();
+    for n in 1..PERSISTED_ROOMS {
+        full = full.with_room(&format!("r{n}"), &format!("room.r{n}"), Policy::CONVERSATION);
+    }
+    let create = |policy| Command::CreateRoom("room.new".parse().unwrap(), policy);
+    let said = |memory: &Memory, room: &str, command: &Command| {
+        change(memory.who("alice"), &id(room), command, memory, TERMS).map(|change| change.writes)
+    };
+    assert_eq!(said(&full, "new", &create(Policy::CONVERSATION)), Err(Refusal::TooManyPersisted));
+    assert!(said(&full, "new", &create(off)).is_ok());
+    let switch = |policy| Command::ChangeRoom(None, Some(policy));
+
+    // What was said stays when a room stops persisting, and so does its share; it may persist again.
+    let stopped = said(&full, "kitchen", &switch(off)).unwrap();
+    let kept = |record: &Record| matches!(record, Record::Room(room) if room.kept && room.keeps_messages());
+    assert!(stopped.iter().any(kept), "{stopped:?}");
+    stopped.into_iter().for_each(|record| full.put(record));
+    assert_eq!(said(&full, "new", &create(Policy::CONVERSATION)), Err(Refusal::TooManyPersisted));
+    assert!(said(&full, "kitchen", &switch(Policy::CONVERSATION)).is_ok());
+
+    // A removal gives it back.
+    said(&full, "kitchen", &Command::RemoveRoom).unwrap().into_iter().for_each(|record| full.put(record));
+    assert!(said(&full, "new", &create(Policy::CONVERSATION)).is_ok());
+    full = full.with_room("clear", "room.clear", off).with_member("clear", "alice", RoomRole::Owner, Joined);
+    said(&full, "new", &create(Policy::CONVERSATION)).unwrap().into_iter().for_each(|record| full.put(record));
+    assert_eq!(said(&full, "clear", &switch(Policy::CONVERSATION)), Err(Refusal::TooManyPersisted));
+}

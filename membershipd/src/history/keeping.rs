@@ -1,0 +1,63 @@
+//! The fence of a node whose rooms keep messages: a subject is not free before the stream of the room that had it has let go.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::wanted::{Found, Wanted};
+use super::{Histories, streams};
+use crate::commands::{Fence, Revoked, Settled};
+use crate::domain::{RoomId, Subject};
+
+/// A fence, and the streams of rooms behind it.
+#[derive(Debug, Clone)]
+pub struct Keeping<F> {
+    fence: F,
+    histories: Histories,
+}
+
+impl<F> Keeping<F> {
+    /// `fence` with `histories`.
+    pub fn new(fence: F, histories: Histories) -> Arc<Self> {
+        Arc::new(Self { fence, histories })
+    }
+}
+
+impl<F: Fence> Fence for Keeping<F> {
+    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled> {
+        self.fence.settle(revoked)
+    }
+
+    fn let_go<'a>(&'a self, room: &'a RoomId, subject: &'a Subject) -> BoxFuture<'a, bool> {
+        async move {
+            match self.histories.let_go(room, subject).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(%room, "a subject is not given back yet: {error}");
+                    false
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Histories {
+    /// Has the stream of `room`, which uses `subject` no longer, keep nothing that is said there. Ends well only when the engine
+    /// has said so.
+    async fn let_go(&self, room: &RoomId, subject: &Subject) -> Result<(), super::HistoryError> {
+        self.settle(room).await?;
+        let link = self.link(room)?;
+        let about = |asked: streams::Asked| asked.about(room);
+        // What the room has now may be within what it had; then nobody else can have either.
+        let now = self.gate.view(|view| Wanted::of(room, view));
+        let now = now.as_ref().and_then(Wanted::captures);
+        let stream = streams::find(&link, room).await.map_err(about)?;
+        match stream.map(|stream| stream.found) {
+            None | Some(Found::Silent) => Ok(()),
+            Some(Found::Captures(kept)) if kept != *subject && now == Some(&kept) => Ok(()),
+            Some(_) => Err(streams::Asked::Silent("its stream still has the subject".to_owned()).about(room)),
+        }
+    }
+}
