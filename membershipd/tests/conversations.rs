@@ -12,7 +12,9 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use common::{Daemon, Dir, membershipd, said};
 use membershipd::clock;
@@ -31,7 +33,7 @@ struct Place {
 /// Somebody's `tail`, while it runs.
 struct Tail {
     child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: mpsc::Receiver<String>,
 }
 
 impl Drop for Tail {
@@ -44,8 +46,7 @@ impl Drop for Tail {
 impl Tail {
     /// What it shows next.
     fn next(&mut self) -> Value {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
+        let line = self.lines.recv_timeout(Duration::from_secs(30)).expect("tail said nothing for 30 s, or ended");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("tail ended: {line}"))
     }
 
@@ -112,7 +113,9 @@ impl Place {
     fn tail(&self, who: &str, arguments: &[&str]) -> Tail {
         let mut command = self.command(who, &[&["tail", "kitchen", "--json"], arguments].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let (told, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
         Tail { child, lines }
     }
 
@@ -270,6 +273,7 @@ async fn what_is_not_true_is_refused_and_said() {
         assert!(refused["refused"].as_str().is_some_and(|said| said.contains(why)), "{name}: {refused}");
     }
     bus.publish("room.kitchen", frame(&kitchen, "mallory", own(), here, now(), "room.kitchen")).await.unwrap();
+    bus.flush().await.unwrap();
     assert_eq!(tail.texts(1), ["believe me"], "what he says himself is shown");
 }
 

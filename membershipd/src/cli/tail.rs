@@ -66,7 +66,9 @@ impl Screen<'_> {
                 self.tell_before();
                 self.message(message);
             }
-            Heard::Refused { why: FrameRefusal::NoKey(_), seq: Some(_), .. } => self.before += 1,
+            Heard::Refused { why: FrameRefusal::NoKey(_), seq: Some(_), .. } if !self.args.api.json() => {
+                self.before += 1
+            }
             Heard::Refused { why, at_ms, seq } => {
                 self.tell_before();
                 self.refused(why, *at_ms, *seq);
@@ -118,9 +120,7 @@ impl Screen<'_> {
 
     fn tell_before(&mut self) {
         let before = std::mem::take(&mut self.before);
-        if before > 0 && self.args.api.json() {
-            println!("{}", json!({ "refused": "sealed with a key that is not sealed for you", "messages": before }));
-        } else if before > 0 {
+        if before > 0 {
             eprintln!("membershipd: {before} messages that were kept are sealed with keys that are not sealed for you");
         }
     }

@@ -144,7 +144,7 @@ impl Listener {
                     }
                 }
                 () = &mut look => {
-                    if policy.persist && self.catch_up(hear).await?.is_break() {
+                    if policy.persist && self.catch_up(hear).await?.is_break() || hear(Heard::CaughtUp).is_break() {
                         return Ok(Next::Break(()));
                     }
                     look = Box::pin(tokio::time::sleep(LOOK));

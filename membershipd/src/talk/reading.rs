@@ -1,5 +1,9 @@
 //! From a frame to what somebody said, or to why it is not shown.
 
+use std::collections::VecDeque;
+
+use sha2::{Digest, Sha256};
+
 use super::error::TalkError;
 use super::keyring::Keyring;
 use super::people::People;
@@ -47,12 +51,37 @@ pub struct Reader {
     policy: Policy,
     keyring: Keyring,
     seen: Seen,
+    told: Told,
+}
+
+/// What was refused lately, and by which way it had come. A frame that was kept comes by both, and is told of once.
+#[derive(Debug, Default)]
+struct Told(VecDeque<([u8; 32], bool)>);
+
+impl Told {
+    /// Refusals that are remembered.
+    const MOST: usize = 1_024;
+
+    /// Notes that a frame is refused. False: it was told when it came by the other way.
+    fn is_new(&mut self, arrived: &Arrived<'_>) -> bool {
+        let digest = Sha256::new().chain_update(arrived.subject).chain_update([0]).chain_update(arrived.frame);
+        let (digest, live) = (digest.finalize().into(), arrived.source == Source::Live);
+        if let Some(at) = self.0.iter().position(|told| *told == (digest, !live)) {
+            self.0.remove(at);
+            return false;
+        }
+        if self.0.len() >= Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((digest, live));
+        true
+    }
 }
 
 impl Reader {
     /// For `room`, whose messages have to be as `policy` says.
     pub fn new(room: RoomId, policy: Policy, keyring: Keyring) -> Self {
-        Self { room, policy, keyring, seen: Seen::default() }
+        Self { room, policy, keyring, seen: Seen::default(), told: Told::default() }
     }
 
     /// Holds frames to another policy from now on.
@@ -60,8 +89,19 @@ impl Reader {
         self.policy = policy;
     }
 
-    /// Reads a frame. None: it has been read already, from the other way by which it came.
+    /// Reads a frame. None: it has been read, or refused, when it came by the other way.
     pub async fn read(
+        &mut self,
+        arrived: Arrived<'_>,
+        people: &mut People,
+    ) -> Result<Result<Option<Message>, FrameRefusal>, TalkError> {
+        Ok(match self.decide(arrived, people).await? {
+            Err(_) if !self.told.is_new(&arrived) => Ok(None),
+            decided => decided,
+        })
+    }
+
+    async fn decide(
         &mut self,
         arrived: Arrived<'_>,
         people: &mut People,
