@@ -39,6 +39,7 @@ use crate::probe::Probes;
 use crate::recorded::RecordedUsers;
 use crate::store::{Backing, Delivered, KvStore, Records, SqliteStore};
 use crate::tell::Teller;
+use crate::transfer;
 use crate::users::Users;
 use crate::view::{Change, View};
 
@@ -48,6 +49,8 @@ const RESTART_MOST: Duration = Duration::from_secs(4);
 const STEADY: Duration = Duration::from_secs(60);
 /// Pause between attempts to connect to an engine that is coming up.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// Pause before the messages in a file are carried into the engine once more.
+const UNPACK_PAUSE: Duration = Duration::from_secs(1);
 /// How often the recorded connections are compared with the engine's own list.
 const RECONCILE: Duration = Duration::from_secs(60);
 /// Time for requests of the API to end when the daemon stops.
@@ -276,6 +279,7 @@ impl Node {
     /// Makes the buckets, loads the view from them, and follows them. Connections with rights that are gone are cut.
     async fn keep_view(&self, link: &Link, teller: &Teller) -> Result<()> {
         self.backing.ensure(link, self.config.kv_replicas).await;
+        self.unpack(link).await;
         let since = Instant::now();
         let mut view = View::default();
         let (mut positions, mut entries) = (Vec::new(), 0usize);
@@ -326,6 +330,16 @@ impl Node {
         };
         futures::future::try_join_all(positions.into_iter().map(follow)).await?;
         Ok(())
+    }
+
+    /// Carries what was said in rooms, where the store is a file that came from a copy, into the engine. Until that is done there
+    /// is no view, and so nobody is let in.
+    async fn unpack(&self, link: &Link) {
+        let Backing::Sqlite(file) = &self.backing else { return };
+        while let Err(error) = transfer::unpack(file, link).await {
+            tracing::error!("the messages in the file are not in the engine yet, and nobody is let in: {error}");
+            tokio::time::sleep(UNPACK_PAUSE).await;
+        }
     }
 
     /// Forgets recorded connections that have ended: by the engine's word, and now and then by its list, because an

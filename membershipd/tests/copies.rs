@@ -171,6 +171,7 @@ fn everything_goes_from_a_cluster_s_store_to_a_file_and_back() {
     let engine = format!("nats://{}:4250", other.address);
     let direct = |verb: &str, file: &str| {
         let arguments = [verb, "--json", "--db", file, "--nats-url", &engine, "--control-key", "secrets/control.nk"];
+        let arguments = [&arguments[..], &["--bus-key", "secrets/bus.nk"]].concat();
         membershipd(other.dir.path()).args(arguments).output().unwrap()
     };
     assert_eq!(answer(&direct("export", "direct.db"))["content_sha256"], third["content_sha256"]);
@@ -268,7 +269,7 @@ fn files_that_cannot_be_trusted_are_refused_before_anything_is_written() {
     let nobody = membershipd(dir.path()).args(["export", "--db", "x.db", "--runtime-dir", "none"]).output().unwrap();
     assert!(said(&nobody).contains("no daemon answers"), "{}", said(&nobody));
     let remote = ["export", "--db", "x.db", "--nats-url", "nats://192.0.2.1:4250", "--control-key", "control.nk"];
-    let remote = membershipd(dir.path()).args(remote).output().unwrap();
+    let remote = membershipd(dir.path()).args(remote).args(["--bus-key", "bus.nk"]).output().unwrap();
     assert!(remote.status.code() == Some(1) && said(&remote).contains("without --ca"), "{}", said(&remote));
     assert!(!dir.path().join("x.db").exists());
 }

@@ -87,7 +87,11 @@ fn kept(daemon: &Daemon, who: &Identity, id: &str, last: u64) {
 }
 
 async fn connect(daemon: &Daemon, handle: &str) -> Client {
-    ConnectOptions::with_nkey(daemon.seed(handle))
+    connect_as(daemon, handle, &daemon.seed(handle)).await
+}
+
+async fn connect_as(daemon: &Daemon, handle: &str, seed: &str) -> Client {
+    ConnectOptions::with_nkey(seed.to_owned())
         .custom_inbox_prefix(format!("_INBOX.{handle}"))
         .connect(format!("nats://{}:4250", daemon.address))
         .await
@@ -266,4 +270,59 @@ async fn headers_that_a_member_invents_hide_and_change_nothing() {
     client.publish("$KV.UNIBUS_history.hall", "x".into()).await.unwrap();
     client.flush().await.unwrap();
     assert_eq!(history(&daemon, &alice, "hall", "")["last"], 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_brings_what_was_said_along() {
+    let first = Daemon::start(&KV);
+    let root = seed_admin(&first);
+    let alice = user(&first, &root, "alice");
+    room(&first, &alice, "hall", "room.hall");
+    let seed = first.seed("alice");
+    let client = connect_as(&first, "alice", &seed).await;
+    for n in 0..3 {
+        say(&client, if n == 1 { "room.hall.corner" } else { "room.hall" }, &n.to_string(), &format!("text {n}")).await;
+        kept(&first, &alice, "hall", n + 1);
+    }
+    let answer = |output: std::process::Output| -> Value {
+        assert!(output.status.success(), "{}", common::said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let file = first.dir.path().join("copy.db");
+    let exported = answer(first.ask(&["export", "--json", "--db", file.to_str().unwrap()]));
+    assert_eq!(exported["entries"]["UNIBUS_history"], 3);
+
+    // Into an empty store: as it was, and it goes on behind.
+    let second = Daemon::start(&KV);
+    let carried = answer(second.ask(&["migrate-to-kv", "--json", "--db", file.to_str().unwrap()]));
+    assert_eq!(carried["content_sha256"], exported["content_sha256"]);
+    let was = history(&first, &alice, "hall", "");
+    second.wait("the room", || history(&second, &alice, "hall", "")["messages"].is_array());
+    assert_eq!(history(&second, &alice, "hall", ""), was, "times and subjects included");
+    let streams = || second.log().contains("brought into line");
+    second.wait("the stream of the room", streams);
+    let client = connect_as(&second, "alice", &seed).await;
+    say(&client, "room.hall", "later", "later").await;
+    kept(&second, &alice, "hall", 4);
+    let again = second.ask(&["migrate-to-kv", "--json", "--db", file.to_str().unwrap()]);
+    assert!(common::said(&again).contains("\"code\":\"not_empty\""), "{}", common::said(&again));
+
+    // And back to a node on its own, which has it in the file that it starts with.
+    let dir = common::Dir::new();
+    std::fs::create_dir(dir.path().join("local_files")).unwrap();
+    let file = dir.path().join("local_files/unibus.db");
+    let exported = answer(second.ask(&["export", "--json", "--db", file.to_str().unwrap()]));
+    let third = Daemon::launch(dir, common::own_address(), &[]);
+    third.wait_for_lease();
+    let was = history(&second, &alice, "hall", "");
+    assert_eq!(history(&third, &alice, "hall", ""), was);
+    let last = third.dir.path().join("last.db");
+    let copied = answer(third.ask(&["export", "--json", "--db", last.to_str().unwrap()]));
+    assert_eq!(copied["entries"]["UNIBUS_history"], 4);
+    assert_eq!(copied["content_sha256"], exported["content_sha256"]);
+    third.wait("the stream of the room", || third.log().contains("brought into line"));
+    let client = connect_as(&third, "alice", &seed).await;
+    say(&client, "room.hall", "last", "last").await;
+    kept(&third, &alice, "hall", 5);
+    assert_eq!(texts(&history(&third, &alice, "hall", "")), ["text 0", "text 1", "text 2", "later", "last"]);
 }

@@ -14,7 +14,8 @@ use super::limits;
 use super::problem::{self, Problem};
 use super::shared::Shared;
 use crate::bus;
-use crate::history::{HistoryError, Message, Page};
+use crate::history::{HistoryError, Page};
+use crate::store::Message;
 
 /// Something that was said in a room.
 #[derive(Debug, Serialize, ToSchema)]

@@ -119,7 +119,9 @@ impl Crew {
         hand.made.store(true, Ordering::Relaxed);
         let (handle, sign_pub) = (hand.identity.handle.clone(), hand.identity.sign_pub);
         self.ask(Control::UserAdd { handle, sign_pub, role: Role::User }).await?;
-        let body = json!({ "subject": format!("room.bench.{}", hand.room) });
+        // Nobody reads what is said there, and a stream would be made for each.
+        let policy = json!({ "encrypt": true, "persist": false, "sign": true });
+        let body = json!({ "subject": format!("room.bench.{}", hand.room), "policy": policy });
         let made = hand.api.ask(&Request::put(hand.path(), Some(body))).await;
         made.map(drop).with_context(|| format!("cannot make the room {}", hand.room))
     }

@@ -39,7 +39,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         });
         println!("{answer}");
     } else {
-        println!("{} entries and {} audit records are in {file}", content.len() - content.audit(), content.audit());
+        let (records, messages) = (content.audit(), content.messages());
+        let entries = content.entries();
+        println!("{entries} entries, {records} audit records and {messages} messages are in {file}");
         println!("content  {sha256}");
         println!("keep it as you keep a secret: it says who may do what, and who talks to whom");
     }

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     match carried.written {
         0 => println!("nothing to do: everything was there already"),
-        written => println!("{written} entries and audit records were written"),
+        written => println!("{written} entries, audit records and messages were written"),
     }
     println!("content  {sha256}");
     Ok(DONE)
@@ -57,7 +57,7 @@ async fn carry(args: &Args) -> Result<Carried, TransferError> {
             eprint!("\r{there} of {all}");
         }
     };
-    let carried = copy_in(&OfStore(Arc::new(store)), &*to, progress).await;
+    let carried = copy_in(&OfStore::file(Arc::new(store)), &*to, progress).await;
     if shown {
         eprintln!();
     }

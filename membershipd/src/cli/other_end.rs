@@ -14,7 +14,7 @@ use crate::control::OverSocket;
 use crate::link::Link;
 use crate::private_file;
 use crate::store::KvStore;
-use crate::transfer::{End, OfStore, TransferError};
+use crate::transfer::{End, InEngine, OfStore, TransferError};
 
 /// The other end of a copy.
 #[derive(Debug, clap::Args)]
@@ -94,7 +94,7 @@ impl OtherEnd {
         })?;
         // The sender may go: what was sent last stays to be seen.
         let link = watch::channel(Some(Arc::new(link))).1;
-        Ok(Box::new(OfStore(Arc::new(KvStore::new(link)))))
+        Ok(Box::new(OfStore::new(Arc::new(KvStore::new(link.clone())), Arc::new(InEngine(link)))))
     }
 }
 

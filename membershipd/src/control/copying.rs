@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use super::{Failure, Request, client};
 use crate::config::StoreKind;
+use crate::domain::RoomId;
 use crate::posture::{Observer, SCHEMA};
-use crate::store::{Position, Revision, Store};
-use crate::transfer::{Answer, End, Item, Items, OfStore, Part, Put, TransferError};
+use crate::store::{Message, Position, Revision, Store};
+use crate::transfer::{Answer, End, InEngine, Item, Items, Messages, OfStore, Part, Put, TransferError};
 
 /// Longest wait for one answer: a page is read, or a batch written, item by item through an election at worst.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -49,6 +50,51 @@ impl TryFrom<Sent> for Item {
     }
 }
 
+/// A message in a request or an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentMessage {
+    /// Its place where it comes from.
+    sequence: u64,
+    /// When it was kept, milliseconds since 1970.
+    at_ms: i64,
+    /// Where it was said.
+    subject: String,
+    /// What was said, base64.
+    frame: String,
+}
+
+impl From<Message> for SentMessage {
+    fn from(Message { sequence, at_ms, subject, frame }: Message) -> Self {
+        Self { sequence, at_ms, subject, frame: BASE64.encode(&frame) }
+    }
+}
+
+impl TryFrom<SentMessage> for Message {
+    type Error = String;
+
+    fn try_from(SentMessage { sequence, at_ms, subject, frame }: SentMessage) -> Result<Self, String> {
+        let frame = BASE64.decode(frame.as_bytes()).map_err(|error| format!("a message is no base64: {error}"))?;
+        // It becomes a header, and must not become two.
+        let plain = !subject.is_empty() && subject.chars().all(|c| !c.is_whitespace() && !c.is_control());
+        if plain {
+            Ok(Message { sequence, at_ms, subject, frame: frame.into() })
+        } else {
+            Err("a subject that is none".to_owned())
+        }
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Rooms {
+    rooms: Vec<RoomId>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Said {
+    messages: Vec<SentMessage>,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Read {
     items: Vec<Sent>,
@@ -74,26 +120,68 @@ impl Copying {
         if after == 0 {
             tracing::info!(bucket = part.name(), "a copy is being made");
         }
-        let read = OfStore(self.store.clone()).read(part, Position(after)).await.map_err(explain)?;
+        let read = self.end().read(part, Position(after)).await.map_err(explain)?;
         let items: Vec<Sent> = read.items.into_iter().map(Sent::from).collect();
         Ok(json!({ "schema": SCHEMA, "items": items, "next": read.next.map(|next| next.0) }))
     }
 
     /// Items written where there are none.
     pub(super) async fn write(&self, part: Part, items: Vec<Sent>) -> Result<Value, Failure> {
-        self.proven()?;
-        if self.observer.config.store != StoreKind::Kv {
-            let message = "this daemon keeps its entries in a file; nothing is carried into that";
-            let remedy = "stop it, and start it with the file itself as --db, or with --store kv";
-            return Err(Failure::new("bad_request", message, remedy));
-        }
+        self.takes()?;
         let items: Result<Vec<Item>, String> = items.into_iter().map(Item::try_from).collect();
         let remedy = "use the membershipd of the running version";
         let items =
             items.map_err(|why| Failure::new("bad_request", &format!("an item is not understood: {why}"), remedy))?;
         tracing::info!(bucket = part.name(), items = items.len(), "carried in from a file");
-        let puts = OfStore(self.store.clone()).write(part, items).await.map_err(explain)?;
+        let puts = self.end().write(part, items).await.map_err(explain)?;
         Ok(json!({ "schema": SCHEMA, "puts": puts }))
+    }
+
+    /// The rooms that have messages.
+    pub(super) async fn rooms(&self) -> Result<Value, Failure> {
+        self.proven()?;
+        let rooms = self.end().messages().rooms().await.map_err(explain)?;
+        Ok(json!({ "schema": SCHEMA, "rooms": rooms }))
+    }
+
+    /// Messages of a room.
+    pub(super) async fn said(&self, room: &RoomId, after: u64) -> Result<Value, Failure> {
+        self.proven()?;
+        let messages = self.end().messages().said(room, after).await.map_err(explain)?;
+        let messages: Vec<SentMessage> = messages.into_iter().map(SentMessage::from).collect();
+        Ok(json!({ "schema": SCHEMA, "messages": messages }))
+    }
+
+    /// Messages put behind those that are there.
+    pub(super) async fn keep(
+        &self,
+        room: &RoomId,
+        there: u64,
+        bytes: u64,
+        messages: Vec<SentMessage>,
+    ) -> Result<Value, Failure> {
+        self.takes()?;
+        let messages: Result<Vec<Message>, String> = messages.into_iter().map(Message::try_from).collect();
+        let remedy = "use the membershipd of the running version, or another backup";
+        let messages = messages
+            .map_err(|why| Failure::new("bad_request", &format!("a message is not understood: {why}"), remedy))?;
+        tracing::info!(%room, messages = messages.len(), "carried in from a file");
+        self.end().messages().keep(room, there, bytes, messages).await.map_err(explain)?;
+        Ok(json!({ "schema": SCHEMA }))
+    }
+
+    fn end(&self) -> OfStore {
+        OfStore::new(self.store.clone(), Arc::new(InEngine(self.observer.link.clone())))
+    }
+
+    fn takes(&self) -> Result<(), Failure> {
+        self.proven()?;
+        if self.observer.config.store == StoreKind::Kv {
+            return Ok(());
+        }
+        let message = "this daemon keeps its entries in a file; nothing is carried into that";
+        let remedy = "stop it, and start it with the file itself as --db, or with --store kv";
+        Err(Failure::new("bad_request", message, remedy))
     }
 
     fn proven(&self) -> Result<(), Failure> {
@@ -148,6 +236,34 @@ impl End for OverSocket {
             let items = items.into_iter().map(Sent::from).collect();
             let written: Written = self.ask(Request::CopyIn { part, items }).await?;
             Ok(written.puts)
+        }
+        .boxed()
+    }
+
+    fn messages(&self) -> &dyn Messages {
+        self
+    }
+}
+
+impl Messages for OverSocket {
+    fn rooms(&self) -> Answer<'_, Vec<RoomId>> {
+        async move { Ok(self.ask::<Rooms>(Request::CopyRooms).await?.rooms) }.boxed()
+    }
+
+    fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
+        async move {
+            let said: Said = self.ask(Request::CopySaid { room: room.clone(), after }).await?;
+            let messages = said.messages.into_iter().map(Message::try_from).collect::<Result<_, _>>();
+            messages.map_err(TransferError::NotUnderstood)
+        }
+        .boxed()
+    }
+
+    fn keep<'a>(&'a self, room: &'a RoomId, there: u64, bytes: u64, messages: Vec<Message>) -> Answer<'a, ()> {
+        async move {
+            let messages = messages.into_iter().map(SentMessage::from).collect();
+            let _: Value = self.ask(Request::CopyKeep { room: room.clone(), there, bytes, messages }).await?;
+            Ok(())
         }
         .boxed()
     }

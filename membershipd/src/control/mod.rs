@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Handle, Role, SignPub};
+use crate::domain::{Handle, Role, RoomId, SignPub};
 use crate::probe::{ProbeValue, Register};
 use crate::transfer::Part;
 
 pub use client::{ask, ask_for};
-pub use copying::{OverSocket, Sent};
+pub use copying::{OverSocket, Sent, SentMessage};
 pub use repairing::Repairing;
 pub use server::{of_users, serve};
 
@@ -87,6 +87,26 @@ pub enum Request {
         part: Part,
         /// After which revision.
         after: u64,
+    },
+    /// The rooms that have messages, for a copy.
+    CopyRooms,
+    /// Messages of a room, for a copy.
+    CopySaid {
+        /// Of which room.
+        room: RoomId,
+        /// After which sequence.
+        after: u64,
+    },
+    /// Messages of a copy, put behind those that are there.
+    CopyKeep {
+        /// Of which room.
+        room: RoomId,
+        /// How many are there.
+        there: u64,
+        /// How much all of the room's take.
+        bytes: u64,
+        /// The messages.
+        messages: Vec<SentMessage>,
     },
     /// Items of a copy, written where there are none.
     CopyIn {

@@ -112,6 +112,14 @@ impl Service {
             Request::CopyOut { part, after } => {
                 return self.copying.read(part, after).await.map_or_else(Answer::Error, Answer::Ok);
             }
+            Request::CopyRooms => return self.copying.rooms().await.map_or_else(Answer::Error, Answer::Ok),
+            Request::CopySaid { room, after } => {
+                return self.copying.said(&room, after).await.map_or_else(Answer::Error, Answer::Ok);
+            }
+            Request::CopyKeep { room, there, bytes, messages } => {
+                let kept = self.copying.keep(&room, there, bytes, messages).await;
+                return kept.map_or_else(Answer::Error, Answer::Ok);
+            }
             Request::CopyIn { part, items } => {
                 return self.copying.write(part, items).await.map_or_else(Answer::Error, Answer::Ok);
             }

@@ -5,10 +5,14 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::error::HistoryError;
+use super::streams::{self, Asked};
 use super::wanted::{Found, Wanted};
-use super::{Histories, streams};
+use super::{Histories, within};
+use crate::bus;
 use crate::commands::{Fence, Revoked, Settled};
 use crate::domain::{RoomId, Subject};
+use crate::link::Link;
 
 /// A fence, and the streams of rooms behind it.
 #[derive(Debug, Clone)]
@@ -45,19 +49,22 @@ impl<F: Fence> Fence for Keeping<F> {
 
 impl Histories {
     /// Has the stream of `room`, which uses `subject` no longer, keep nothing that is said there. Ends well only when the engine
-    /// has said so.
-    async fn let_go(&self, room: &RoomId, subject: &Subject) -> Result<(), super::HistoryError> {
-        self.settle(room).await?;
+    /// has said so; tries for as long as an election may take.
+    async fn let_go(&self, room: &RoomId, subject: &Subject) -> Result<(), HistoryError> {
         let link = self.link(room)?;
-        let about = |asked: streams::Asked| asked.about(room);
+        within(bus::STORE_BUDGET, || self.let_go_once(&link, room, subject)).await
+    }
+
+    async fn let_go_once(&self, link: &Link, room: &RoomId, subject: &Subject) -> Result<(), HistoryError> {
+        self.settle_once(link, room).await?;
         // What the room has now may be within what it had; then nobody else can have either.
         let now = self.gate.view(|view| Wanted::of(room, view));
         let now = now.as_ref().and_then(Wanted::captures);
-        let stream = streams::find(&link, room).await.map_err(about)?;
+        let stream = streams::find(link, room).await.map_err(|asked| asked.about(room))?;
         match stream.map(|stream| stream.found) {
             None | Some(Found::Silent) => Ok(()),
             Some(Found::Captures(kept)) if kept != *subject && now == Some(&kept) => Ok(()),
-            Some(_) => Err(streams::Asked::Silent("its stream still has the subject".to_owned()).about(room)),
+            Some(_) => Err(Asked::Silent("its stream still has the subject".to_owned()).about(room)),
         }
     }
 }

@@ -23,14 +23,14 @@ mod wanted;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 pub use copies::{raise, replicas};
 pub use error::HistoryError;
 pub use keeping::Keeping;
-pub use message::{Message, PAGE_BYTES, Page};
+pub use message::{PAGE_BYTES, Page};
 pub use read::{export, rooms};
 pub use restore::{Restored, restore, restored_bytes};
 pub use wanted::{Action, Found, Wanted, plan, subjects};
@@ -63,13 +63,7 @@ impl Histories {
     /// and safe beside other nodes that do the same.
     pub async fn settle(&self, room: &RoomId) -> Result<(), HistoryError> {
         let link = self.link(room)?;
-        let deadline = Instant::now() + bus::ASK;
-        loop {
-            match self.settle_once(&link, room).await {
-                Err(HistoryError::Unavailable { .. }) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-                outcome => return outcome,
-            }
-        }
+        within(bus::ASK, || self.settle_once(&link, room)).await
     }
 
     async fn settle_once(&self, link: &Link, room: &RoomId) -> Result<(), HistoryError> {
@@ -108,4 +102,18 @@ impl Histories {
 }
 
 /// Pause between attempts at what nobody answered.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Attempts that begin within `budget`, until somebody answers.
+async fn within<F: Future<Output = Result<(), HistoryError>>>(
+    budget: Duration,
+    attempt: impl Fn() -> F,
+) -> Result<(), HistoryError> {
+    let deadline = Instant::now() + budget;
+    loop {
+        match attempt().await {
+            Err(HistoryError::Unavailable { .. }) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}

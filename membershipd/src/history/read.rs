@@ -17,7 +17,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout_at;
 
-use super::message::{Message, PAGE_BYTES, Page};
+use super::message::{PAGE_BYTES, Page};
 use super::restore::{AT, SUBJECT};
 use super::streams::{self, Asked, Stream};
 use super::{Histories, HistoryError, PAUSE};
@@ -25,6 +25,7 @@ use crate::bus;
 use crate::clock;
 use crate::domain::RoomId;
 use crate::link::Link;
+use crate::store::Message;
 
 /// What the engine says about a message (nats-server `server/stream.go`).
 const STREAM: &str = "Nats-Stream";

@@ -8,12 +8,12 @@ use std::time::Instant;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 
-use super::message::Message;
 use super::streams::{self, Asked};
 use super::{HistoryError, PAUSE};
 use crate::bus;
 use crate::domain::RoomId;
 use crate::link::Link;
+use crate::store::Message;
 
 /// Header that says when a message was said, in milliseconds since 1970. It counts on the subject of restored messages alone.
 pub(super) const AT: &str = "Unibus-At";

@@ -8,6 +8,7 @@ mod error;
 pub mod faulty;
 mod key;
 mod kv;
+mod message;
 mod raise;
 #[cfg(test)]
 mod scratch;
@@ -22,6 +23,7 @@ pub use contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, R
 pub use error::{Operation, Standing, StoreError};
 pub use key::{Key, Prefix, Records};
 pub use kv::KvStore;
+pub use message::Message;
 pub use raise::{Raised, raise};
 pub use sqlite::{Clock, NewFile, NewFileError, OpenError, SqliteStore};
 pub use typed::{create_json, get_json, update_json};

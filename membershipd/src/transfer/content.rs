@@ -1,22 +1,53 @@
 //! What a store holds, as hashes: to compare two, and to say in one line what a copy has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::end::{End, Item, Part};
 use super::error::{Difference, TransferError};
-use crate::store::{Key, Position, Records};
+use crate::bus;
+use crate::domain::{RecordKey, Room, RoomId, RoomState};
+use crate::history::restored_bytes;
+use crate::store::{Key, Message, Position, Records};
 use crate::view::{EntryKey, View};
 
 type Hash = [u8; 32];
+
+/// What was said in a room: how much, and a hash over all of it in its order, each message's over the one before it. So what
+/// is the beginning of something longer can be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) count: u64,
+    /// Bytes that it takes once it is restored.
+    pub(super) bytes: u64,
+    hash: Hash,
+}
+
+impl Said {
+    pub(super) fn add(&mut self, room: &RoomId, message: &Message) {
+        let mut hash = Sha256::new();
+        hash.update(self.hash);
+        hash.update(message.at_ms.to_be_bytes());
+        hash.update(message.subject.as_bytes());
+        // No subject has it, so nothing can be moved from one into the other.
+        hash.update([0]);
+        hash.update(&message.frame);
+        self.hash = hash.finalize().into();
+        self.count += 1;
+        self.bytes += restored_bytes(room, message);
+    }
+}
 
 /// What a store holds, heartbeats left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
     entries: BTreeMap<Records, BTreeMap<Key, Hash>>,
     audit: Vec<Hash>,
+    said: BTreeMap<RoomId, Said>,
+    /// Rooms that are in use: only their messages are copied.
+    in_use: BTreeSet<RoomId>,
 }
 
 impl Content {
@@ -39,7 +70,46 @@ impl Content {
                 }
             }
         }
+        for room in end.messages().rooms().await? {
+            if understood && !content.in_use.contains(&room) {
+                continue;
+            }
+            let mut after = 0;
+            loop {
+                let page = end.messages().said(&room, after).await?;
+                let Some(last) = page.last() else { break };
+                after = last.sequence;
+                page.iter().for_each(|message| content.hear(&room, message));
+            }
+        }
         Ok(content)
+    }
+
+    /// Notes a message, at the end of its room's.
+    pub(super) fn hear(&mut self, room: &RoomId, message: &Message) {
+        self.said.entry(room.clone()).or_default().add(room, message);
+    }
+
+    /// Whether a room is in use, by its record.
+    pub(super) fn is_in_use(&self, room: &RoomId) -> bool {
+        self.in_use.contains(room)
+    }
+
+    /// Forgets the messages of rooms that are not in use any more, and names those rooms.
+    pub(super) fn forget_unused(&mut self) -> Vec<RoomId> {
+        let gone: Vec<RoomId> = self.said.keys().filter(|room| !self.in_use.contains(*room)).cloned().collect();
+        self.said.retain(|room, _| self.in_use.contains(room));
+        gone
+    }
+
+    /// What was said, by room.
+    pub(super) fn said(&self) -> &BTreeMap<RoomId, Said> {
+        &self.said
+    }
+
+    /// Messages of all rooms.
+    pub fn messages(&self) -> u64 {
+        self.said.values().map(|said| said.count).sum()
     }
 
     /// Notes an item: an entry in the place of one of the same key, a record at the end.
@@ -50,10 +120,20 @@ impl Content {
             (Part::Records(_), None) => return Err(TransferError::nameless(part)),
             (Part::Records(_), Some(key)) if is_heartbeat(part, key) => {}
             (Part::Records(records), Some(key)) => {
+                self.note_room(part, key, &item.value);
                 self.entries.entry(records).or_default().insert(key.clone(), hash);
             }
         }
         Ok(())
+    }
+
+    /// Notes whether a room is in use. What is no record of one is refused elsewhere, where it has to be understood.
+    fn note_room(&mut self, part: Part, key: &Key, value: &[u8]) {
+        let Ok(EntryKey::Record(RecordKey::Room(id))) = EntryKey::parse(part.bucket(), key.as_str()) else { return };
+        match serde_json::from_slice::<Room>(value) {
+            Ok(room) if room.state == RoomState::Active => drop(self.in_use.insert(id)),
+            _ => drop(self.in_use.remove(&id)),
+        }
     }
 
     /// Whether the entry is there, whatever its value.
@@ -61,14 +141,20 @@ impl Content {
         self.entries.get(&records).is_some_and(|entries| entries.contains_key(key))
     }
 
+    /// Entries of all buckets.
+    pub fn entries(&self) -> usize {
+        self.entries.values().map(BTreeMap::len).sum()
+    }
+
     /// Records of the audit log.
     pub fn audit(&self) -> usize {
         self.audit.len()
     }
 
-    /// Entries and records in all.
+    /// Entries, records and messages in all.
     pub fn len(&self) -> usize {
-        self.entries.values().map(BTreeMap::len).sum::<usize>() + self.audit.len()
+        let messages = usize::try_from(self.messages()).unwrap_or(usize::MAX);
+        (self.entries() + self.audit.len()).saturating_add(messages)
     }
 
     /// Whether there is nothing.
@@ -82,10 +168,11 @@ impl Content {
             Part::Audit => self.audit.len(),
             Part::Records(records) => self.entries.get(&records).map_or(0, BTreeMap::len),
         };
-        Part::ALL.into_iter().map(|part| (part.name(), count(part))).collect()
+        let messages = usize::try_from(self.messages()).unwrap_or(usize::MAX);
+        Part::ALL.into_iter().map(|part| (part.name(), count(part))).chain([(bus::HISTORY, messages)]).collect()
     }
 
-    /// One hash over all keys and values, and the records in their order: lower-case hex. Revisions do not count, since another
+    /// One hash over all keys and values, and records and messages in their order: lower-case hex. Revisions do not count, since another
     /// store has its own.
     pub fn sha256(&self) -> String {
         let mut all = Sha256::new();
@@ -103,6 +190,13 @@ impl Content {
                 }
             }
         }
+        for (room, said) in &self.said {
+            all.update(bus::HISTORY);
+            all.update([0]);
+            all.update(room.as_str());
+            all.update([0]);
+            all.update(said.hash);
+        }
         HEXLOWER.encode(&all.finalize())
     }
 
@@ -112,11 +206,19 @@ impl Content {
         for (records, entries) in &self.entries {
             let others = other.entries.get(records);
             let differs = entries.iter().filter(|(key, hash)| others.and_then(|others| others.get(key)) != Some(hash));
-            let part = Part::Records(*records);
+            let part = Part::Records(*records).name();
             differences.extend(differs.map(|(key, _)| Difference { part, name: key.to_string() }));
         }
         let differs = self.audit.iter().enumerate().filter(|(at, hash)| other.audit.get(*at) != Some(hash));
-        differences.extend(differs.map(|(at, _)| Difference { part: Part::Audit, name: format!("record {}", at + 1) }));
+        differences
+            .extend(differs.map(|(at, _)| Difference { part: Part::Audit.name(), name: format!("record {}", at + 1) }));
+        let differs = self.said.iter().filter(|(room, said)| {
+            // What one is the beginning of is looked at where it is carried on.
+            let other = other.said.get(*room);
+            other.is_none_or(|other| said.count > other.count || (said.count == other.count && said != &other))
+        });
+        let name = |room: &RoomId| format!("room {room}");
+        differences.extend(differs.map(|(room, _)| Difference { part: bus::HISTORY, name: name(room) }));
         differences
     }
 }

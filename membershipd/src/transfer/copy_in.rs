@@ -1,9 +1,11 @@
 //! From a file into an empty cluster.
 
-use super::content::{Content, is_heartbeat};
+use super::content::{Content, Said, is_heartbeat};
 use super::end::{End, Item, Part, Put, together};
-use super::error::TransferError;
-use crate::store::Position;
+use super::error::{Difference, TransferError};
+use crate::bus;
+use crate::domain::RoomId;
+use crate::store::{Position, Records};
 
 /// What was carried over.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub async fn copy_in(
     if !foreign.is_empty() {
         return Err(TransferError::NotEmpty(foreign));
     }
+    begins_alike(from, &source, &there).await?;
     let mut written = 0;
     for part in Part::ALL {
         let mut skip = if part == Part::Audit { there.audit() } else { 0 };
@@ -51,11 +54,58 @@ pub async fn copy_in(
                 None => break,
             }
         }
+        // Its rooms are there, and nobody is in them yet.
+        if part == Part::Records(Records::Rooms) {
+            for (room, said) in source.said() {
+                let has = there.said().get(room).map_or(0, |said| said.count);
+                written += carry(from, to, room, *said, has).await?;
+                progress(there.len() + written, source.len());
+            }
+        }
     }
     let content = Content::of(to, false).await?;
     let mut differences = content.beyond(&source);
     differences.extend(source.beyond(&content));
     if differences.is_empty() { Ok(Carried { content, written }) } else { Err(TransferError::Changed(differences)) }
+}
+
+/// Fails where what was said in a room of the target is not the beginning of what the source has.
+async fn begins_alike(from: &dyn End, source: &Content, there: &Content) -> Result<(), TransferError> {
+    for (room, has) in there.said() {
+        let (mut said, mut after) = (Said::default(), 0);
+        while said.count < has.count && source.said().contains_key(room) {
+            let page = from.messages().said(room, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.sequence;
+            let missing = usize::try_from(has.count - said.count).unwrap_or(usize::MAX);
+            page.iter().take(missing).for_each(|message| said.add(room, message));
+        }
+        if said != *has {
+            let difference = Difference { part: bus::HISTORY, name: format!("room {room}") };
+            return Err(TransferError::NotEmpty(vec![difference]));
+        }
+    }
+    Ok(())
+}
+
+/// Carries what was said in a room behind the first `has` messages, which are there. Says how many it carried.
+async fn carry(from: &dyn End, to: &dyn End, room: &RoomId, said: Said, has: u64) -> Result<usize, TransferError> {
+    let (mut read, mut after, mut written) = (0u64, 0, 0);
+    while read < said.count {
+        let mut page = from.messages().said(room, after).await?;
+        let Some(last) = page.last() else { break };
+        after = last.sequence;
+        let known = usize::try_from(has.saturating_sub(read)).unwrap_or(usize::MAX).min(page.len());
+        read += u64::try_from(page.len()).unwrap_or(u64::MAX);
+        let new = page.split_off(known);
+        if !new.is_empty() {
+            let count = new.len();
+            let before = read - u64::try_from(count).unwrap_or(u64::MAX);
+            to.messages().keep(room, before, said.bytes, new).await?;
+            written += count;
+        }
+    }
+    Ok(written)
 }
 
 async fn write(to: &dyn End, part: Part, mut items: Vec<Item>) -> Result<usize, TransferError> {

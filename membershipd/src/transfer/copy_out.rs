@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::content::{Content, is_heartbeat};
 use super::end::{End, Part};
 use super::error::TransferError;
+use crate::domain::RoomId;
 use crate::store::{NewFile, Position, Records};
 
 /// Pause between two rounds; heartbeats come once a second.
@@ -51,6 +52,8 @@ pub async fn copy_out(from: &dyn End, path: &Path, patience: Duration) -> Result
 #[derive(Default)]
 struct Reading {
     positions: BTreeMap<Part, Position>,
+    /// Up to where the messages of each room were read.
+    heard: BTreeMap<RoomId, u64>,
     content: Content,
     /// Buckets in which a heartbeat was seen that was not there in the first round.
     beaten: Vec<Records>,
@@ -85,6 +88,31 @@ impl Reading {
                 }
             }
         }
+        self.hear(from, file).await?;
         Ok(changed)
+    }
+
+    /// Reads what was said since the last round in the rooms that are in use. That is no change: a message stands for itself.
+    async fn hear(&mut self, from: &dyn End, file: &mut NewFile) -> Result<(), TransferError> {
+        for room in from.messages().rooms().await? {
+            if !self.content.is_in_use(&room) {
+                continue;
+            }
+            let heard = self.heard.entry(room.clone()).or_default();
+            loop {
+                let page = from.messages().said(&room, *heard).await?;
+                let Some(last) = page.last() else { break };
+                *heard = last.sequence;
+                for message in &page {
+                    file.message(room.as_str(), message)?;
+                    self.content.hear(&room, message);
+                }
+            }
+        }
+        for room in self.content.forget_unused() {
+            file.without_messages(room.as_str())?;
+            self.heard.remove(&room);
+        }
+        Ok(())
     }
 }

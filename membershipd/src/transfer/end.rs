@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::error::TransferError;
+use super::messages::Messages;
 use crate::bus::{self, Bucket};
 use crate::store::{
-    Entry, Event, Key, Keyed, Operation, PageSize, Position, Prefix, Records, Revision, Store, StoreError,
+    Entry, Event, Key, Keyed, Operation, PageSize, Position, Prefix, Records, Revision, SqliteStore, Store, StoreError,
 };
 
 /// Bytes of keys and values that go together at most, unless a single one is larger.
@@ -139,11 +140,29 @@ pub trait End: Send + Sync {
     /// Writes items that together are at most [`BATCH_BYTES`] long, each where there is no entry; records at the end of the log,
     /// in their order.
     fn write(&self, part: Part, items: Vec<Item>) -> Answer<'_, Vec<Put>>;
+
+    /// What was said in its rooms.
+    fn messages(&self) -> &dyn Messages;
 }
 
-/// A store that is at hand.
-#[derive(Debug, Clone)]
-pub struct OfStore(pub Arc<dyn Store>);
+/// A store that is at hand, and the messages beside it.
+#[derive(Clone)]
+pub struct OfStore {
+    store: Arc<dyn Store>,
+    messages: Arc<dyn Messages>,
+}
+
+impl OfStore {
+    /// `store`, of whose rooms `messages` are.
+    pub fn new(store: Arc<dyn Store>, messages: Arc<dyn Messages>) -> Self {
+        Self { store, messages }
+    }
+
+    /// A file, in which both are.
+    pub fn file(file: Arc<SqliteStore>) -> Self {
+        Self { store: file.clone(), messages: file }
+    }
+}
 
 impl End for OfStore {
     fn read(&self, part: Part, after: Position) -> Answer<'_, Items> {
@@ -151,7 +170,7 @@ impl End for OfStore {
             let (items, next) = match part {
                 Part::Records(records) => self.entries(records, after).await?,
                 Part::Audit => {
-                    let page = self.0.audit(after, PageSize::of(PageSize::MOST)).await?;
+                    let page = self.store.audit(after, PageSize::of(PageSize::MOST)).await?;
                     let item = |entry: Entry| Item { key: None, value: entry.value, revision: entry.revision };
                     (page.items.into_iter().map(item).collect(), page.next)
                 }
@@ -171,7 +190,7 @@ impl End for OfStore {
                 Part::Audit => {
                     let mut puts = Vec::with_capacity(items.len());
                     for item in items {
-                        self.0.append(&item.value).await?;
+                        self.store.append(&item.value).await?;
                         puts.push(Put::Written);
                     }
                     Ok(puts)
@@ -180,17 +199,21 @@ impl End for OfStore {
         }
         .boxed()
     }
+
+    fn messages(&self) -> &dyn Messages {
+        &*self.messages
+    }
 }
 
 impl OfStore {
     /// A few entries are scanned; of many the rest is watched, which a cluster tells a hundred times as fast.
     async fn entries(&self, records: Records, after: Position) -> Result<(Vec<Item>, Option<Position>), TransferError> {
         let item = |Keyed { key, entry }| Item { key: Some(key), value: entry.value, revision: entry.revision };
-        let page = self.0.scan(records, &Prefix::ALL, after, PageSize::of(FEW)).await?;
+        let page = self.store.scan(records, &Prefix::ALL, after, PageSize::of(FEW)).await?;
         let mut items: Vec<Item> = page.items.into_iter().map(item).collect();
         let Some(next) = page.next else { return Ok((items, None)) };
         let mut bytes: usize = items.iter().map(Item::bytes).sum();
-        let mut events = self.0.watch(records, next).await?;
+        let mut events = self.store.watch(records, next).await?;
         while bytes <= BATCH_BYTES {
             let broke = |why: &str| StoreError::Unavailable {
                 operation: Operation::on("watch", records.bucket()),
@@ -212,7 +235,7 @@ impl OfStore {
 
     async fn put(&self, records: Records, item: Item) -> Result<Put, TransferError> {
         let Some(key) = item.key else { return Err(TransferError::nameless(Part::Records(records))) };
-        match self.0.create(records, &key, &item.value).await {
+        match self.store.create(records, &key, &item.value).await {
             Ok(_) => Ok(Put::Written),
             Err(StoreError::Conflict { .. }) => Ok(Put::There),
             Err(error) => Err(error.into()),

@@ -30,6 +30,9 @@ pub enum TransferError {
     /// The file to copy to cannot be made.
     #[error(transparent)]
     NewFile(#[from] NewFileError),
+    /// The messages of rooms cannot be read, or not be put in place.
+    #[error("the messages of rooms could not be copied: {0}")]
+    NoMessages(String),
     /// There was always somebody who changed something.
     #[error("somebody was changing something all the time, for {seconds} s: what was read is not of one moment")]
     Busy {
@@ -64,15 +67,15 @@ pub enum TransferError {
 /// An entry in which two stores differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Where it is.
-    pub part: Part,
-    /// Which it is: its key, or its place in the log.
+    /// The name of the part where it is.
+    pub part: &'static str,
+    /// Which it is: its key, its place in the log, or the room.
     pub name: String,
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {}", self.name, self.part.name())
+        write!(f, "{} of {}", self.name, self.part)
     }
 }
 
@@ -101,6 +104,9 @@ impl TransferError {
             }
             TransferError::Daemon { remedy, .. } => remedy.clone(),
             TransferError::Open(_) | TransferError::NewFile(_) => "see above; nothing was copied".to_owned(),
+            TransferError::NoMessages(_) => {
+                "see 'membershipd status'; what was begun is completed by doing the same again".to_owned()
+            }
             TransferError::Busy { .. } => "try again at a quieter moment".to_owned(),
             TransferError::NoHeartbeat { .. } => {
                 "see 'membershipd status', and try again, or on another node".to_owned()
@@ -122,7 +128,7 @@ impl TransferError {
         match self {
             TransferError::Store(StoreError::Unknown { .. }) => "unknown",
             TransferError::Store(StoreError::Unreadable { .. }) | TransferError::NotUnderstood(_) => "unreadable",
-            TransferError::Store(_) | TransferError::NoHeartbeat { .. } => "unavailable",
+            TransferError::Store(_) | TransferError::NoMessages(_) | TransferError::NoHeartbeat { .. } => "unavailable",
             TransferError::Daemon { code, .. } => code,
             TransferError::Open(_) | TransferError::NewFile(_) | TransferError::Nothing => "file",
             TransferError::Busy { .. } => "busy",
@@ -139,7 +145,7 @@ mod tests {
 
     #[test]
     fn messages_name_the_first_few_differences() {
-        let of = |name: &str| Difference { part: Part::Records(Records::Users), name: name.to_owned() };
+        let of = |name: &str| Difference { part: Part::Records(Records::Users).name(), name: name.to_owned() };
         let one = TransferError::NotEmpty(vec![of("user.eve")]);
         assert_eq!(
             one.to_string(),

@@ -12,6 +12,10 @@
 //!   everything is read back and compared.
 //! - *What is not understood is not carried:* an entry that no node could read would shut the whole cluster.
 //!
+//! What was said in rooms goes along, with the time at which it was, for every room that is in use. It is only ever added to, so a
+//! copy has it up to the moment at which it was last read, and nobody has to be silent for that. It is carried in when the rooms are
+//! there and nobody is in them yet, so that nothing said later comes before it.
+//!
 //! Heartbeats stay behind: they are a process's, not the cluster's. Nonces do too, as they end by themselves; what that means is
 //! in ARCHITECTURE.md.
 
@@ -20,6 +24,7 @@ mod copy_in;
 mod copy_out;
 mod end;
 mod error;
+mod messages;
 
 #[cfg(test)]
 mod tests;
@@ -29,3 +34,4 @@ pub use copy_in::{Carried, copy_in};
 pub use copy_out::{Copied, copy_out};
 pub use end::{Answer, BATCH_BYTES, End, Item, Items, OfStore, Part, Put};
 pub use error::TransferError;
+pub use messages::{InEngine, Messages, unpack};

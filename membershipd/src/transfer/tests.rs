@@ -1,16 +1,17 @@
 //! Copies between files, with ends that are changed, broken off or written to by others meanwhile.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt;
 
 use super::*;
-use crate::domain::{Role, SignPub, State, User};
-use crate::store::{Key, Position, Records, SqliteStore, Store, StoreError};
-use crate::view::{claim_key, heartbeat_key, user_key};
+use crate::domain::{Policy, Role, Room, RoomId, SignPub, State, User};
+use crate::store::{Key, Message, Position, Records, SqliteStore, Store, StoreError};
+use crate::view::{claim_key, heartbeat_key, room_key, user_key};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -71,13 +72,17 @@ impl<F: Fn(Part) -> futures::future::BoxFuture<'static, ()> + Send + Sync> End f
                 beat(&*self.store).await;
             }
             (self.before)(part).await;
-            OfStore(self.store.clone()).read(part, after).await
+            OfStore::file(self.store.clone()).read(part, after).await
         }
         .boxed()
     }
 
     fn write(&self, part: Part, items: Vec<Item>) -> Answer<'_, Vec<Put>> {
-        async move { OfStore(self.store.clone()).write(part, items).await }.boxed()
+        async move { OfStore::file(self.store.clone()).write(part, items).await }.boxed()
+    }
+
+    fn messages(&self) -> &dyn Messages {
+        &*self.store
     }
 }
 
@@ -86,7 +91,7 @@ fn nothing(_: Part) -> futures::future::BoxFuture<'static, ()> {
 }
 
 async fn content(store: &Arc<SqliteStore>) -> Content {
-    Content::of(&OfStore(store.clone()), true).await.unwrap()
+    Content::of(&OfStore::file(store.clone()), true).await.unwrap()
 }
 
 #[tokio::test]
@@ -131,7 +136,7 @@ async fn without_a_quiet_moment_or_a_heartbeat_there_is_no_copy() {
     let path = place.dir.join("copy");
     let busy = copy_out(&Beating { store: store.clone(), before }, &path, Duration::from_millis(300)).await;
     assert!(matches!(busy, Err(TransferError::Busy { .. })), "{busy:?}");
-    let silent = copy_out(&OfStore(store), &path, Duration::from_millis(300)).await;
+    let silent = copy_out(&OfStore::file(store), &path, Duration::from_millis(300)).await;
     assert!(silent.unwrap_err().to_string().contains("no heartbeat reached UNIBUS_users"));
     assert!(!path.exists());
 }
@@ -146,27 +151,27 @@ async fn a_copy_goes_into_an_empty_store_only_and_can_be_begun_again() {
     beat(&*from).await;
     beat(&*to).await;
     // Broken off in the middle.
-    let broken = Breaking { to: OfStore(to.clone()), left: AtomicUsize::new(2) };
-    let source = OfStore(from.clone());
+    let broken = Breaking { to: OfStore::file(to.clone()), left: AtomicUsize::new(2) };
+    let source = OfStore::file(from.clone());
     assert!(matches!(copy_in(&source, &broken, |_, _| {}).await, Err(TransferError::Store(_))));
     let half = content(&to).await.len();
     assert!(0 < half && half < content(&from).await.len());
     let mut told = Vec::new();
-    let carried = copy_in(&source, &OfStore(to.clone()), |there, all| told.push((there, all))).await.unwrap();
+    let carried = copy_in(&source, &OfStore::file(to.clone()), |there, all| told.push((there, all))).await.unwrap();
     assert_eq!(carried.written, content(&from).await.len() - half);
     assert_eq!(told.last(), Some(&(9, 9)));
     assert_eq!((content(&to).await, carried.content.sha256()), (content(&from).await, content(&from).await.sha256()));
-    assert_eq!(copy_in(&source, &OfStore(to.clone()), |_, _| {}).await.unwrap().written, 0);
+    assert_eq!(copy_in(&source, &OfStore::file(to.clone()), |_, _| {}).await.unwrap().written, 0);
 
     // Whatever else is there is named, and nothing is written.
     add(&*to, "eve").await;
     add(&*from, "dave").await;
     let before = content(&to).await;
-    let refused = copy_in(&source, &OfStore(to.clone()), |_, _| {}).await.unwrap_err();
+    let refused = copy_in(&source, &OfStore::file(to.clone()), |_, _| {}).await.unwrap_err();
     assert!(refused.to_string().contains("user.eve of UNIBUS_users"), "{refused}");
     assert!(refused.to_string().contains("record 4 of UNIBUS_audit"), "another log: {refused}");
     assert_eq!(content(&to).await, before);
-    let nothing = copy_in(&OfStore(place.store("none")), &OfStore(to), |_, _| {}).await.unwrap_err();
+    let nothing = copy_in(&OfStore::file(place.store("none")), &OfStore::file(to), |_, _| {}).await.unwrap_err();
     assert!(matches!(nothing, TransferError::Nothing));
 }
 
@@ -186,13 +191,14 @@ async fn what_no_node_could_read_and_what_others_write_meanwhile_is_told() {
         }
         .boxed()
     };
-    let changed = copy_in(&OfStore(from.clone()), &Beating { store: to.clone(), before }, |_, _| {}).await.unwrap_err();
+    let changed =
+        copy_in(&OfStore::file(from.clone()), &Beating { store: to.clone(), before }, |_, _| {}).await.unwrap_err();
     assert!(matches!(&changed, TransferError::Changed(of) if of.len() == 3), "{changed}");
 
     from.create(Records::Users, &key("tent.blue"), b"{}").await.unwrap();
     let (empty, nothing) = (place.store("empty"), nothing);
     let target = Beating { store: empty.clone(), before: nothing };
-    let strange = copy_in(&OfStore(from), &target, |_, _| {}).await.unwrap_err();
+    let strange = copy_in(&OfStore::file(from), &target, |_, _| {}).await.unwrap_err();
     assert!(strange.to_string().contains("tent.blue"), "{strange}");
     assert!(content(&empty).await.is_empty(), "not even what was understood");
 }
@@ -221,5 +227,136 @@ impl End for Breaking {
             Err(StoreError::Unavailable { operation, why: "broken off".to_owned() }.into())
         }
         .boxed()
+    }
+
+    fn messages(&self) -> &dyn Messages {
+        self.to.messages()
+    }
+}
+
+/// Messages in memory, which are dropped on the way now and then.
+#[derive(Default)]
+struct Heard {
+    said: Mutex<BTreeMap<RoomId, Vec<Message>>>,
+    left: AtomicUsize,
+}
+
+impl Messages for Heard {
+    fn rooms(&self) -> Answer<'_, Vec<RoomId>> {
+        async move { Ok(self.said.lock().unwrap().keys().cloned().collect()) }.boxed()
+    }
+
+    fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
+        async move {
+            let said = self.said.lock().unwrap().get(room).cloned().unwrap_or_default();
+            Ok(said.into_iter().filter(|message| message.sequence > after).take(2).collect())
+        }
+        .boxed()
+    }
+
+    fn keep<'a>(&'a self, room: &'a RoomId, there: u64, bytes: u64, messages: Vec<Message>) -> Answer<'a, ()> {
+        async move {
+            let mut said = self.said.lock().unwrap();
+            let said = said.entry(room.clone()).or_default();
+            assert_eq!(u64::try_from(said.len()).unwrap(), there, "in their order, and none twice");
+            for message in messages {
+                if self.left.load(Ordering::Relaxed) == 0 {
+                    return Err(TransferError::NoMessages("broken off".to_owned()));
+                }
+                self.left.fetch_sub(1, Ordering::Relaxed);
+                let sequence = u64::try_from(said.len()).unwrap() + 1;
+                said.push(Message { sequence, ..message });
+            }
+            assert!(said.iter().map(|message| crate::history::restored_bytes(room, message)).sum::<u64>() <= bytes);
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+fn message(sequence: u64, text: &str) -> Message {
+    let at_ms = 1_000 + i64::try_from(sequence).unwrap();
+    Message { sequence, at_ms, subject: "room.hall".to_owned(), frame: text.to_owned().into() }
+}
+
+async fn add_room(store: &dyn Store, id: &str) -> Room {
+    let subject = format!("room.{id}").parse().unwrap();
+    let room = Room::new(id.parse().unwrap(), subject, Policy::CONVERSATION, "alice".parse().unwrap());
+    let record = serde_json::to_vec(&room).unwrap();
+    store.create(Records::Rooms, &key(&room_key(&room.id)), &record).await.unwrap();
+    room
+}
+
+#[tokio::test]
+async fn what_was_said_goes_along_in_its_order_and_only_once() {
+    let place = Place::new("said");
+    let store = place.store("from");
+    add(&*store, "alice").await;
+    let hall = add_room(&*store, "hall").await.id;
+    let attic = add_room(&*store, "attic").await;
+    let of = |sequences: &[u64]| sequences.iter().map(|n| message(*n, &format!("text {n}"))).collect::<Vec<_>>();
+    let heard = Arc::new(Heard::default());
+    let nowhere: RoomId = "nowhere".parse().unwrap();
+    for (room, sequences) in [(&hall, &[3u64, 4, 7, 8, 9][..]), (&attic.id, &[1]), (&nowhere, &[1])] {
+        heard.said.lock().unwrap().insert(room.clone(), of(sequences));
+    }
+    // While it is read, a room goes and something is said.
+    let (writing, talking, calls) = (store.clone(), heard.clone(), Arc::new(AtomicUsize::new(0)));
+    let (gone, hall_too) = (attic.removed("alice".parse().unwrap()), hall.clone());
+    let before = move |part: Part| {
+        let (store, heard, calls, gone, hall) =
+            (writing.clone(), talking.clone(), calls.clone(), gone.clone(), hall_too.clone());
+        async move {
+            if part == Part::Audit && calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                let (key, record) = (key(&room_key(&gone.id)), serde_json::to_vec(&gone).unwrap());
+                let was = store.get(Records::Rooms, &key).await.unwrap().unwrap().revision;
+                store.update(Records::Rooms, &key, &record, was).await.unwrap();
+                heard.said.lock().unwrap().get_mut(&hall).unwrap().push(message(10, "late"));
+            }
+        }
+        .boxed()
+    };
+    let from = Talking { end: Beating { store: store.clone(), before }, messages: heard };
+    let copied = copy_out(&from, &place.dir.join("copy"), LONG).await.unwrap();
+    let copy = place.store("copy");
+    assert_eq!(content(&copy).await, copied.content);
+    assert_eq!((copied.content.messages(), copied.content.counts()["UNIBUS_history"]), (6, 6), "of the hall alone");
+
+    // Into another store, broken off in between; what is there already is left alone.
+    let (to, said) = (place.store("to"), Arc::new(Heard { left: AtomicUsize::new(3), ..Heard::default() }));
+    let target = OfStore::new(to.clone(), said.clone());
+    let broken = copy_in(&OfStore::file(copy.clone()), &target, |_, _| {}).await.unwrap_err();
+    assert!(broken.to_string().contains("broken off"), "{broken}");
+    assert_eq!(Content::of(&target, false).await.unwrap().counts()["UNIBUS_members"], 0, "nobody is in the rooms yet");
+    said.left.store(100, Ordering::Relaxed);
+    let carried = copy_in(&OfStore::file(copy.clone()), &target, |_, _| {}).await.unwrap();
+    assert_eq!(carried.content.sha256(), copied.content.sha256());
+    let told: Vec<_> = said.said.lock().unwrap()[&hall].iter().map(|m| (m.at_ms, m.frame.clone())).collect();
+    let expected = of(&[3, 4, 7, 8, 9]).into_iter().chain([message(10, "late")]).map(|m| (m.at_ms, m.frame));
+    assert_eq!(told, expected.collect::<Vec<_>>());
+
+    // Something else was said there: that is another copy's.
+    said.said.lock().unwrap().get_mut(&hall).unwrap()[1].at_ms += 1;
+    let refused = copy_in(&OfStore::file(copy), &target, |_, _| {}).await.unwrap_err();
+    assert!(refused.to_string().contains("room hall of UNIBUS_history"), "{refused}");
+}
+
+/// An end with the messages of another.
+struct Talking<E> {
+    end: E,
+    messages: Arc<Heard>,
+}
+
+impl<E: End> End for Talking<E> {
+    fn read(&self, part: Part, after: Position) -> Answer<'_, Items> {
+        self.end.read(part, after)
+    }
+
+    fn write(&self, part: Part, items: Vec<Item>) -> Answer<'_, Vec<Put>> {
+        self.end.write(part, items)
+    }
+
+    fn messages(&self) -> &dyn Messages {
+        &*self.messages
     }
 }

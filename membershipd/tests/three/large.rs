@@ -68,7 +68,7 @@ fn fill(path: &Path) {
     let subject = |n: usize| -> Subject { format!("room.site-{}.number-{n}", n % 10).parse().unwrap() };
     let rooms = (0..ROOMS).map(|n| {
         let id = format!("room-{n:04}").parse().unwrap();
-        Room::new(id, subject(n), Policy::CONVERSATION, author.clone())
+        Room::new(id, subject(n), Policy { persist: false, ..Policy::CONVERSATION }, author.clone())
     });
     let rooms: Vec<Room> = rooms.collect();
     let claims = rooms.iter().try_fold(Claims::none(Space::Room), |all, room| all.claim(&room.subject, &room.id));

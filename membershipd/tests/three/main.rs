@@ -14,6 +14,7 @@ mod common;
 mod at_once;
 mod cable;
 mod fence;
+mod history;
 mod large;
 mod nodes;
 mod silent;

@@ -105,3 +105,46 @@ async fn a_node_that_starts_puts_the_index_right_and_nothing_else() {
     assert!(after.all_memberships().all(|m| m.room != id("half")), "the room is given to nobody");
     assert!(after.room(&id("never")).is_none(), "its id is not spent");
 }
+
+/// A fence behind which the messages of a room are kept for as long as they are said to be.
+#[derive(Debug, Default)]
+struct Overheard {
+    kept: std::sync::atomic::AtomicBool,
+}
+
+impl Fence for Overheard {
+    fn settle<'a>(&'a self, _: &'a [Revoked]) -> futures::future::BoxFuture<'a, Settled> {
+        Box::pin(std::future::ready(Settled::WaitedOut(Duration::ZERO)))
+    }
+
+    fn let_go<'a>(&'a self, _: &'a RoomId, _: &'a crate::domain::Subject) -> futures::future::BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(!self.kept.load(Ordering::Relaxed)))
+    }
+}
+
+#[tokio::test]
+async fn a_subject_is_not_free_while_what_is_said_there_is_kept_for_another_room() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    people(&*store).await.unwrap();
+    kitchen(&*store).await.unwrap();
+    let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
+    let state = Watched::follow(&store, &pace);
+    state.ready().await.unwrap();
+    let fence = Arc::new(Overheard { kept: true.into() });
+    let node = Commands::new(store.clone(), state, fence.clone(), pace.clone(), Patience::default());
+    let removed = node.run(&order("alice", "kitchen", Command::RemoveRoom)).await.unwrap();
+    assert_eq!((removed.changed, &removed.unfinished[..]), (true, &[Unfinished::Claim][..]));
+    let taken = node.run(&order("bob", "bobs", create("room.kitchen"))).await;
+    assert!(matches!(taken, Err(CommandError::Refused(crate::domain::Refusal::Claim(_)))), "{taken:?}");
+
+    let mend = || async {
+        let by = "root@magnus".parse().unwrap();
+        let repair = Repair { store: store.clone(), fence: &*fence, pace: pace.clone(), by, grace: Duration::ZERO };
+        repair.run().await.unwrap().released
+    };
+    assert!(mend().await.is_empty(), "a repair asks, too");
+    fence.kept.store(false, Ordering::Relaxed);
+    assert_eq!(mend().await.iter().map(ToString::to_string).collect::<Vec<_>>(), ["room.kitchen"]);
+    assert!(node.run(&order("bob", "bobs", create("room.kitchen"))).await.is_ok());
+}

@@ -10,6 +10,7 @@ use super::open;
 use crate::private_file::{self, PrivateFileError};
 use crate::store::contract::Revision;
 use crate::store::key::{Key, Records};
+use crate::store::message::Message;
 
 /// Why no file was made.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +116,20 @@ impl NewFile {
         )
     }
 
+    /// Adds a message of a room.
+    pub fn message(&mut self, room: &str, message: &Message) -> Result<(), NewFileError> {
+        let Message { sequence, at_ms, subject, frame } = message;
+        self.execute(
+            "INSERT INTO history (room, seq, subject, at_ms, frame) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![room, sequence.cast_signed(), subject, at_ms, frame.as_ref()],
+        )
+    }
+
+    /// Takes the messages of a room out again.
+    pub fn without_messages(&mut self, room: &str) -> Result<(), NewFileError> {
+        self.execute("DELETE FROM history WHERE room = ?1", params![room])
+    }
+
     fn execute(&self, sql: &str, row: &[&dyn rusqlite::ToSql]) -> Result<(), NewFileError> {
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(row));
         done.map(drop).map_err(|source| NewFileError::Sqlite { path: self.path.clone(), source })
@@ -187,6 +202,12 @@ mod tests {
         file.entry(Records::Users, &key("b"), number(7), b"b").unwrap();
         file.entry(Records::Users, &key("a"), number(9), b"new").unwrap();
         file.record(number(3), b"first").unwrap();
+        let message =
+            |sequence| Message { sequence, at_ms: -5, subject: "room.x".to_owned(), frame: vec![7; 700_000].into() };
+        for (room, sequence) in [("hall", 4), ("hall", 9), ("attic", 1), ("hall", 12)] {
+            file.message(room, &message(sequence)).unwrap();
+        }
+        file.without_messages("attic").unwrap();
         for name in files(&dir) {
             let mode = fs::metadata(dir.path().join(&name)).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{name}");
@@ -203,6 +224,11 @@ mod tests {
         assert_eq!(store.update(Records::Users, &key("a"), b"newer", number(9)).await, Ok(number(10)));
         assert_eq!(store.append(b"second").await, Ok(number(4)));
         assert_eq!(store.create(Records::Rooms, &key("x"), b"").await, Ok(number(1)));
+        assert_eq!(store.rooms_with_messages().await.unwrap(), ["hall"]);
+        assert_eq!(store.messages("hall", 0).await.unwrap(), [message(4), message(9)], "what goes together");
+        assert_eq!(store.messages("hall", 9).await.unwrap(), [message(12)]);
+        store.forget_messages("hall").await.unwrap();
+        assert!(store.rooms_with_messages().await.unwrap().is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod care;
 mod file;
+mod history;
 mod open;
 mod statements;
 mod worker;

@@ -16,8 +16,11 @@ use crate::private_file::{self, PrivateFileError};
 /// Tells a store of ours from other SQLite files (<https://www.sqlite.org/fileformat.html>, 1.3): "ubus".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"ubus");
 /// Version of the schema. A version that is not known is refused: it may hold rights taken away in a way not known here.
-pub(super) const SCHEMA_VERSION: i32 = 1;
+pub(super) const SCHEMA_VERSION: i32 = 2;
 const SCHEMA: &str = include_str!("schema.sql");
+/// The version before the messages of rooms were in it; what they need is added when it is opened.
+const WITHOUT_HISTORY: i32 = 1;
+const HISTORY: &str = include_str!("history.sql");
 
 /// Why a file was not opened as a store.
 #[derive(Debug, thiserror::Error)]
@@ -129,11 +132,14 @@ pub(super) fn open(path: &Path, pages: u64) -> Result<Opened, OpenError> {
         Ok(connection)
     };
     let mut writer = connect().map_err(fail("cannot open"))?;
-    let fresh = identify(&writer, path)?;
+    let found = identify(&writer, path)?;
     set_up(&writer, pages).map_err(fail("cannot set up"))?;
-    if fresh {
-        make_schema(&mut writer).map_err(fail("cannot make the tables of"))?;
+    match found {
+        Found::Empty => make_schema(&mut writer),
+        Found::WithoutHistory => make_tables(&mut writer, &[HISTORY]),
+        Found::Whole => Ok(()),
     }
+    .map_err(fail("cannot make the tables of"))?;
     let reader = connect().map_err(fail("cannot open"))?;
     reader.pragma_update(None, "query_only", true).map_err(fail("cannot set up"))?;
     Ok(Opened { writer, reader, lock })
@@ -166,15 +172,23 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether the file is empty still. What is neither that nor a store that we know is refused, before anything is changed.
-fn identify(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
+/// What a file is.
+enum Found {
+    Empty,
+    WithoutHistory,
+    Whole,
+}
+
+/// What the file is. What is neither empty nor a store that we know is refused, before anything is changed.
+fn identify(connection: &Connection, path: &Path) -> Result<Found, OpenError> {
     let fail = |source| OpenError::Sqlite { doing: "cannot read", path: path.to_owned(), source };
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i32>(0)).map_err(fail);
     let (application, version) = (number("application_id")?, number("user_version")?);
     let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
     match (application, version, tables.map_err(fail)?) {
-        (0, 0, 0) => Ok(true),
-        (APPLICATION_ID, SCHEMA_VERSION, _) => Ok(false),
+        (0, 0, 0) => Ok(Found::Empty),
+        (APPLICATION_ID, SCHEMA_VERSION, _) => Ok(Found::Whole),
+        (APPLICATION_ID, WITHOUT_HISTORY, _) => Ok(Found::WithoutHistory),
         (APPLICATION_ID, found, _) if found > SCHEMA_VERSION => Err(OpenError::Newer { path: path.to_owned(), found }),
         _ => Err(OpenError::Foreign(path.to_owned())),
     }
@@ -194,8 +208,12 @@ fn set_up(connection: &Connection, pages: u64) -> rusqlite::Result<()> {
 }
 
 pub(super) fn make_schema(connection: &mut Connection) -> rusqlite::Result<()> {
+    make_tables(connection, &[SCHEMA, HISTORY])
+}
+
+fn make_tables(connection: &mut Connection, tables: &[&str]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    transaction.execute_batch(SCHEMA)?;
+    tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()

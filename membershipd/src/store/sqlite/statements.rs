@@ -21,6 +21,8 @@ pub(super) enum Write {
     Append { record: Vec<u8> },
     /// A nonce, taken at a time in milliseconds since 1970.
     Nonce { nonce: Key, now_ms: i64 },
+    /// The messages of a room, which are elsewhere now.
+    Forget { room: String },
 }
 
 impl Write {
@@ -28,7 +30,7 @@ impl Write {
     pub(super) fn bucket(&self) -> Option<Records> {
         match self {
             Write::Put { bucket, .. } | Write::Beat { bucket, .. } => Some(*bucket),
-            Write::Append { .. } | Write::Nonce { .. } => None,
+            Write::Append { .. } | Write::Nonce { .. } | Write::Forget { .. } => None,
         }
     }
 }
@@ -67,6 +69,10 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             Ok(Verdict::Written(sequence))
         }
         Write::Nonce { nonce, now_ms } => take(connection, nonce, *now_ms),
+        Write::Forget { room } => {
+            connection.prepare_cached("DELETE FROM history WHERE room = ?1")?.execute([room])?;
+            Ok(Verdict::Taken)
+        }
     }
 }
 
@@ -173,7 +179,7 @@ pub(super) fn audit(connection: &Connection, after: u64, limit: usize) -> rusqli
     found.collect()
 }
 
-fn revision(row: &Row<'_>, column: usize) -> rusqlite::Result<Revision> {
+pub(super) fn revision(row: &Row<'_>, column: usize) -> rusqlite::Result<Revision> {
     let number: i64 = row.get(column)?;
     let revision = u64::try_from(number).ok().and_then(Revision::new);
     revision.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
@@ -184,10 +190,10 @@ fn number(revision: Revision) -> i64 {
     above(revision.get())
 }
 
-fn above(after: u64) -> i64 {
+pub(super) fn above(after: u64) -> i64 {
     i64::try_from(after).unwrap_or(i64::MAX)
 }
 
-fn rows(count: usize) -> i64 {
+pub(super) fn rows(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }

@@ -91,6 +91,20 @@ fn newer_foreign_and_torn_stores_are_refused_untouched() {
 }
 
 #[tokio::test]
+async fn a_file_from_before_messages_is_taken_as_it_is() {
+    let dir = Dir::new();
+    let store = SqliteStore::open(&db(&dir), clock()).unwrap();
+    store.create(Records::Users, &key("a"), b"1").await.unwrap();
+    drop(store);
+    raw(&dir).execute_batch("DROP TABLE history; PRAGMA user_version = 1").unwrap();
+    for _ in 0..2 {
+        let store = SqliteStore::open(&db(&dir), clock()).unwrap();
+        assert_eq!(store.get(Records::Users, &key("a")).await.unwrap().unwrap().value, "1");
+        assert!(store.rooms_with_messages().await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_changes_nothing_and_reading_goes_on() {
     let dir = Dir::new();
     let store = SqliteStore::open_within(&db(&dir), clock(), 40).unwrap();
