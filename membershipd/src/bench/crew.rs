@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use async_nats::Client as Connection;
@@ -33,9 +33,9 @@ pub(super) struct Raise {
 /// One of the crew.
 pub(super) struct Hand {
     /// Who.
-    pub(super) identity: Identity,
+    pub(super) identity: Arc<Identity>,
     /// The way to the API.
-    pub(super) api: Client,
+    pub(super) api: Arc<Client>,
     /// The room that is its own.
     pub(super) room: RoomId,
     /// Whom it may raise there.
@@ -67,7 +67,13 @@ impl Crew {
             let room: RoomId = handle.as_str().parse()?;
             let identity = Identity::from_entropy(handle, random()?)?;
             let api = Client::from_address(&identity, vec![api.clone()], ca, own_address(address, number))?;
-            anyhow::Ok(Hand { identity, api, room, raises: Mutex::default(), made: false.into() })
+            anyhow::Ok(Hand {
+                identity: Arc::new(identity),
+                api: Arc::new(api),
+                room,
+                raises: Mutex::default(),
+                made: false.into(),
+            })
         };
         Ok(Self {
             hands: (0..size).map(hand).collect::<Result<_>>()?,
@@ -176,7 +182,7 @@ fn own_address(node: IpAddr, number: usize) -> Option<IpAddr> {
     matches!(node, IpAddr::V4(node) if node.is_loopback()).then(|| Ipv4Addr::new(127, 1, 0, last + 1).into())
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
     Ok(bytes)

@@ -10,7 +10,9 @@ use futures::future::try_join_all;
 /// What was measured.
 #[derive(Debug)]
 pub struct Measured {
-    /// How long each operation took, in no order.
+    /// Operations.
+    count: usize,
+    /// How long each operation took, or each of several together, in no order.
     took: Vec<Duration>,
     /// How long all of it took.
     elapsed: Duration,
@@ -19,24 +21,35 @@ pub struct Measured {
 impl Measured {
     /// Nothing yet.
     pub(super) const fn none() -> Self {
-        Self { took: Vec::new(), elapsed: Duration::ZERO }
+        Self { count: 0, took: Vec::new(), elapsed: Duration::ZERO }
     }
 
     /// One operation more, which nothing else was under way beside.
     pub(super) fn note(&mut self, took: Duration) {
+        self.count += 1;
         self.took.push(took);
         self.elapsed += took;
     }
 
+    /// How long several operations took that were begun together, and are counted elsewhere.
+    pub(super) fn took(&mut self, took: Duration) {
+        self.took.push(took);
+    }
+
+    /// The same, of so many operations in this time.
+    pub(super) fn of(self, count: usize, elapsed: Duration) -> Self {
+        Self { count, elapsed, ..self }
+    }
+
     /// Operations.
     pub fn count(&self) -> usize {
-        self.took.len()
+        self.count
     }
 
     /// Operations a second.
     #[expect(clippy::cast_precision_loss, reason = "nobody measures 2^52 operations")]
     pub fn per_second(&self) -> f64 {
-        if self.elapsed.is_zero() { 0.0 } else { self.took.len() as f64 / self.elapsed.as_secs_f64() }
+        if self.elapsed.is_zero() { 0.0 } else { self.count as f64 / self.elapsed.as_secs_f64() }
     }
 
     /// The time that so many of a hundred operations did not exceed; none: there were no operations.
@@ -49,6 +62,7 @@ impl Measured {
 
 impl AddAssign for Measured {
     fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
         self.took.extend(other.took);
         self.elapsed += other.elapsed;
     }
@@ -87,7 +101,7 @@ pub(super) async fn by_the_second<F: Future<Output = Result<Next>>>(
     };
     let took: Vec<Duration> = try_join_all((0..workers).map(work)).await?.into_iter().flatten().collect();
     ensure!(!took.is_empty(), "not one operation in {} ms: give it more --seconds", time.as_millis());
-    Ok(Measured { took, elapsed: begun.elapsed() })
+    Ok(Measured { count: took.len(), took, elapsed: begun.elapsed() })
 }
 
 #[cfg(test)]
@@ -104,7 +118,7 @@ mod tests {
         let at = |percent| all.percentile(percent).unwrap().as_millis();
         assert_eq!((at(0), at(50), at(99), at(100)), (1, 51, 100, 100));
         let rate = all.per_second();
-        all += Measured { took: vec![Duration::ZERO], elapsed: Duration::from_secs(5) };
+        all += Measured { count: 1, took: vec![Duration::ZERO], elapsed: Duration::from_secs(5) };
         assert_eq!(all.count(), 101);
         assert!(all.per_second() < rate);
     }

@@ -2,10 +2,11 @@
 //!
 //! Absolute figures say more about the disk than about us, so every figure of the daemon stands beside one of the engine:
 //! signed reads and writes beside plain inserts into a stream with as many copies, admissions through the callout beside
-//! those of a key that the engine knows, a fenced removal beside one insert. What is compared takes turns, so that a busy
+//! those of a key that the engine knows, a fenced removal beside one insert, what is said in a room beside the bare bus. What is compared takes turns, so that a busy
 //! moment of the machine does not fall on one side alone.
 
 mod admissions;
+mod conversation;
 mod crew;
 mod drive;
 mod raw;
@@ -24,6 +25,7 @@ use crew::Crew;
 use drive::Measured;
 use raw::Raw;
 
+pub use conversation::Spoken;
 pub use report::Report;
 
 /// Requests of the API, and inserts, in flight at once.
@@ -98,5 +100,8 @@ async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
     let count = REMOVALS_A_SECOND.saturating_mul(usize::try_from(orders.each.as_secs()).unwrap_or(1).max(1));
     eprintln!("bench: {count} removals of connected members, one after the other");
     let (alone, removed) = removals::measure(raw, crew, count).await?;
-    Ok(Report { node: orders.config.node.clone(), inserts, unsigned, reads, writes, known, admitted, alone, removed })
+    eprintln!("bench: conversations, one speaks and three listen");
+    let spoken = conversation::measure(orders, crew, turn).await.context("conversations")?;
+    let node = orders.config.node.clone();
+    Ok(Report { node, inserts, unsigned, reads, writes, known, admitted, alone, removed, spoken })
 }

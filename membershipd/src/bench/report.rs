@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::conversation::Spoken;
 use super::drive::Measured;
 
 /// All that was measured.
@@ -27,6 +28,8 @@ pub struct Report {
     pub alone: Measured,
     /// Fenced removals one after the other.
     pub removed: Measured,
+    /// Conversations.
+    pub spoken: Spoken,
 }
 
 /// How the daemon compares to its engine.
@@ -70,7 +73,8 @@ impl std::fmt::Display for Target {
 
 impl Report {
     /// Everything by its name.
-    pub fn figures(&self) -> [(&'static str, &Measured); 8] {
+    pub fn figures(&self) -> [(&'static str, &Measured); 15] {
+        let Spoken { bare, together, single, kept, bare_delay, delay, history } = &self.spoken;
         [
             ("inserts, bare engine", &self.inserts),
             ("unsigned requests", &self.unsigned),
@@ -80,19 +84,32 @@ impl Report {
             ("connections through the callout", &self.admitted),
             ("inserts one by one, bare engine", &self.alone),
             ("fenced removals one by one", &self.removed),
+            ("messages from one to three, bare bus", bare),
+            ("messages said and read, 64 in a frame", together),
+            ("messages said and read, one in a frame", single),
+            ("messages said, read and kept, 64 in a frame", kept),
+            ("messages one by one to three, bare bus", bare_delay),
+            ("messages said and read one by one", delay),
+            ("histories of 1,000 messages opened", history),
         ]
     }
 
     /// The ratios.
-    pub fn ratios(&self) -> [Ratio; 4] {
+    pub fn ratios(&self) -> [Ratio; 8] {
         let speed = |of: &Measured, to: &Measured| of.per_second() / to.per_second();
         let p99 = |of: &Measured| of.percentile(99).unwrap_or_default().as_secs_f64();
         let ratio = |name, is, target| Ratio { name, is, target };
+        let Spoken { bare, together, kept, bare_delay, delay, history, .. } = &self.spoken;
+        let history = history.percentile(50).unwrap_or_default().as_secs_f64() * 1e3;
         [
             ratio("signed reads a second to inserts", speed(&self.reads, &self.inserts), Target::AtLeast(0.6)),
             ratio("signed writes a second to inserts", speed(&self.writes, &self.inserts), Target::AtLeast(0.25)),
             ratio("admissions a second to known keys", speed(&self.admitted, &self.known), Target::AtLeast(0.5)),
             ratio("p99 of a removal to that of an insert", p99(&self.removed) / p99(&self.alone), Target::AtMost(5.0)),
+            ratio("messages said and read a second to bare ones", speed(together, bare), Target::AtLeast(0.5)),
+            ratio("messages kept a second to inserts", speed(kept, &self.inserts), Target::AtLeast(0.5)),
+            ratio("p99 of say to tail to that of the bare bus", p99(delay) / p99(bare_delay), Target::AtMost(5.0)),
+            ratio("milliseconds to open 1,000 messages", history, Target::AtMost(100.0)),
         ]
     }
 
@@ -138,9 +155,20 @@ mod tests {
             admitted: each(10),
             alone: each(1),
             removed: each(6),
+            spoken: Spoken {
+                bare: each(1),
+                together: each(2),
+                single: each(3),
+                kept: each(5),
+                bare_delay: each(1),
+                delay: each(4),
+                history: each(99),
+            },
         };
         let ratios = report.ratios().map(|ratio| ((ratio.is * 100.0).round(), ratio.reached()));
-        assert_eq!(ratios, [(50.0, false), (50.0, true), (50.0, true), (600.0, false)]);
+        let first = [(50.0, false), (50.0, true), (50.0, true), (600.0, false)];
+        assert_eq!(ratios[..4], first);
+        assert_eq!(ratios[4..], [(50.0, true), (40.0, false), (400.0, true), (9900.0, true)]);
         let json = report.to_json();
         assert_eq!(json.pointer("/ratios/3/at_most"), Some(&json!(5.0)));
         assert_eq!(json.pointer("/figures/0/p50_us"), Some(&json!(2000)));

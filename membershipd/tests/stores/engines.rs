@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use membershipd::bus::{self, Bucket};
 use membershipd::engine::CHILD_VERB;
-use membershipd::link::Link;
+use membershipd::link::{Link, Reading};
 use membershipd::store::{self, KvStore, Store};
 use serde_json::json;
 use tokio::sync::watch;
@@ -223,7 +223,10 @@ async fn link_to(address: IpAddr) -> Link {
     let mut jetstream = jetstream::new(control.clone());
     jetstream.set_timeout(bus::ATTEMPT);
     let server = system.server_info().server_id;
-    Link { callout: control.clone(), bus: control.clone(), control, jetstream, system, server, lost }
+    // Nothing is asked of these.
+    let [callout, bus] = [(); 2].map(|()| control.clone());
+    let history = Reading { client: control.clone(), breaks: watch::channel(()).1 };
+    Link { callout, bus, history, control, jetstream, system, server, lost }
 }
 
 async fn client(address: IpAddr, user: &str, lost: &CancellationToken) -> Client {
