@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use async_nats::{Client as Connection, HeaderMap, Message, Subscriber};
+use async_nats::{Client as Connection, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::json;
@@ -214,10 +214,11 @@ impl<'a> Hall<'a> {
             let (connection, messages) = self.connect(listener, &self.subject(how)).await?;
             let told = heard.clone();
             let task = if how == How::Bare {
-                let count = move |_| told.note(listener, 1);
                 tokio::spawn(async move {
-                    let _stays = connection;
-                    messages.for_each(|message: Message| std::future::ready(count(message))).await;
+                    let (_stays, mut messages) = (connection, messages);
+                    while messages.next().await.is_some() {
+                        told.note(listener, 1);
+                    }
                 })
             } else {
                 let (keyring, people) = self.keyring(self.crew.hand(listener + 1)?).await?;

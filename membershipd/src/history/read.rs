@@ -252,8 +252,8 @@ fn said(
 /// A field of headers that a daemon wrote.
 fn field(headers: &[u8], name: &str) -> Option<String> {
     let lines = str::from_utf8(headers).ok()?.lines();
-    let values = lines.filter_map(|line| line.split_once(':')).filter(|(found, _)| *found == name);
-    values.last().map(|(_, value)| value.trim().to_owned())
+    let mut values = lines.filter_map(|line| line.split_once(':')).filter(|(found, _)| *found == name);
+    values.next_back().map(|(_, value)| value.trim().to_owned())
 }
 
 #[cfg(test)]
