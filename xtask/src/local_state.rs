@@ -87,6 +87,11 @@ impl State {
         self.dir.join("admin.toml")
     }
 
+    /// What a shell reads to use the cluster as its admin.
+    pub(crate) fn environment(&self) -> PathBuf {
+        self.dir.join("env")
+    }
+
     /// What the supervisor has to say about itself.
     pub(crate) fn supervisor_log(&self) -> PathBuf {
         self.dir.join("supervisor.log")

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::api::{Api, Part};
 use super::table::{Table, word};
@@ -66,7 +66,8 @@ enum What {
     Unban(Whom),
 }
 
-fn path(room: &RoomId, handle: &Handle) -> String {
+/// Where a membership is.
+pub(super) fn path(room: &RoomId, handle: &Handle) -> String {
     format!("{}/members/{handle}", room::path(room))
 }
 
@@ -84,9 +85,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             api.change(&Request::put(path(room, handle), Some(json!({ "role": role }))), table)?;
         }
         What::Accept(Oneself { room, api }) => {
-            let own = path(room, &api.identity()?.handle);
-            api.change(&Request::put(format!("{own}/acceptance"), None), table)?;
-            introduce(api)?;
+            let answer = accept(room, api)?;
+            api.print_change(answer, table)?;
         }
         What::SetRole(InRole { whom: Whom { room, handle, api }, role }) => {
             let path = path(room, handle);
@@ -106,13 +106,16 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
-/// Lets the servers know our HPKE key, so that whoever speaks next seals for us, too.
-fn introduce(api: &Api) -> Result<(), Problem> {
+/// Accepts the invitation to a room, and lets the servers know our HPKE key, so that whoever speaks next seals for us, too.
+pub(super) fn accept(room: &RoomId, api: &Api) -> Result<Value, Problem> {
+    let own = path(room, &api.identity()?.handle);
+    let answer = api.run(async |client| client.ask(&Request::put(format!("{own}/acceptance"), None)).await)?;
     let Part { identity, pins, nodes, ca } = api.part()?;
     api.talk(async {
         let client = Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?;
         People::new(Arc::new(client), pins).introduce(&identity).await.map(drop)
-    })
+    })?;
+    Ok(answer)
 }
 
 fn table(members: &[Member]) -> anyhow::Result<Table> {

@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::api::Api;
 use super::table::{Table, word};
-use super::{DONE, Problem};
+use super::{DONE, Problem, member};
 use crate::client::{Request, Room};
-use crate::domain::{Policy, RoomId, Subject};
+use crate::domain::{Handle, Policy, RoomId, RoomRole, Subject};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -42,6 +42,9 @@ enum What {
         /// Whether messages are signed by their senders
         #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
         sign: bool,
+        /// A user to invite as a member; may be there several times
+        #[arg(long = "invite", value_name = "HANDLE")]
+        invited: Vec<Handle>,
         #[command(flatten)]
         api: Api,
     },
@@ -95,10 +98,21 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 print!("{}", table(&[room])?);
             }
         }
-        What::Create { room, subject, encrypt, persist, sign, api } => {
+        What::Create { room, subject, encrypt, persist, sign, invited, api } => {
             let policy = Policy { encrypt: *encrypt, persist: *persist, sign: *sign };
             let body = json!({ "subject": subject, "policy": policy });
-            api.change(&Request::put(path(room), Some(body)), table)?;
+            let answer = api.run(async |client| {
+                let made = client.ask(&Request::put(path(room), Some(body))).await?;
+                for handle in invited {
+                    let role = json!({ "role": RoomRole::Member });
+                    client.ask(&Request::put(member::path(room, handle), Some(role))).await?;
+                }
+                Ok(made)
+            })?;
+            api.print_change(answer, table)?;
+            if let (Some(first), false) = (invited.first(), api.json()) {
+                println!("next, as {first}: membershipd tail {room} --accept");
+            }
         }
         What::Set { room, subject, encrypt, persist, sign, api } => {
             let answer = api.run(async |client| {

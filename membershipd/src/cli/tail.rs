@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::api::{Api, Part};
-use super::{DONE, Problem};
+use super::{DONE, Problem, member};
 use crate::conversation::FrameRefusal;
 use crate::domain::RoomId;
 use crate::talk::{From, Heard, Listener, Message};
@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// End after so many messages
     #[arg(long, value_name = "N")]
     count: Option<usize>,
+    /// Accept the invitation to the room first
+    #[arg(long)]
+    accept: bool,
     #[command(flatten)]
     api: Api,
 }
@@ -45,6 +48,9 @@ struct Screen<'a> {
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    if args.accept {
+        member::accept(&args.room, &args.api)?;
+    }
     let Part { identity, pins, nodes, ca } = args.api.part()?;
     let from = args.after.map_or(From::Last(args.last), From::After);
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::api::{Api, Part};
-use super::{DONE, Problem};
+use super::{DONE, Problem, member};
 use crate::domain::RoomId;
 use crate::talk::{Sender, Sent, TalkError};
 
@@ -22,12 +22,18 @@ pub(super) struct Args {
     room: RoomId,
     /// What to say; without it every line of standard input is said. Other users of this machine can read arguments
     text: Vec<String>,
+    /// Accept the invitation to the room first
+    #[arg(long)]
+    accept: bool,
     #[command(flatten)]
     api: Api,
 }
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    if args.accept {
+        member::accept(&args.room, &args.api)?;
+    }
     let Part { identity, pins, nodes, ca } = args.api.part()?;
     let room = args.room.clone();
     args.api.talk(async {

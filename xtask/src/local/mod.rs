@@ -21,11 +21,13 @@ use signal_hook::iterator::Signals;
 pub(crate) use setup::MEMBERSHIPD;
 
 use crate::exit::BadInput;
+use crate::fsx;
 use crate::local_state::{BOOTSTRAP, State};
 use crate::paths::Paths;
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
 use crate::target::Target;
 use crate::topology::Topology;
+use crate::transport::quote;
 use crate::ui::{Line, Progress, Style, Table, next, took};
 use crate::verify::{Answer, Check, as_asked, json, missing, table};
 
@@ -78,6 +80,7 @@ pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> 
             return Err(error);
         }
     };
+    write_environment(paths, state, &target)?;
     if options.json {
         println!("{}", json(&checks, &answers).context("writing JSON")?);
     } else {
@@ -257,6 +260,27 @@ fn lost_its_record(state: &State, target: &Target, answers: &[Answer]) -> Result
     Ok(nobody && !state.node(&target.seed()?.name).join(BOOTSTRAP).exists())
 }
 
+/// Writes down what `membershipd` has to be told to ask these nodes as their admin.
+fn write_environment(paths: &Paths, state: &State, target: &Target) -> Result<()> {
+    let absolute = |path: PathBuf| {
+        let path = std::path::absolute(&path).with_context(|| format!("making {} absolute", Paths::shown(&path)))?;
+        anyhow::Ok(quote(&path.to_string_lossy()))
+    };
+    let ca = paths.with_base(state.dir())?.client_ca_cert();
+    let port = target.topology.ports.control_plane;
+    let urls: Vec<String> =
+        target.topology.nodes.iter().map(|node| format!("https://{}:{port}", node.public)).collect();
+    let text = format!(
+        "# For a shell: membershipd, as the admin of the cluster on this machine.\n\
+         export PATH={}:\"$PATH\"\nexport UNIBUS_IDENTITY={}\nexport UNIBUS_CA={}\nexport UNIBUS_URL={}\n",
+        absolute(state.programs())?,
+        absolute(state.admin())?,
+        absolute(ca)?,
+        urls.join(",")
+    );
+    fsx::write(&state.environment(), fsx::PUBLIC, text.as_bytes())
+}
+
 fn endpoints(paths: &Paths, state: &State, target: &Target, admin: &setup::Admin, detached: bool) -> String {
     let ports = target.topology.ports;
     let mut table = Table::new(&["node", "clients (TLS)", "API", "log"]);
@@ -273,6 +297,7 @@ fn endpoints(paths: &Paths, state: &State, target: &Target, admin: &setup::Admin
     let identity = Paths::shown(&state.admin());
     let ca = paths.with_base(state.dir()).map(|paths| Paths::shown(&paths.client_ca_cert())).unwrap_or_default();
     let export = format!("{membershipd} identity show --identity {identity} --nkey-seed-to admin.nk");
+    let environment = format!(". {}", Paths::shown(&state.environment()));
     let verify = format!("cargo xtask verify --local{flags}");
     let status = format!("cargo xtask status --local{flags} --watch");
     let down = format!("cargo xtask local{flags} --down");
@@ -284,6 +309,7 @@ fn endpoints(paths: &Paths, state: &State, target: &Target, admin: &setup::Admin
         next(&[
             (&verify, "prove it again"),
             (&status, "one screen, live"),
+            (&environment, "membershipd as the admin, in this shell"),
             (&export, "the admin's seed, as NATS clients read it"),
             end,
         ])
