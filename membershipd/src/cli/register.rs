@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
@@ -11,6 +12,7 @@ use crate::client::{Client, ClientError, InviteLink, LINK_BYTES, Request};
 use crate::control::Failure;
 use crate::identity::Identity;
 use crate::posture::SCHEMA;
+use crate::talk::{People, Pins, TalkError};
 
 /// Arguments of `register`.
 #[derive(Debug, clap::Args)]
@@ -31,15 +33,15 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let link = link(&args.link)?;
     let files = Files::of(&args.out, &link);
     let identity = files.make(&link)?;
-    let client = Client::new(&identity, link.urls.clone(), files.ca.as_deref())?;
+    let client = Arc::new(Client::new(&identity, link.urls.clone(), files.ca.as_deref())?);
     let register = Request::put(REGISTER, Some(json!({ "token": link.token.reveal() })));
-    let publish = hpke_key(&identity)?;
-    let answered = block_on(async {
-        let answer = client.ask(&register).await?;
-        client.ask(&publish).await?;
-        Ok(answer)
-    })?;
-    let answer = answered.map_err(|error| failed(&error, &files, args.output.json))?;
+    let mut people = People::new(client.clone(), Pins::beside(&files.identity));
+    let answer = block_on(async {
+        let answer = client.ask(&register).await.map_err(|error| failed(&error, &files, args.output.json))?;
+        // With which key others seal for the newcomer: without it no room could give him its messages.
+        people.introduce(&identity).await.map_err(|error| unfinished(&error, args.output.json))?;
+        Ok::<_, Problem>(answer)
+    })??;
     let urls: Vec<String> = link.urls.iter().map(ToString::to_string).collect();
     let urls = urls.join(",");
     if args.output.json {
@@ -64,14 +66,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     println!("    membershipd room list                               the rooms you are in or invited to");
     println!("    membershipd member accept ROOM                      accepts an invitation");
     println!("    membershipd room create ROOM --subject room.ROOM    makes a room of your own");
+    println!("    membershipd tail ROOM                               shows what is said in a room");
+    println!("    membershipd say ROOM                                says the lines that you type in it");
     Ok(DONE)
-}
-
-/// The request that says with which key others seal for the newcomer: without it no room could give him its messages.
-fn hpke_key(identity: &Identity) -> anyhow::Result<Request> {
-    let recipient = identity.recipient()?;
-    let signature = recipient.vouch(&identity.key_pair()?)?;
-    Ok(Request::put("/v1/me/hpke", Some(json!({ "hpke_pub": recipient.hpke_pub, "signature": signature }))))
 }
 
 /// The link that was given, or that is told on standard input.
@@ -161,6 +158,13 @@ fn failed(error: &ClientError, files: &Files, json: bool) -> Problem {
         _ => format!("run the same command again: it goes on with the keys in {out}, and repeating is safe"),
     };
     Problem::Daemon { failure: Failure { code: error.code().to_owned(), message: error.to_string(), remedy }, json }
+}
+
+/// Why the newcomer is a user for whom nobody can seal yet.
+fn unfinished(error: &TalkError, json: bool) -> Problem {
+    let message = format!("you are registered, but the key that others seal for is not known to them yet: {error}");
+    let remedy = format!("{}; then run the same command again, which completes it", error.remedy());
+    Problem::Daemon { failure: Failure { code: error.code().to_owned(), message, remedy }, json }
 }
 
 /// A path as a shell takes it.
