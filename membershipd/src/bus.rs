@@ -125,6 +125,8 @@ pub enum Bucket {
     Members,
     /// Sealed room keys by epoch.
     RoomKeys,
+    /// Who may become a user, by the hash of a token. Decides nothing until somebody registers, and is read from the store then.
+    Invites,
     /// Rooms of a member; derived from `Members`.
     RoomsByMember,
     /// Nonces of signed requests, for as long as a request may be valid.
@@ -137,11 +139,12 @@ pub enum Bucket {
 
 impl Bucket {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Bucket; 8] = [
+    pub const ALL: [Bucket; 9] = [
         Bucket::Users,
         Bucket::Rooms,
         Bucket::Members,
         Bucket::RoomKeys,
+        Bucket::Invites,
         Bucket::RoomsByMember,
         Bucket::Nonces,
         Bucket::Blobs,
@@ -158,6 +161,7 @@ impl Bucket {
             Bucket::Rooms => "UNIBUS_rooms",
             Bucket::Members => "UNIBUS_members",
             Bucket::RoomKeys => "UNIBUS_room_keys",
+            Bucket::Invites => "UNIBUS_invites",
             Bucket::RoomsByMember => "UNIBUS_rooms_by_member",
             Bucket::Nonces => "UNIBUS_nonces",
             Bucket::Blobs => "OBJ_UNIBUS_blobs",

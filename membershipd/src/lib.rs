@@ -28,6 +28,7 @@ pub mod gate;
 pub mod heartbeat;
 pub mod history;
 pub mod identity;
+pub mod invites;
 pub mod kick;
 pub mod lease;
 pub mod link;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::commands::audit::{AuditRecord, Decided, Journal, Stage};
-use crate::domain::{Action, Author, Handle, Role, State, User};
+use crate::domain::{Action, Author, Handle, InviteId, Role, State, User};
 use crate::store::Revision;
 use crate::users::{Outcome, UserError, Users, Wish};
 use crate::view::user_key;
@@ -50,6 +50,11 @@ impl RecordedUsers {
         &self.root
     }
 
+    /// Fails where nothing can be decided or written now.
+    pub(crate) fn ready(&self) -> Result<(), UserError> {
+        self.users.ready()
+    }
+
     /// See [`Users::list`].
     pub fn list(&self) -> Result<Vec<User>, UserError> {
         self.users.list()
@@ -65,6 +70,22 @@ impl RecordedUsers {
         let with = Some(format!("role={} key={}", word(user.role), user.sign_pub));
         let handle = &user.handle.clone();
         self.carry_out(&Change { by, action: Action::AddUser, handle, with }, self.users.add(user)).await
+    }
+
+    /// See [`Users::add`]; of an invite, for which who made it answers.
+    pub async fn add_invited(&self, by: &By, user: User, invite: &InviteId) -> Result<Outcome, UserError> {
+        let with = Some(format!("role={} key={} invite={invite}", word(user.role), user.sign_pub));
+        let handle = &user.handle.clone();
+        self.carry_out(&Change { by, action: Action::AddUser, handle, with }, self.users.add(user)).await
+    }
+
+    /// Makes a user who is removed from the first moment, so that neither handle nor key can ever be had: of an invite that is
+    /// taken back while somebody may be registering with it.
+    pub async fn shut_out(&self, by: &By, user: User, invite: &InviteId) -> Result<Outcome, UserError> {
+        let with = Some(format!("key={} invite={invite}", user.sign_pub));
+        let handle = &user.handle.clone();
+        let removed = self.users.add(User { state: State::Removed, ..user });
+        self.carry_out(&Change { by, action: Action::RemoveUser, handle, with }, removed).await
     }
 
     /// See [`Users::change`].
@@ -94,16 +115,11 @@ impl RecordedUsers {
     ) -> Result<Outcome, UserError> {
         // Without a quorum nothing can be written anyway, and nobody should wait to hear that.
         self.users.ready()?;
-        let id = self.journal.number();
-        let record = |stage| {
+        let record = |id, stage| {
             let record = self.journal.record(id, change.by.author.clone(), change.action.name(), stage);
             AuditRecord { user: Some(change.handle.clone()), with: change.with.clone(), ..record }
         };
-        let begun = record(Stage::Begun(Decided { bus: change.by.role, room: None }));
-        // Whether it is there or not: nothing else has happened.
-        self.journal.append(begun).await.map_err(UserError::Audit)?;
-        let outcome = doing.await;
-        let stage = match &outcome {
+        let ended = |outcome: &Result<Outcome, UserError>| match outcome {
             Ok(Outcome { user, revision, .. }) => {
                 let stands = Revision::new(*revision).map(|revision| (user_key(&user.handle), revision));
                 Stage::Done(stands.into_iter().collect())
@@ -112,10 +128,9 @@ impl RecordedUsers {
             Err(error) if error.is_unknown() => Stage::Unknown(error.to_string()),
             Err(error) => Stage::Failed(error.to_string()),
         };
-        if let Err(error) = self.journal.append(record(stage)).await {
-            tracing::warn!(%id, "the audit has only the first record of a change of a user: {error}");
-        }
-        outcome
+        let decided = Decided { bus: change.by.role, room: None };
+        // Whether the first record is there or not where it fails: nothing else has happened.
+        self.journal.around(record, decided, doing, ended).await.map_err(UserError::Audit)?
     }
 }
 

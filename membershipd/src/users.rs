@@ -100,7 +100,7 @@ pub enum Passed {
 }
 
 impl Outcome {
-    fn at_once(user: User, revision: u64, changed: bool) -> Self {
+    pub(crate) fn at_once(user: User, revision: u64, changed: bool) -> Self {
         Self { user, revision, changed, waited_ms: 0, fence: None }
     }
 }

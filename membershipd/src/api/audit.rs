@@ -149,7 +149,7 @@ pub(super) async fn denied(shared: &Shared, denied: &Denied) {
     let stage = Stage::Refused(why.to_string());
     let record = journal.record(journal.number(), Author::User(who.handle.clone()), action.name(), stage);
     let (user, room, member) = match target {
-        Target::Bus => (None, None, None),
+        Target::Bus | Target::Invite(_) => (None, None, None),
         Target::User(user) | Target::NewUser(user) | Target::Listed(user) => (Some(user), None, None),
         Target::Room(room) | Target::NewRoom(room) | Target::Epoch(room, _) => (None, Some(room), None),
         Target::Member(room, member) => (None, Some(room), Some(member)),

@@ -12,7 +12,7 @@ use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
 use super::problem::{self, Problem};
 use crate::conversation::Epoch;
-use crate::domain::{Command, Handle, Resource, RoomId, User};
+use crate::domain::{Command, Handle, InviteId, Resource, RoomId, User};
 
 /// What a path is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) enum Target {
     User(Handle),
     /// A user who is to be, which is a matter of the bus.
     NewUser(Handle),
+    /// An invite, which is a matter of the bus.
+    Invite(InviteId),
     /// A room.
     Room(RoomId),
     /// A room that is to be, which is a matter of the bus.
@@ -39,7 +41,9 @@ impl Target {
     /// As the decision has it.
     pub(super) fn resource(&self) -> Resource<'_> {
         match self {
-            Target::Bus | Target::NewUser(_) | Target::NewRoom(_) | Target::Listed(_) => Resource::Bus,
+            Target::Bus | Target::NewUser(_) | Target::NewRoom(_) | Target::Listed(_) | Target::Invite(_) => {
+                Resource::Bus
+            }
             Target::User(handle) => Resource::User(handle),
             Target::Room(room) | Target::Epoch(room, _) => Resource::Room(room),
             Target::Member(room, handle) => Resource::Member(room, handle),
@@ -52,7 +56,9 @@ impl Target {
             Target::User(handle) | Target::NewUser(handle) | Target::Member(_, handle) | Target::Listed(handle) => {
                 Ok(handle)
             }
-            Target::Bus | Target::Room(_) | Target::NewRoom(_) | Target::Epoch(..) => Err(problem::INTERNAL.problem()),
+            Target::Bus | Target::Invite(_) | Target::Room(_) | Target::NewRoom(_) | Target::Epoch(..) => {
+                Err(problem::INTERNAL.problem())
+            }
         }
     }
 
@@ -60,7 +66,9 @@ impl Target {
     pub(super) fn room(&self) -> Result<&RoomId, Problem> {
         match self {
             Target::Room(room) | Target::NewRoom(room) | Target::Member(room, _) | Target::Epoch(room, _) => Ok(room),
-            Target::Bus | Target::User(_) | Target::NewUser(_) | Target::Listed(_) => Err(problem::INTERNAL.problem()),
+            Target::Bus | Target::User(_) | Target::NewUser(_) | Target::Listed(_) | Target::Invite(_) => {
+                Err(problem::INTERNAL.problem())
+            }
         }
     }
 
@@ -70,6 +78,11 @@ impl Target {
             Target::Epoch(_, epoch) => Ok(*epoch),
             _ => Err(problem::INTERNAL.problem()),
         }
+    }
+
+    /// The invite; none where the route is about something else.
+    pub(super) fn invite(&self) -> Result<InviteId, Problem> {
+        if let Target::Invite(invite) = self { Ok(*invite) } else { Err(problem::INTERNAL.problem()) }
     }
 }
 

@@ -13,7 +13,7 @@ use utoipa::openapi::{
 
 use super::call::{AFTER, LIMIT};
 use super::problem::{self, Kind, Problem, ProblemDocument};
-use super::routes::{self, Access, Needs, Precondition, Route, Signed};
+use super::routes::{self, Access, Needs, On, Precondition, Route, Signed};
 use crate::store::PageSize;
 
 /// Notes the schemas of a type in the list and refers to it.
@@ -79,22 +79,34 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
     for name in route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
         operation = operation.parameter(text_parameter(name, ParameterIn::Path, Required::True, None));
     }
-    let Access::Signed(signed) = &route.access else {
-        return operation.response("200", ResponseBuilder::new().description("The answer")).build();
+    let (body, answers, etag, needs) = match &route.access {
+        Access::Open(_) | Access::Loopback(_) => {
+            return operation.response("200", ResponseBuilder::new().description("The answer")).build();
+        }
+        Access::Newcomer(newcomer) => {
+            let needs =
+                "Needs a signature with a key that is to be the new user's, and the token of an invite.".to_owned();
+            (Some(newcomer.body), newcomer.answers, true, needs)
+        }
+        Access::Signed(signed) => {
+            for parameter in parameters(signed) {
+                operation = operation.parameter(parameter);
+            }
+            let has_revision = signed.on != On::Invite && route.method == "PUT";
+            let etag = signed.if_match != Precondition::Unsupported || has_revision;
+            (signed.body, signed.answers, etag, needs(signed))
+        }
     };
-    for parameter in parameters(signed) {
-        operation = operation.parameter(parameter);
-    }
-    if let Some(schema) = signed.body {
+    if let Some(schema) = body {
         let content = Content::new(Some(schema(schemas)));
         let body = RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True));
         operation = operation.request_body(Some(body.build()));
     }
     let mut responses = ResponsesBuilder::new();
-    for (status, schema) in signed.answers {
+    for (status, schema) in answers {
         let mut response = ResponseBuilder::new().description(status.canonical_reason().unwrap_or_default());
         response = response.content("application/json", Content::new(Some(schema(schemas))));
-        if signed.if_match != Precondition::Unsupported || route.method == "PUT" {
+        if etag {
             let etag = HeaderBuilder::new().description(Some("The revision, for If-Match")).build();
             response = response.header("ETag", etag);
         }
@@ -102,12 +114,15 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
     }
     let refusal = ResponseBuilder::new().description("Refused; see ProblemType");
     let refusal = refusal.content("application/problem+json", Content::new(Some(problem.clone())));
+    operation.description(Some(needs)).responses(responses.response("default", refusal).build()).build()
+}
+
+fn needs(signed: &Signed) -> String {
     let permission = match &signed.needs {
         Needs::Action(action) => action.name().to_owned(),
         Needs::Command(actions, _) => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join("' or '"),
     };
-    let needs = format!("Needs a signature, and the permission '{permission}'.");
-    operation.description(Some(needs)).responses(responses.response("default", refusal).build()).build()
+    format!("Needs a signature, and the permission '{permission}'.")
 }
 
 fn parameters(signed: &Signed) -> Vec<Parameter> {

@@ -11,10 +11,13 @@ use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::audit;
 use super::body;
 use super::call::{Call, Query, Reply};
+use super::invites::{self, Registration};
+use super::limits;
 use super::origin::Origin;
 use super::precondition::IfMatch;
 use super::problem::{self, Problem};
@@ -92,7 +95,9 @@ fn log(note: &Note, problem: &Problem) {
         let cause = problem.cause.as_deref().unwrap_or_default();
         tracing::warn!(problem = slug, status, route, method, key, proven, %peer, id, cause, "request refused");
     } else {
-        tracing::info!(problem = slug, status, route, method, key, proven, %peer, id, "request refused");
+        // What the store says names people, too.
+        let cause = problem.cause.as_deref().filter(|_| !problem.store).unwrap_or_default();
+        tracing::info!(problem = slug, status, route, method, key, proven, %peer, id, cause, "request refused");
     }
 }
 
@@ -110,6 +115,7 @@ async fn answer(
         Ok(Access::Loopback(handler)) if origin.local => handler(shared.clone(), true).await,
         Ok(Access::Loopback(_)) => Err(problem::NOT_FOUND.problem()),
         Ok(Access::Signed(signed)) => signed_request(shared, signed, request, note).await,
+        Ok(Access::Newcomer(_)) => newcomer_request(shared, request, note).await,
         Err(_) => {
             limit_address(shared, note.peer)?;
             found.and(Err(problem::NOT_FOUND.problem()))
@@ -130,17 +136,12 @@ async fn signed_request(
     note: &mut Note,
 ) -> Result<Reply, Problem> {
     limit_address(shared, note.peer)?;
-    let place = shared.requests.clone().try_acquire_owned();
-    let place = place.map_err(|_| problem::OVERLOADED.because("too many requests at once; try again").soon())?;
+    let place = place(shared)?;
     let (mut parts, body) = request.into_parts();
     let length = body::declared(&body)?;
 
-    let claim = {
-        let lines = fields(&parts.headers);
-        Claim::read(&RequestHead::received(&parts, &lines), &shared.names.all(), clock::unix())?
-    };
+    let claim = claim(shared, &parts, note)?;
     let key = claim.key();
-    note.key = Some(key);
     proven_view(shared)?;
     // Nobody's body is received for a key that nobody has.
     if shared.gate.view(|view| view.user_of_key(&key).is_none()) {
@@ -193,6 +194,55 @@ async fn signed_request(
         body: received.bytes.clone(),
     };
     carry_out((signed.handler)(shared.clone(), call), (place, received)).await
+}
+
+/// A request of somebody who is nobody yet. It is signed like any other, with the key that it names itself, which proves that he has
+/// it. His right is the token in it, which is looked for before the nonce is spent: who has none has nothing written for him.
+async fn newcomer_request(shared: &Arc<Shared>, request: Request, note: &mut Note) -> Result<Reply, Problem> {
+    limit_address(shared, note.peer)?;
+    let limited = shared.newcomers.take(&client_of(note.peer), Instant::now());
+    limited.map_err(|wait| problem::RATE_LIMITED.because("too many newcomers at this address").retry_after(wait))?;
+    let place = place(shared)?;
+    let (parts, body) = request.into_parts();
+    let length = body::declared(&body)?.filter(|length| *length <= limits::NEWCOMER_BYTES);
+    let most = || problem::TOO_LARGE.because(format!("say Content-Length, at most {}", limits::NEWCOMER_BYTES));
+    let length = length.ok_or_else(most)?;
+
+    let claim = claim(shared, &parts, note)?;
+    let key = claim.key();
+    proven_view(shared)?;
+    let received = body::receive(body, Some(length), &shared.space).await?;
+
+    proven_view(shared)?;
+    let proven = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
+        // The key of nobody may register, and one that has registered may say so again.
+        let state = shared.gate.view(|view| view.user_of_key(key).map(|user| user.state));
+        let may = state.is_none_or(|state| state == domain::State::Active);
+        Some(if may { Standing::Active(()) } else { Standing::Disabled })
+    });
+    note.proven = !matches!(&proven, Err(refusal) if *refusal != Refusal::UserDisabled);
+    let unspent = proven?;
+    body::is_json(&parts.headers)?;
+    Query::parse(parts.uri.query(), &[])?;
+    precondition(&parts, Precondition::Unsupported)?;
+    let Registration { token } = body::json(&received.bytes)?;
+    let offer = shared.invites.look(&token, key, clock::unix()).await?;
+    unspent.spend(&Spending(shared.store.as_ref())).await?;
+    carry_out(invites::register(shared.clone(), offer), (place, received)).await
+}
+
+/// What the head of a request says about who sends it.
+fn claim(shared: &Shared, parts: &Parts, note: &mut Note) -> Result<Claim, Problem> {
+    let lines = fields(&parts.headers);
+    let claim = Claim::read(&RequestHead::received(parts, &lines), &shared.names.all(), clock::unix())?;
+    note.key = Some(claim.key());
+    Ok(claim)
+}
+
+/// A place among the signed requests that are under way.
+fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
+    let place = shared.requests.clone().try_acquire_owned();
+    place.map_err(|_| problem::OVERLOADED.because("too many requests at once; try again").soon())
 }
 
 /// Does what was asked for in a task of its own, which has what is `held` for it: a client that goes away does not stop a

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
 
 use super::body;
+use super::invites::{NewInvite, Registration};
 use super::problem::Problem;
 use super::routes::{self, Access, Needs, Signed};
 use super::users::{NewUser, UserPatch};
@@ -45,6 +46,8 @@ pub fn bodies(data: &[u8]) {
     }
     let _ = taken(data, &body::json::<NewUser>);
     let _ = taken(data, &body::json::<UserPatch>);
+    let _ = taken(data, &body::json::<NewInvite>);
+    let _ = taken(data, &body::json::<Registration>);
 }
 
 /// Somebody who asks.

@@ -21,6 +21,13 @@ pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// Bytes of a body.
 pub(super) const BODY_BYTES: usize = 1 << 20;
+/// Bytes of a body of somebody who is nobody yet: a token takes 60.
+pub(super) const NEWCOMER_BYTES: usize = 4 << 10;
+/// Requests a second of newcomers from one address: each costs a signature to verify and a read of the store, and has no key whose
+/// rate would count, as anybody makes as many keys as he likes.
+pub(super) const NEWCOMERS_A_SECOND: u32 = 1;
+/// Seconds' worth of them that may come at once: a few people in an office, or one who tries again.
+pub(super) const NEWCOMERS_BURST_S: u32 = 10;
 /// Time to send a body, whatever its length.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 /// Bytes of all bodies that are being received or carried out.

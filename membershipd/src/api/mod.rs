@@ -2,7 +2,7 @@
 //!
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
-//! it is decided; `users`, `rooms`, `members`, `keys`, `history` and `audit` carry out, `open` answers without a signature; `document` describes the
+//! it is decided; `users`, `invites`, `rooms`, `members`, `keys`, `history` and `audit` carry out, `open` answers without a signature; `document` describes the
 //! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`,
 //! `metrics`, `limits`.
 //!
@@ -19,6 +19,7 @@ mod entrance;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod history;
+mod invites;
 mod keys;
 mod limits;
 mod listener;

@@ -48,6 +48,22 @@ impl Mark for RoomId {
     }
 }
 
+/// The list of invites, by their last changes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Changed(pub(super) Position);
+
+impl Mark for Changed {
+    const LIST: &'static str = "invites";
+
+    fn write(&self) -> String {
+        self.0.0.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().map(|number| Self(Position(number)))
+    }
+}
+
 /// Somebody in the list of the members of a room, which is by handle.
 #[derive(Debug)]
 pub(super) struct InRoom(pub(super) Handle);

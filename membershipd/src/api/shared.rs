@@ -18,6 +18,7 @@ use crate::config::ClearRooms;
 use crate::domain::{SignPub, Terms};
 use crate::gate::Gate;
 use crate::history::Histories;
+use crate::invites::Invites;
 use crate::posture::Observer;
 use crate::recorded::RecordedUsers;
 use crate::room_keys::RoomKeys;
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) observer: Observer,
     pub(super) users: RecordedUsers,
+    pub(super) invites: Invites,
     pub(super) commands: Arc<NodeCommands>,
     /// What is allowed on this bus.
     pub(super) terms: Terms,
@@ -39,6 +41,8 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) addresses: Rate<RandomState>,
     pub(super) callers: Rate<RandomState>,
+    /// Addresses of those who are nobody yet.
+    pub(super) newcomers: Rate<RandomState>,
     /// Signed requests that may begin.
     pub(super) requests: Arc<Semaphore>,
     pub(super) space: Space,
@@ -62,12 +66,16 @@ impl Shared {
     ) -> Self {
         let a_second = observer.config.api_rate.get();
         let rate = |a_second| Rate::new(a_second, limits::BURST_S, limits::RATE_SLOTS, began, RandomState::new());
+        let newcomers = (limits::NEWCOMERS_A_SECOND, limits::NEWCOMERS_BURST_S);
+        let journal = commands.journal().clone();
         Self {
             gate: observer.gate.clone(),
+            invites: Invites::new(observer.gate.clone(), store.clone(), users.clone(), journal),
             names: Names::of(&observer.config),
             metrics: Metrics::new(),
             addresses: rate(a_second.saturating_mul(limits::KEYS_PER_ADDRESS)),
             callers: rate(a_second),
+            newcomers: Rate::new(newcomers.0, newcomers.1, limits::RATE_SLOTS, began, RandomState::new()),
             requests: Arc::new(Semaphore::new(limits::REQUESTS)),
             space: Space::new(limits::BODIES_BYTES),
             histories: Histories::new(observer.gate.clone(), observer.link.clone()),

@@ -133,10 +133,16 @@ pub(super) struct ChangedUser {
 }
 
 fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
-    let Outcome { user, revision, changed, waited_ms, fence } = outcome;
-    if changed {
-        tracing::info!(by = %call.caller.handle, user = %user.handle, state = ?user.state, role = ?user.role, "user changed");
+    if outcome.changed {
+        let User { handle, state, role, .. } = &outcome.user;
+        tracing::info!(by = %call.caller.handle, user = %handle, ?state, ?role, "user changed");
     }
+    answer(outcome)
+}
+
+/// The record of a user, and what a change of it came to.
+pub(super) fn answer(outcome: Outcome) -> Result<Reply, Problem> {
+    let Outcome { user, revision, changed, waited_ms, fence } = outcome;
     let body = ChangedUser { user: UserBody::of(user, revision), changed, waited_ms, fence };
     Ok(Reply::json(&body)?.at(revision))
 }

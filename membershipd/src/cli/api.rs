@@ -54,6 +54,16 @@ impl Api {
         self.output.json
     }
 
+    /// Whom, in this order.
+    pub(super) fn urls(&self) -> &[NodeUrl] {
+        &self.urls
+    }
+
+    /// The CA that their certificates are of.
+    pub(super) fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
     /// Whether it is said who asks.
     pub(super) fn is_somebody(&self) -> bool {
         self.identity.is_some()

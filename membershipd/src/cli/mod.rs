@@ -11,6 +11,7 @@ mod check_config;
 mod control;
 mod export;
 mod identity;
+mod invite;
 mod key;
 mod load;
 mod member;
@@ -18,6 +19,7 @@ mod migrate_to_kv;
 mod offline;
 mod other_end;
 mod probe_routes;
+mod register;
 mod repair;
 mod room;
 mod scale;
@@ -99,6 +101,10 @@ enum Verb {
     Identity(identity::Args),
     /// Add, list, show, enable, disable or remove users: through the running daemon, or in a file that no daemon uses
     User(user::Args),
+    /// Make links with which somebody new becomes a user, list them, take them back: for admins, through the API
+    Invite(invite::Args),
+    /// Become a user, with the link that an admin sent: makes the keys and says what comes next
+    Register(register::Args),
     /// Make, list, show, change or remove rooms through the API, as who an identity file says
     Room(room::Args),
     /// Invite, accept, list, promote, remove or ban the members of a room through the API
@@ -153,6 +159,8 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Invite(args)) => invite::run(&args),
+        Some(Verb::Register(args)) => register::run(&args),
         Some(Verb::Room(args)) => room::run(&args),
         Some(Verb::Member(args)) => member::run(&args),
         Some(Verb::Say(args)) => talk::run(&args),

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::domain::{Author, Handle, MemberState, Policy, RoomId, RoomRole, RoomState, Subject};
+use crate::domain::{Author, Handle, InviteId, MemberState, Policy, Role, RoomId, RoomRole, RoomState, Subject};
 use crate::users::Passed;
 
 /// How the caller stands to a room.
@@ -46,17 +46,35 @@ pub struct Member {
     pub revision: u64,
 }
 
+/// An invite.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Invite {
+    /// Its name.
+    pub id: InviteId,
+    /// The handle that the user will have.
+    pub handle: Handle,
+    /// The role that the user will have.
+    pub role: Role,
+    /// The admin who made it.
+    pub by: Handle,
+    /// From when on nobody can begin with it: seconds since 1970.
+    pub expires_at: i64,
+    /// Whether somebody can use it, has used it, or why nobody can.
+    pub state: String,
+}
+
 /// What a change came to.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Changed<T> {
     /// The record as it is now.
-    #[serde(alias = "room", alias = "member")]
+    #[serde(alias = "room", alias = "member", alias = "invite")]
     pub record: T,
     /// False where it was so already.
     pub changed: bool,
     /// How it is known that no node honours what was taken away; none: nothing was.
     pub fence: Option<Passed>,
     /// Milliseconds that were waited for that.
+    #[serde(default)]
     pub waited_ms: u64,
 }
 

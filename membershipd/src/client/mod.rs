@@ -6,6 +6,7 @@
 
 mod answers;
 mod error;
+mod invite_link;
 mod url;
 
 use std::net::IpAddr;
@@ -22,9 +23,10 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use answers::{Audited, Changed, Member, Own, Room};
+pub use answers::{Audited, Changed, Invite, Member, Own, Room};
 pub use axum::http::Method;
 pub use error::{ClientError, Refused, Tried};
+pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
 pub use url::NodeUrl;
 
 use crate::api::LIVEZ;

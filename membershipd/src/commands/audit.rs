@@ -177,6 +177,24 @@ impl Journal {
         }
     }
 
+    /// Does something of which the log has to have two records, made by `record`: that it begins, by the rights `decided`, and
+    /// what `ended` says came of it. Fails where the first was not taken; then nothing was begun.
+    pub async fn around<T>(
+        &self,
+        record: impl Fn(CommandId, Stage) -> AuditRecord,
+        decided: Decided,
+        doing: impl Future<Output = T>,
+        ended: impl FnOnce(&T) -> Stage,
+    ) -> Result<T, StoreError> {
+        let id = self.number();
+        self.append(record(id, Stage::Begun(decided))).await?;
+        let outcome = doing.await;
+        if let Err(error) = self.append(record(id, ended(&outcome))).await {
+            tracing::warn!(%id, "the audit has only the first record of a change: {error}");
+        }
+        Ok(outcome)
+    }
+
     fn wait(&self, record: AuditRecord) -> oneshot::Receiver<Result<Revision, StoreError>> {
         let (told, answer) = oneshot::channel();
         self.waiting().push(Waiting { record, told });

@@ -13,6 +13,12 @@ pub enum Action {
     ListUsers,
     /// On the bus: make a user.
     AddUser,
+    /// On the bus: make an invite, with which somebody makes himself a user.
+    InviteUser,
+    /// On the bus: see the invites.
+    ListInvites,
+    /// On the bus: take an invite back.
+    RevokeInvite,
     /// On the bus: see those rooms of which `ReadRoom` is allowed.
     ListRooms,
     /// On the bus: make a room.
@@ -73,11 +79,14 @@ pub enum Action {
 
 impl Action {
     /// All of them, those with a role once for each.
-    pub const ALL: [Action; 38] = [
+    pub const ALL: [Action; 41] = [
         Action::Connect,
         Action::ReadDirectory,
         Action::ListUsers,
         Action::AddUser,
+        Action::InviteUser,
+        Action::ListInvites,
+        Action::RevokeInvite,
         Action::ListRooms,
         Action::CreateRoom,
         Action::ReadAudit,
@@ -121,6 +130,9 @@ impl Action {
             Action::ReadDirectory => "directory.read",
             Action::ListUsers => "user.list",
             Action::AddUser => "user.add",
+            Action::InviteUser => "user.invite",
+            Action::ListInvites => "invite.list",
+            Action::RevokeInvite => "invite.revoke",
             Action::ListRooms => "room.list",
             Action::CreateRoom => "room.create",
             Action::ReadAudit => "audit.read",

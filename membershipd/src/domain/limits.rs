@@ -37,3 +37,6 @@ const CLAIM_BYTES: usize = SUBJECT_BYTES + ROOM_ID_BYTES + 6;
 
 // A full document fits with more than half of the engine's 1 MiB to spare.
 const _: () = assert!(CLAIMS_PER_SPACE * CLAIM_BYTES < 1024 * 1024 / 2);
+
+/// Life of an invite, in seconds: 7 days, long enough for somebody who reads his messages once a week.
+pub const INVITE_LIFETIME_S: i64 = 7 * 24 * 60 * 60;

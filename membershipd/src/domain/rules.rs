@@ -146,7 +146,12 @@ fn needs(holds: bool, denial: Denial) -> Result<(), Denial> {
 fn on_bus(action: Action, admin: bool) -> Result<(), Denial> {
     match action {
         Action::Connect | Action::ReadDirectory | Action::ListRooms | Action::CreateRoom => Ok(()),
-        Action::ListUsers | Action::AddUser | Action::ReadAudit => needs(admin, Denial::NotAdmin),
+        Action::ListUsers
+        | Action::AddUser
+        | Action::InviteUser
+        | Action::ListInvites
+        | Action::RevokeInvite
+        | Action::ReadAudit => needs(admin, Denial::NotAdmin),
         _ => Err(Denial::NotApplicable),
     }
 }

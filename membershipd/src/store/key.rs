@@ -18,14 +18,16 @@ pub enum Records {
     Members,
     /// [`Bucket::RoomKeys`].
     RoomKeys,
+    /// [`Bucket::Invites`].
+    Invites,
     /// [`Bucket::RoomsByMember`].
     RoomsByMember,
 }
 
 impl Records {
     /// All of them.
-    pub const ALL: [Records; 5] =
-        [Records::Users, Records::Rooms, Records::Members, Records::RoomKeys, Records::RoomsByMember];
+    pub const ALL: [Records; 6] =
+        [Records::Users, Records::Rooms, Records::Members, Records::RoomKeys, Records::Invites, Records::RoomsByMember];
 
     /// Those of [`Bucket::DECIDING`], in their order.
     pub const DECIDING: [Records; 3] = [Records::Users, Records::Rooms, Records::Members];
@@ -37,6 +39,7 @@ impl Records {
             Records::Rooms => Bucket::Rooms,
             Records::Members => Bucket::Members,
             Records::RoomKeys => Bucket::RoomKeys,
+            Records::Invites => Bucket::Invites,
             Records::RoomsByMember => Bucket::RoomsByMember,
         }
     }

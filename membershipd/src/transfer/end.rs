@@ -34,11 +34,12 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they are written: what gives a right comes after what it rests on.
-    pub const ALL: [Part; 6] = [
+    pub const ALL: [Part; 7] = [
         Part::Records(Records::Users),
         Part::Records(Records::Rooms),
         Part::Records(Records::Members),
         Part::Records(Records::RoomKeys),
+        Part::Records(Records::Invites),
         Part::Records(Records::RoomsByMember),
         Part::Audit,
     ];

@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::harness::{Build, Cluster, NODES, alive, failures, said, signal, wait, xtask};
 
-const BUCKETS: [&str; 8] = [
+const BUCKETS: [&str; 9] = [
     "UNIBUS_users",
     "UNIBUS_rooms",
     "UNIBUS_members",
     "UNIBUS_room_keys",
+    "UNIBUS_invites",
     "UNIBUS_rooms_by_member",
     "UNIBUS_nonces",
     "OBJ_UNIBUS_blobs",

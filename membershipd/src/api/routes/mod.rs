@@ -1,6 +1,7 @@
 //! The table of routes, and the one place where it is decided who may use them.
 
 mod bus;
+mod invites;
 mod keys;
 mod rooms;
 
@@ -35,6 +36,16 @@ pub(super) enum Access {
     Loopback(OpenHandler),
     /// Who signed the request and may do the action.
     Signed(Signed),
+    /// Who signed the request with a key of whoever he will be, and has the token of an invite.
+    Newcomer(Newcomer),
+}
+
+/// A route of requests that nobody's key signs yet. There is one; the way in knows what it does.
+pub(super) struct Newcomer {
+    /// The body that it takes.
+    pub(super) body: SchemaOf,
+    /// Statuses of success, each with the body of the answer.
+    pub(super) answers: &'static [(StatusCode, SchemaOf)],
 }
 
 /// A route of signed requests.
@@ -74,6 +85,8 @@ pub(super) enum On {
     User,
     /// The bus, which is to have a user `{handle}`.
     NewUser,
+    /// The invite `{invite}` of the path, which is a matter of the bus.
+    Invite,
     /// The room `{room}` of the path.
     Room,
     /// The bus, which is to have a room `{room}`.
@@ -104,10 +117,11 @@ pub(super) type Handler = fn(Arc<Shared>, Call) -> BoxFuture<'static, Result<Rep
 const HANDLE: &str = "handle";
 const ROOM: &str = "room";
 const EPOCH: &str = "epoch";
+const INVITE: &str = "invite";
 
 /// Every route that there is.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    bus::ROUTES.iter().chain(rooms::ROUTES).chain(keys::ROUTES)
+    bus::ROUTES.iter().chain(invites::ROUTES).chain(rooms::ROUTES).chain(keys::ROUTES)
 }
 
 /// Every path, once.
@@ -140,6 +154,7 @@ impl On {
             On::Caller => Ok(Target::User(caller.handle.clone())),
             On::User => parsed(part(HANDLE)).map(Target::User),
             On::NewUser => parsed(part(HANDLE)).map(Target::NewUser),
+            On::Invite => parsed(part(INVITE)).map(Target::Invite),
             On::Room => parsed(part(ROOM)).map(Target::Room),
             On::NewRoom => parsed(part(ROOM)).map(Target::NewRoom),
             On::Member => Ok(Target::Member(parsed(part(ROOM))?, parsed(part(HANDLE))?)),

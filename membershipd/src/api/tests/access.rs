@@ -6,9 +6,13 @@ use super::super::call::Target;
 use super::super::routes::{self, Access, Needs, On, Route};
 use super::{Node, identity, node, plain, rooms};
 use crate::conversation::Epoch;
+use crate::domain::Token;
 
 /// Routes that answer without a signature. The list may only become shorter.
 const WITHOUT_SIGNATURE: [&str; 4] = ["/healthz", "/livez", "/openapi.json", "/metrics"];
+
+/// Routes for who is nobody yet. The list may only become shorter.
+const FOR_NEWCOMERS: [(&str, &str); 1] = [("PUT", "/v1/register")];
 
 /// Who may use each route about the bus: an admin; a user, on somebody else; a user, on himself.
 const MAY: &[(&str, &str, [bool; 3])] = &[
@@ -22,6 +26,9 @@ const MAY: &[(&str, &str, [bool; 3])] = &[
     ("PUT", "/v1/users/{handle}", [true, false, false]),
     ("PATCH", "/v1/users/{handle}", [true, false, false]),
     ("DELETE", "/v1/users/{handle}", [true, false, false]),
+    ("GET", "/v1/invites", [true, false, false]),
+    ("PUT", "/v1/invites/{invite}", [true, false, false]),
+    ("DELETE", "/v1/invites/{invite}", [true, false, false]),
     ("GET", "/v1/rooms", [true, true, true]),
     ("PUT", "/v1/rooms/{room}", [true, true, true]),
     ("GET", "/v1/audit", [true, false, false]),
@@ -69,13 +76,12 @@ const ASKING: [&str; 8] = ["admin", "owner", "moderator", "member", "reader", "i
 /// Whether `who` may use the route, the user in whose path is `on`.
 fn may(node: &Node, route: &Route, who: &str, on: &str) -> bool {
     let Access::Signed(signed) = &route.access else { panic!("{} needs a signature", route.template) };
-    let part = |name: &str| {
-        let part = match name {
-            "room" => "hall",
-            "epoch" => "1",
-            _ => on,
-        };
-        Some(part.to_owned())
+    let invite = Token::from_entropy([1; 32]).id();
+    let part = |name: &str| match name {
+        "room" => Some("hall".to_owned()),
+        "epoch" => Some("1".to_owned()),
+        "invite" => Some(invite.to_string()),
+        _ => Some(on.to_owned()),
     };
     let body: &[u8] = match (route.method.as_str(), route.template) {
         ("PUT", "/v1/rooms/{room}") => br#"{"subject":"room.new"}"#,
@@ -94,6 +100,7 @@ fn may(node: &Node, route: &Route, who: &str, on: &str) -> bool {
             On::Caller => Target::User(caller),
             On::User => Target::User(on),
             On::NewUser => Target::NewUser(on),
+            On::Invite => Target::Invite(invite),
             On::Room => Target::Room(room),
             On::NewRoom => Target::NewRoom(room),
             On::Member => Target::Member(room, on),
@@ -119,6 +126,10 @@ async fn every_route_has_an_authorization_case() {
             );
             continue;
         }
+        if FOR_NEWCOMERS.contains(&(method, template)) {
+            assert!(matches!(route.access, Access::Newcomer(_)), "{method} {template}: list it no more");
+            continue;
+        }
         assert!(!may(&node, route, "gone", "gone"), "{method} {template}: a disabled user");
         assert!(!may(&node, route, "nobody", "bob"), "{method} {template}: an unknown key");
         if let Some((.., others, oneself)) = MAY_IN_ROOM.iter().find(|(m, t, ..)| (*m, *t) == (method, template)) {
@@ -138,7 +149,7 @@ async fn every_route_has_an_authorization_case() {
         let got = [("admin", "bob"), ("alice", "bob"), ("alice", "alice")].map(|(who, on)| may(&node, route, who, on));
         assert_eq!(got, *wanted, "{method} {template}");
     }
-    let cases = MAY.len() + MAY_IN_ROOM.len() + WITHOUT_SIGNATURE.len();
+    let cases = MAY.len() + MAY_IN_ROOM.len() + WITHOUT_SIGNATURE.len() + FOR_NEWCOMERS.len();
     assert_eq!(routes::all().count(), cases, "a case for a route that is not there");
     assert!(routes::all().filter(|route| matches!(route.access, Access::Loopback(_))).count() == 1);
 }
@@ -147,12 +158,13 @@ async fn every_route_has_an_authorization_case() {
 async fn without_a_signature_nothing_but_the_list_is_answered() {
     let node = node();
     for route in routes::all() {
-        let target = route.template.replace("{handle}", "bob").replace("{room}", "hall").replace("{epoch}", "1");
+        let target = route.template.replace("{handle}", "bob").replace("{room}", "hall");
+        let target = target.replace("{epoch}", "1").replace("{invite}", "0");
         let answer = node.send(plain(route.method.as_str(), &target)).await;
         match route.access {
             Access::Open(_) => assert!(answer.status == 200, "{target} {answer:?}"),
             Access::Loopback(_) => assert_eq!(answer.slug(), "not-found", "{target}"),
-            Access::Signed(_) => {
+            Access::Signed(_) | Access::Newcomer(_) => {
                 assert_eq!(answer.slug(), "signature-missing", "{target}");
                 assert!(answer.headers.contains_key("www-authenticate"));
             }
@@ -166,7 +178,8 @@ async fn without_a_signature_nothing_but_the_list_is_answered() {
         assert_eq!(answer.headers["allow"], "GET, PUT, PATCH, DELETE, HEAD");
     }
     let metrics = node.send_from("127.0.0.1:1000", plain("GET", "/metrics")).await;
-    let signed = routes::all().filter(|route| matches!(route.access, Access::Signed(_))).count();
+    let signed = |route: &&Route| matches!(route.access, Access::Signed(_) | Access::Newcomer(_));
+    let signed = routes::all().filter(signed).count();
     let refused = format!("unibus_api_refusals_total{{problem=\"signature-missing\"}} {signed}");
     assert!(metrics.text.contains(&refused), "{}", metrics.text);
     assert!(metrics.text.contains("route=\"none\",method=\"GET\",status=\"404\"} 1"), "{}", metrics.text);

@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod invites;
 mod keys;
 mod rooms;
 

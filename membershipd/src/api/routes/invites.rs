@@ -1,0 +1,74 @@
+//! The routes of invites, and the one for whoever has a token and is nobody yet.
+
+use axum::http::{Method, StatusCode};
+use futures::FutureExt;
+
+use super::{Access, Needs, Newcomer, On, Precondition, Route, Signed};
+use crate::api::call::{AFTER, LIMIT};
+use crate::api::document::schema_of;
+use crate::api::{invites, users};
+use crate::domain::Action;
+
+const INVITE: &str = "/v1/invites/{invite}";
+
+/// The routes of invites.
+pub(super) static ROUTES: &[Route] = &[
+    Route {
+        method: Method::GET,
+        template: "/v1/invites",
+        summary: "All invites, those included that nobody can use any more, in the order of their last changes",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ListInvites),
+            on: On::Bus,
+            query: &[AFTER, LIMIT],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<invites::InvitesBody>)],
+            handler: |shared, call| invites::list(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::PUT,
+        template: INVITE,
+        summary: "Makes an invite of which only the SHA-256 of the token is said; again with the same body changes nothing. It counts \
+                  once, for 7 days, and as long as who made it is an admin",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::InviteUser),
+            on: On::Invite,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: Some(schema_of::<invites::NewInvite>),
+            answers: &[
+                (StatusCode::OK, schema_of::<invites::ChangedInvite>),
+                (StatusCode::CREATED, schema_of::<invites::ChangedInvite>),
+            ],
+            handler: |shared, call| invites::make(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::DELETE,
+        template: INVITE,
+        summary: "Takes an invite back that nobody has used yet. Where somebody has begun to, handle and key are gone for good",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::RevokeInvite),
+            on: On::Invite,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<invites::ChangedInvite>)],
+            handler: |shared, call| invites::revoke(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::PUT,
+        template: "/v1/register",
+        summary: "Makes a user with the token of an invite and the key that signs; again with the same key changes nothing",
+        access: Access::Newcomer(Newcomer {
+            body: schema_of::<invites::Registration>,
+            answers: &[
+                (StatusCode::OK, schema_of::<users::ChangedUser>),
+                (StatusCode::CREATED, schema_of::<users::ChangedUser>),
+            ],
+        }),
+    },
+];
