@@ -11,6 +11,7 @@ use utoipa::openapi::{
     Content, InfoBuilder, OpenApiBuilder, PathsBuilder, RefOr, Required, ResponseBuilder, ResponsesBuilder,
 };
 
+use super::body::OCTETS;
 use super::call::{AFTER, LIMIT};
 use super::problem::{self, Kind, Problem, ProblemDocument};
 use super::routes::{self, Access, Needs, Precondition, Route, Signed};
@@ -25,6 +26,8 @@ pub(super) fn schema_of<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>)
     T::schemas(schemas);
     Ref::from_schema_name(T::name())
 }
+
+const JSON: &str = "application/json";
 
 const INTRODUCTION: &str = "Every request under /v1 carries one HTTP message signature (RFC 9421, Ed25519, tag 'unibus') \
 over @method, @authority, @path, @query, content-digest (RFC 9530, sha-256, also of an empty body) and if-match where it is \
@@ -79,7 +82,7 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
     for name in route.template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
         operation = operation.parameter(text_parameter(name, ParameterIn::Path, Required::True, None));
     }
-    let Access::Signed(signed) = &route.access else {
+    let Some(signed) = route.access.signed() else {
         return operation.response("200", ResponseBuilder::new().description("The answer")).build();
     };
     for parameter in parameters(signed) {
@@ -87,14 +90,17 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
     }
     if let Some(schema) = signed.body {
         let content = Content::new(Some(schema(schemas)));
-        let body = RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True));
+        let kind = if matches!(route.access, Access::Upload(_)) { OCTETS } else { JSON };
+        let body = RequestBodyBuilder::new().content(kind, content).required(Some(Required::True));
         operation = operation.request_body(Some(body.build()));
     }
     let mut responses = ResponsesBuilder::new();
     for (status, schema) in signed.answers {
         let mut response = ResponseBuilder::new().description(status.canonical_reason().unwrap_or_default());
-        response = response.content("application/json", Content::new(Some(schema(schemas))));
-        if signed.if_match != Precondition::Unsupported || route.method == "PUT" {
+        let kind = if matches!(route.access, Access::Download(_)) { OCTETS } else { JSON };
+        response = response.content(kind, Content::new(Some(schema(schemas))));
+        let has_revision = matches!(route.access, Access::Signed(_)) && route.method == "PUT";
+        if signed.if_match != Precondition::Unsupported || has_revision {
             let etag = HeaderBuilder::new().description(Some("The revision, for If-Match")).build();
             response = response.header("ETag", etag);
         }
