@@ -277,7 +277,7 @@ impl Node {
             ended = self.forget_ended(link) => ended?,
             ended = fence::answer(link, &self.ledger) => ended?,
             never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
-            never = sweeper::keep(link, copies, &self.blobs, &self.gate, &teller) => match never {},
+            never = sweeper::keep(link, copies, &self.blobs, &self.gate, &teller, self.backing.file()) => match never {},
         }
         anyhow::bail!("a task of the session ended")
     }

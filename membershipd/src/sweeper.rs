@@ -1,7 +1,8 @@
 //! Keeps the bucket of attachments: makes it where it is missing, and has it swept now and then, by one node of all.
 
 use std::convert::Infallible;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
@@ -10,13 +11,37 @@ use crate::bus::{BLOB_SWEEP, Bucket, HEARTBEAT, HEARTBEAT_ROUND};
 use crate::domain::{Records, RoomId, RoomState};
 use crate::gate::Gate;
 use crate::link::Link;
-use crate::store::ensure_bucket;
+use crate::store::{SqliteStore, ensure_bucket};
 use crate::tell::Teller;
+use crate::transfer::adopt;
+
+/// Pause before the attachments of a file are carried again.
+const ADOPT_AGAIN: Duration = Duration::from_secs(10);
 
 /// Keeps it for as long as the session lasts. A node on its own has this one bucket in its engine, with one copy; what else it
-/// does must not wait for it.
-pub async fn keep(link: &Link, copies: usize, blobs: &Blobs, gate: &Gate, teller: &Teller) -> Infallible {
+/// does must not wait for it. If its `file` is a copy, the attachments of that are brought into the bucket first.
+pub async fn keep(
+    link: &Link,
+    copies: usize,
+    blobs: &Blobs,
+    gate: &Gate,
+    teller: &Teller,
+    file: Option<&Arc<SqliteStore>>,
+) -> Infallible {
     ensure_bucket(link, Bucket::Blobs, copies).await;
+    while let Some(file) = file {
+        match adopt(file, blobs).await {
+            Ok(0) => break,
+            Ok(attachments) => {
+                tracing::info!(attachments, "the attachments of the file are in the engine now");
+                break;
+            }
+            Err(error) => {
+                tracing::warn!("the attachments of the file are not in the engine yet: {error}; {}", error.remedy());
+                tokio::time::sleep(ADOPT_AGAIN).await;
+            }
+        }
+    }
     // By then whoever else is there has been heard of.
     tokio::time::sleep(HEARTBEAT_ROUND + HEARTBEAT).await;
     loop {

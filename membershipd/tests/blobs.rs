@@ -303,3 +303,45 @@ async fn a_sweep_takes_what_is_left_and_nothing_else() {
         futures::StreamExt::collect(membershipd::blobs::read(blobs.clone(), whole.record.clone())).await;
     assert!(matches!(pieces.last(), Some(Err(BlobError::Damaged { .. }))) && pieces.len() == 3, "{pieces:?}");
 }
+
+#[test]
+fn a_copy_has_the_attachments_wherever_it_goes() {
+    let (daemon, [alice, bob, ..]) = hall();
+    let (long, short) = (content(5, LONG), content(6, 1));
+    for (who, bytes) in [(&alice, &long), (&bob, &short)] {
+        assert_eq!(put(&daemon, who, &target("hall", bytes), bytes).0, 201);
+    }
+    let list = |daemon: &Daemon| ask(daemon, &alice, "GET", "/v1/rooms/hall/blobs").1["blobs"].clone();
+    let before = list(&daemon);
+    let export = |daemon: &Daemon, name: &str| -> (String, Value) {
+        let path = daemon.dir.path().join(name).display().to_string();
+        let output = daemon.ask(&["export", "--db", &path, "--json"]);
+        assert!(output.status.success(), "{}", common::said(&output));
+        (path, serde_json::from_slice(&output.stdout).unwrap())
+    };
+    let (path, copied) = export(&daemon, "copy.db");
+    assert_eq!(copied["entries"]["OBJ_UNIBUS_blobs"], 2);
+
+    let kv = Daemon::start(&["--store", "kv"]);
+    let migrate = || {
+        let output = kv.ask(&["migrate-to-kv", "--db", &path, "--json"]);
+        assert!(output.status.success(), "{}", common::said(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let carried = migrate();
+    assert_eq!(carried["content_sha256"], copied["content_sha256"]);
+    assert_eq!(migrate()["written"], 0, "and again changes nothing");
+    kv.wait("view of the copy", || ask(&kv, &alice, "GET", "/v1/rooms/hall").0 == 200);
+    assert_eq!(list(&kv), before, "who added what, and when");
+    assert!(download(&kv, &bob, &target("hall", &long)) == long);
+    assert_eq!(export(&kv, "again.db").1["content_sha256"], copied["content_sha256"]);
+
+    // A node that goes on with the file brings them into its engine, once: what is removed then stays removed.
+    let alone = Daemon::start(&["--db", &path]);
+    alone.wait("attachments of the file", || list(&alone) == before);
+    assert!(download(&alone, &alice, &target("hall", &long)) == long);
+    alone.wait("end of that", || alone.log().contains("are in the engine now"));
+    let tables = rusqlite::Connection::open(&path).unwrap();
+    let left: i64 = tables.query_row("SELECT count(*) FROM blob_pieces", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0);
+}

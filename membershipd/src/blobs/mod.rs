@@ -5,9 +5,10 @@
 //! its name before the last piece of it is handed on. A name begins with its room, so no two rooms share anything: who finds that
 //! something is there already would otherwise learn what others have.
 //!
-//! Nothing here asks who may: that is decided above. Reads are answered by the leader of the stream, writes are acknowledged by a
+//! A copy brings attachments in by pieces (`carry`). Nothing here asks who may: that is decided above. Reads are answered by the leader of the stream, writes are acknowledged by a
 //! quorum.
 
+mod carry;
 mod error;
 mod name;
 mod reading;

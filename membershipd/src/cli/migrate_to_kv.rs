@@ -11,7 +11,7 @@ use super::{DONE, Output, Problem, block_on, failed_copy};
 use crate::clock;
 use crate::posture::SCHEMA;
 use crate::store::SqliteStore;
-use crate::transfer::{Carried, OfStore, Part, TransferError, copy_in};
+use crate::transfer::{Carried, OfFile, Part, TransferError, copy_in};
 
 /// Arguments of `migrate-to-kv`.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     match carried.written {
         0 => println!("nothing to do: everything was there already"),
-        written => println!("{written} entries, audit records and messages were written"),
+        written => println!("{written} entries, audit records, messages and attachments were written"),
     }
     println!("content  {sha256}");
     Ok(DONE)

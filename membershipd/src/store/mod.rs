@@ -26,7 +26,7 @@ pub use kv::KvStore;
 pub(crate) use kv::asked_again;
 pub use message::Message;
 pub use raise::{Raised, raise};
-pub use sqlite::{Clock, NewFile, NewFileError, OpenError, SqliteStore};
+pub use sqlite::{BlobRow, Clock, NewFile, NewFileError, OpenError, SqliteStore};
 pub use typed::{create_json, get_json, update_json};
 pub use watch::{Delivered, Position};
 pub use write::{WriteError, get, put, put_once};
