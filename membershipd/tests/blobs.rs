@@ -345,3 +345,50 @@ fn a_copy_has_the_attachments_wherever_it_goes() {
     let left: i64 = tables.query_row("SELECT count(*) FROM blob_pieces", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
 }
+
+#[test]
+fn what_the_tool_seals_only_members_open() {
+    let (daemon, [alice, bob, _, eve]) = hall();
+    let run = |who: &Identity, arguments: &[&str]| {
+        let identity = format!("{}.toml", who.handle);
+        let url = format!("http://{}:{API_PORT}", daemon.address);
+        let mut command = common::membershipd(daemon.dir.path());
+        command.arg("blob").args(arguments).args(["--identity", &identity, "--url", &url, "--json"]).output().unwrap()
+    };
+    let put = |who: &Identity, file: &str| {
+        let output = run(who, &["put", "hall", file]);
+        let answer: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", common::said(&output)));
+        answer["blob"]["sha256"].as_str().unwrap().to_owned()
+    };
+    let path = |name: &str| daemon.dir.path().join(name);
+    daemon.dir.write("letter", "a secret between us", 0o644);
+    daemon.dir.write("answer", "and nobody else", 0o644);
+    // Who has never shown his key cannot be sealed for; who shows it is, from the next epoch on.
+    let alone = put(&alice, "letter");
+    let answer = put(&bob, "answer");
+    let letter = put(&alice, "letter");
+    assert_ne!(alone, letter, "no seal is like another");
+    for (who, sha256, out, wanted) in
+        [(&alice, &answer, "one", "and nobody else"), (&bob, &letter, "two", "a secret between us")]
+    {
+        let output = run(who, &["get", "hall", sha256, "--out", out]);
+        assert!(output.status.success(), "{}", common::said(&output));
+        assert_eq!(std::fs::read_to_string(path(out)).unwrap(), wanted);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path(out)).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let again = common::said(&run(&bob, &["get", "hall", &letter, "--out", "two"]));
+    assert!(again.contains("ever written over it"), "{again}");
+    for (who, wanted) in [(&bob, "not-sealed"), (&eve, "not-member")] {
+        let refused = common::said(&run(who, &["get", "hall", &alone, "--out", "three"]));
+        assert!(refused.contains(wanted), "{refused}");
+    }
+    assert!(!path("three").exists());
+    let kept = download(&daemon, &alice, &format!("/v1/rooms/hall/blobs/{letter}"));
+    assert!(!kept.windows(6).any(|part| part == b"secret"), "the servers never see it");
+    let listed = common::said(&run(&bob, &["list", "hall"]));
+    assert!([&alone, &answer, &letter].iter().all(|sha256| listed.contains(*sha256)), "{listed}");
+    assert!(common::said(&run(&bob, &["remove", "hall", &letter])).contains("role-too-low"));
+    assert!(run(&bob, &["remove", "hall", &answer]).status.success());
+}

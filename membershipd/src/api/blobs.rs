@@ -151,7 +151,7 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
             digest.add(&piece);
         }
         digest.check(name)?;
-        return Ok(Reply::json(&AddedBody { blob: record.into(), changed: false })?);
+        return Reply::json(&AddedBody { blob: record.into(), changed: false });
     }
     let mut entropy = [0; 16];
     let no_randomness =

@@ -160,9 +160,16 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     etag: Option<ETag>,
     content_type: &'static str,
-    /// How long a body is that is streamed; none: it is at hand.
-    length: Option<u64>,
-    body: Body,
+    body: Content,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+enum Content {
+    /// At hand.
+    Held(Bytes),
+    /// So many bytes, as they come.
+    Streamed(u64, Body),
 }
 
 impl Reply {
@@ -176,19 +183,22 @@ impl Reply {
 
     /// 200 with a text of another type.
     pub(super) fn text(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let body = Body::from(body.into());
-        Self { status: StatusCode::OK, etag: None, content_type, length: None, body }
+        Self { status: StatusCode::OK, etag: None, content_type, body: Content::Held(body.into()) }
     }
 
     /// 200 with `length` bytes as they come. Where they end with an error, the connection does.
     pub(super) fn octets(length: u64, pieces: impl Stream<Item = Result<Bytes, BlobError>> + Send + 'static) -> Self {
-        let (body, content_type) = (Body::from_stream(pieces), body::OCTETS);
-        Self { status: StatusCode::OK, etag: None, content_type, length: Some(length), body }
+        let body = Content::Streamed(length, Body::from_stream(pieces));
+        Self { status: StatusCode::OK, etag: None, content_type: body::OCTETS, body }
     }
 
-    /// The same with its body put elsewhere.
+    /// The same with its body put elsewhere, where it is at hand.
     pub(super) fn map_body(self, put: impl FnOnce(Bytes) -> Bytes) -> Self {
-        Self { body: put(self.body), ..self }
+        let body = match self.body {
+            Content::Held(bytes) => Content::Held(put(bytes)),
+            streamed @ Content::Streamed(..) => streamed,
+        };
+        Self { body, ..self }
     }
 
     /// The same with another status.
@@ -204,10 +214,14 @@ impl Reply {
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.body).into_response();
+        let (body, length) = match self.body {
+            Content::Held(bytes) => (Body::from(bytes), None),
+            Content::Streamed(length, body) => (body, Some(length)),
+        };
+        let mut response = (self.status, body).into_response();
         let fields: &mut HeaderMap = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        if let Some(length) = self.length {
+        if let Some(length) = length {
             fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         // Whatever is answered was for one signed request.

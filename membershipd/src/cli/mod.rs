@@ -110,7 +110,7 @@ enum Verb {
     Tail(tail::Args),
     /// Show and renew the keys of rooms, and what this user has seen of the keys of others
     Key(key::Args),
-    /// List, or remove, the attachments of a room through the API
+    /// Add, fetch, list or remove the attachments of a room; they are sealed and opened on this machine
     Blob(blob::Args),
     /// Finish what interrupted commands left behind; nobody is disturbed, and repeating is safe
     Repair(repair::Args),
