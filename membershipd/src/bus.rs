@@ -114,6 +114,16 @@ pub fn history_restored(room: &str) -> String {
     format!("$KV.{HISTORY}.{room}")
 }
 
+/// Name of the bucket of attachments among object stores (ADR-20); its stream has `OBJ_` before it.
+pub const BLOBS: &str = "UNIBUS_blobs";
+/// Bytes of a message that holds a piece of an attachment: what the clients of NATS use (ADR-20), small enough that many
+/// uploads at once take little memory.
+pub const BLOB_CHUNK_BYTES: usize = 128 << 10;
+/// How often what nobody needs of the attachments is looked for.
+pub const BLOB_SWEEP: Duration = Duration::from_secs(60 * 60);
+/// Age at which chunks that no attachment has are left over: far longer than any upload may take.
+pub const BLOB_ORPHAN: Duration = Duration::from_secs(60 * 60);
+
 /// A replicated stream that the daemon owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bucket {
@@ -180,7 +190,8 @@ impl Bucket {
     /// Subjects that the stream stores.
     pub fn subjects(self) -> Vec<String> {
         match self {
-            Bucket::Blobs => vec!["$O.UNIBUS_blobs.C.>".to_owned(), "$O.UNIBUS_blobs.M.>".to_owned()],
+            // Of an object its chunks and its record (nats-architecture-and-design ADR-20).
+            Bucket::Blobs => ["C.>", "M.>"].map(|below| format!("{}{below}", self.key_prefix())).to_vec(),
             _ => vec![format!("{}>", self.key_prefix())],
         }
     }
@@ -189,6 +200,7 @@ impl Bucket {
     pub fn key_prefix(self) -> String {
         match self {
             Bucket::Audit => "unibus.audit.".to_owned(),
+            Bucket::Blobs => format!("$O.{BLOBS}."),
             _ => format!("$KV.{}.", self.name()),
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod blobs;
 pub mod bootstrap;
 pub mod bus;
 pub mod callout;
@@ -44,6 +45,7 @@ pub mod secret;
 pub mod serve;
 pub mod signature;
 pub mod store;
+pub mod sweeper;
 pub mod talk;
 pub mod tell;
 pub mod transfer;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Renewal};
+use crate::blobs::Blobs;
 use crate::bootstrap;
 use crate::bus;
 use crate::callout::Responder;
@@ -38,6 +39,7 @@ use crate::private_file;
 use crate::probe::Probes;
 use crate::recorded::RecordedUsers;
 use crate::store::{Backing, Delivered, KvStore, Records, SqliteStore};
+use crate::sweeper;
 use crate::tell::Teller;
 use crate::transfer;
 use crate::users::Users;
@@ -126,6 +128,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         cuts,
         kicker: kicker.clone(),
         histories,
+        blobs: Blobs::new(link.clone()),
         engine_now,
         link_now,
         stop: stop.clone(),
@@ -182,6 +185,7 @@ struct Node {
     cuts: Cuts,
     kicker: Kicker,
     histories: Histories,
+    blobs: Blobs,
     engine_now: watch::Sender<Option<Engine>>,
     link_now: watch::Sender<Option<Arc<Link>>>,
     stop: CancellationToken,
@@ -265,6 +269,7 @@ impl Node {
         let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
         let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.gate.clone());
         let (teller, mut events) = Teller::new(&self.config.node);
+        let copies = self.config.kv_replicas;
         tokio::select! {
             ended = responder.run() => ended?,
             ended = self.keep_view(link, &teller) => ended?,
@@ -272,6 +277,7 @@ impl Node {
             ended = self.forget_ended(link) => ended?,
             ended = fence::answer(link, &self.ledger) => ended?,
             never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
+            never = sweeper::keep(link, copies, &self.blobs, &self.gate, &teller, self.backing.file()) => match never {},
         }
         anyhow::bail!("a task of the session ended")
     }

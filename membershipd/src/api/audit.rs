@@ -153,6 +153,7 @@ pub(super) async fn denied(shared: &Shared, denied: &Denied) {
         Target::User(user) | Target::NewUser(user) | Target::Listed(user) => (Some(user), None, None),
         Target::Room(room) | Target::NewRoom(room) | Target::Epoch(room, _) => (None, Some(room), None),
         Target::Member(room, member) => (None, Some(room), Some(member)),
+        Target::Blob(name) => (None, Some(&name.room), None),
     };
     let record = AuditRecord { user: user.cloned(), room: room.cloned(), member: member.cloned(), ..record };
     let id = record.id;

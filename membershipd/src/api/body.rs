@@ -1,21 +1,27 @@
 //! Bodies: received within bounds of bytes and time, and read as the JSON that is expected, strictly.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use bytes::Bytes;
 use futures::StreamExt;
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::limits;
 use super::problem::{self, Problem};
 
+/// The type of what has none.
+pub(super) const OCTETS: &str = "application/octet-stream";
+
 /// A body, and its share of the memory that all bodies may take.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
     _share: Option<OwnedSemaphorePermit>,
@@ -69,6 +75,68 @@ pub(super) async fn receive(body: Body, length: Option<usize>, space: &Space) ->
     Ok(Received { bytes: bytes.into(), _share: share })
 }
 
+/// A body that is still to come, piece by piece, of a request that was proven by its head.
+#[derive(Debug)]
+pub(super) struct Arriving {
+    /// Never locked: a body may be given to another thread but not shared by two, and what has it is shared.
+    body: Mutex<Body>,
+    length: u64,
+    received: u64,
+    /// Time for which the client was waited for.
+    waited: Duration,
+}
+
+impl Arriving {
+    /// Of `body` before any of it is read. Refused where the head names no length, or one that is not taken.
+    pub(super) fn new(body: Body) -> Result<Self, Problem> {
+        match body.size_hint().exact() {
+            None => Err(problem::LENGTH_REQUIRED.because("send Content-Length, and no Transfer-Encoding")),
+            Some(0) => Err(problem::BODY_BROKEN.because("an attachment has at least one byte")),
+            Some(length) if length <= limits::BLOB_BYTES => Ok(Self::of_length(body, length)),
+            Some(_) => {
+                Err(problem::TOO_LARGE.because(format!("an attachment has at most {} bytes", limits::BLOB_BYTES)))
+            }
+        }
+    }
+
+    fn of_length(body: Body, length: u64) -> Self {
+        Self { body: Mutex::new(body), length, received: 0, waited: Duration::ZERO }
+    }
+
+    /// How long it is to be, in bytes.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The next piece; none: it is whole. Refused where it is longer or shorter than was said, or slower than the floor.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            let began = Instant::now();
+            let allowed =
+                limits::BODY_TIME + Duration::from_millis(self.received * 1000 / u64::from(limits::BLOB_FLOOR));
+            let left = allowed.saturating_sub(self.waited);
+            let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+            let frame = tokio::time::timeout(left, body.frame()).await;
+            self.waited += began.elapsed();
+            let frame = frame.map_err(|_| {
+                problem::TOO_SLOW.because(format!("a body comes with at least {} bytes a second", limits::BLOB_FLOOR))
+            })?;
+            let Some(frame) = frame else {
+                return if self.received == self.length { Ok(None) } else { Err(problem::BODY_BROKEN.problem()) };
+            };
+            // Trailers say nothing that was signed.
+            let Ok(piece) = frame.map_err(|_| problem::BODY_BROKEN.problem())?.into_data() else { continue };
+            self.received += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            if self.received > self.length {
+                return Err(problem::BODY_BROKEN.problem());
+            }
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+}
+
 fn too_large() -> Problem {
     problem::TOO_LARGE.because(format!("a body has at most {} bytes", limits::BODY_BYTES))
 }
@@ -91,6 +159,16 @@ pub(super) fn is_json(fields: &HeaderMap) -> Result<(), Problem> {
     let plain =
         essence.trim().eq_ignore_ascii_case("application/json") && parameter.eq_ignore_ascii_case("charset=utf-8");
     if plain && !fields.contains_key(CONTENT_ENCODING) { Ok(()) } else { Err(refused()) }
+}
+
+/// Refuses what is not said to be bytes as they are.
+pub(super) fn is_octets(fields: &HeaderMap) -> Result<(), Problem> {
+    let mut types = fields.get_all(CONTENT_TYPE).iter();
+    let plain = types.next().is_some_and(|only| only.as_bytes().eq_ignore_ascii_case(OCTETS.as_bytes()));
+    if plain && types.next().is_none() && !fields.contains_key(CONTENT_ENCODING) {
+        return Ok(());
+    }
+    Err(problem::MEDIA_TYPE.because("send 'Content-Type: application/octet-stream', and no Content-Encoding"))
 }
 
 /// Reads JSON. Types that refuse unknown fields do; the parser refuses fields that are there twice, what is not UTF-8, what
@@ -202,6 +280,57 @@ mod tests {
         assert!(receive(Body::empty(), Some(0), &space).await.is_ok());
         drop((one, two));
         assert!(receive(Body::from("x"), Some(1), &space).await.is_ok());
+    }
+
+    #[test]
+    fn a_body_that_is_streamed_says_how_long_it_is_before_any_of_it_is_read() {
+        let length = |bytes: u64| Arriving::new(Body::from(vec![0; usize::try_from(bytes).unwrap()]));
+        assert_eq!(length(limits::BLOB_BYTES).unwrap().length(), limits::BLOB_BYTES);
+        assert_eq!(length(limits::BLOB_BYTES + 1).unwrap_err().kind, problem::TOO_LARGE);
+        assert_eq!(length(0).unwrap_err().kind, problem::BODY_BROKEN);
+        let endless = Body::from_stream(futures::stream::pending::<std::io::Result<Bytes>>());
+        assert_eq!(Arriving::new(endless).unwrap_err().kind, problem::LENGTH_REQUIRED);
+    }
+
+    #[tokio::test]
+    async fn a_streamed_body_is_as_long_as_was_said() {
+        let ends = async |bytes: usize, length| {
+            let mut arriving = Arriving::of_length(Body::from(vec![0; bytes]), length);
+            loop {
+                match arriving.next().await {
+                    Ok(Some(_)) => {}
+                    end => return end.map(drop).map_err(|problem| problem.kind),
+                }
+            }
+        };
+        assert_eq!(ends(9, 9).await, Ok(()));
+        assert_eq!(ends(9, 8).await, Err(problem::BODY_BROKEN));
+        assert_eq!(ends(9, 10).await, Err(problem::BODY_BROKEN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_streamed_body_may_be_slow_but_not_slower_than_the_floor() {
+        let every = |pause: Duration| {
+            let pieces = futures::stream::unfold((), move |()| async move {
+                tokio::time::sleep(pause).await;
+                Some((Ok::<_, std::io::Error>(Bytes::from(vec![0; limits::BLOB_FLOOR as usize])), ()))
+            });
+            Arriving::of_length(Body::from_stream(pieces), 300 * u64::from(limits::BLOB_FLOOR))
+        };
+        let mut steady = every(Duration::from_secs(1));
+        for _ in 0..300 {
+            assert!(steady.next().await.unwrap().is_some());
+        }
+        let mut slow = every(Duration::from_secs(2));
+        let taken = async {
+            let mut pieces = 0;
+            while let Ok(Some(_)) = slow.next().await {
+                pieces += 1;
+            }
+            pieces
+        };
+        assert_eq!(taken.await, limits::BODY_TIME.as_secs() - 1, "what was saved up at the beginning");
+        assert_eq!(slow.next().await.unwrap_err().kind, problem::TOO_SLOW);
     }
 
     #[tokio::test(start_paused = true)]

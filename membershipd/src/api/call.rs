@@ -1,16 +1,19 @@
 //! What a handler is given, and what it gives back: everything parsed, everybody known.
 
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures::Stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::body;
+use super::body::{self, Arriving};
 use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
 use super::problem::{self, Problem};
+use crate::blobs::{BlobError, BlobName};
 use crate::conversation::Epoch;
 use crate::domain::{Command, Handle, InviteId, Resource, RoomId, User};
 
@@ -35,6 +38,8 @@ pub(super) enum Target {
     Listed(Handle),
     /// A key of a room.
     Epoch(RoomId, Epoch),
+    /// An attachment of a room.
+    Blob(BlobName),
 }
 
 impl Target {
@@ -47,6 +52,7 @@ impl Target {
             Target::User(handle) => Resource::User(handle),
             Target::Room(room) | Target::Epoch(room, _) => Resource::Room(room),
             Target::Member(room, handle) => Resource::Member(room, handle),
+            Target::Blob(name) => Resource::Room(&name.room),
         }
     }
 
@@ -56,9 +62,12 @@ impl Target {
             Target::User(handle) | Target::NewUser(handle) | Target::Member(_, handle) | Target::Listed(handle) => {
                 Ok(handle)
             }
-            Target::Bus | Target::Invite(_) | Target::Room(_) | Target::NewRoom(_) | Target::Epoch(..) => {
-                Err(problem::INTERNAL.problem())
-            }
+            Target::Bus
+            | Target::Invite(_)
+            | Target::Room(_)
+            | Target::NewRoom(_)
+            | Target::Epoch(..)
+            | Target::Blob(_) => Err(problem::INTERNAL.problem()),
         }
     }
 
@@ -66,6 +75,7 @@ impl Target {
     pub(super) fn room(&self) -> Result<&RoomId, Problem> {
         match self {
             Target::Room(room) | Target::NewRoom(room) | Target::Member(room, _) | Target::Epoch(room, _) => Ok(room),
+            Target::Blob(name) => Ok(&name.room),
             Target::Bus | Target::User(_) | Target::NewUser(_) | Target::Listed(_) | Target::Invite(_) => {
                 Err(problem::INTERNAL.problem())
             }
@@ -83,6 +93,14 @@ impl Target {
     /// The invite; none where the route is about something else.
     pub(super) fn invite(&self) -> Result<InviteId, Problem> {
         if let Target::Invite(invite) = self { Ok(*invite) } else { Err(problem::INTERNAL.problem()) }
+    }
+
+    /// The attachment; none where the route is about something else.
+    pub(super) fn blob(&self) -> Result<&BlobName, Problem> {
+        match self {
+            Target::Blob(name) => Ok(name),
+            _ => Err(problem::INTERNAL.problem()),
+        }
     }
 }
 
@@ -129,6 +147,8 @@ pub(super) struct Call {
     /// For which revisions; none: the request does not say.
     pub(super) if_match: Option<IfMatch>,
     pub(super) body: Bytes,
+    /// What is still to come of a body that is streamed.
+    pub(super) arriving: Option<Arriving>,
 }
 
 impl Call {
@@ -154,7 +174,16 @@ pub(super) struct Reply {
     pub(super) status: StatusCode,
     etag: Option<ETag>,
     content_type: &'static str,
-    body: Bytes,
+    body: Content,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+enum Content {
+    /// At hand.
+    Held(Bytes),
+    /// So many bytes, as they come.
+    Streamed(u64, Body),
 }
 
 impl Reply {
@@ -163,17 +192,27 @@ impl Reply {
         let body = serde_json::to_vec(value);
         let body =
             body.map_err(|error| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() })?;
-        Ok(Self { status: StatusCode::OK, etag: None, content_type: "application/json", body: body.into() })
+        Ok(Self::text("application/json", body))
     }
 
     /// 200 with a text of another type.
     pub(super) fn text(content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status: StatusCode::OK, etag: None, content_type, body: body.into() }
+        Self { status: StatusCode::OK, etag: None, content_type, body: Content::Held(body.into()) }
     }
 
-    /// The same with its body put elsewhere.
+    /// 200 with `length` bytes as they come. Where they end with an error, the connection does.
+    pub(super) fn octets(length: u64, pieces: impl Stream<Item = Result<Bytes, BlobError>> + Send + 'static) -> Self {
+        let body = Content::Streamed(length, Body::from_stream(pieces));
+        Self { status: StatusCode::OK, etag: None, content_type: body::OCTETS, body }
+    }
+
+    /// The same with its body put elsewhere, where it is at hand.
     pub(super) fn map_body(self, put: impl FnOnce(Bytes) -> Bytes) -> Self {
-        Self { body: put(self.body), ..self }
+        let body = match self.body {
+            Content::Held(bytes) => Content::Held(put(bytes)),
+            streamed @ Content::Streamed(..) => streamed,
+        };
+        Self { body, ..self }
     }
 
     /// The same with another status.
@@ -189,9 +228,16 @@ impl Reply {
 
 impl IntoResponse for Reply {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.body).into_response();
+        let (body, length) = match self.body {
+            Content::Held(bytes) => (Body::from(bytes), None),
+            Content::Streamed(length, body) => (body, Some(length)),
+        };
+        let mut response = (self.status, body).into_response();
         let fields: &mut HeaderMap = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        if let Some(length) = length {
+            fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         // Whatever is answered was for one signed request.
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(etag) = self.etag.and_then(|etag| HeaderValue::from_str(&etag.to_string()).ok()) {

@@ -11,6 +11,7 @@ use utoipa::openapi::{
     Content, InfoBuilder, OpenApiBuilder, PathsBuilder, RefOr, Required, ResponseBuilder, ResponsesBuilder,
 };
 
+use super::body::OCTETS;
 use super::call::{AFTER, LIMIT};
 use super::problem::{self, Kind, Problem, ProblemDocument};
 use super::routes::{self, Access, Needs, On, Precondition, Route, Signed};
@@ -25,6 +26,8 @@ pub(super) fn schema_of<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>)
     T::schemas(schemas);
     Ref::from_schema_name(T::name())
 }
+
+const JSON: &str = "application/json";
 
 const INTRODUCTION: &str = "Every request under /v1 carries one HTTP message signature (RFC 9421, Ed25519, tag 'unibus') \
 over @method, @authority, @path, @query, content-digest (RFC 9530, sha-256, also of an empty body) and if-match where it is \
@@ -88,6 +91,12 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
                 "Needs a signature with a key that is to be the new user's, and the token of an invite.".to_owned();
             (Some(newcomer.body), newcomer.answers, true, needs)
         }
+        Access::Upload(signed) | Access::Download(signed) => {
+            for parameter in parameters(signed) {
+                operation = operation.parameter(parameter);
+            }
+            (signed.body, signed.answers, signed.if_match != Precondition::Unsupported, needs(signed))
+        }
         Access::Signed(signed) => {
             for parameter in parameters(signed) {
                 operation = operation.parameter(parameter);
@@ -99,13 +108,15 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
     };
     if let Some(schema) = body {
         let content = Content::new(Some(schema(schemas)));
-        let body = RequestBodyBuilder::new().content("application/json", content).required(Some(Required::True));
+        let kind = if matches!(route.access, Access::Upload(_)) { OCTETS } else { JSON };
+        let body = RequestBodyBuilder::new().content(kind, content).required(Some(Required::True));
         operation = operation.request_body(Some(body.build()));
     }
     let mut responses = ResponsesBuilder::new();
     for (status, schema) in answers {
         let mut response = ResponseBuilder::new().description(status.canonical_reason().unwrap_or_default());
-        response = response.content("application/json", Content::new(Some(schema(schemas))));
+        let kind = if matches!(route.access, Access::Download(_)) { OCTETS } else { JSON };
+        response = response.content(kind, Content::new(Some(schema(schemas))));
         if etag {
             let etag = HeaderBuilder::new().description(Some("The revision, for If-Match")).build();
             response = response.header("ETag", etag);

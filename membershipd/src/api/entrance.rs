@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
 use axum::http::Method;
 use axum::http::header::IF_MATCH;
@@ -14,8 +15,8 @@ use axum::routing::any;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::audit;
-use super::body;
-use super::call::{Call, Query, Reply};
+use super::body::{self, Arriving, Received};
+use super::call::{Call, Query, Reply, Target};
 use super::invites::{self, Registration};
 use super::limits;
 use super::origin::Origin;
@@ -25,7 +26,7 @@ use super::rate::client_of;
 use super::routes::{self, Access, Allowed, Precondition, Refused, Signed};
 use super::shared::{Note, Shared, Spending};
 use crate::clock;
-use crate::domain;
+use crate::domain::{self, SignPub};
 use crate::signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
 
 /// How a request for nothing that there is stands in the log and the metrics.
@@ -114,7 +115,10 @@ async fn answer(
         Ok(Access::Open(handler)) => handler(shared.clone(), origin.local).await,
         Ok(Access::Loopback(handler)) if origin.local => handler(shared.clone(), true).await,
         Ok(Access::Loopback(_)) => Err(problem::NOT_FOUND.problem()),
-        Ok(Access::Signed(signed)) => signed_request(shared, signed, request, note).await,
+        Ok(Access::Signed(signed) | Access::Download(signed)) => {
+            signed_request(shared, signed, Brought::Held, request, note).await
+        }
+        Ok(Access::Upload(signed)) => signed_request(shared, signed, Brought::Streamed, request, note).await,
         Ok(Access::Newcomer(_)) => newcomer_request(shared, request, note).await,
         Err(_) => {
             limit_address(shared, note.peer)?;
@@ -128,17 +132,38 @@ fn limit_address(shared: &Shared, peer: IpAddr) -> Result<(), Problem> {
     limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests from this address").retry_after(wait))
 }
 
+/// How a body is received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brought {
+    /// As a whole, before the signature is proven.
+    Held,
+    /// By the handler, piece by piece: it is too large to be held. The signature is proven by the head alone, and the handler
+    /// makes nothing of the body visible before all of it has the digest that was signed.
+    Streamed,
+}
+
+/// A body of which nothing has been received.
+enum Coming {
+    /// And the length that the head names.
+    Held(Option<usize>, Body),
+    Streamed(Arriving),
+}
+
 /// A request that must be signed. What costs the least is looked at first, and nothing of it counts before the nonce is spent.
 async fn signed_request(
     shared: &Arc<Shared>,
     signed: &'static Signed,
+    brought: Brought,
     request: Request,
     note: &mut Note,
 ) -> Result<Reply, Problem> {
     limit_address(shared, note.peer)?;
     let place = place(shared)?;
     let (mut parts, body) = request.into_parts();
-    let length = body::declared(&body)?;
+    let coming = match brought {
+        Brought::Held => Coming::Held(body::declared(&body)?, body),
+        Brought::Streamed => Coming::Streamed(Arriving::new(body)?),
+    };
 
     let claim = claim(shared, &parts, note)?;
     let key = claim.key();
@@ -147,17 +172,24 @@ async fn signed_request(
     if shared.gate.view(|view| view.user_of_key(&key).is_none()) {
         return Err(Refusal::KeyUnknown.into());
     }
-    let received = body::receive(body, length, &shared.space).await?;
-
-    proven_view(shared)?;
-    let proven = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
+    let directory = |key: &SignPub| {
         shared.gate.view(|view| {
             let user = view.user_of_key(key)?;
             Some(if user.state == domain::State::Active { Standing::Active(()) } else { Standing::Disabled })
         })
-    });
+    };
+    let (proven, received, arriving) = match coming {
+        Coming::Held(length, body) => {
+            let received = body::receive(body, length, &shared.space).await?;
+            proven_view(shared)?;
+            let digest = BodyDigest::of(&received.bytes);
+            let proven = claim.prove(digest, clock::unix(), directory).map(|unspent| (unspent, digest));
+            (proven, received, None)
+        }
+        Coming::Streamed(arriving) => (claim.prove_head(clock::unix(), directory), Received::default(), Some(arriving)),
+    };
     note.proven = !matches!(&proven, Err(refusal) if *refusal != Refusal::UserDisabled);
-    let unspent = proven?;
+    let (unspent, digest) = proven?;
     // Only now: whoever names the key of another must not use up his rate.
     let limited = shared.callers.take(&key, Instant::now());
     limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
@@ -169,9 +201,10 @@ async fn signed_request(
         parts.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
     };
     // What is asked for may stand in the body.
-    match signed.body {
-        Some(_) => body::is_json(&parts.headers)?,
-        None => body::none(&received.bytes)?,
+    match (signed.body, brought) {
+        (_, Brought::Streamed) => body::is_octets(&parts.headers)?,
+        (Some(_), Brought::Held) => body::is_json(&parts.headers)?,
+        (None, Brought::Held) => body::none(&received.bytes)?,
     }
     let allowed = routes::authorize(shared, &key, signed, part, &received.bytes, Instant::now());
     let Allowed { caller, target, command } = match allowed {
@@ -185,6 +218,12 @@ async fn signed_request(
             return Err(denied.why.into());
         }
     };
+    // Known before any of it is read: what is signed is not what the path names.
+    if let (Brought::Streamed, Target::Blob(name)) = (brought, &target)
+        && name.id.sha256() != digest.sha256()
+    {
+        return Err(problem::OTHER_DIGEST.because("content-digest is not the sha256 in the path"));
+    }
     let call = Call {
         caller,
         target,
@@ -192,6 +231,7 @@ async fn signed_request(
         query: Query::parse(parts.uri.query(), signed.query)?,
         if_match: precondition(&parts, signed.if_match)?,
         body: received.bytes.clone(),
+        arriving,
     };
     carry_out((signed.handler)(shared.clone(), call), (place, received)).await
 }

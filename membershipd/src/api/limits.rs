@@ -33,6 +33,21 @@ pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 /// Bytes of all bodies that are being received or carried out.
 pub(super) const BODIES_BYTES: usize = 32 << 20;
 
+/// Bytes of an attachment. Clients hold one in memory to seal it.
+pub(crate) const BLOB_BYTES: u64 = 16 << 20;
+/// Bytes a second that an upload has to bring on average, once `BODY_TIME` is over: a poor uplink of a telephone. So 16 MiB
+/// take 9 minutes at most, and nobody keeps a place for longer.
+pub(crate) const BLOB_FLOOR: u32 = 32 << 10;
+/// Uploads at once, and of one user. Each holds a chunk that gathers, one that is being written in two copies, and what is
+/// read of its connection: half a MiB.
+pub(super) const UPLOADS: usize = 64;
+pub(super) const UPLOADS_PER_USER: usize = 8;
+/// Downloads at once, and of one user. Each holds a chunk, and once more in base64, as the engine hands it out.
+pub(super) const DOWNLOADS: usize = 128;
+pub(super) const DOWNLOADS_PER_USER: usize = 16;
+/// Lists of attachments at once: for each the names of all that there are come from the engine, 4 MiB at most.
+pub(super) const BLOB_LISTS: usize = 4;
+
 /// Signed requests at once. A removal stays for as long as its fence takes, up to 13 s.
 pub(super) const REQUESTS: usize = 512;
 

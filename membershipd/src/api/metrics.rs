@@ -35,6 +35,8 @@ pub(super) struct Metrics {
     answered: Family<Answered, Counter>,
     refused: Family<Refused, Counter>,
     store_errors: Counter,
+    blob_received: Counter,
+    blob_sent: Counter,
     lease_valid: Gauge,
     lease_age: Gauge<f64, AtomicU64>,
     connections: Gauge,
@@ -51,12 +53,27 @@ impl Metrics {
         registry.register("api_requests", "Requests of the API by route, method and status", answered.clone());
         registry.register("api_refusals", "Refused requests of the API by type of problem", refused.clone());
         registry.register("store_errors", "Requests that failed because of the store", store_errors.clone());
+        let (blob_received, blob_sent) = (Counter::default(), Counter::default());
+        let (taken, given) = ("Bytes of attachments that were uploaded", "Bytes of attachments that were handed out");
+        registry.register_with_unit("blob_received", taken, Unit::Bytes, blob_received.clone());
+        registry.register_with_unit("blob_sent", given, Unit::Bytes, blob_sent.clone());
         registry.register("lease_valid", "Whether this node can prove that its view is current", lease_valid.clone());
         let age = "Age of the last proof that the view is current; -1: there was none";
         registry.register_with_unit("lease_age", age, Unit::Seconds, lease_age.clone());
         registry.register("bus_connections", "Connections of clients admitted to the bus", connections.clone());
         registry.register("tasks", "Tasks of the daemon that are not over", tasks.clone());
-        Self { registry, answered, refused, store_errors, lease_valid, lease_age, connections, tasks }
+        Self {
+            registry,
+            answered,
+            refused,
+            store_errors,
+            blob_received,
+            blob_sent,
+            lease_valid,
+            lease_age,
+            connections,
+            tasks,
+        }
     }
 
     /// Counts an answer.
@@ -70,6 +87,16 @@ impl Metrics {
         if store {
             self.store_errors.inc();
         }
+    }
+
+    /// Counts a piece of an upload.
+    pub(super) fn blob_received(&self, bytes: usize) {
+        self.blob_received.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a piece of a download.
+    pub(super) fn blob_sent(&self, bytes: usize) {
+        self.blob_sent.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
     /// All as text, with what is true of the node right now.

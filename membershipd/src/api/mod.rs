@@ -2,15 +2,17 @@
 //!
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
-//! it is decided; `users`, `invites`, `rooms`, `members`, `keys`, `history` and `audit` carry out, `open` answers without a signature; `document` describes the
-//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`,
+//! it is decided; `users`, `invites`, `rooms`, `members`, `keys`, `history`, `blobs` and `audit` carry out, `open` answers without a signature; `document` describes the
+//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`, `slots`,
 //! `metrics`, `limits`.
 //!
 //! A request under /v1 is bounded before it is looked at: connections, bytes and time of the head, bytes and time of the body,
 //! requests at once, requests a second of its address. Then its signature is read, its body received, its signature proven, the
-//! rate of its key counted, its nonce spent. Only then somebody asks whether it may, and does it.
+//! rate of its key counted, its nonce spent. Only then somebody asks whether it may, and does it. The body of an upload comes
+//! last of all: it is streamed, and counts once it has the digest that was signed.
 
 mod audit;
+mod blobs;
 mod body;
 mod call;
 mod connections;
@@ -37,6 +39,7 @@ mod refusals;
 mod rooms;
 mod routes;
 mod shared;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -44,5 +47,6 @@ mod users;
 pub(crate) use audit::RecordBody as AuditBody;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::bodies;
+pub(crate) use limits::{BLOB_BYTES, BLOB_FLOOR};
 pub use listener::{Api, Renewal};
 pub(crate) use open::LIVEZ;

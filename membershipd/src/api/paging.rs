@@ -3,6 +3,7 @@
 use data_encoding::BASE64URL_NOPAD;
 
 use super::problem::{self, Problem};
+use crate::blobs::BlobId;
 use crate::domain::{Handle, RoomId};
 use crate::store::{PageSize, Position};
 
@@ -77,6 +78,19 @@ impl Mark for InRoom {
 
     fn read(text: &str) -> Option<Self> {
         text.parse().ok().map(Self)
+    }
+}
+
+/// The list of the attachments of a room, by their digests.
+impl Mark for BlobId {
+    const LIST: &'static str = "blobs";
+
+    fn write(&self) -> String {
+        self.to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 }
 

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::blobs::BlobError;
 use crate::domain::{Denial, InvalidValue};
 use crate::signature::Refusal;
 use crate::store::StoreError;
@@ -39,9 +40,13 @@ kinds! {
     BAD_PATH: BAD_REQUEST "bad-path" "A part of the path is not valid",
     BAD_QUERY: BAD_REQUEST "bad-query" "The query is not valid",
     BAD_JSON: BAD_REQUEST "bad-json" "The body is not the JSON that is expected",
-    MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE "media-type" "The body is not said to be plain JSON",
+    MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE "media-type" "The body is not said to be of the type that is taken",
     BODY_UNEXPECTED: BAD_REQUEST "body-unexpected" "The request takes no body",
     BODY_BROKEN: BAD_REQUEST "body-broken" "The body did not arrive whole",
+    LENGTH_REQUIRED: LENGTH_REQUIRED "length-required" "The request does not say how long its body is",
+    OTHER_DIGEST: BAD_REQUEST "other-digest" "The body is not what the path names",
+    NO_SUCH_BLOB: NOT_FOUND "no-such-blob" "The room has no such attachment",
+    STORAGE_FULL: INSUFFICIENT_STORAGE "storage-full" "Attachments take as much of the disk as they may",
     TOO_LARGE: PAYLOAD_TOO_LARGE "too-large" "The body is too large",
     TOO_SLOW: REQUEST_TIMEOUT "too-slow" "The body took too long",
     FORWARDED: BAD_REQUEST "forwarded-malformed" "The proxy does not say whose request it is",
@@ -295,6 +300,19 @@ impl From<StoreError> for Problem {
 
 pub(super) fn unknown_outcome() -> Problem {
     UNKNOWN_OUTCOME.because("the change may or may not have been made; send it again: repeating is safe").soon()
+}
+
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::Store(error) => error.into(),
+            BlobError::Full { .. } => STORAGE_FULL.because(error.to_string()),
+            BlobError::OtherDigest => Refusal::DigestMismatch.into(),
+            BlobError::Damaged { .. } => {
+                Self { cause: Some(error.to_string().into()), store: true, ..INTERNAL.problem() }
+            }
+        }
+    }
 }
 
 impl From<UserError> for Problem {

@@ -13,6 +13,8 @@ use super::limits;
 use super::metrics::Metrics;
 use super::names::Names;
 use super::rate::Rate;
+use super::slots::Slots;
+use crate::blobs::Blobs;
 use crate::commands::NodeCommands;
 use crate::config::ClearRooms;
 use crate::domain::{SignPub, Terms};
@@ -50,6 +52,11 @@ pub(super) struct Shared {
     pub(super) histories: Histories,
     /// Answers with messages that may be on their way.
     pub(super) readings: Arc<Semaphore>,
+    pub(super) blobs: Blobs,
+    pub(super) uploads: Slots,
+    pub(super) downloads: Slots,
+    /// Lists of attachments that may begin.
+    pub(super) blob_lists: Semaphore,
     /// Identity of this process, and the requests of it so far: together the id of a request.
     boot: u64,
     serial: AtomicU64,
@@ -80,6 +87,10 @@ impl Shared {
             space: Space::new(limits::BODIES_BYTES),
             histories: Histories::new(observer.gate.clone(), observer.link.clone()),
             readings: Arc::new(Semaphore::new(limits::READINGS)),
+            blobs: Blobs::new(observer.link.clone()),
+            uploads: Slots::new(limits::UPLOADS, limits::UPLOADS_PER_USER),
+            downloads: Slots::new(limits::DOWNLOADS, limits::DOWNLOADS_PER_USER),
+            blob_lists: Semaphore::new(limits::BLOB_LISTS),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),
             terms: Terms { encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse },

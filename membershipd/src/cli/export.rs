@@ -39,9 +39,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         });
         println!("{answer}");
     } else {
-        let (records, messages) = (content.audit(), content.messages());
+        let (records, messages, attachments) = (content.audit(), content.messages(), content.attachments());
         let entries = content.entries();
-        println!("{entries} entries, {records} audit records and {messages} messages are in {file}");
+        println!(
+            "{entries} entries, {records} audit records, {messages} messages and {attachments} attachments are in {file}"
+        );
         println!("content  {sha256}");
         println!("keep it as you keep a secret: it says who may do what, and who talks to whom");
     }

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     }
     match carried.written {
         0 => println!("nothing to do: everything was there already"),
-        written => println!("{written} entries, audit records and messages were written"),
+        written => println!("{written} entries, audit records, messages and attachments were written"),
     }
     println!("content  {sha256}");
     Ok(DONE)

@@ -7,6 +7,7 @@ mod say;
 mod api;
 mod audit;
 mod bench;
+mod blob;
 mod check_config;
 mod control;
 mod export;
@@ -115,6 +116,8 @@ enum Verb {
     Tail(tail::Args),
     /// Show and renew the keys of rooms, and what this user has seen of the keys of others
     Key(key::Args),
+    /// Add, fetch, list or remove the attachments of a room; they are sealed and opened on this machine
+    Blob(blob::Args),
     /// Finish what interrupted commands left behind; nobody is disturbed, and repeating is safe
     Repair(repair::Args),
     /// Show who did what and when, how it was decided and what came of it: to admins through the API, to root on a node without an
@@ -166,6 +169,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Say(args)) => talk::run(&args),
         Some(Verb::Tail(args)) => tail::run(&args),
         Some(Verb::Key(args)) => key::run(&args),
+        Some(Verb::Blob(args)) => blob::run(&args),
         Some(Verb::Repair(args)) => repair::run(&args),
         Some(Verb::Audit(args)) => audit::run(&args),
         Some(Verb::Export(args)) => export::run(&args),

@@ -10,6 +10,7 @@ use nkeys::{KeyPair, KeyPairType};
 use tokio::sync::watch;
 
 use super::Daemon;
+use crate::blobs::Blobs;
 use crate::control::OverSocket;
 use crate::link::Link;
 use crate::private_file;
@@ -94,7 +95,8 @@ impl OtherEnd {
         })?;
         // The sender may go: what was sent last stays to be seen.
         let link = watch::channel(Some(Arc::new(link))).1;
-        Ok(Box::new(OfStore::new(Arc::new(KvStore::new(link.clone())), Arc::new(InEngine(link)))))
+        let (engine, blobs) = (Arc::new(InEngine(link.clone())), Arc::new(Blobs::new(link.clone())));
+        Ok(Box::new(OfStore::new(Arc::new(KvStore::new(link)), engine).with_blobs(blobs)))
     }
 }
 

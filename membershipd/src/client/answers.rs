@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::blobs::BlobId;
 use crate::domain::{Author, Handle, InviteId, MemberState, Policy, Role, RoomId, RoomRole, RoomState, Subject};
 use crate::users::Passed;
 
@@ -76,6 +77,28 @@ pub struct Changed<T> {
     /// Milliseconds that were waited for that.
     #[serde(default)]
     pub waited_ms: u64,
+}
+
+/// An attachment of a room.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Blob {
+    /// What it is called.
+    pub sha256: BlobId,
+    /// How long it is, sealed, in bytes.
+    pub bytes: u64,
+    /// Who added it.
+    pub by: Handle,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// What adding an attachment came to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Added {
+    /// The attachment.
+    pub blob: Blob,
+    /// False where it was there already.
+    pub changed: bool,
 }
 
 /// A record of the audit log.

@@ -5,6 +5,7 @@
 //! unknown, and that is said.
 
 mod answers;
+mod blobs;
 mod error;
 mod invite_link;
 mod url;
@@ -23,7 +24,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use answers::{Audited, Changed, Invite, Member, Own, Room};
+pub use answers::{Added, Audited, Blob, Changed, Invite, Member, Own, Room};
 pub use axum::http::Method;
 pub use error::{ClientError, Refused, Tried};
 pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
@@ -78,10 +79,6 @@ impl Request {
     pub fn patch(target: impl Into<String>, body: Value, revision: u64) -> Self {
         Self { method: Method::PATCH, target: target.into(), body: Some(body), if_match: Some(revision) }
     }
-
-    fn changes(&self) -> bool {
-        self.method != Method::GET
-    }
 }
 
 type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
@@ -122,9 +119,16 @@ impl Client {
 
     /// Asks, and returns the body of the answer.
     pub async fn ask(&self, request: &Request) -> Result<Value, ClientError> {
+        let odd =
+            |body: &Bytes| serde_json::from_slice(body).map_err(|error| format!("an answer that is no JSON: {error}"));
+        self.ask_by(&Wire::of(request), |body| odd(&body)).await
+    }
+
+    /// Asks one node after the other, until `read` understands an answer.
+    async fn ask_by<T>(&self, request: &Wire<'_>, read: impl Fn(Bytes) -> Result<T, String>) -> Result<T, ClientError> {
         let mut tried = Tried::default();
         for node in &self.nodes {
-            match self.ask_node(node, request).await {
+            match self.ask_node(node, request, &read).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(refused)) if refused.elsewhere() => {
                     tried.note(node, refused.leaves_open() && request.changes(), refused.to_string());
@@ -177,40 +181,42 @@ impl Client {
         Ok(alive)
     }
 
-    async fn ask_node(&self, node: &NodeUrl, request: &Request) -> Result<Result<Value, Refused>, Failed> {
+    async fn ask_node<T>(
+        &self,
+        node: &NodeUrl,
+        request: &Wire<'_>,
+        read: impl Fn(Bytes) -> Result<T, String>,
+    ) -> Result<Result<T, Refused>, Failed> {
         let unsent = |why: String| Failed { sent: false, why };
         let message = self.message(node, request).map_err(|error| unsent(format!("{error:#}")))?;
-        let late = || Failed { sent: true, why: format!("no answer within {} s", ANSWER.as_secs()) };
-        let answer = tokio::time::timeout(ANSWER, async {
+        let late = || Failed { sent: true, why: format!("no answer within {} s", request.patience.as_secs()) };
+        let answer = tokio::time::timeout(request.patience, async {
             let response = self
                 .http
                 .request(message)
                 .await
                 .map_err(|error| Failed { sent: !error.is_connect(), why: chain(&error) })?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+            let body = Limited::new(response.into_body(), request.most).collect().await;
             let body = body.map_err(|error| Failed { sent: true, why: format!("the answer broke off: {error}") })?;
             Ok((status, body.to_bytes()))
         });
         let (status, body) = answer.await.map_err(|_| late())??;
-        let value = serde_json::from_slice(&body);
         if status.is_success() {
-            let odd = |error| Failed { sent: true, why: format!("an answer that is no JSON: {error}") };
-            return value.map(Ok).map_err(odd);
+            return read(body).map(Ok).map_err(|why| Failed { sent: true, why });
         }
-        Ok(Err(Refused::read(node, status, value.unwrap_or_default())))
+        Ok(Err(Refused::read(node, status, serde_json::from_slice(&body).unwrap_or_default())))
     }
 
-    fn message(&self, node: &NodeUrl, request: &Request) -> anyhow::Result<axum::http::Request<Full<Bytes>>> {
-        let body = request.body.as_ref().map(Value::to_string).unwrap_or_default();
+    fn message(&self, node: &NodeUrl, request: &Wire<'_>) -> anyhow::Result<axum::http::Request<Full<Bytes>>> {
         let (path, query) = match request.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
-            None => (request.target.as_str(), None),
+            None => (request.target, None),
         };
         let if_match = request.if_match.map(|revision| format!("\"{revision}\""));
         let mut fields: Vec<(&str, &[u8])> = Vec::new();
-        if request.body.is_some() {
-            fields.push(("content-type", b"application/json"));
+        if let Some(content_type) = request.content_type {
+            fields.push(("content-type", content_type.as_bytes()));
         }
         if let Some(if_match) = &if_match {
             fields.push(("if-match", if_match.as_bytes()));
@@ -226,15 +232,47 @@ impl Client {
         let mut entropy = [0; 16];
         getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
         let signed =
-            self.signer.sign(&head, BodyDigest::of(body.as_bytes()), clock::unix(), Nonce::from_entropy(entropy))?;
-        let mut message = axum::http::Request::builder().method(request.method.clone()).uri(node.uri(&request.target)?);
+            self.signer.sign(&head, BodyDigest::of(&request.body), clock::unix(), Nonce::from_entropy(entropy))?;
+        let mut message = axum::http::Request::builder().method(request.method.clone()).uri(node.uri(request.target)?);
         for (name, value) in fields {
             message = message.header(name, value);
         }
         for (name, value) in signed.fields() {
             message = message.header(name, value);
         }
-        message.body(Full::from(body)).context("the request cannot be made")
+        message.body(Full::from(request.body.clone())).context("the request cannot be made")
+    }
+}
+
+/// A request as it goes to each node.
+struct Wire<'a> {
+    method: Method,
+    target: &'a str,
+    /// Type of the body; none: there is no body.
+    content_type: Option<&'static str>,
+    body: Bytes,
+    if_match: Option<u64>,
+    /// Largest answer that is read, in bytes.
+    most: usize,
+    /// How long an answer is waited for, both ways included.
+    patience: Duration,
+}
+
+impl<'a> Wire<'a> {
+    fn of(request: &'a Request) -> Self {
+        Self {
+            method: request.method.clone(),
+            target: &request.target,
+            content_type: request.body.as_ref().map(|_| "application/json"),
+            body: request.body.as_ref().map(Value::to_string).unwrap_or_default().into(),
+            if_match: request.if_match,
+            most: ANSWER_BYTES,
+            patience: ANSWER,
+        }
+    }
+
+    fn changes(&self) -> bool {
+        self.method != Method::GET
     }
 }
 

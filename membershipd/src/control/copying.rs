@@ -14,7 +14,7 @@ use crate::config::StoreKind;
 use crate::domain::RoomId;
 use crate::posture::{Observer, SCHEMA};
 use crate::store::{Message, Position, Revision, Store};
-use crate::transfer::{Answer, End, InEngine, Item, Items, Messages, OfStore, Part, Put, TransferError};
+use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Part, Put, TransferError};
 
 /// Longest wait for one answer: a page is read, or a batch written, item by item through an election at worst.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -174,7 +174,7 @@ impl Copying {
         OfStore::new(self.store.clone(), Arc::new(InEngine(self.observer.link.clone())))
     }
 
-    fn takes(&self) -> Result<(), Failure> {
+    pub(super) fn takes(&self) -> Result<(), Failure> {
         self.proven()?;
         if self.observer.config.store == StoreKind::Kv {
             return Ok(());
@@ -184,7 +184,7 @@ impl Copying {
         Err(Failure::new("bad_request", message, remedy))
     }
 
-    fn proven(&self) -> Result<(), Failure> {
+    pub(super) fn proven(&self) -> Result<(), Failure> {
         if self.observer.gate.lease_valid(Instant::now()) {
             return Ok(());
         }
@@ -193,7 +193,7 @@ impl Copying {
     }
 }
 
-fn explain(error: TransferError) -> Failure {
+pub(super) fn explain(error: TransferError) -> Failure {
     Failure::new(error.code(), &error.to_string(), &error.remedy())
 }
 
@@ -205,7 +205,7 @@ pub struct OverSocket {
 }
 
 impl OverSocket {
-    async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, TransferError> {
+    pub(super) async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, TransferError> {
         let runtime_dir = self.runtime_dir.clone();
         let asked = tokio::task::spawn_blocking(move || client::ask_for(&runtime_dir, &request, PATIENCE)).await;
         let strange = |why: String| TransferError::Daemon {
@@ -242,6 +242,10 @@ impl End for OverSocket {
 
     fn messages(&self) -> &dyn Messages {
         self
+    }
+
+    fn blobs(&self) -> Option<&dyn BlobEnd> {
+        Some(self)
     }
 }
 

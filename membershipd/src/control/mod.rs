@@ -1,6 +1,7 @@
 //! The control socket: how root and the daemon's own user ask a running daemon. One request and one answer a connection,
 //! each a line of JSON.
 
+mod blobs;
 mod client;
 mod copying;
 mod repairing;
@@ -14,6 +15,7 @@ use crate::domain::{Handle, Role, RoomId, SignPub};
 use crate::probe::{ProbeValue, Register};
 use crate::transfer::Part;
 
+pub use blobs::{BlobCopy, Name, SentBlob};
 pub use client::{ask, ask_for};
 pub use copying::{OverSocket, Sent, SentMessage};
 pub use repairing::Repairing;
@@ -114,6 +116,11 @@ pub enum Request {
         part: Part,
         /// The items.
         items: Vec<Sent>,
+    },
+    /// What a copy asks about attachments.
+    CopyBlobs {
+        /// What is asked.
+        ask: BlobCopy,
     },
 }
 

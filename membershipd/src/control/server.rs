@@ -123,6 +123,9 @@ impl Service {
             Request::CopyIn { part, items } => {
                 return self.copying.write(part, items).await.map_or_else(Answer::Error, Answer::Ok);
             }
+            Request::CopyBlobs { ask } => {
+                return self.copying.blobs(ask).await.map_or_else(Answer::Error, Answer::Ok);
+            }
             Request::ProbeWrite { key, value, expected } => {
                 let written = self.probes.write(key, &value, expected).await;
                 written.map(|revision| json!({ "schema": SCHEMA, "revision": revision }))

@@ -47,6 +47,16 @@ pub enum Action {
     ReadRoomKeys,
     /// On a room: begin a new epoch of keys.
     RotateRoomKeys,
+    /// On a room: see which attachments it has.
+    ListBlobs,
+    /// On a room: fetch an attachment.
+    ReadBlob,
+    /// On a room: add an attachment.
+    WriteBlob,
+    /// On a room: remove an attachment that one has added.
+    RemoveOwnBlob,
+    /// On a room: remove an attachment, whoever added it.
+    RemoveBlob,
     /// On a room: be told who comes and goes.
     ReceiveEvents,
     /// On a member: see the record.
@@ -79,7 +89,7 @@ pub enum Action {
 
 impl Action {
     /// All of them, those with a role once for each.
-    pub const ALL: [Action; 41] = [
+    pub const ALL: [Action; 46] = [
         Action::Connect,
         Action::ReadDirectory,
         Action::ListUsers,
@@ -101,6 +111,11 @@ impl Action {
         Action::ReadHistory,
         Action::ReadRoomKeys,
         Action::RotateRoomKeys,
+        Action::ListBlobs,
+        Action::ReadBlob,
+        Action::WriteBlob,
+        Action::RemoveOwnBlob,
+        Action::RemoveBlob,
         Action::ReceiveEvents,
         Action::ReadMember,
         Action::InviteMember(RoomRole::Owner),
@@ -147,6 +162,11 @@ impl Action {
             Action::ReadHistory => "history.read",
             Action::ReadRoomKeys => "key.read",
             Action::RotateRoomKeys => "key.rotate",
+            Action::ListBlobs => "blob.list",
+            Action::ReadBlob => "blob.read",
+            Action::WriteBlob => "blob.write",
+            Action::RemoveOwnBlob => "blob.remove-own",
+            Action::RemoveBlob => "blob.remove",
             Action::ReceiveEvents => "event.receive",
             Action::ReadMember => "member.read",
             Action::InviteMember(_) => "member.invite",

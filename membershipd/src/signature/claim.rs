@@ -104,13 +104,24 @@ impl Claim {
         if body != self.digest {
             return Err(Refusal::DigestMismatch);
         }
+        self.prove_head(now_unix, directory).map(|(unspent, _)| unspent)
+    }
+
+    /// Proves the claim before any of the body was received, at `now_unix`; for a body that is too large to be held. Says which
+    /// digest the body has to have: what arrives counts only once it is known to have that.
+    pub fn prove_head<U>(
+        self,
+        now_unix: i64,
+        directory: impl FnOnce(&SignPub) -> Option<Standing<U>>,
+    ) -> Result<(Unspent<U>, BodyDigest), Refusal> {
+        self.stated.check_time(now_unix)?;
         let Stated { key, nonce, expires_unix, .. } = self.stated;
         let standing = directory(&key).ok_or(Refusal::KeyUnknown)?;
         if !key.verifies(self.base.as_bytes(), &self.signature) {
             return Err(Refusal::SignatureInvalid);
         }
         match standing {
-            Standing::Active(user) => Ok(Unspent::new(NonceUse { key, nonce, expires_unix }, user)),
+            Standing::Active(user) => Ok((Unspent::new(NonceUse { key, nonce, expires_unix }, user), self.digest)),
             Standing::Disabled => Err(Refusal::UserDisabled),
         }
     }

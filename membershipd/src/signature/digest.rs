@@ -29,6 +29,11 @@ impl BodyDigest {
         Self(digest)
     }
 
+    /// The digest itself.
+    pub fn sha256(self) -> [u8; 32] {
+        self.0
+    }
+
     /// The value of a Content-Digest field.
     pub fn to_field(self) -> String {
         format!("{SHA_256}=:{}:", BASE64.encode(&self.0))

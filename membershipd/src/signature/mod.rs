@@ -8,7 +8,8 @@
 //! A request becomes an actor in three steps, and each value can only be had from the one before:
 //! [`Claim::read`] (what the head says, before any of the body was read), [`Claim::prove`] (the body is the one that was
 //! signed, the signature is right, the user may act), [`Unspent::spend`] (the nonce was never used). Only [`Verified`] has the
-//! user in it. Nothing here reads a clock, a store or a socket: the caller gives the time, the directory and the [`Nonces`].
+//! user in it. A body that is too large to be held is proven last, by [`Claim::prove_head`]: its bearer must not let it count
+//! before it has the digest that was signed. Nothing here reads a clock, a store or a socket: the caller gives the time, the directory and the [`Nonces`].
 //!
 //! The body's limit is the caller's and comes first: a body is read only up to it, and only after [`Claim::read`] agreed.
 

@@ -36,6 +36,14 @@ impl Backing {
         }
     }
 
+    /// The file; none: it is on JetStream.
+    pub fn file(&self) -> Option<&Arc<SqliteStore>> {
+        match self {
+            Backing::Kv(_) => None,
+            Backing::Sqlite(store) => Some(store),
+        }
+    }
+
     /// Makes what is missing, with so many copies. A file has been made when it was opened.
     pub async fn ensure(&self, link: &Link, copies: usize) {
         if let Backing::Kv(_) = self {

@@ -50,21 +50,26 @@ fn config(bucket: Bucket, num_replicas: usize) -> stream::Config {
     }
 }
 
-/// Makes the buckets that are missing. What a cold cluster is asked is asked again in short attempts, until it answers or
-/// the caller gives up.
+/// Makes the buckets that are missing.
 pub async fn ensure(link: &Link, num_replicas: usize) {
     for bucket in Bucket::ALL {
-        let mut attempts = 0u32;
-        loop {
-            match ensure_one(link, bucket, num_replicas).await {
-                Ok(()) => break,
-                Err(error) => {
-                    attempts += 1;
-                    if attempts.is_multiple_of(20) {
-                        tracing::warn!(bucket = bucket.name(), attempts, "the bucket is not available yet: {error:#}");
-                    }
-                    tokio::time::sleep(PAUSE).await;
+        ensure_bucket(link, bucket, num_replicas).await;
+    }
+}
+
+/// Makes a bucket where it is missing. What a cold cluster is asked is asked again in short attempts, until it answers or the
+/// caller gives up.
+pub async fn ensure_bucket(link: &Link, bucket: Bucket, num_replicas: usize) {
+    let mut attempts = 0u32;
+    loop {
+        match ensure_one(link, bucket, num_replicas).await {
+            Ok(()) => break,
+            Err(error) => {
+                attempts += 1;
+                if attempts.is_multiple_of(20) {
+                    tracing::warn!(bucket = bucket.name(), attempts, "the bucket is not available yet: {error:#}");
                 }
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }

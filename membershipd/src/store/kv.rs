@@ -207,7 +207,7 @@ impl Store for KvStore {
 }
 
 /// Asks in short attempts, as requests right after a leader died are never answered.
-async fn asked_again<T, F: Future<Output = Result<T, String>>>(
+pub(crate) async fn asked_again<T, F: Future<Output = Result<T, String>>>(
     link: &Link,
     deadline: Instant,
     ask: impl Fn() -> F,

@@ -18,14 +18,16 @@ mod watch;
 mod write;
 
 pub use backing::{Backing, follow, load};
-pub use buckets::{Replicas, ensure, replicas};
+pub use buckets::{Replicas, ensure, ensure_bucket, replicas};
 pub use contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store};
 pub use error::{Operation, Standing, StoreError};
 pub use key::{Key, Prefix, Records};
 pub use kv::KvStore;
+pub(crate) use kv::asked_again;
 pub use message::Message;
 pub use raise::{Raised, raise};
-pub use sqlite::{Clock, NewFile, NewFileError, OpenError, SqliteStore};
+pub use sqlite::{BlobRow, Clock, NewFile, NewFileError, OpenError, SqliteStore};
 pub use typed::{create_json, get_json, update_json};
 pub use watch::{Delivered, Position};
 pub use write::{WriteError, get, put, put_once};
+pub(crate) use write::{append, look};

@@ -82,7 +82,7 @@ pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected:
 }
 
 /// Adds `record` to the end of `bucket`, under `key`, which others may share. Returns its sequence. Takes as long as [`put`].
-pub(super) async fn append(link: &Link, bucket: Bucket, key: &str, record: &[u8]) -> Result<u64, WriteError> {
+pub(crate) async fn append(link: &Link, bucket: Bucket, key: &str, record: &[u8]) -> Result<u64, WriteError> {
     let mut headers = HeaderMap::new();
     headers.insert(MESSAGE_ID, unique(link).as_str());
     let once = || send(&link.control, bucket, key, record, headers.clone(), bus::ATTEMPT);
@@ -232,7 +232,7 @@ pub async fn get(link: &Link, bucket: Bucket, key: &str) -> Result<Option<(Vec<u
 }
 
 /// The same with its headers, in one attempt.
-pub(super) async fn look(link: &Link, bucket: Bucket, key: &str) -> Result<Option<StreamMessage>, WriteError> {
+pub(crate) async fn look(link: &Link, bucket: Bucket, key: &str) -> Result<Option<StreamMessage>, WriteError> {
     let stream = link.jetstream.get_stream_no_info(bucket.stream()).await.map_err(|_| WriteError::Unknown)?;
     let subject = format!("{}{key}", bucket.key_prefix());
     match stream.get_last_raw_message_by_subject(&subject).await {

@@ -1,5 +1,6 @@
 //! Why a conversation does not go on.
 
+use crate::blobs::BlobId;
 use crate::client::ClientError;
 use crate::conversation::{Epoch, MessageId, Untrue};
 use crate::domain::{Handle, RoomId};
@@ -64,6 +65,30 @@ pub enum TalkError {
         /// What is possible.
         most: usize,
     },
+    /// The attachment is larger than what is taken.
+    #[error("the attachment has {bytes} bytes, and may have {most} at most")]
+    AttachmentTooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// What is possible.
+        most: usize,
+    },
+    /// An attachment is not what a member sealed for this room.
+    #[error("the attachment {id} is not what a member of the room has sealed: {why}")]
+    Attachment {
+        /// What it is called.
+        id: BlobId,
+        /// What is the matter.
+        why: Untrue,
+    },
+    /// It was sealed when we were not there.
+    #[error("it is sealed with the key of epoch {epoch} of '{room}', which this user does not have")]
+    NotSealed {
+        /// The room.
+        room: RoomId,
+        /// The epoch.
+        epoch: Epoch,
+    },
     /// It was said, and nobody knows whether it was kept.
     #[error("message {0} was sent, and nobody knows whether it was kept")]
     Unknown(MessageId),
@@ -92,7 +117,9 @@ impl TalkError {
             TalkError::Bus(_) => "no-bus",
             TalkError::NotPermitted(_) => "not-permitted",
             TalkError::Seal(_) => "seal",
-            TalkError::TooLarge { .. } => "too-large",
+            TalkError::TooLarge { .. } | TalkError::AttachmentTooLarge { .. } => "too-large",
+            TalkError::Attachment { .. } => "bad-attachment",
+            TalkError::NotSealed { .. } => "not-sealed",
             TalkError::Unknown(_) => "unknown-outcome",
             TalkError::Identity(_) => "identity",
         }
@@ -119,6 +146,9 @@ impl TalkError {
             TalkError::NotPermitted(_) => "see your role with 'membershipd room show'".to_owned(),
             TalkError::Seal(_) | TalkError::Identity(_) => "see the identity file".to_owned(),
             TalkError::TooLarge { .. } => "send it as an attachment: membershipd blob put".to_owned(),
+            TalkError::AttachmentTooLarge { .. } => "add it in parts".to_owned(),
+            TalkError::Attachment { .. } => "ask whoever added it to add it again".to_owned(),
+            TalkError::NotSealed { .. } => "ask a member who was there before to add it again".to_owned(),
             TalkError::Unknown(_) => {
                 "look with 'membershipd tail' whether it is there before you say it again".to_owned()
             }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
+use super::blobs::{self, Kept};
 use super::end::{End, Item, Part};
 use super::error::{Difference, TransferError};
-use crate::bus;
+use crate::blobs::BlobName;
+use crate::bus::{self, Bucket};
 use crate::domain::{RecordKey, Room, RoomId, RoomState};
 use crate::history::restored_bytes;
 use crate::store::{Key, Message, Position, Records};
@@ -48,6 +50,7 @@ pub struct Content {
     said: BTreeMap<RoomId, Said>,
     /// Rooms that are in use: only their messages are copied.
     in_use: BTreeSet<RoomId>,
+    pub(super) blobs: BTreeMap<BlobName, Kept>,
 }
 
 impl Content {
@@ -82,6 +85,7 @@ impl Content {
                 page.iter().for_each(|message| content.hear(&room, message));
             }
         }
+        content.blobs = blobs::all(end).await?;
         Ok(content)
     }
 
@@ -151,7 +155,12 @@ impl Content {
         self.audit.len()
     }
 
-    /// Entries, records and messages in all.
+    /// Attachments.
+    pub fn attachments(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// Entries, records and messages in all, attachments apart.
     pub fn len(&self) -> usize {
         let messages = usize::try_from(self.messages()).unwrap_or(usize::MAX);
         (self.entries() + self.audit.len()).saturating_add(messages)
@@ -159,7 +168,7 @@ impl Content {
 
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.len() + self.blobs.len() == 0
     }
 
     /// How much each part has, by its name.
@@ -169,7 +178,8 @@ impl Content {
             Part::Records(records) => self.entries.get(&records).map_or(0, BTreeMap::len),
         };
         let messages = usize::try_from(self.messages()).unwrap_or(usize::MAX);
-        Part::ALL.into_iter().map(|part| (part.name(), count(part))).chain([(bus::HISTORY, messages)]).collect()
+        let beside = [(bus::HISTORY, messages), (Bucket::Blobs.name(), self.blobs.len())];
+        Part::ALL.into_iter().map(|part| (part.name(), count(part))).chain(beside).collect()
     }
 
     /// One hash over all keys and values, and records and messages in their order: lower-case hex. Revisions do not count, since another
@@ -196,6 +206,11 @@ impl Content {
             all.update(room.as_str());
             all.update([0]);
             all.update(said.hash);
+        }
+        // What there is none of is not in it, so that the hash of a copy without attachments stays what it was before there were any.
+        for kept in self.blobs.values() {
+            let Kept { name, by, at_ms, bytes } = kept;
+            all.update(format!("{}\0{}\0{by}\0{at_ms}\0{bytes}\0", Bucket::Blobs.name(), name.object()));
         }
         HEXLOWER.encode(&all.finalize())
     }

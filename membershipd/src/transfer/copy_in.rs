@@ -1,5 +1,6 @@
 //! From a file into an empty cluster.
 
+use super::blobs;
 use super::content::{Content, Said, is_heartbeat};
 use super::end::{End, Item, Part, Put, together};
 use super::error::{Difference, TransferError};
@@ -33,6 +34,7 @@ pub async fn copy_in(
         return Err(TransferError::NotEmpty(foreign));
     }
     begins_alike(from, &source, &there).await?;
+    blobs::refuse_foreign(&source.blobs, &there.blobs)?;
     let mut written = 0;
     for part in Part::ALL {
         let mut skip = if part == Part::Audit { there.audit() } else { 0 };
@@ -63,6 +65,7 @@ pub async fn copy_in(
             }
         }
     }
+    written += blobs::carry(from, to).await?;
     let content = Content::of(to, false).await?;
     let mut differences = content.beyond(&source);
     differences.extend(source.beyond(&content));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::blobs;
 use super::content::{Content, is_heartbeat};
 use super::end::{End, Part};
 use super::error::TransferError;
@@ -28,7 +29,8 @@ pub async fn copy_out(from: &dyn End, path: &Path, patience: Duration) -> Result
     let mut reading = Reading::default();
     let mut first = true;
     loop {
-        let changed = reading.round(from, &mut file, first).await?;
+        let entries = reading.round(from, &mut file, first).await?;
+        let changed = blobs::round(from, &mut file, &mut reading.content.blobs).await? || entries;
         let unproven = Records::DECIDING.into_iter().find(|bucket| !reading.beaten.contains(bucket));
         match (first || changed, unproven) {
             (false, None) => break,

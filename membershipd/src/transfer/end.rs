@@ -8,6 +8,7 @@ use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
+use super::blobs::BlobEnd;
 use super::error::TransferError;
 use super::messages::Messages;
 use crate::bus::{self, Bucket};
@@ -144,6 +145,10 @@ pub trait End: Send + Sync {
 
     /// What was said in its rooms.
     fn messages(&self) -> &dyn Messages;
+    /// Its attachments; none: it has no place for any.
+    fn blobs(&self) -> Option<&dyn BlobEnd> {
+        None
+    }
 }
 
 /// A store that is at hand, and the messages beside it.
@@ -151,17 +156,23 @@ pub trait End: Send + Sync {
 pub struct OfStore {
     store: Arc<dyn Store>,
     messages: Arc<dyn Messages>,
+    blobs: Option<Arc<dyn BlobEnd>>,
 }
 
 impl OfStore {
     /// `store`, of whose rooms `messages` are.
     pub fn new(store: Arc<dyn Store>, messages: Arc<dyn Messages>) -> Self {
-        Self { store, messages }
+        Self { store, messages, blobs: None }
     }
 
-    /// A file, in which both are.
+    /// The same, with its attachments.
+    pub fn with_blobs(self, blobs: Arc<dyn BlobEnd>) -> Self {
+        Self { blobs: Some(blobs), ..self }
+    }
+
+    /// A file, in which all is.
     pub fn file(file: Arc<SqliteStore>) -> Self {
-        Self { store: file.clone(), messages: file }
+        Self { store: file.clone(), messages: file.clone(), blobs: Some(file) }
     }
 }
 
@@ -179,6 +190,10 @@ impl End for OfStore {
             Ok(Items::cut(items, next))
         }
         .boxed()
+    }
+
+    fn blobs(&self) -> Option<&dyn BlobEnd> {
+        self.blobs.as_deref()
     }
 
     fn write(&self, part: Part, items: Vec<Item>) -> Answer<'_, Vec<Put>> {

@@ -59,6 +59,9 @@ pub enum TransferError {
     /// The target has something else.
     #[error("the target holds {}, which {} not in the file, and nothing was written", named(.0), be(.0))]
     NotEmpty(Vec<Difference>),
+    /// Attachments of one end are not those of the other.
+    #[error("the attachments of the file and of the target differ: {}", .0.join(", "))]
+    OtherBlobs(Vec<String>),
     /// After copying, the two are not the same.
     #[error("everything was written, but the two are not the same afterwards: somebody else changed {}", named(.0))]
     Changed(Vec<Difference>),
@@ -117,6 +120,9 @@ impl TransferError {
                 "copy into a cluster with empty stores; if this is another backup's cluster, there is nothing to do"
                     .to_owned()
             }
+            TransferError::OtherBlobs(_) => {
+                "copy into a cluster with empty stores; what was there before is left as it is".to_owned()
+            }
             TransferError::Changed(_) => {
                 "see what was changed; where it should not have been, begin anew with empty stores".to_owned()
             }
@@ -133,6 +139,7 @@ impl TransferError {
             TransferError::Open(_) | TransferError::NewFile(_) | TransferError::Nothing => "file",
             TransferError::Busy { .. } => "busy",
             TransferError::NotEmpty(_) => "not_empty",
+            TransferError::OtherBlobs(_) => "not_empty",
             TransferError::Changed(_) => "changed",
         }
     }

@@ -14,11 +14,15 @@
 //!
 //! What was said in rooms goes along, with the time at which it was, for every room that is in use. It is only ever added to, so a
 //! copy has it up to the moment at which it was last read, and nobody has to be silent for that. It is carried in when the rooms are
-//! there and nobody is in them yet, so that nothing said later comes before it.
+//! there and nobody is in them yet, so that nothing said later comes before it. Attachments are read in the same rounds as entries, and
+//! compared in the same way (`blobs`).
 //!
 //! Heartbeats stay behind: they are a process's, not the cluster's. Nonces do too, as they end by themselves; what that means is
 //! in ARCHITECTURE.md.
 
+mod adopt;
+mod blob_ends;
+mod blobs;
 mod content;
 mod copy_in;
 mod copy_out;
@@ -29,6 +33,9 @@ mod messages;
 #[cfg(test)]
 mod tests;
 
+pub use adopt::adopt;
+pub use blob_ends::random;
+pub use blobs::{BlobEnd, Kept, Piece};
 pub use content::Content;
 pub use copy_in::{Carried, copy_in};
 pub use copy_out::{Copied, copy_out};

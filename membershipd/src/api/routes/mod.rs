@@ -1,5 +1,6 @@
 //! The table of routes, and the one place where it is decided who may use them.
 
+mod blobs;
 mod bus;
 mod invites;
 mod keys;
@@ -16,7 +17,9 @@ use super::call::{Call, Reply, Target};
 use super::document::SchemaOf;
 use super::problem::{self, Problem};
 use super::shared::Shared;
+use crate::blobs::BlobName;
 use crate::domain::{Action, Command, Decision, Denial, InvalidValue, SignPub, User, decide, permits};
+use crate::view::View;
 
 /// A method of a path.
 pub(super) struct Route {
@@ -36,8 +39,23 @@ pub(super) enum Access {
     Loopback(OpenHandler),
     /// Who signed the request and may do the action.
     Signed(Signed),
+    /// The same, with a body of bytes that is streamed.
+    Upload(Signed),
+    /// The same, answered with bytes that are streamed.
+    Download(Signed),
     /// Who signed the request with a key of whoever he will be, and has the token of an invite.
     Newcomer(Newcomer),
+}
+
+#[cfg(test)]
+impl Access {
+    /// Of a route of signed requests what it is; none: it needs no signature.
+    pub(super) fn signed(&self) -> Option<&Signed> {
+        match self {
+            Access::Signed(signed) | Access::Upload(signed) | Access::Download(signed) => Some(signed),
+            Access::Open(_) | Access::Loopback(_) | Access::Newcomer(_) => None,
+        }
+    }
 }
 
 /// A route of requests that nobody's key signs yet. There is one; the way in knows what it does.
@@ -97,6 +115,8 @@ pub(super) enum On {
     Listed,
     /// The key of `{epoch}` of the room `{room}`.
     Epoch,
+    /// The attachment `{sha256}` of the room `{room}`.
+    Blob,
 }
 
 /// Whether a request says which revision it is for.
@@ -118,10 +138,12 @@ const HANDLE: &str = "handle";
 const ROOM: &str = "room";
 const EPOCH: &str = "epoch";
 const INVITE: &str = "invite";
+const SHA256: &str = "sha256";
 
 /// Every route that there is.
 pub(super) fn all() -> impl Iterator<Item = &'static Route> {
-    bus::ROUTES.iter().chain(invites::ROUTES).chain(rooms::ROUTES).chain(keys::ROUTES)
+    let about_rooms = rooms::ROUTES.iter().chain(keys::ROUTES).chain(blobs::ROUTES);
+    bus::ROUTES.iter().chain(invites::ROUTES).chain(about_rooms)
 }
 
 /// Every path, once.
@@ -160,6 +182,7 @@ impl On {
             On::Member => Ok(Target::Member(parsed(part(ROOM))?, parsed(part(HANDLE))?)),
             On::Listed => parsed(part(HANDLE)).map(Target::Listed),
             On::Epoch => Ok(Target::Epoch(parsed(part(ROOM))?, parsed(part(EPOCH))?)),
+            On::Blob => Ok(Target::Blob(BlobName { room: parsed(part(ROOM))?, id: parsed(part(SHA256))? })),
         }
     }
 }
@@ -232,4 +255,35 @@ pub(super) fn authorize(
             Decision::Deny(why) => Err(Refused::Denied(Box::new(Denied { who: user.clone(), action, target, why }))),
         }
     })
+}
+
+/// Whether `caller` may do `action` still, at `now`: asked again by what takes long, since neither the lease nor the right of the
+/// moment at which it began says anything of later; and by what depends on more than the path.
+pub(super) fn still(
+    shared: &Shared,
+    caller: &User,
+    action: Action,
+    target: &Target,
+    now: Instant,
+) -> Result<(), Refused> {
+    if !shared.gate.lease_valid(now) {
+        return Err(problem::no_lease().into());
+    }
+    let decided = |view: &View| decide(view.user_of_key(&caller.sign_pub), action, target.resource(), view);
+    match shared.gate.view(decided) {
+        Decision::Allow => Ok(()),
+        Decision::Deny(why) => {
+            Err(Refused::Denied(Box::new(Denied { who: caller.clone(), action, target: target.clone(), why })))
+        }
+    }
+}
+
+impl Refused {
+    /// What is answered, where nobody keeps a record of it.
+    pub(super) fn problem(self) -> Problem {
+        match self {
+            Refused::Denied(denied) => denied.why.into(),
+            Refused::Problem(problem) => problem,
+        }
+    }
 }

@@ -130,7 +130,7 @@ impl NewFile {
         self.execute("DELETE FROM history WHERE room = ?1", params![room])
     }
 
-    fn execute(&self, sql: &str, row: &[&dyn rusqlite::ToSql]) -> Result<(), NewFileError> {
+    pub(super) fn execute(&self, sql: &str, row: &[&dyn rusqlite::ToSql]) -> Result<(), NewFileError> {
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute(row));
         done.map(drop).map_err(|source| NewFileError::Sqlite { path: self.path.clone(), source })
     }

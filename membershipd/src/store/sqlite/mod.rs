@@ -1,5 +1,6 @@
 //! The store in one SQLite file: for a node on its own.
 
+mod blobs;
 mod care;
 mod file;
 mod history;
@@ -26,6 +27,7 @@ use super::key::{Key, Prefix, Records};
 use super::watch::Position;
 use crate::bus::{self, Bucket};
 
+pub use self::blobs::BlobRow;
 pub use self::file::{NewFile, NewFileError};
 pub use self::open::OpenError;
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::blobs;
 use crate::bus;
 use crate::private_file::{self, PrivateFileError};
 
@@ -140,6 +141,8 @@ pub(super) fn open(path: &Path, pages: u64) -> Result<Opened, OpenError> {
         Found::Whole => Ok(()),
     }
     .map_err(fail("cannot make the tables of"))?;
+    // A file that was made before there were attachments has no place for them.
+    blobs::make_tables(&writer).map_err(fail("cannot make the tables of"))?;
     let reader = connect().map_err(fail("cannot open"))?;
     reader.pragma_update(None, "query_only", true).map_err(fail("cannot set up"))?;
     Ok(Opened { writer, reader, lock })
@@ -214,6 +217,7 @@ pub(super) fn make_schema(connection: &mut Connection) -> rusqlite::Result<()> {
 fn make_tables(connection: &mut Connection, tables: &[&str]) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     tables.iter().try_for_each(|tables| transaction.execute_batch(tables))?;
+    blobs::make_tables(&transaction)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::blobs;
 use crate::bus::Bucket;
 use crate::store::contract::Revision;
 use crate::store::error::Standing;
@@ -23,6 +24,8 @@ pub(super) enum Write {
     Nonce { nonce: Key, now_ms: i64 },
     /// The messages of a room, which are elsewhere now.
     Forget { room: String },
+    /// All attachments taken out.
+    DropBlobs,
 }
 
 impl Write {
@@ -30,7 +33,7 @@ impl Write {
     pub(super) fn bucket(&self) -> Option<Records> {
         match self {
             Write::Put { bucket, .. } | Write::Beat { bucket, .. } => Some(*bucket),
-            Write::Append { .. } | Write::Nonce { .. } | Write::Forget { .. } => None,
+            Write::Append { .. } | Write::Nonce { .. } | Write::Forget { .. } | Write::DropBlobs => None,
         }
     }
 }
@@ -73,6 +76,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             connection.prepare_cached("DELETE FROM history WHERE room = ?1")?.execute([room])?;
             Ok(Verdict::Taken)
         }
+        Write::DropBlobs => blobs::drop_all(connection).map(|()| Verdict::Taken),
     }
 }
 

@@ -1,0 +1,75 @@
+//! The routes about the attachments of rooms.
+
+use axum::http::{Method, StatusCode};
+use futures::FutureExt;
+
+use super::{Access, Needs, On, Precondition, Route, Signed};
+use crate::api::blobs;
+use crate::api::call::{AFTER, LIMIT};
+use crate::api::document::schema_of;
+use crate::domain::Action;
+
+const BLOB: &str = "/v1/rooms/{room}/blobs/{sha256}";
+
+/// The routes about attachments.
+pub(super) static ROUTES: &[Route] = &[
+    Route {
+        method: Method::GET,
+        template: "/v1/rooms/{room}/blobs",
+        summary: "The attachments of a room, by sha256",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::ListBlobs),
+            on: On::Room,
+            query: &[AFTER, LIMIT],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<blobs::BlobsBody>)],
+            handler: |shared, call| blobs::list(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::GET,
+        template: BLOB,
+        summary: "An attachment, as it was added. Where the connection ends before Content-Length bytes came, it is damaged",
+        access: Access::Download(Signed {
+            needs: Needs::Action(Action::ReadBlob),
+            on: On::Blob,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<blobs::Octets>)],
+            handler: |shared, call| blobs::download(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::PUT,
+        template: BLOB,
+        summary: "Adds an attachment of 16 MiB at most, sealed by the client; content-digest is the sha256 of the path. Again changes nothing",
+        access: Access::Upload(Signed {
+            needs: Needs::Action(Action::WriteBlob),
+            on: On::Blob,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: Some(schema_of::<blobs::Octets>),
+            answers: &[
+                (StatusCode::OK, schema_of::<blobs::AddedBody>),
+                (StatusCode::CREATED, schema_of::<blobs::AddedBody>),
+            ],
+            handler: |shared, call| blobs::upload(shared, call).boxed(),
+        }),
+    },
+    Route {
+        method: Method::DELETE,
+        template: BLOB,
+        summary: "Removes an attachment: one's own, or for moderators and owners any; again changes nothing",
+        access: Access::Signed(Signed {
+            needs: Needs::Action(Action::RemoveOwnBlob),
+            on: On::Blob,
+            query: &[],
+            if_match: Precondition::Unsupported,
+            body: None,
+            answers: &[(StatusCode::OK, schema_of::<blobs::RemovedBody>)],
+            handler: |shared, call| blobs::remove(shared, call).boxed(),
+        }),
+    },
+];

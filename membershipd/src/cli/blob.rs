@@ -1,0 +1,152 @@
+//! `membershipd blob`: the attachments of a room, sealed and opened on this machine.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::api::{Api, Part};
+use super::table::Table;
+use super::{DONE, Problem, room};
+use crate::blobs::BlobId;
+use crate::client::{Added, Blob, Request};
+use crate::clock;
+use crate::domain::RoomId;
+use crate::private_file;
+use crate::talk::Attachments;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Seals a file for the members of a room and adds it, 16 MiB at most
+    Put {
+        /// The room
+        room: RoomId,
+        /// The file
+        file: PathBuf,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Fetches an attachment and opens it into a new file, mode 0600
+    Get {
+        /// The room
+        room: RoomId,
+        /// What it is called there: 64 hexadecimal digits
+        sha256: BlobId,
+        /// File to make; an existing one is never overwritten
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Lists the attachments of a room
+    List {
+        /// The room
+        room: RoomId,
+        #[command(flatten)]
+        api: Api,
+    },
+    /// Removes an attachment: your own, or as a moderator or owner anybody's
+    Remove {
+        /// The room
+        room: RoomId,
+        /// What it is called there: 64 hexadecimal digits
+        sha256: BlobId,
+        #[command(flatten)]
+        api: Api,
+    },
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args) -> Result<u8, Problem> {
+    match &args.what {
+        What::Put { room, file, api } => put(room, file, api)?,
+        What::Get { room, sha256, out, api } => get(room, *sha256, out, api)?,
+        What::List { room, api } => {
+            let none = format!("no attachments; next: membershipd blob put {room} FILE");
+            api.print_list(&format!("{}/blobs", room::path(room)), "blobs", &none, table)?;
+        }
+        What::Remove { room, sha256, api } => {
+            let request = Request::delete(format!("{}/blobs/{sha256}", room::path(room)));
+            let answer = api.run(async |client| client.ask(&request).await)?;
+            if api.json() {
+                println!("{answer}");
+            } else if answer.get("changed") == Some(&Value::Bool(true)) {
+                println!("{sha256} was removed from {room}");
+            } else {
+                println!("nothing to do: {room} has no such attachment");
+            }
+        }
+    }
+    Ok(DONE)
+}
+
+fn put(room: &RoomId, file: &Path, api: &Api) -> Result<(), Problem> {
+    let plain = read(file)?;
+    let Part { identity, pins, nodes, ca } = api.part()?;
+    let added = api.talk(async {
+        let mut attachments = Attachments::new(identity, pins, nodes, ca, room.clone()).await?;
+        attachments.add(plain).await
+    })?;
+    let Added { blob: Blob { sha256, bytes, by, at_ms }, changed } = added;
+    if api.json() {
+        let blob = json!({ "sha256": sha256, "bytes": bytes, "by": by, "at_ms": at_ms });
+        println!("{}", json!({ "blob": blob, "changed": changed }));
+    } else {
+        println!("{sha256}");
+        println!("whoever is in the room may have it: membershipd blob get {room} {sha256} --out FILE");
+    }
+    Ok(())
+}
+
+/// All of a file, as far as it is no more than is taken.
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let most = Attachments::most();
+    let mut plain = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_end(&mut plain).with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(plain.len() <= most, "{} has more than the {most} bytes that an attachment may have", path.display());
+    ensure!(!plain.is_empty(), "{} is empty", path.display());
+    Ok(plain)
+}
+
+fn get(room: &RoomId, sha256: BlobId, out: &Path, api: &Api) -> Result<(), Problem> {
+    // Said before anything is fetched; that nothing is written over is seen to when it is made.
+    if out.symlink_metadata().is_ok() {
+        return Err(anyhow::anyhow!(
+            "{} exists, and nothing is ever written over it; name another file",
+            out.display()
+        )
+        .into());
+    }
+    let Part { identity, pins, nodes, ca } = api.part()?;
+    let plain = api.talk(async {
+        let mut attachments = Attachments::new(identity, pins, nodes, ca, room.clone()).await?;
+        attachments.fetch(sha256).await
+    })?;
+    private_file::create(out, &plain).map_err(anyhow::Error::from)?;
+    if api.json() {
+        println!("{}", json!({ "file": out, "bytes": plain.len() }));
+    } else {
+        println!("{} bytes are in {}", plain.len(), out.display());
+    }
+    Ok(())
+}
+
+fn table(blobs: &[Blob]) -> anyhow::Result<Table> {
+    let mut table = Table::new(&["sha256", "bytes", "by", "at"]);
+    for blob in blobs {
+        let at = clock::rfc3339(blob.at_ms.div_euclid(1000));
+        table.row(vec![blob.sha256.to_string(), blob.bytes.to_string(), blob.by.to_string(), at]);
+    }
+    Ok(table)
+}
