@@ -50,8 +50,9 @@ fn text(p: &Posture) -> String {
     let mut replicas = Table::new(&["bucket", "copies", "leader"]);
     for r in &p.replicas {
         let current = r.current.map_or("?".to_owned(), |n| n.to_string());
+        let rooms = r.rooms.map(|rooms| format!(" ({rooms} rooms)")).unwrap_or_default();
         replicas.row(vec![
-            r.bucket.clone(),
+            format!("{}{rooms}", r.bucket),
             format!("{current} of {}", r.want),
             r.leader.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
