@@ -87,6 +87,11 @@ impl State {
         self.dir.join("admin.toml")
     }
 
+    /// What the admin has seen of others' keys; `membershipd` keeps it beside the identity.
+    pub(crate) fn admin_pins(&self) -> PathBuf {
+        self.dir.join("admin.toml.pins")
+    }
+
     /// What a shell reads to use the cluster as its admin.
     pub(crate) fn environment(&self) -> PathBuf {
         self.dir.join("env")

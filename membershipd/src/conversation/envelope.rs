@@ -89,7 +89,7 @@ impl Sealing<'_> {
         secret: &HpkeSecret,
         signer: SignPub,
     ) -> Result<RoomKey, Untrue> {
-        verify(signer, &self.statement(own, envelope.enc, envelope.sealed), envelope.signature)?;
+        verify(signer.verifier().as_ref(), &self.statement(own, envelope.enc, envelope.sealed), envelope.signature)?;
         let enc = <X25519HkdfSha256 as Kem>::EncappedKey::from_bytes(&envelope.enc.to_bytes());
         let opened = single_shot_open::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
             &OpModeR::Base,

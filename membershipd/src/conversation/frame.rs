@@ -21,7 +21,7 @@ use super::epoch::Epoch;
 use super::id::MessageId;
 use super::recipient::{Signature, sign, verify};
 use super::room_key::{MessageKey, RoomKey};
-use crate::domain::{Handle, Policy, RoomId, SignPub};
+use crate::domain::{Handle, Policy, RoomId, Verifier};
 
 const VERSION: u8 = 1;
 const SEALED: u8 = 1;
@@ -198,7 +198,7 @@ impl<'a> Frame<'a> {
         room: &RoomId,
         subject: &str,
         policy: Policy,
-        sender: Option<SignPub>,
+        sender: Option<&Verifier>,
         key: Option<&MessageKey>,
     ) -> Result<Vec<Vec<u8>>, FrameRefusal> {
         let whose = || self.header.sender.clone();
@@ -211,7 +211,7 @@ impl<'a> Frame<'a> {
         let untrue = |untrue| FrameRefusal::Untrue(whose(), untrue);
         if let Some(signature) = self.signature {
             let sender = sender.ok_or_else(|| FrameRefusal::NoSender(whose()))?;
-            verify(sender, &statement(room, subject, self.head, self.payload), signature).map_err(untrue)?;
+            verify(Some(sender), &statement(room, subject, self.head, self.payload), signature).map_err(untrue)?;
         }
         let payload = match self.header.epoch {
             Some(epoch) => {
@@ -250,6 +250,7 @@ fn statement(room: &RoomId, subject: &str, head: &[u8], payload: &[u8]) -> Conte
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::SignPub;
 
     const SUBJECT: &str = "room.kitchen";
 
@@ -272,9 +273,9 @@ mod tests {
 
         fn open(&self, frame: &[u8], room: &RoomId, subject: &str) -> Result<Vec<Vec<u8>>, FrameRefusal> {
             let frame = Frame::parse(frame)?;
-            let sender = SignPub::from_nkey(&self.pair.public_key()).unwrap();
+            let sender = SignPub::from_nkey(&self.pair.public_key()).unwrap().verifier();
             let key = self.key.message_key(room, frame.header.epoch.unwrap_or(Epoch::FIRST), &frame.header.sender);
-            frame.open(room, subject, Policy::CONVERSATION, Some(sender), Some(&key.unwrap()))
+            frame.open(room, subject, Policy::CONVERSATION, sender.as_ref(), Some(&key.unwrap()))
         }
     }
 

@@ -44,4 +44,4 @@ pub use room::{Policy, Room, RoomId, RoomState};
 pub use rules::Denial;
 pub use schema::Schema;
 pub use subject::{Space, Subject};
-pub use user::{Handle, InvalidValue, Role, SignPub, State, User};
+pub use user::{Handle, InvalidValue, Role, SignPub, State, User, Verifier};

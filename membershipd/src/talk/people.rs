@@ -11,7 +11,7 @@ use super::pins::{Pinned, Pins};
 use crate::api::problem;
 use crate::client::{Client, ClientError, Request};
 use crate::conversation::{HpkePub, Recipient, Signature};
-use crate::domain::{Handle, SignPub};
+use crate::domain::{Handle, SignPub, Verifier};
 use crate::identity::Identity;
 
 /// Somebody whose keys are known.
@@ -43,12 +43,13 @@ pub struct People {
     api: Arc<Client>,
     pins: Pins,
     met: HashMap<Handle, Person>,
+    verifiers: HashMap<Handle, Arc<Verifier>>,
 }
 
 impl People {
     /// Asks `api`, and keeps to `pins`.
     pub fn new(api: Arc<Client>, pins: Pins) -> Self {
-        Self { api, pins, met: HashMap::new() }
+        Self { api, pins, met: HashMap::new(), verifiers: HashMap::new() }
     }
 
     /// The pins.
@@ -86,6 +87,18 @@ impl People {
             Err(ClientError::Refused(refused)) if refused.slug == problem::NO_SUCH_USER.slug => Ok(None),
             Err(error) => Err(TalkError::api("look somebody up in the directory")(error)),
         }
+    }
+
+    /// What verifies the signatures of `handle`; none: there never was such a user.
+    pub async fn verifier(&mut self, handle: &Handle) -> Result<Option<Arc<Verifier>>, TalkError> {
+        if let Some(verifier) = self.verifiers.get(handle) {
+            return Ok(Some(verifier.clone()));
+        }
+        let verifier = self.find(handle).await?.and_then(|person| person.sign_pub.verifier()).map(Arc::new);
+        if let Some(verifier) = &verifier {
+            self.verifiers.insert(handle.clone(), verifier.clone());
+        }
+        Ok(verifier)
     }
 
     /// Takes what a server says of somebody, if it is so.

@@ -111,12 +111,12 @@ impl Reader {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let (id, epoch, sender) = (frame.header.id, frame.header.epoch, frame.header.sender.clone());
-        let signer = if frame.is_signed() { people.find(&sender).await?.map(|person| person.sign_pub) } else { None };
+        let signer = if frame.is_signed() { people.verifier(&sender).await? } else { None };
         let key = match epoch {
             Some(epoch) => self.keyring.message_key(epoch, &sender, people).await?,
             None => None,
         };
-        let texts = match frame.open(&self.room, arrived.subject, self.policy, signer, key) {
+        let texts = match frame.open(&self.room, arrived.subject, self.policy, signer.as_deref(), key) {
             Ok(texts) => texts,
             Err(refusal) => return Ok(Err(refusal)),
         };

@@ -113,8 +113,13 @@ fn topology(state: &State, options: &Options) -> Result<Topology> {
     Topology::local(base, kv_replicas).map_err(|error| BadInput::new(format!("--base-address {base}: {error:#}")))
 }
 
-/// `--fresh`: the stores go, and with them every user; certificates, secrets and the admin's identity stay.
+/// `--fresh`: the stores go, and with them every user and what the admin had seen of them; certificates, secrets and the admin's
+/// identity stay.
 fn empty_stores(state: &State) -> Result<()> {
+    let pins = state.admin_pins();
+    if pins.exists() {
+        fs::remove_file(&pins).with_context(|| format!("removing {}", Paths::shown(&pins)))?;
+    }
     let nodes = match fs::read_dir(state.nodes()) {
         Ok(nodes) => nodes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
