@@ -18,6 +18,8 @@ mod id;
 mod recipient;
 mod replay;
 mod room_key;
+#[cfg(test)]
+mod vectors;
 
 pub use envelope::{Envelope, Sealing};
 pub use epoch::Epoch;
