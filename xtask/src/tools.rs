@@ -15,9 +15,10 @@ use crate::ui::Line;
 
 /// The release that deny.toml was written for.
 const CARGO_DENY: &str = "0.20.2";
-const REQUIREMENTS: &str = "xtask/tests/clients/requirements.txt";
+/// What the examples need; the tests drive the same packages.
+const REQUIREMENTS: &str = "examples/python/requirements.txt";
 /// What npm reads, in this directory.
-const JS: &str = "xtask/tests/clients/js";
+const JS: &str = "examples/javascript";
 const JS_FILES: [&str; 2] = ["package.json", "package-lock.json"];
 
 /// The `cargo-deny` that is here already.

@@ -6,7 +6,8 @@
 //! seals attachments. What every signature and every seal covers is put together by `context`, so that none passes for another; `encoded` are bytes that
 //! documents carry as text.
 //!
-//! The same in prose, for programs in other languages, is `membershipd/docs/conversations.md`.
+//! The same in prose, for programs in other languages, is `membershipd/docs/conversations.md`; `vectors`, which only the tests have,
+//! makes the examples beside it.
 
 pub mod blob;
 mod context;
@@ -18,6 +19,8 @@ mod id;
 mod recipient;
 mod replay;
 mod room_key;
+#[cfg(test)]
+mod vectors;
 
 pub use envelope::{Envelope, Sealing};
 pub use epoch::Epoch;

@@ -85,7 +85,7 @@ impl RoomKey {
     }
 
     // HKDF with SHA-256 (RFC 5869), no salt, the context as info.
-    fn derive(&self, context: &Context, into: &mut [u8]) -> Result<(), Untrue> {
+    pub(super) fn derive(&self, context: &Context, into: &mut [u8]) -> Result<(), Untrue> {
         let prk: Prk = Salt::new(HKDF_SHA256, &[]).extract(self.bytes());
         let info = [context.bytes()];
         let okm = prk.expand(&info, Bytes(into.len())).map_err(|_| Untrue::Key)?;

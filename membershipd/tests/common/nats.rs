@@ -83,7 +83,8 @@ fn program(name: &str, script: &str) -> Command {
     command
 }
 
-fn packages(variable: &str) -> PathBuf {
+/// The packages that an environment variable names.
+pub fn packages(variable: &str) -> PathBuf {
     let named = std::env::var_os(variable).map(PathBuf::from);
     named.unwrap_or_else(|| panic!("{variable} names no packages; remedy: cargo xtask test sets it"))
 }

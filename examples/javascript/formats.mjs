@@ -1,0 +1,193 @@
+// The formats of conversations, as membershipd/docs/conversations.md describes them: functions of bytes, without any network.
+// What is not proven is Refused. vectors.mjs checks all of it against membershipd/docs/vectors.json.
+import { createCipheriv, createDecipheriv, createPrivateKey, createPublicKey } from "node:crypto";
+import { hkdfSync, randomBytes, sign, verify } from "node:crypto";
+import { readFileSync } from "node:fs";
+
+import { Chacha20Poly1305 } from "@hpke/chacha20poly1305";
+import { CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
+
+const hpke = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Chacha20Poly1305() });
+const INFO = Buffer.from("unibus.envelope.1");
+const SEALED = 1, SIGNED = 2, SEVERAL = 4; // flags of a frame
+const SIGNATURE = 64, TAG = 16;
+
+// Something is not what it claims to be: why, in a word for programs, and in more of them.
+export class Refused extends Error {
+  constructor(word, why) {
+    super(why);
+    this.word = word;
+  }
+}
+
+export const hex = (text) => Buffer.from(text, "hex");
+export const unb64 = (text) => Buffer.from(text, "base64");
+export const uuid = (id) => id.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+const number = (value) => {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+};
+
+// What a signature or a seal covers: every part with its length before it. A number is four bytes.
+export function context(label, ...parts) {
+  const bytes = [label, ...parts].map((part) => (typeof part === "number" ? number(part) : Buffer.from(part)));
+  return Buffer.concat(bytes.flatMap((part) => [number(part.length), part]));
+}
+
+// Keys as Node.js wants them: their bytes behind what says which kind of key they are (RFC 8410).
+const secretOf = (oid, raw) => {
+  const der = Buffer.concat([hex(`302e020100300506032b65${oid}04220420`), raw]);
+  return createPrivateKey({ key: der, format: "der", type: "pkcs8" });
+};
+const publicOf = (secret) => Buffer.from(createPublicKey(secret).export({ format: "jwk" }).x, "base64url").toString("hex");
+const ed25519 = (signPub) => {
+  const der = Buffer.concat([hex("302a300506032b6570032100"), hex(signPub)]);
+  return createPublicKey({ key: der, format: "der", type: "spki" });
+};
+
+// Who we are: the file that `membershipd identity new` makes.
+export class Identity {
+  constructor(handle, nkey, hpkeSecret) {
+    Object.assign(this, { handle, nkey, hpke: hex(hpkeSecret) });
+    // An nkey is the base32 of two bytes that say what it is, the 32 of the seed, and a checksum.
+    const bits = [...nkey].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
+    const seed = Buffer.from(bits.match(/.{8}/g).slice(2, 34).map((byte) => parseInt(byte, 2)));
+    this.secret = secretOf("70", seed);
+    this.signPub = publicOf(this.secret);
+    this.hpkePub = publicOf(secretOf("6e", this.hpke));
+  }
+
+  static load(path) {
+    const field = Object.fromEntries([...readFileSync(path, "utf8").matchAll(/^(\w+) = "(.*)"$/gm)].map((m) => m.slice(1)));
+    return new Identity(field.handle, field.sign, field.hpke);
+  }
+
+  sign(bytes) {
+    return sign(null, bytes, this.secret);
+  }
+}
+
+export const derive = (key, length, ...parts) => Buffer.from(hkdfSync("sha256", key, "", context(...parts), length));
+
+export function check(signPub, signature, ...parts) {
+  if (!verify(null, context(...parts), ed25519(signPub), signature)) {
+    throw new Refused("signature", "its signature is not that of whom it names");
+  }
+}
+
+function seal(key, nonce, aad, text) {
+  const cipher = createCipheriv("chacha20-poly1305", key, nonce, { authTagLength: TAG });
+  cipher.setAAD(aad);
+  return Buffer.concat([cipher.update(text), cipher.final(), cipher.getAuthTag()]);
+}
+
+function open(key, nonce, aad, sealed) {
+  try {
+    const decipher = createDecipheriv("chacha20-poly1305", key, nonce, { authTagLength: TAG });
+    decipher.setAAD(aad);
+    decipher.setAuthTag(sealed.subarray(-TAG));
+    return Buffer.concat([decipher.update(sealed.subarray(0, -TAG)), decipher.final()]);
+  } catch {
+    throw new Refused("seal", "it cannot be opened: it was changed, or made for something else");
+  }
+}
+
+// What a user signs to say which HPKE key is his.
+export const keyStatement = (handle, signPub, hpkePub) => ["unibus.hpke-key.1", handle, hex(signPub), hex(hpkePub)];
+export const keyId = (key, room, epoch) => derive(key, 16, "unibus.key-id.1", room, epoch);
+
+// An envelope: the room's key, which only `to` can open, and who has sealed it.
+export async function sealKey(key, room, epoch, me, to, hpkePub) {
+  const kid = keyId(key, room, epoch);
+  const recipientPublicKey = await hpke.kem.deserializePublicKey(hex(hpkePub));
+  const sealer = await hpke.createSenderContext({ recipientPublicKey, info: INFO });
+  const enc = Buffer.from(sealer.enc);
+  const sealed = Buffer.from(await sealer.seal(key, context("unibus.envelope.1", room, epoch, to, kid)));
+  const statement = ["unibus.envelope-signature.1", room, epoch, me.handle, to, hex(hpkePub), kid, enc, sealed];
+  const signature = me.sign(context(...statement));
+  return { enc: enc.toString("base64"), sealed: sealed.toString("base64"), signature: signature.toString("base64") };
+}
+
+// The room's key; `signPub` is the pinned key of `by`.
+export async function openKey(envelope, room, epoch, by, signPub, me, kid) {
+  const [enc, sealed, signature] = [envelope.enc, envelope.sealed, envelope.signature].map(unb64);
+  const statement = [room, epoch, by, me.handle, hex(me.hpkePub), kid, enc, sealed];
+  check(signPub, signature, "unibus.envelope-signature.1", ...statement);
+  let key;
+  try {
+    const recipientKey = await hpke.kem.importKey("raw", me.hpke, false);
+    const opener = await hpke.createRecipientContext({ recipientKey, enc, info: INFO });
+    key = Buffer.from(await opener.open(sealed, context("unibus.envelope.1", room, epoch, me.handle, kid)));
+  } catch {
+    throw new Refused("seal", `the key that ${by} has sealed cannot be opened`);
+  }
+  if (!keyId(key, room, epoch).equals(kid)) throw new Refused("seal", `${by} has sealed another key than he says`);
+  return key;
+}
+
+// A frame with one text, sealed if there is a key; and its id.
+export function make(me, room, subject, signed, epoch, key, text) {
+  const id = Buffer.concat([Buffer.alloc(6), randomBytes(10)]);
+  id.writeUIntBE(Date.now(), 0, 6);
+  [id[6], id[8]] = [0x70 | (id[6] & 0x0f), 0x80 | (id[8] & 0x3f)];
+  const flags = (key ? SEALED : 0) | (signed ? SIGNED : 0);
+  const handle = Buffer.from(me.handle);
+  const head = Buffer.concat([Buffer.from([1, flags]), id, number(epoch), Buffer.from([handle.length]), handle]);
+  let payload = Buffer.from(text);
+  if (key) {
+    const messageKey = derive(key, 32, "unibus.message-key.1", room, epoch, me.handle);
+    payload = seal(messageKey, id.subarray(4), context("unibus.frame.1", room, subject, head), payload);
+  }
+  const signature = signed ? me.sign(context("unibus.frame-signature.1", room, subject, head, payload)) : Buffer.alloc(0);
+  return { frame: Buffer.concat([head, payload, signature]), id: uuid(id) };
+}
+
+// Takes a frame apart; nothing of it is proven yet.
+export function parse(bytes) {
+  const raw = Buffer.from(bytes);
+  const malformed = new Refused("malformed", "it is no message of unibus");
+  if (raw.length < 23 || raw[0] !== 1 || raw[1] > (SEALED | SIGNED | SEVERAL)) throw malformed;
+  const [flags, id, epoch, end] = [raw[1], raw.subarray(2, 18), raw.readUInt32BE(18), 23 + raw[22]];
+  const [sender, cut] = [raw.toString("latin1", 23, end), raw.length - (flags & SIGNED ? SIGNATURE : 0)];
+  const isUuid7 = id[6] >> 4 === 7 && id[8] >> 6 === 2;
+  const epochs = (epoch !== 0) === ((flags & SEALED) !== 0);
+  if (cut < end || !isUuid7 || !epochs || !/^[a-z0-9_-]{1,32}$/.test(sender)) throw malformed;
+  return { flags, id, epoch, sender, head: raw.subarray(0, end), payload: raw.subarray(end, cut), signature: raw.subarray(cut) };
+}
+
+// The texts of a frame, once it is proven who said them, in which room and on which subject.
+export async function read(frame, room, subject, policy, signPubOf, roomKeyOf) {
+  const { flags, sender, epoch, head } = frame;
+  if (policy.encrypt && !(flags & SEALED)) throw new Refused("clear", "it is in clear, and has to be sealed");
+  if (policy.sign && !(flags & SIGNED)) throw new Refused("unsigned", "it is unsigned, and has to be signed");
+  if (flags & SIGNED) {
+    const signPub = await signPubOf(sender);
+    if (!signPub) throw new Refused("no-sender", `it names ${sender} as its sender, and there is no such user`);
+    check(signPub, frame.signature, "unibus.frame-signature.1", room, subject, head, frame.payload);
+  }
+  let text = frame.payload;
+  if (flags & SEALED) {
+    const key = await roomKeyOf(epoch);
+    if (!key) throw new Refused("no-key", `it is sealed with the key of epoch ${epoch}, which is not for you`);
+    const messageKey = derive(key, 32, "unibus.message-key.1", room, epoch, sender);
+    text = open(messageKey, frame.id.subarray(4), context("unibus.frame.1", room, subject, head), text);
+  }
+  if (!(flags & SEVERAL)) return [text.toString()];
+  const texts = [];
+  while (text.length) {
+    const length = text.length < 4 ? Infinity : text.readUInt32BE(0);
+    if (length > text.length - 4) throw new Refused("malformed", "one of its messages is cut off");
+    texts.push(text.toString("utf8", 4, 4 + length));
+    text = text.subarray(4 + length);
+  }
+  return texts;
+}
+
+// What is in an attachment.
+export function openBlob(blob, room, roomKeyOf) {
+  const head = blob.subarray(0, 21);
+  if (head.length < 21 || head[0] !== 1) throw new Refused("seal", "it is no attachment of unibus");
+  const key = derive(roomKeyOf(head.readUInt32BE(1)), 32, "unibus.blob-key.1", room, head);
+  return open(key, Buffer.alloc(12), context("unibus.blob.1", room, head), blob.subarray(21));
+}

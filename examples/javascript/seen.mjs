@@ -1,0 +1,33 @@
+// Frames that come again: every member can publish the very bytes of another member's frame a second time.
+import { Refused } from "./formats.mjs";
+
+// How far the time in an id may be from when the frame came.
+const WINDOW_MS = 120_000;
+
+// The ids that came lately, and by which way: a message comes once from the bus and once from the history.
+export class Seen {
+  came = new Map();
+  newest = 0;
+
+  // Whether it is new; `seq` is its number in the history, null if it came from the bus.
+  admit(id, atMs, seq) {
+    const made = id.readUIntBE(0, 6);
+    if (Math.abs(made - atMs) > WINDOW_MS) {
+      throw new Refused("wrong-time", "it was not made when it came: an old one sent again, or a clock is wrong");
+    }
+    const key = id.toString("hex");
+    const before = this.came.get(key);
+    const { live, kept } = before ?? { live: false, kept: null };
+    if (seq === null ? live : kept !== null && kept !== seq) {
+      throw new Refused("replayed", "it has come before: somebody sent it again");
+    }
+    this.came.set(key, { made, live: live || seq === null, kept: seq ?? kept });
+    this.newest = Math.max(this.newest, atMs);
+    for (const [old, { made }] of this.came) {
+      // Whatever is older would be refused for its age.
+      if (made >= this.newest - 2 * WINDOW_MS) break;
+      this.came.delete(old);
+    }
+    return before === undefined;
+  }
+}

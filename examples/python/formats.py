@@ -1,0 +1,165 @@
+"""The formats of conversations, as membershipd/docs/conversations.md describes them: functions of bytes, without any network.
+
+What is not proven is Refused. vectors.py checks all of it against membershipd/docs/vectors.json.
+"""
+import base64, os, re, time, tomllib, uuid
+from collections import namedtuple
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pyhpke import AEADId, CipherSuite, KDFId, KEMId
+from pyhpke.exceptions import PyHPKEError
+
+HPKE = CipherSuite.new(KEMId.DHKEM_X25519_HKDF_SHA256, KDFId.HKDF_SHA256, AEADId.CHACHA20_POLY1305)
+INFO = b"unibus.envelope.1"
+SEALED, SIGNED, SEVERAL = 1, 2, 4  # flags of a frame
+SIGNATURE = 64
+Frame = namedtuple("Frame", "flags id epoch sender head payload signature")
+b64, unb64 = (lambda data: base64.b64encode(data).decode()), base64.b64decode
+
+
+class Refused(Exception):
+    """Something is not what it claims to be: why, in a word for programs, and in more of them."""
+    def __init__(self, word, why):
+        super().__init__(why)
+        self.word = word
+
+
+class Identity:
+    """Who we are: the file that `membershipd identity new` makes."""
+    def __init__(self, handle, sign, hpke):
+        self.handle, self.nkey, self.hpke = handle, sign, HPKE.kem.deserialize_private_key(bytes.fromhex(hpke))
+        # An nkey is the base32 of two bytes that say what it is, the 32 of the seed, and a checksum.
+        self.sign = Ed25519PrivateKey.from_private_bytes(base64.b32decode(sign + "=" * (-len(sign) % 8))[2:34])
+        self.sign_pub = self.sign.public_key().public_bytes_raw().hex()
+        self.hpke_pub = X25519PrivateKey.from_private_bytes(bytes.fromhex(hpke)).public_key().public_bytes_raw().hex()
+
+    @classmethod
+    def load(cls, path):
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+        return cls(document["handle"], document["sign"], document["hpke"])
+
+
+def context(label, *parts):
+    """What a signature or a seal covers: every part with its length before it. A number is four bytes."""
+    def as_bytes(part):
+        return part.encode() if isinstance(part, str) else part.to_bytes(4) if isinstance(part, int) else part
+    return b"".join(len(part).to_bytes(4) + part for part in map(as_bytes, (label, *parts)))
+
+
+def derive(key, length, *parts):
+    return HKDF(hashes.SHA256(), length, None, context(*parts)).derive(key)
+
+
+def verify(sign_pub, signature, *parts):
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(sign_pub)).verify(signature, context(*parts))
+    except (InvalidSignature, ValueError):
+        raise Refused("signature", "its signature is not that of whom it names") from None
+
+
+def key_statement(handle, sign_pub, hpke_pub):
+    """What a user signs to say which HPKE key is his."""
+    return "unibus.hpke-key.1", handle, bytes.fromhex(sign_pub), bytes.fromhex(hpke_pub)
+
+
+def key_id(key, room, epoch):
+    return derive(key, 16, "unibus.key-id.1", room, epoch)
+
+
+def seal_key(key, room, epoch, me, to, hpke_pub):
+    """An envelope: the room's key, which only `to` can open, and who has sealed it."""
+    kid, public = key_id(key, room, epoch), bytes.fromhex(hpke_pub)
+    enc, sealer = HPKE.create_sender_context(HPKE.kem.deserialize_public_key(public), INFO)
+    sealed = sealer.seal(key, context("unibus.envelope.1", room, epoch, to, kid))
+    statement = context("unibus.envelope-signature.1", room, epoch, me.handle, to, public, kid, enc, sealed)
+    return {"enc": b64(enc), "sealed": b64(sealed), "signature": b64(me.sign.sign(statement))}
+
+
+def open_key(envelope, room, epoch, by, sign_pub, me, kid):
+    """The room's key; `sign_pub` is the pinned key of `by`."""
+    enc, sealed, signature = (unb64(envelope[name]) for name in ("enc", "sealed", "signature"))
+    to, public = me.handle, bytes.fromhex(me.hpke_pub)
+    verify(sign_pub, signature, "unibus.envelope-signature.1", room, epoch, by, to, public, kid, enc, sealed)
+    try:
+        opener = HPKE.create_recipient_context(enc, me.hpke, INFO)
+        key = opener.open(sealed, context("unibus.envelope.1", room, epoch, to, kid))
+    except PyHPKEError:
+        raise Refused("seal", f"the key that {by} has sealed cannot be opened") from None
+    if key_id(key, room, epoch) != kid:
+        raise Refused("seal", f"{by} has sealed another key than he says")
+    return key
+
+
+def make(me, room, subject, signed, epoch, key, text):
+    """A frame with one text, sealed if there is a key; and its id."""
+    id = bytearray(int(time.time() * 1000).to_bytes(6) + os.urandom(10))
+    id[6], id[8] = 0x70 | id[6] & 0x0F, 0x80 | id[8] & 0x3F
+    flags = (SEALED if key else 0) | (SIGNED if signed else 0)
+    head = bytes([1, flags]) + id + epoch.to_bytes(4) + bytes([len(me.handle)]) + me.handle.encode()
+    payload = text.encode()
+    if key:
+        key = derive(key, 32, "unibus.message-key.1", room, epoch, me.handle)
+        payload = ChaCha20Poly1305(key).encrypt(bytes(id[4:]), payload, context("unibus.frame.1", room, subject, head))
+    statement = context("unibus.frame-signature.1", room, subject, head, payload)
+    return head + payload + (me.sign.sign(statement) if signed else b""), str(uuid.UUID(bytes=bytes(id)))
+
+
+def parse(raw):
+    """Takes a frame apart; nothing of it is proven yet."""
+    malformed = Refused("malformed", "it is no message of unibus")
+    if len(raw) < 23 or raw[0] != 1 or raw[1] > SEALED | SIGNED | SEVERAL:
+        raise malformed
+    flags, id, epoch, end = raw[1], raw[2:18], int.from_bytes(raw[18:22]), 23 + raw[22]
+    sender, cut = raw[23:end].decode("latin-1"), len(raw) - (SIGNATURE if flags & SIGNED else 0)
+    uuid7 = id[6] >> 4 == 7 and id[8] >> 6 == 2
+    if cut < end or not uuid7 or not re.fullmatch("[a-z0-9_-]{1,32}", sender) or bool(epoch) != bool(flags & SEALED):
+        raise malformed
+    return Frame(flags, id, epoch, sender, raw[:end], raw[end:cut], raw[cut:])
+
+
+def read(frame, room, subject, policy, sign_pub_of, room_key_of):
+    """The texts of a frame, once it is proven who said them, in which room and on which subject."""
+    if policy["encrypt"] and not frame.flags & SEALED:
+        raise Refused("clear", "it is in clear, and has to be sealed")
+    if policy["sign"] and not frame.flags & SIGNED:
+        raise Refused("unsigned", "it is unsigned, and has to be signed")
+    if frame.flags & SIGNED:
+        sign_pub = sign_pub_of(frame.sender)
+        if sign_pub is None:
+            raise Refused("no-sender", f"it names {frame.sender} as its sender, and there is no such user")
+        verify(sign_pub, frame.signature, "unibus.frame-signature.1", room, subject, frame.head, frame.payload)
+    text = frame.payload
+    if frame.flags & SEALED:
+        key = room_key_of(frame.epoch)
+        if key is None:
+            raise Refused("no-key", f"it is sealed with the key of epoch {frame.epoch}, which is not for you")
+        key = derive(key, 32, "unibus.message-key.1", room, frame.epoch, frame.sender)
+        try:
+            text = ChaCha20Poly1305(key).decrypt(frame.id[4:], text, context("unibus.frame.1", room, subject, frame.head))
+        except InvalidTag:
+            raise Refused("seal", f"it names {frame.sender} as its sender, and cannot be opened") from None
+    texts = [] if frame.flags & SEVERAL else [text]
+    while frame.flags & SEVERAL and text:
+        length, text = int.from_bytes(text[:4]), text[4:]
+        if length > len(text):
+            raise Refused("malformed", "one of its messages is cut off")
+        texts, text = [*texts, text[:length]], text[length:]
+    return [text.decode("utf-8", "replace") for text in texts]
+
+
+def open_blob(blob, room, room_key_of):
+    """What is in an attachment."""
+    head, sealed = blob[:21], blob[21:]
+    if len(head) < 21 or head[0] != 1:
+        raise Refused("seal", "it is no attachment of unibus")
+    key = derive(room_key_of(int.from_bytes(head[1:5])), 32, "unibus.blob-key.1", room, head)
+    try:
+        return ChaCha20Poly1305(key).decrypt(bytes(12), sealed, context("unibus.blob.1", room, head))
+    except InvalidTag:
+        raise Refused("seal", "it cannot be opened") from None

@@ -1,0 +1,25 @@
+"""Frames that come again: every member can publish the very bytes of another member's frame a second time."""
+from formats import Refused
+
+# How far the time in an id may be from when the frame came.
+WINDOW_MS = 120_000
+
+
+class Seen:
+    """The ids that came lately, and by which way: a message comes once from the bus and once from the history."""
+    def __init__(self):
+        self.came, self.newest = {}, 0
+
+    def admit(self, id, at_ms, seq):
+        """Whether it is new; `seq` is its number in the history, None if it came from the bus."""
+        if abs(int.from_bytes(id[:6]) - at_ms) > WINDOW_MS:
+            raise Refused("wrong-time", "it was not made when it came: an old one sent again, or a clock is wrong")
+        is_new, (live, kept) = id not in self.came, self.came.get(id, (False, None))
+        if live if seq is None else kept not in (None, seq):
+            raise Refused("replayed", "it has come before: somebody sent it again")
+        self.came[id] = (True, kept) if seq is None else (live, seq)
+        self.newest = max(self.newest, at_ms)
+        # Whatever is older would be refused for its age.
+        while self.came and int.from_bytes((oldest := next(iter(self.came)))[:6]) < self.newest - 2 * WINDOW_MS:
+            del self.came[oldest]
+        return is_new
