@@ -303,10 +303,10 @@ fn frames() -> Vec<Value> {
 
 fn read(room: &RoomId, subject: &str, policy: Policy, bytes: &[u8]) -> Result<Value, FrameRefusal> {
     let frame = Frame::parse(bytes)?;
-    let sender = find(&frame.header.sender).map(|person| person.public.sign_pub);
+    let sender = find(&frame.header.sender).and_then(|person| person.public.sign_pub.verifier());
     let key = frame.header.epoch.and_then(|epoch| Some((epoch, key_of(room, epoch)?)));
     let key = key.map(|(epoch, key)| key.message_key(room, epoch, &frame.header.sender).unwrap());
-    let messages = frame.open(room, subject, policy, sender, key.as_ref())?;
+    let messages = frame.open(room, subject, policy, sender.as_ref(), key.as_ref())?;
     Ok(messages.into_iter().map(|text| String::from_utf8(text).unwrap()).collect())
 }
 
