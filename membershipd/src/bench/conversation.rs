@@ -54,7 +54,7 @@ pub struct Spoken {
     pub bare_delay: Measured,
     /// One at a time, from saying it until the last of three has read it.
     pub delay: Measured,
-    /// Histories of [`HISTORY`] messages, opened and checked on one core, without their transfer.
+    /// Histories of 1,000 messages, opened and checked on one core, without their transfer.
     pub history: Measured,
 }
 
