@@ -318,7 +318,7 @@ fn a_server_that_lies_about_keys_is_not_believed() {
 }
 
 #[test]
-fn an_envelope_that_was_changed_or_an_epoch_that_went_back_is_not_used() {
+fn a_room_that_went_back_or_an_envelope_that_was_changed_is_not_used() {
     let place = Place::new(&["alice", "bob"]);
     place.say("alice", "one");
     place.good("alice", &["key", "rotate", "kitchen"]);

@@ -37,6 +37,8 @@ enum What {
         #[command(flatten)]
         api: Api,
     },
+    /// Takes it that a room's messages are in clear from now on, after an owner has said so in person
+    Unseal(OfRoom),
     /// Forgets a user's keys, after he has said in person that he has new ones
     Forget {
         /// The user
@@ -52,6 +54,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::Show(OfRoom { room, api }) => show(room, api),
         What::Rotate(OfRoom { room, api }) => rotate(room, api),
         What::Pins { api } => pins(api),
+        What::Unseal(OfRoom { room, api }) => unseal(room, api),
         What::Forget { handle, api } => forget(handle, api),
     }?;
     Ok(DONE)
@@ -104,6 +107,18 @@ fn pins(api: &Api) -> Result<(), Problem> {
             table.row(vec![handle.to_string(), pinned.sign_pub.to_string(), hpke]);
         }
         print!("{table}");
+    }
+    Ok(())
+}
+
+fn unseal(room: &RoomId, api: &Api) -> Result<(), Problem> {
+    let was = api.part()?.pins.unseal(room).map_err(|error| api.talk_failed(&error.into()))?;
+    if api.json() {
+        println!("{}", json!({ "room": room, "was_sealed": was }));
+    } else if was {
+        println!("what this user says in '{room}' may be in clear from now on, if the servers say so");
+    } else {
+        println!("nothing to do: messages of '{room}' were never seen to be sealed");
     }
     Ok(())
 }

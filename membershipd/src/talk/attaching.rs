@@ -34,9 +34,9 @@ impl Attachments {
         room: RoomId,
     ) -> Result<Self, TalkError> {
         let api = Arc::new(Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?);
-        let record = record(&api, &room, &identity).await?;
         let mut people = People::new(api.clone(), pins);
         let own = people.introduce(&identity).await?;
+        let record = record(&api, people.pins(), &room, &identity).await?;
         let keyring = Keyring::new(api.clone(), room, Arc::new(identity), own)?;
         Ok(Self { api, room: record, keyring, people })
     }

@@ -1,6 +1,6 @@
 //! What a user has once seen of others, kept beside his identity file: a server can lie the first time, and never after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -30,6 +30,9 @@ struct Document {
     users: BTreeMap<Handle, Pinned>,
     /// The newest epoch of each room that was seen.
     epochs: BTreeMap<RoomId, Epoch>,
+    /// Rooms whose messages were sealed when they were seen.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    sealed: BTreeSet<RoomId>,
 }
 
 /// Why the pins are in the way.
@@ -64,6 +67,12 @@ pub enum PinsError {
         /// The file.
         path: PathBuf,
     },
+    /// A server says that messages are in clear where they were sealed.
+    #[error("the servers say that messages of '{room}' are in clear, and they were sealed before")]
+    Unsealed {
+        /// The room.
+        room: RoomId,
+    },
     /// A server names an older epoch than was seen.
     #[error("the servers name epoch {named} as the newest of '{room}', and epoch {seen} was seen already")]
     WentBack {
@@ -84,6 +93,7 @@ impl PinsError {
         match self {
             PinsError::Io { .. } | PinsError::File(_) | PinsError::Unreadable { .. } => "pins",
             PinsError::Swapped { .. } => "swapped-key",
+            PinsError::Unsealed { .. } => "unsealed",
             PinsError::WentBack { .. } => "epoch-went-back",
         }
     }
@@ -98,6 +108,10 @@ impl PinsError {
             PinsError::Swapped { handle, .. } => format!(
                 "believe nothing until you have asked '{handle}' in person; if the new key is right: membershipd key forget \
                  {handle}"
+            ),
+            PinsError::Unsealed { room } => format!(
+                "say nothing there until you have asked an owner of '{room}' in person; if it is meant to be so: membershipd key \
+                 unseal {room}"
             ),
             PinsError::WentBack { path, .. } => format!(
                 "a server lies, or it was restored from an older backup; if it was: remove the room's line from {}",
@@ -160,6 +174,28 @@ impl Pins {
             }
             _ => Ok(()),
         })
+    }
+
+    /// Notes that messages of `room` are sealed, if they are, and refuses that they are not any more.
+    pub fn hold(&self, room: &RoomId, sealed: bool) -> Result<(), PinsError> {
+        self.change(|document| {
+            if sealed {
+                document.sealed.insert(room.clone());
+            } else if document.sealed.contains(room) {
+                return Err(PinsError::Unsealed { room: room.clone() });
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes it that messages of `room` are in clear from now on. Says whether they had to be sealed.
+    pub fn unseal(&self, room: &RoomId) -> Result<bool, PinsError> {
+        let mut was = false;
+        self.change(|document| {
+            was = document.sealed.remove(room);
+            Ok(())
+        })?;
+        Ok(was)
     }
 
     /// Forgets a user, who is met for the first time again. Says whether he was pinned.
@@ -246,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn epochs_do_not_go_back_and_a_damaged_file_is_not_an_empty_one() {
+    fn rooms_do_not_go_back_and_a_damaged_file_is_not_an_empty_one() {
         let place = Place::new("reach");
         let (pins, room): (_, RoomId) = (Pins::beside(&place.0.join("a.toml")), "kitchen".parse().unwrap());
         let epoch = |number| Epoch::new(number).unwrap();
@@ -255,6 +291,11 @@ mod tests {
         }
         assert!(matches!(pins.reach(&room, epoch(2)), Err(PinsError::WentBack { .. })));
         pins.reach(&room, epoch(3)).unwrap();
+        pins.hold(&room, false).unwrap();
+        pins.hold(&room, true).unwrap();
+        assert!(matches!(pins.hold(&room, false), Err(PinsError::Unsealed { .. })));
+        assert!(pins.unseal(&room).unwrap() && !pins.unseal(&room).unwrap());
+        pins.hold(&room, false).unwrap();
         private_file::write(pins.path(), b"{").unwrap();
         assert!(matches!(pins.reach(&room, epoch(4)), Err(PinsError::Unreadable { .. })));
         assert_eq!(std::fs::read(pins.path()).unwrap(), b"{");

@@ -81,7 +81,7 @@ impl Sender {
         let mut people = People::new(api.clone(), pins);
         let own = people.introduce(&identity).await?;
         let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
-        let room = record(&api, &room, &identity).await?;
+        let room = record(&api, people.pins(), &room, &identity).await?;
         Ok(Self { api, identity, nodes, ca, people, keyring, room, open: None })
     }
 
@@ -175,7 +175,7 @@ impl Sender {
         }
         let lost = self.open.as_ref().is_none_or(|open| open.bus.is_lost());
         let kept = self.open.take().filter(|_| !lost);
-        self.room = record(&self.api, &self.room.id, &self.identity).await?;
+        self.room = record(&self.api, self.people.pins(), &self.room.id, &self.identity).await?;
         let (bus, events) = match kept {
             Some(open) => (open.bus, open.events),
             None => {
@@ -194,12 +194,15 @@ impl Sender {
     }
 }
 
-/// The room, for somebody who is in it.
-pub(super) async fn record(api: &Client, room: &RoomId, identity: &Identity) -> Result<Room, TalkError> {
+/// The room, for somebody who is in it. That its messages are sealed is not for a server to take back: it would be told the next one.
+pub(super) async fn record(api: &Client, pins: &Pins, room: &RoomId, identity: &Identity) -> Result<Room, TalkError> {
     let record: Room =
         api.ask_for(&Request::get(format!("/v1/rooms/{room}"))).await.map_err(TalkError::api("read the room"))?;
     match &record.own {
-        Some(own) if own.state == MemberState::Joined => Ok(record),
+        Some(own) if own.state == MemberState::Joined => {
+            pins.hold(room, record.policy.encrypt)?;
+            Ok(record)
+        }
         _ => Err(TalkError::NotMember(room.clone(), identity.handle.clone())),
     }
 }
