@@ -330,7 +330,13 @@ fn a_room_that_went_back_or_an_envelope_that_was_changed_is_not_used() {
         });
     });
     assert_eq!(place.refused("bob", &["say", "kitchen", "x"]), "bad-key");
+    // A server that says that the room is in clear would be told the next message.
+    let policy = |encrypt: bool| move |record: &mut Value| record["policy"]["encrypt"] = json!(encrypt);
+    let place = place.lying(|db| replace(db, "room.kitchen", policy(false)));
+    assert_eq!(place.refused("alice", &["say", "kitchen", "x"]), "unsealed");
+    assert_eq!(place.refused("alice", &["tail", "kitchen"]), "unsealed");
     let place = place.lying(|db| {
+        replace(db, "room.kitchen", policy(true));
         assert_eq!(
             db.execute("DELETE FROM entries WHERE key IN ('epoch.kitchen.2', 'newest.kitchen')", ()).unwrap(),
             2
