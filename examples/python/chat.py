@@ -22,7 +22,8 @@ class Connection:
                 self.bus = await nats.connect(
                     f"{'tls' if tls else 'nats'}://{urlsplit(url).hostname}:{where['port']}", tls=tls, connect_timeout=5,
                     nkeys_seed_str=room.me.nkey, inbox_prefix=f"_INBOX.{room.me.handle}", allow_reconnect=False,
-                    max_reconnect_attempts=0, error_cb=self.on_error, closed_cb=self.on_close)
+                    # None at all would mean for ever, where a node is down.
+                    max_reconnect_attempts=1, reconnect_time_wait=0.1, error_cb=self.on_error, closed_cb=self.on_close)
                 await self.settle()
                 return self
             except (OSError, nats.errors.Error, asyncio.TimeoutError) as error:

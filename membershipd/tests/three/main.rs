@@ -18,3 +18,4 @@ mod history;
 mod large;
 mod nodes;
 mod silent;
+mod talk;
