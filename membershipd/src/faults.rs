@@ -18,7 +18,7 @@ pub enum Fault {
     ClockAhead,
     /// No connection is ever cut, and every cut is reported as done.
     NoKick,
-    /// A write is acknowledged first and sent afterwards, once, whatever becomes of it.
+    /// A write is acknowledged first and sent afterwards, once, whatever becomes of it; so is what is said in a room.
     AckBeforeWrite,
 }
 

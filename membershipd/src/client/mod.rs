@@ -81,6 +81,17 @@ impl Request {
     }
 }
 
+/// The query for the page after `after`. The serializer cannot be sent to another thread: it must not be there while an answer is
+/// awaited.
+fn next_page(after: Option<&str>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", &PAGE.to_string());
+    if let Some(after) = after {
+        query.append_pair("after", after);
+    }
+    query.finish()
+}
+
 type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// A client.
@@ -154,12 +165,7 @@ impl Client {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let mut query = form_urlencoded::Serializer::new(String::new());
-            query.append_pair("limit", &PAGE.to_string());
-            if let Some(after) = &after {
-                query.append_pair("after", after);
-            }
-            let mut page = self.ask(&Request::get(format!("{path}?{}", query.finish()))).await?;
+            let mut page = self.ask(&Request::get(format!("{path}?{}", next_page(after.as_deref())))).await?;
             let Some(Value::Array(entries)) = page.get_mut(field).map(Value::take) else {
                 return Err(ClientError::Form(serde::de::Error::custom(format!("a page without {field}"))));
             };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::bus_user::BusUser;
-use super::history::Failure;
+use super::kinds::Failure;
 use super::orders::Orders;
 use crate::client::{Client, ClientError, Request};
 use crate::domain::Handle;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, ServerAddr};
 use futures::StreamExt;
 
-use super::history::Failure;
+use super::kinds::Failure;
 use super::orders::{NodeOrder, Orders};
 use crate::domain::Handle;
 use crate::identity::Identity;
@@ -62,6 +62,11 @@ impl BusUser {
     /// What proves that it is it.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The same, for whoever keeps it.
+    pub(super) fn shared_identity(&self) -> Arc<Identity> {
+        self.identity.clone()
     }
 
     /// Its public key.

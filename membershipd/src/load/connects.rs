@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Workload;
 use super::bench::Bench;
 use super::bus_user::BusUser;
-use super::history::{DENIED, Kind};
+use super::kinds::{DENIED, Kind};
 
 /// Connections under way at once; at the usual rate that is more than all time-outs together need.
 const AT_ONCE: usize = 64;

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use futures::future::{BoxFuture, join_all, try_join_all};
+use anyhow::{Result, bail};
+use futures::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use super::Workload;
 use super::api_user::{ApiUser, CHANGE};
 use super::bench::Bench;
 use super::dice::Dice;
-use super::history::{Failure, Kind};
+use super::kinds::{Failure, Kind};
 use super::room::RoomOfRun;
 use crate::client::{Changed, Member, Request};
 use crate::domain::{Author, Handle, RoomRole};
@@ -67,15 +67,7 @@ impl Contested {
         within: Duration,
     ) -> Result<Self> {
         let room = RoomOfRun::new(&bench, "contested")?;
-        let Some((first, others)) = writers.split_first() else { bail!("nobody is there to write") };
-        bench.will_remove(&room, first);
-        first.insist(&room.creation(), within).await.context("cannot make its room")?;
-        try_join_all(others.iter().map(async |other| {
-            first.insist(&room.invitation(other.handle(), RoomRole::Owner), within).await?;
-            other.insist(&room.acceptance(other.handle()), within).await
-        }))
-        .await
-        .context("cannot let others into its room")?;
+        room.fill(&bench, RoomOfRun::PASSING, &writers, RoomRole::Owner, within).await?;
         let record = Arc::new(Contest { room, invited });
         let contested = Self { bench, record, writers };
         let Some(mut writer) = contested.all_writers().next() else { bail!("nobody is there to write") };

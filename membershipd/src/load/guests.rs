@@ -19,7 +19,7 @@ use super::api_user::ApiUser;
 use super::awaited::Awaited;
 use super::bench::Bench;
 use super::bus_user::BusUser;
-use super::history::{Failure, Kind};
+use super::kinds::{Failure, Kind};
 use super::room::RoomOfRun;
 use crate::client::Request;
 

@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-const SCHEMA: u32 = 2;
+use super::kinds::{Failure, Found, Kind, Outcome};
+
+const SCHEMA: u32 = 3;
 
 /// How the history is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,86 +20,6 @@ pub enum Shown {
     Json,
     /// Events as they come, and the sums at the end.
     Text,
-}
-
-/// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
-    /// A register was written by compare-and-set.
-    Write,
-    /// A register was read.
-    Read,
-    /// A new connection was made and used.
-    Connect,
-    /// A message was sent on one connection and awaited on another.
-    Message,
-    /// A user was disabled.
-    Disable,
-    /// A message of a user who is about to be disabled, or is.
-    VictimMessage,
-    /// A new connection of such a user.
-    VictimConnect,
-    /// A room was made over the signed API.
-    MakeRoom,
-    /// A guest was invited to a room and accepted.
-    Join,
-    /// A guest was removed from a room.
-    Removal,
-    /// A guest sent a message in a room, and its host got it.
-    MemberPublish,
-    /// A guest got a message that the host of a room sent in it.
-    MemberReceive,
-    /// A guest read who is in a room.
-    MemberRead,
-    /// The record that several contend for was changed over the signed API, by compare-and-set.
-    ApiWrite,
-    /// It was read.
-    ApiRead,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Outcome {
-    /// It was acknowledged.
-    Ok,
-    /// It certainly did not happen.
-    Refused,
-    /// Nobody knows.
-    Unknown,
-}
-
-/// The code of a failure with which a node that was there turned somebody away.
-pub(super) const DENIED: &str = "denied";
-
-/// Why an attempt was not acknowledged.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{why}")]
-pub(super) struct Failure {
-    /// A word for programs.
-    pub(super) code: String,
-    /// Whether it certainly had no effect.
-    pub(super) certain: bool,
-    /// What went wrong.
-    pub(super) why: String,
-}
-
-impl Failure {
-    /// It certainly did not happen.
-    pub(super) fn certain(why: impl Into<String>) -> Self {
-        Self { code: "refused".to_owned(), certain: true, why: why.into() }
-    }
-
-    /// Somebody who may decide that has said no.
-    pub(super) fn denied(why: impl Into<String>) -> Self {
-        Self { code: DENIED.to_owned(), ..Self::certain(why) }
-    }
-
-    /// It may have happened, or may yet.
-    pub(super) fn unknown(why: impl Into<String>) -> Self {
-        Self { code: "unknown".to_owned(), certain: false, why: why.into() }
-    }
 }
 
 /// A line of the history.
@@ -127,6 +49,9 @@ struct Line {
     attempts: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    /// What was found in the history of a room, in its order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    found: Vec<Found>,
 }
 
 struct Out {
@@ -178,6 +103,7 @@ impl History {
             outcome: Outcome::Unknown,
             attempts: 0,
             why: None,
+            found: Vec::new(),
         };
         Op { history: self.clone(), line, failed: None }
     }
@@ -255,7 +181,7 @@ pub(super) struct Op {
 }
 
 impl Op {
-    /// What it is about: a register, or a user.
+    /// What it is about: a register, a user, a room, or a user in a room.
     pub(super) fn key(mut self, key: impl Into<String>) -> Self {
         self.line.key = Some(key.into());
         self
@@ -265,6 +191,12 @@ impl Op {
     pub(super) fn writes(mut self, value: &str, expected: u64) -> Self {
         self.line.value = Some(value.to_owned());
         self.line.expected = Some(expected);
+        self
+    }
+
+    /// What is said.
+    pub(super) fn says(mut self, text: &str) -> Self {
+        self.line.value = Some(text.to_owned());
         self
     }
 
@@ -313,6 +245,12 @@ impl Op {
     pub(super) fn ok_at(mut self, node: &str, value: Option<String>, revision: u64) {
         self.line.value = value.or(self.line.value.take());
         self.line.revision = Some(revision);
+        self.ok(node);
+    }
+
+    /// All of a room's history was read, and this was there.
+    pub(super) fn ok_with(mut self, node: &str, found: Vec<Found>) {
+        self.line.found = found;
         self.ok(node);
     }
 

@@ -14,7 +14,7 @@ use super::Workload;
 use super::awaited::Awaited;
 use super::bench::Bench;
 use super::bus_user::BusUser;
-use super::history::{Failure, Kind};
+use super::kinds::{Failure, Kind};
 
 /// Time for a message to arrive, for each of two attempts.
 const ARRIVAL: Duration = Duration::from_secs(2);

@@ -9,9 +9,11 @@ mod bench;
 mod bus_user;
 mod connects;
 mod contested;
+mod conversation;
 mod dice;
 mod guests;
 mod history;
+mod kinds;
 mod messages;
 mod orders;
 mod registers;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Request;
 use crate::probe::Register;
+use api_user::ApiUser;
 use bench::Bench;
 use history::History;
 
@@ -44,6 +47,9 @@ const BEGINNING: Duration = Duration::from_secs(30);
 const HOSTS: usize = 3;
 /// Guests at a time, each of another host: so often somebody is removed.
 const GUESTS: usize = 3;
+
+/// Members of the room in which messages are kept.
+const TALKERS: usize = 3;
 
 /// One way to use the bus, going on until it is told to stop.
 trait Workload: Send + Sync {
@@ -146,19 +152,27 @@ async fn begin(bench: &Arc<Bench>) -> Result<Vec<Arc<dyn Workload>>> {
     if rates.contests > 0 || rates.guests > 0 {
         workloads.extend(begin_rooms(bench).await?);
     }
+    if rates.says > 0 {
+        let talkers = several(bench, "talker", TALKERS).await.context("cannot make the users that talk")?;
+        let begun = conversation::Conversation::begin(bench.clone(), talkers, BEGINNING);
+        workloads.push(Arc::new(begun.await.context("cannot begin the conversation")?));
+    }
     Ok(workloads)
+}
+
+/// Users of the signed API, `count` of them.
+async fn several(bench: &Bench, role: &str, count: usize) -> Result<Vec<ApiUser>> {
+    try_join_all((1..=count).map(async |number| bench.new_api_user(&format!("{role}-{number}"), BEGINNING).await)).await
 }
 
 /// What is done in rooms, over the signed API.
 async fn begin_rooms(bench: &Arc<Bench>) -> Result<Vec<Arc<dyn Workload>>> {
-    let several = |role: &'static str, count| {
-        let made =
-            (1..=count).map(|number| async move { bench.new_api_user(&format!("{role}-{number}"), BEGINNING).await });
-        try_join_all(made)
-    };
-    let (hosts, guests, invited) =
-        futures::try_join!(several("host", HOSTS), several("guest", GUESTS), bench.new_user("invited", BEGINNING))
-            .context("cannot make the users that use the API")?;
+    let (hosts, guests, invited) = futures::try_join!(
+        several(bench, "host", HOSTS),
+        several(bench, "guest", GUESTS),
+        bench.new_user("invited", BEGINNING)
+    )
+    .context("cannot make the users that use the API")?;
     let mut workloads: Vec<Arc<dyn Workload>> = Vec::new();
     let rates = &bench.orders.rates;
     if rates.guests > 0 {

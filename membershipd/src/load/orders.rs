@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::client::NodeUrl;
 
-const SCHEMA: u32 = 2;
+const SCHEMA: u32 = 3;
 
 /// The orders.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,11 +59,13 @@ pub struct Rates {
     pub contests: u32,
     /// Tries of each guest, who is removed from a room and tries on.
     pub guests: u32,
+    /// Messages in a room that keeps them, of all its members together.
+    pub says: u32,
 }
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { writes: 10, connects: 5, messages: 10, victims: 5, contests: 6, guests: 3 }
+        Self { writes: 10, connects: 5, messages: 10, victims: 5, contests: 6, guests: 3, says: 3 }
     }
 }
 
@@ -81,7 +83,7 @@ impl Orders {
                 wrong.push(rule.to_owned());
             }
         };
-        must(orders.schema == SCHEMA, "schema must be 2");
+        must(orders.schema == SCHEMA, "schema must be 3");
         must(orders.seconds > 0, "seconds must be above 0");
         let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         must(
@@ -99,8 +101,8 @@ impl Orders {
         names.sort_unstable();
         names.dedup();
         must(names.len() == orders.nodes.len(), "no two nodes may have the same name");
-        let Rates { writes, connects, messages, victims, contests, guests } = orders.rates;
-        let rates = [writes, connects, messages, victims, contests, guests];
+        let Rates { writes, connects, messages, victims, contests, guests, says } = orders.rates;
+        let rates = [writes, connects, messages, victims, contests, guests, says];
         must(rates.iter().all(|rate| *rate <= MOST_RATE), "no rate may be above 200");
         must(rates.iter().any(|rate| *rate > 0), "some rate must be above 0");
         ensure!(wrong.is_empty(), "the orders cannot be followed: {}", wrong.join("; "));
@@ -112,7 +114,7 @@ impl Orders {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"{"schema":2,"seed":7,"run":"ab12","seconds":60,"ca_file":"ca.crt","nodes":[
+    const GOOD: &str = r#"{"schema":3,"seed":7,"run":"ab12","seconds":60,"ca_file":"ca.crt","nodes":[
         {"name":"a","url":"tls://127.0.0.1:4250","api":"https://127.0.0.1:8470","control":["x"]},
         {"name":"b","url":"tls://127.0.0.2:4250","api":"https://127.0.0.2:8470","control":["x"]}]}"#;
 
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        let bad = GOOD.replace("\"schema\":2", "\"schema\":9").replace("ab12", "A B").replace("tls://127.0.0.2", "x");
+        let bad = GOOD.replace("\"schema\":3", "\"schema\":9").replace("ab12", "A B").replace("tls://127.0.0.2", "x");
         let bad = bad.replace("https://127.0.0.2", "http://127.0.0.2");
         let error = Orders::parse(&bad.replace("\"b\"", "\"a\"")).unwrap_err().to_string();
         for part in ["schema", "run", "tls://", "https://", "same name"] {

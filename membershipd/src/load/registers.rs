@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Workload;
 use super::bench::Bench;
 use super::dice::Dice;
-use super::history::{Failure, Kind};
+use super::kinds::{Failure, Kind};
 use super::relay::Relay;
 use crate::bus;
 use crate::control::Request;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::history::Failure;
+use super::kinds::Failure;
 use super::orders::NodeOrder;
 use crate::control::{Answer, Request};
 

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
+use futures::future::try_join_all;
 use serde_json::json;
 
 use super::api_user::{ApiUser, CHANGE};
 use super::bench::Bench;
-use super::history::{Kind, Op};
+use super::history::Op;
+use super::kinds::Kind;
 use crate::client::Request;
-use crate::domain::{Handle, RoomId, RoomRole, Subject};
+use crate::domain::{Handle, Policy, RoomId, RoomRole, Subject};
 
 /// Time for a removal: its fence, the write, and a node that is only just coming back.
 const REMOVAL: Duration = Duration::from_secs(30);
@@ -22,7 +25,7 @@ pub(super) struct RoomOfRun {
 
 impl RoomOfRun {
     /// The room `chaos-<run>-<name>`, with a subject of its own.
-    pub(super) fn new(bench: &Bench, name: &str) -> anyhow::Result<Self> {
+    pub(super) fn new(bench: &Bench, name: &str) -> Result<Self> {
         let id: RoomId = format!("chaos-{}-{name}", bench.orders.run).parse()?;
         let subject = format!("room.{id}").parse()?;
         Ok(Self { id, subject })
@@ -38,9 +41,11 @@ impl RoomOfRun {
         format!("{}/members/{handle}", self.path())
     }
 
-    /// The request that makes it. Sealed as a room on a public bus has to be; what is sent here is empty.
-    pub(super) fn creation(&self) -> Request {
-        let policy = json!({ "encrypt": true, "persist": false, "sign": false });
+    /// A room that keeps nothing. Sealed as one on a public bus has to be; what is sent in it is empty.
+    pub(super) const PASSING: Policy = Policy { encrypt: true, persist: false, sign: false };
+
+    /// The request that makes it.
+    pub(super) fn creation(&self, policy: Policy) -> Request {
         Request::put(self.path(), Some(json!({ "subject": self.subject, "policy": policy })))
     }
 
@@ -59,10 +64,29 @@ impl RoomOfRun {
         format!("{}/{handle}", self.id)
     }
 
+    /// Makes it for the first of `users`, and lets the others in; through whichever nodes do it.
+    pub(super) async fn fill(
+        &self,
+        bench: &Bench,
+        policy: Policy,
+        users: &[ApiUser],
+        role: RoomRole,
+        within: Duration,
+    ) -> Result<()> {
+        let Some((host, others)) = users.split_first() else { bail!("nobody is there for {}", self.id) };
+        bench.will_remove(self, host);
+        host.insist(&self.creation(policy), within).await.context("cannot make its room")?;
+        let all_in = try_join_all(others.iter().map(async |other| {
+            host.insist(&self.invitation(other.handle(), role), within).await?;
+            other.insist(&self.acceptance(other.handle()), within).await
+        }));
+        all_in.await.map(drop).context("cannot let others into its room")
+    }
+
     /// Makes it through `first`, or else the next node. Says which node did.
     pub(super) async fn make(&self, bench: &Bench, host: &ApiUser, first: usize) -> Option<usize> {
         let op = bench.history.begin(Kind::MakeRoom).key(self.id.as_str());
-        through(bench, op, first, &[(host, self.creation(), CHANGE)]).await
+        through(bench, op, first, &[(host, self.creation(Self::PASSING), CHANGE)]).await
     }
 
     /// Lets `host` invite `guest`, who accepts.

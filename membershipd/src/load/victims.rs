@@ -12,7 +12,7 @@ use super::Workload;
 use super::bench::Bench;
 use super::bus_user::BusUser;
 use super::connects::connect_steadily;
-use super::history::{Failure, Kind};
+use super::kinds::{Failure, Kind};
 use crate::control::Request;
 use crate::domain::State;
 

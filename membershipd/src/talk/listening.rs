@@ -78,14 +78,14 @@ type Next = ControlFlow<()>;
 impl Listener {
     /// To `room`, from `from` on.
     pub async fn new(
-        identity: Identity,
+        identity: impl Into<Arc<Identity>>,
         pins: Pins,
         nodes: Vec<NodeUrl>,
         ca: Option<PathBuf>,
         room: RoomId,
         from: From,
     ) -> Result<Self, TalkError> {
-        let identity = Arc::new(identity);
+        let identity = identity.into();
         let api = Arc::new(Client::new(&identity, nodes.clone(), ca.as_deref()).map_err(TalkError::Identity)?);
         let mut people = People::new(api.clone(), pins);
         let own = people.introduce(&identity).await?;

@@ -17,6 +17,7 @@ use super::pins::Pins;
 use crate::client::{Client, NodeUrl, Request, Room};
 use crate::conversation::{Epoch, Frame, MessageId, Sealer};
 use crate::domain::{MemberState, RoomId};
+use crate::faults::Fault;
 use crate::identity::Identity;
 use crate::{bus, clock};
 
@@ -69,13 +70,13 @@ struct Open {
 impl Sender {
     /// For `room`. Connects when there is something to say.
     pub async fn new(
-        identity: Identity,
+        identity: impl Into<Arc<Identity>>,
         pins: Pins,
         nodes: Vec<NodeUrl>,
         ca: Option<PathBuf>,
         room: RoomId,
     ) -> Result<Self, TalkError> {
-        let identity = Arc::new(identity);
+        let identity = identity.into();
         let api = Client::new(&identity, nodes.clone(), ca.as_deref()).map_err(TalkError::Identity)?;
         let api = Arc::new(api);
         let mut people = People::new(api.clone(), pins);
@@ -86,26 +87,31 @@ impl Sender {
     }
 
     /// Says these together. With a room that keeps messages it returns when they are kept; otherwise, when the engine has
-    /// taken them.
+    /// taken them. Any error but [`TalkError::Unknown`] says that they certainly were not, and will not be.
     pub async fn say<T: AsRef<[u8]>>(&mut self, texts: &[T]) -> Result<Sent, TalkError> {
         let bytes = texts.iter().map(|text| text.as_ref().len() + 4).sum::<usize>() + AROUND;
         if bytes > bus::VALUE_BYTES {
             return Err(TalkError::TooLarge { bytes: bytes - AROUND, most: bus::VALUE_BYTES });
         }
-        let before = if self.room.policy.persist { self.newest_kept().await? } else { 0 };
         let mut entropy = [0; 10];
         getrandom::fill(&mut entropy).map_err(|_| TalkError::Seal(crate::conversation::Untrue::Randomness))?;
         let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), entropy);
+        if Fault::AckBeforeWrite.active() {
+            // Acknowledged whatever becomes of it: it is sent once, and nobody looks for it.
+            let _ = tokio::time::timeout(AGAIN, self.attempt(id, texts, &mut None, 0)).await;
+            return Ok(Sent { id, epoch: None, seq: None });
+        }
+        let before = if self.room.policy.persist { self.newest_kept().await? } else { 0 };
         let begun = Instant::now();
         let mut sent: Option<(Bytes, Option<Epoch>)> = None;
         loop {
+            let in_doubt = sent.is_some();
             match self.attempt(id, texts, &mut sent, before).await {
                 Ok(done) => return Ok(done),
-                Err(error) if !error.passes() && !matches!(error, TalkError::Unknown(_)) => return Err(error),
-                Err(error) if begun.elapsed() > BUDGET => {
-                    return Err(if sent.is_some() { TalkError::Unknown(id) } else { error });
-                }
-                Err(_) => {
+                Err(error) => {
+                    if let Some(error) = end(error, id, in_doubt, sent.is_some(), begun.elapsed() > BUDGET) {
+                        return Err(error);
+                    }
                     self.open = None;
                     tokio::time::sleep(LOOK_MOST).await;
                 }
@@ -194,6 +200,20 @@ impl Sender {
     }
 }
 
+/// What is known after an attempt that failed with `error`; none: another may help. `in_doubt`: an earlier attempt may have sent the
+/// message; `sent`: this one may have, or an earlier one; `over`: there is no time for another.
+fn end(error: TalkError, id: MessageId, in_doubt: bool, sent: bool, over: bool) -> Option<TalkError> {
+    let passes = error.passes() || matches!(error, TalkError::Unknown(_));
+    match error {
+        _ if passes && !over => None,
+        // The engine took nothing of it, now or before.
+        TalkError::NotPermitted(_) if !in_doubt => Some(error),
+        // What stands in the way of looking for it does not take it back.
+        _ if sent => Some(TalkError::Unknown(id)),
+        _ => Some(error),
+    }
+}
+
 /// The room, for somebody who is in it. That its messages are sealed is not for a server to take back: it would be told the next one.
 pub(super) async fn record(api: &Client, pins: &Pins, room: &RoomId, identity: &Identity) -> Result<Room, TalkError> {
     let record: Room =
@@ -204,5 +224,40 @@ pub(super) async fn record(api: &Client, pins: &Pins, room: &RoomId, identity: &
             Ok(record)
         }
         _ => Err(TalkError::NotMember(room.clone(), identity.handle.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_sent_is_never_called_not_said() {
+        let id = MessageId::new(1, [0; 10]);
+        let [bus, removed, forbidden]: [fn() -> TalkError; 3] = [
+            || TalkError::Bus("gone".to_owned()),
+            || TalkError::NotMember("kitchen".parse().unwrap(), "bob".parse().unwrap()),
+            || TalkError::NotPermitted("room.kitchen".to_owned()),
+        ];
+        let code = |error: TalkError, (in_doubt, sent, over)| {
+            end(error, id, in_doubt, sent, over).map(|error| error.code().to_owned())
+        };
+        let (nothing, now, before) = ((false, false), (false, true), (true, true));
+        let cases = [
+            (bus(), nothing, false, None),
+            (bus(), before, false, None),
+            (bus(), nothing, true, Some("no-bus")),
+            (bus(), now, true, Some("unknown-outcome")),
+            (TalkError::Unknown(id), now, false, None),
+            (TalkError::Unknown(id), now, true, Some("unknown-outcome")),
+            (removed(), nothing, false, Some("not-member")),
+            (removed(), now, false, Some("unknown-outcome")),
+            (forbidden(), now, false, Some("not-permitted")),
+            (forbidden(), before, false, Some("unknown-outcome")),
+        ];
+        for (error, (in_doubt, sent), over, expected) in cases {
+            let what = format!("{error}, {in_doubt} {sent} {over}");
+            assert_eq!(code(error, (in_doubt, sent, over)).as_deref(), expected, "{what}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-const SCHEMA: u64 = 2;
+const SCHEMA: u64 = 3;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     MemberRead,
     ApiWrite,
     ApiRead,
+    Say,
+    ReadHistory,
 }
 
 impl Kind {
@@ -54,6 +56,8 @@ impl fmt::Display for Kind {
             Self::MemberRead => "member_read",
             Self::ApiWrite => "api_write",
             Self::ApiRead => "api_read",
+            Self::Say => "say",
+            Self::ReadHistory => "read_history",
         })
     }
 }
@@ -75,7 +79,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Op {
     pub(crate) op: u64,
     pub(crate) kind: Kind,
-    /// The register, the user, the room, or room and user.
+    /// The register, the user, the room, or `room/user`.
     pub(crate) key: Option<String>,
     pub(crate) value: Option<String>,
     /// The revision that a write replaces.
@@ -91,6 +95,29 @@ pub(crate) struct Op {
     pub(crate) end_us: u64,
     pub(crate) outcome: Outcome,
     pub(crate) why: Option<String>,
+    /// What a member found in the history of a room, in its order.
+    #[serde(default)]
+    pub(crate) found: Vec<Found>,
+}
+
+/// What is at one place of a room's history.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) seq: u64,
+    #[serde(flatten)]
+    pub(crate) what: Content,
+}
+
+/// What there can be.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Content {
+    /// Something that somebody said.
+    Said { by: String, text: String },
+    /// What was there at an earlier place already, as the client says it.
+    Doubled(String),
+    /// Something that the client does not show, and why.
+    Refused(String),
 }
 
 impl Op {
@@ -160,7 +187,7 @@ mod tests {
     use super::*;
 
     fn op(number: u64) -> String {
-        format!(r#"{{"schema":2,"op":{number},"kind":"write","tried":[],"begin_us":1,"end_us":2,"outcome":"ok"}}"#)
+        format!(r#"{{"schema":3,"op":{number},"kind":"write","tried":[],"begin_us":1,"end_us":2,"outcome":"ok"}}"#)
     }
 
     fn history(lines: &[String]) -> History {
@@ -173,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_whole_history_has_every_number_and_an_end() {
-        let end = r#"{"schema":2,"event":"end","at_us":9,"ops":2}"#.to_owned();
+        let end = r#"{"schema":3,"event":"end","at_us":9,"ops":2}"#.to_owned();
         assert_eq!(history(&[op(1), op(0), end.clone()]).missing(), None);
         assert!(history(&[op(0), op(1)]).missing().unwrap().contains("no end"));
         assert!(history(&[op(0), end.clone()]).missing().unwrap().contains("1 operations of 2"));
@@ -182,10 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_member_found_is_read_as_the_load_writes_it() {
+        let found =
+            r#""found":[{"seq":1,"said":{"by":"a","text":"x"}},{"seq":2,"doubled":"w"},{"seq":3,"refused":"w"}]}"#;
+        let read = history(&[op(0).replace('}', &format!(",{found}"))]);
+        let said = Content::Said { by: "a".to_owned(), text: "x".to_owned() };
+        let expected = [(1, said), (2, Content::Doubled("w".to_owned())), (3, Content::Refused("w".to_owned()))];
+        assert_eq!(read.ops[0].found, expected.map(|(seq, what)| Found { seq, what }));
+    }
+
+    #[test]
     fn a_line_of_another_kind_is_refused() {
         let mut history = History::default();
         assert!(history.push("nonsense").is_err());
-        assert!(history.push(&op(0).replace("\"schema\":2", "\"schema\":3")).is_err());
+        assert!(history.push(&op(0).replace("\"schema\":3", "\"schema\":2")).is_err());
         assert!(history.push(&op(0).replace("write", "wreck")).is_err());
     }
 }

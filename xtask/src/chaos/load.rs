@@ -47,7 +47,7 @@ pub(crate) struct NodeOrder {
 impl Orders {
     /// The usual orders for these nodes.
     pub(crate) fn new(seed: u64, run: String, nodes: Vec<NodeOrder>, ca_file: &Path) -> Self {
-        Self { schema: 2, seed, run, seconds: MOST_SECONDS, nodes, ca_file: ca_file.display().to_string() }
+        Self { schema: 3, seed, run, seconds: MOST_SECONDS, nodes, ca_file: ca_file.display().to_string() }
     }
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn text(verdict: &Verdict, style: Style) -> String {
         "connects",
         "messages",
         "api writes",
+        "said",
         "removals",
         "not done",
         "unknown",
@@ -32,6 +33,17 @@ pub(crate) fn text(verdict: &Verdict, style: Style) -> String {
         table.row(row(window));
     }
     let mut out = table.render(style);
+    for of in &verdict.conversations {
+        // The least that anybody has read is what all of them have.
+        let (readers, read) = (of.readers.len(), of.readers.values().min().copied().unwrap_or_default());
+        let doubt = of.unknown;
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{}: {} messages acknowledged, {doubt} of unknown outcome; {readers} members each read {read} or more",
+            of.room, of.acknowledged
+        );
+    }
     out.push_str(&violations(verdict, style));
     out
 }
@@ -80,6 +92,7 @@ fn row(judged: &JudgedWindow) -> Vec<Cell> {
         done(Kind::Connect),
         done(Kind::Message),
         done(Kind::ApiWrite),
+        done(Kind::Say),
         done(Kind::Removal),
         sum(|tally| tally.refused).to_string().into(),
         sum(|tally| tally.unknown).to_string().into(),

@@ -94,7 +94,7 @@ impl<'a> Run<'a> {
 
     fn rules(bound: Duration) -> Rules {
         let bound_us = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        Rules { bound_us, least: PROOF, revokes: true, flawless: true }
+        Rules { bound_us, least: PROOF, revokes: true, converses: true, flawless: true }
     }
 
     /// Breaks the cluster in every planned way, and judges.

@@ -24,6 +24,14 @@ pub(crate) enum Rule {
     RemovedMemberServed,
     /// What several changed at once by compare-and-set cannot have happened in any order.
     NotLinearizable,
+    /// A message that was acknowledged is missing in the history of its room, as somebody reads it.
+    LostMessage,
+    /// A message is in the history of its room more than once.
+    DoubledMessage,
+    /// Members read the messages of a room in different orders, or in one in which they cannot have been said.
+    MessagesDisordered,
+    /// Something is in the history of a room that no member said, or that clients refuse.
+    ForeignMessage,
     /// There was too little of something for the window to prove anything.
     TooLittleLoad,
     /// Something failed where nothing may.
@@ -115,6 +123,17 @@ pub(crate) struct Timeline {
     pub(crate) kinds: BTreeMap<Kind, Series>,
 }
 
+/// How much was said and read in a room that keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Conversation {
+    pub(crate) room: String,
+    pub(crate) acknowledged: usize,
+    pub(crate) refused: usize,
+    pub(crate) unknown: usize,
+    /// Who has read how many messages in the end.
+    pub(crate) readers: BTreeMap<String, usize>,
+}
+
 /// The verdict.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Verdict {
@@ -123,6 +142,9 @@ pub(crate) struct Verdict {
     /// After this time without a quorum, or after a revocation, nobody may be served.
     pub(crate) bound_ms: u64,
     pub(crate) windows: Vec<JudgedWindow>,
+    /// What was said, over the whole run.
+    #[serde(default)]
+    pub(crate) conversations: Vec<Conversation>,
     /// What is wrong with the run as a whole.
     pub(crate) violations: Vec<Violation>,
     pub(crate) timeline: Timeline,

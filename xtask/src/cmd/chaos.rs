@@ -187,7 +187,10 @@ fn show(
     }
     let locked: Vec<&str> = locks.iter().filter(|step| step.wave == 0).map(|step| step.node.as_str()).collect();
     println!("lock: {}, as long as it takes", locked.join(", "));
-    println!("load: users and rooms chaos-{}-*, 16 registers, connections and messages, through", orders.run);
+    println!(
+        "load: users and rooms chaos-{}-*, 16 registers, connections, messages and a conversation, through",
+        orders.run
+    );
     for node in &orders.nodes {
         println!(
             "     {}, {} and {}",

@@ -7,12 +7,17 @@ use std::thread;
 
 use serde_json::Value;
 
-use super::harness::{Build, Cluster, NODES, failures, holds, said, wait};
+use super::harness::{Build, Cluster, NODES, failures, holds, said, wait, xtask};
 
 /// `chaos --local` with these flags: its verdict, and all that it said.
 fn chaos(cluster: &Cluster, flags: &[&str]) -> (Value, Output) {
-    let state = cluster.state.to_str().unwrap();
-    let output = cluster.xtask(&[&["chaos", "--local", "--state", state], flags].concat());
+    chaos_without("", cluster, flags)
+}
+
+/// The same, with a load that has this safeguard switched off as well.
+fn chaos_without(safeguard: &str, cluster: &Cluster, flags: &[&str]) -> (Value, Output) {
+    let state = ["chaos", "--local", "--state", cluster.state.to_str().unwrap()];
+    let output = xtask().env("UNIBUS_FAULT", safeguard).args(state).args(flags).output().unwrap();
     let verdict = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     (verdict, output)
 }
@@ -57,8 +62,14 @@ fn an_honest_cluster_survives_everything() {
     let kinds: BTreeSet<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
     let on_the_bus = ["connect", "disable", "message", "read", "victim_connect", "victim_message", "write"];
     let in_rooms = ["make_room", "join", "removal", "member_publish", "member_receive", "member_read"];
-    let every = on_the_bus.into_iter().chain(in_rooms).chain(["api_write", "api_read"]);
+    let every = on_the_bus.into_iter().chain(in_rooms).chain(["api_write", "api_read", "say", "read_history"]);
     assert_eq!(kinds, every.collect());
+
+    // In each window something was said, and in the end all members have read all of it.
+    let talk = &verdict["conversations"][0];
+    let (kept, readers) = (talk["acknowledged"].as_u64().unwrap(), talk["readers"].as_object().unwrap());
+    assert!(kept >= 10 && readers.len() == 3 && readers.values().all(|read| read.as_u64().unwrap() >= kept), "{talk}");
+    println!("conversation: {talk}");
 
     // Nothing is left behind but tombstones.
     let users: Value = serde_json::from_slice(&cluster.user("homer", &["list", "--json"]).stdout).unwrap();
@@ -139,7 +150,7 @@ fn without(safeguard: &str) -> Cluster {
 /// The loss of the quorum must be judged failed, for this reason and with these words. Returns every rule that was broken.
 fn is_noticed(safeguard: &str, rule: &str, words: &str) -> BTreeSet<String> {
     let cluster = without(safeguard);
-    let (verdict, output) = chaos(&cluster, &["--yes", "--json", "--only", "quorum"]);
+    let (verdict, output) = chaos_without(safeguard, &cluster, &["--yes", "--json", "--only", "quorum"]);
     assert_eq!(output.status.code(), Some(1), "nobody noticed {safeguard}: {verdict:#}");
     assert_eq!(verdict["ok"], false);
     let window = verdict["windows"].as_array().unwrap().iter().find(|window| window["fault"] == "quorum").unwrap();
@@ -165,4 +176,6 @@ fn connections_that_are_not_cut_are_judged_failed() {
 fn an_acknowledgement_before_the_write_is_judged_failed() {
     let broken = is_noticed("ack-before-write", "lost-write", "acknowledged");
     assert!(broken.contains("not-linearizable"), "what was contended for was not noticed: {broken:?}");
+    // Nor is what somebody says there because he was told so: his client has not looked for it.
+    assert!(broken.contains("lost-message"), "what was said in a room was not noticed: {broken:?}");
 }

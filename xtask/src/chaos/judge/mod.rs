@@ -1,6 +1,7 @@
 //! The judge: history and windows in, verdict out. Pure: it asks nobody and reads no clock.
 
 mod contested;
+mod conversations;
 mod measure;
 mod registers;
 mod revocations;
@@ -20,6 +21,8 @@ pub(crate) struct Rules {
     pub(crate) least: usize,
     /// Whether a user must have been disabled, and a member removed from a room, who then tried in vain.
     pub(crate) revokes: bool,
+    /// Whether something must have been said in each window with a quorum, in a room that keeps it, and read in the end.
+    pub(crate) converses: bool,
     /// Whether no steady operation may fail at all, but for those that others stand in the way of.
     pub(crate) flawless: bool,
 }
@@ -36,7 +39,12 @@ pub(crate) fn judge(history: &History, windows: &[Window], rules: &Rules) -> Ver
         whole.push(violation(Rule::IncompleteHistory, begun, "there is no window: nothing was judged".to_owned()));
     }
     whole.extend(unproven(history, rules).map(|what| violation(Rule::TooLittleLoad, begun, what)));
-    let found = [registers::check(history), contested::check(history, rules.bound_us), revocations::check(history)];
+    let found = [
+        registers::check(history),
+        contested::check(history, rules.bound_us),
+        revocations::check(history),
+        conversations::check(history, rules.converses),
+    ];
     for violation in found.into_iter().flatten() {
         // Where it happened; what is seen after the last window belongs to the run.
         let at = violation.at_us;
@@ -46,8 +54,15 @@ pub(crate) fn judge(history: &History, windows: &[Window], rules: &Rules) -> Ver
         }
     }
     let ok = whole.is_empty() && judged.iter().all(|window| window.violations.is_empty());
-    let timeline = timeline(history, windows);
-    Verdict { schema: SCHEMA, ok, bound_ms: rules.bound_us / 1000, windows: judged, violations: whole, timeline }
+    Verdict {
+        schema: SCHEMA,
+        ok,
+        bound_ms: rules.bound_us / 1000,
+        windows: judged,
+        conversations: conversations::counts(history),
+        violations: whole,
+        timeline: timeline(history, windows),
+    }
 }
 
 /// Whether enough was done in a window so far to prove something.
@@ -124,6 +139,11 @@ fn too_little(history: &History, window: &Window, rules: &Rules) -> Vec<Violatio
             let what = format!("{count} of {kind} {what}, {} are needed to prove anything", rules.least);
             found.push(violation(Rule::TooLittleLoad, window.injected_us, what));
         }
+    }
+    let said = |op: &Op| op.kind == Kind::Say && op.ok() && op.begin_us >= window.injected_us;
+    if rules.converses && window.quorum && !begun_in(history, window).any(said) {
+        let what = "nothing that was said in a room was acknowledged: nothing is proved".to_owned();
+        found.push(violation(Rule::TooLittleLoad, window.injected_us, what));
     }
     found
 }

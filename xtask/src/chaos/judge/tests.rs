@@ -2,7 +2,7 @@ use super::*;
 use crate::chaos::history::{Event, Outcome};
 
 const SECOND: u64 = 1_000_000;
-const RULES: Rules = Rules { bound_us: 13 * SECOND, least: 5, revokes: false, flawless: false };
+const RULES: Rules = Rules { bound_us: 13 * SECOND, least: 5, revokes: false, converses: false, flawless: false };
 
 /// A window of 40 s; without a quorum from 1 s on, with the repair at 30 s.
 fn window(fault: &str, quorum: bool) -> Window {
@@ -32,6 +32,7 @@ fn op(kind: Kind, at_us: u64, outcome: Outcome) -> Op {
         end_us: at_us + 1000,
         outcome,
         why: None,
+        found: Vec::new(),
     }
 }
 
@@ -201,7 +202,7 @@ fn a_write_that_was_certainly_not_done_is_not_there() {
 fn nothing_is_granted_without_a_quorum() {
     let kinds = [Kind::Write, Kind::Connect, Kind::Message, Kind::Read, Kind::Disable, Kind::VictimConnect];
     let over_the_api =
-        [Kind::MakeRoom, Kind::Join, Kind::Removal, Kind::MemberPublish, Kind::MemberRead, Kind::ApiRead];
+        [Kind::MakeRoom, Kind::Join, Kind::Removal, Kind::MemberPublish, Kind::MemberRead, Kind::ApiRead, Kind::Say];
     for kind in kinds.into_iter().chain(over_the_api) {
         let late = with(steady(denied), [op(kind, 15 * SECOND, Outcome::Ok)]);
         assert_eq!(broken(&late, window("two stopped", false)), [Rule::ServedWithoutQuorum], "{kind}");
@@ -276,6 +277,18 @@ fn too_little_load_proves_nothing() {
     }
     let unserved = history(steady(|at| if at > SECOND { Outcome::Unknown } else { Outcome::Ok }));
     assert_eq!(broken(&unserved, window("kill", true)), [Rule::TooLittleLoad], "attempts alone are no service");
+}
+
+#[test]
+fn in_each_window_with_a_quorum_something_is_said() {
+    let rules = Rules { converses: true, ..RULES };
+    let spoken = |at, outcome| with(steady(all_well), [of("room/ann", Kind::Say, at, outcome)]);
+    let judged = |history: &History| proves_enough(history, &window("kill", true), &rules);
+    assert!(judged(&spoken(5 * SECOND, Outcome::Ok)));
+    assert!(!judged(&spoken(5 * SECOND, Outcome::Unknown)) && !judged(&spoken(SECOND / 2, Outcome::Ok)), "before it");
+    assert!(proves_enough(&history(steady(denied)), &window("two stopped", false), &rules), "nobody can");
+    let unread = rules_broken(&spoken(5 * SECOND, Outcome::Ok), &[window("kill", true)], &rules);
+    assert_eq!(unread, [Rule::TooLittleLoad], "nobody read it");
 }
 
 #[test]
