@@ -346,6 +346,39 @@ fn a_room_that_went_back_or_an_envelope_that_was_changed_is_not_used() {
 }
 
 #[test]
+fn what_was_said_is_read_on_a_cluster_that_was_restored() {
+    let place = Place::new(&["alice", "bob"]);
+    place.say("alice", "before");
+    place.good("alice", &["key", "rotate", "kitchen"]);
+    place.say("bob", "after");
+    place.daemon.dir.write("note.txt", "an attachment", 0o600);
+    let put = place.good("alice", &["blob", "put", "kitchen", "note.txt", "--json"]);
+    let sha256 = serde_json::from_str::<Value>(&put).unwrap()["blob"]["sha256"].as_str().unwrap().to_owned();
+    let exported = place.daemon.ask(&["export", "--db", "copy.db"]);
+    assert!(exported.status.success(), "{}", said(&exported));
+
+    let copy = place.daemon.dir.path().join("copy.db");
+    let fresh = Daemon::start(&["--store", "kv"]);
+    let carried = fresh.ask(&["migrate-to-kv", "--db", copy.to_str().unwrap()]);
+    assert!(carried.status.success(), "{}", said(&carried));
+    for who in ["alice", "bob"] {
+        // They bring their identities, and what they have seen of each other.
+        for file in [format!("{who}.toml"), format!("{who}.toml.pins")] {
+            std::fs::copy(place.daemon.dir.path().join(&file), fresh.dir.path().join(&file)).unwrap();
+        }
+    }
+    let restored = Place { daemon: fresh };
+    let there = || restored.run("alice", &["room", "show", "kitchen"]).status.success();
+    restored.daemon.wait("the room", there);
+    assert_eq!(restored.texts("alice"), ["before", "after"]);
+    assert_eq!(restored.texts("bob"), ["before", "after"]);
+    restored.good("bob", &["blob", "get", "kitchen", &sha256, "--out", "got.txt"]);
+    assert_eq!(std::fs::read(restored.daemon.dir.path().join("got.txt")).unwrap(), b"an attachment");
+    restored.say("bob", "and on");
+    assert_eq!(restored.texts("alice"), ["before", "after", "and on"]);
+}
+
+#[test]
 fn no_server_ever_has_what_is_said_or_a_key() {
     let place = Place::new(&["alice", "bob"]);
     let marker = "violets-are-purple-7731";
