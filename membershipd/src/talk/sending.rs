@@ -67,6 +67,14 @@ struct Open {
     asked: Instant,
 }
 
+/// What was sent, and may have arrived.
+#[derive(Debug, Clone)]
+struct Attempted {
+    subject: String,
+    frame: Bytes,
+    epoch: Option<Epoch>,
+}
+
 impl Sender {
     /// For `room`. Connects when there is something to say.
     pub async fn new(
@@ -103,7 +111,7 @@ impl Sender {
         }
         let before = if self.room.policy.persist { self.newest_kept().await? } else { 0 };
         let begun = Instant::now();
-        let mut sent: Option<(Bytes, Option<Epoch>)> = None;
+        let mut sent = None;
         loop {
             let in_doubt = sent.is_some();
             match self.attempt(id, texts, &mut sent, before).await {
@@ -124,21 +132,21 @@ impl Sender {
         &mut self,
         id: MessageId,
         texts: &[T],
-        sent: &mut Option<(Bytes, Option<Epoch>)>,
+        sent: &mut Option<Attempted>,
         before: u64,
     ) -> Result<Sent, TalkError> {
-        let subject = self.room.subject.to_string();
         self.connect().await?;
         let Some(open) = &self.open else { return Err(TalkError::Bus("the connection was lost".to_owned())) };
-        let (frame, epoch) = match sent {
-            // The very same bytes: they may have arrived.
+        let Attempted { subject, frame, epoch } = match sent {
+            // The very same bytes, on the same subject: they may have arrived.
             Some(sent) => sent.clone(),
             None => {
+                let subject = self.room.subject.to_string();
                 let frame = open.sealer.seal(&subject, id, texts).map_err(TalkError::Seal)?;
-                (Bytes::from(frame), open.sealer.epoch())
+                Attempted { subject, frame: frame.into(), epoch: open.sealer.epoch() }
             }
         };
-        *sent = Some((frame.clone(), epoch));
+        *sent = Some(Attempted { subject: subject.clone(), frame: frame.clone(), epoch });
         open.bus.publish(&subject, id, frame).await?;
         let refused = open.bus.settle().await.map_err(|error| TalkError::Bus(format!("{error:#}")))?;
         if refused.is_some() {
