@@ -55,18 +55,14 @@ export class Api {
   }
 
   send(method, url, text) {
-    const headers = { ...this.signed(method, url, text), "Content-Length": Buffer.byteLength(text) };
-    if (text) headers["Content-Type"] = "application/json";
+    const body = text ? { "Content-Type": "application/json" } : {};
+    const headers = { ...this.signed(method, url, text), ...body, "Content-Length": Buffer.byteLength(text) };
     return new Promise((resolve, reject) => {
       const request = (url.protocol === "https:" ? https : http).request(url, { method, headers, ca: this.ca, timeout: 20_000 });
       request.on("timeout", () => request.destroy(new Error("no answer within 20 s"))).on("error", reject);
-      request.on("response", async (response) => {
-        try {
-          const json = JSON.parse(Buffer.concat(await response.toArray()));
-          resolve({ status: response.statusCode, json });
-        } catch (error) {
-          reject(error);
-        }
+      request.on("response", (response) => {
+        const answer = (pieces) => ({ status: response.statusCode, json: JSON.parse(Buffer.concat(pieces)) });
+        response.toArray().then(answer).then(resolve, reject);
       });
       request.end(text);
     });
@@ -103,16 +99,16 @@ export class People {
       const swapped = `the servers name another ${what} for ${handle} than before: ask ${handle} in person`;
       if ((pinned[what] ?? key) !== key) throw new Refused("swapped-key", swapped);
     }
-    this.pin("users", handle, { ...pinned, ...found });
-    return this.pins.users[handle];
+    return this.pin("users", handle, { ...pinned, ...found });
   }
 
   pin(kind, name, value) {
     this.load();
-    if (JSON.stringify(this.pins[kind][name]) === JSON.stringify(value)) return;
-    this.pins[kind][name] = value;
+    if (JSON.stringify(this.pins[kind]?.[name]) === JSON.stringify(value)) return value;
+    this.pins[kind] = { ...this.pins[kind], [name]: value };
     writeFileSync(`${this.path}.${process.pid}`, JSON.stringify(this.pins));
     renameSync(`${this.path}.${process.pid}`, this.path);
+    return value;
   }
 
   async signPubOf(handle) {
@@ -147,6 +143,9 @@ export class Room {
     const { own, subject, policy } = await this.api.ask("GET", this.path);
     const detail = `if you are invited: membershipd member accept ${this.id}`;
     if (own?.state !== "joined") throw new Problem({ title: "You are not in the room", detail, type: "not-joined" });
+    // Whoever has seen that messages are sealed here says nothing in clear: a server would be told it.
+    if (policy.encrypt) this.people.pin("sealed", this.id, true);
+    else if (this.people.pins.sealed?.[this.id]) throw new Refused("unsealed", "the room is said to be in clear, and was sealed");
     Object.assign(this, { subject, policy });
   }
 
@@ -160,8 +159,8 @@ export class Room {
         if (!signer) throw new Refused("no-sender", `the key of epoch ${epoch} is said to be made by ${by}, whom nobody knows`);
         this.keys.set(epoch, await openKey(envelope, this.id, epoch, by, signer, this.me, hex(key_id)));
       } catch (error) {
-        if (!["not-sealed", "no-such-epoch"].includes(error.type)) throw error;
-        if (error.type === "not-sealed") this.keys.set(epoch, undefined);
+        if (!["not-sealed", "not-encrypted", "no-such-epoch"].includes(error.type)) throw error;
+        if (error.type !== "no-such-epoch") this.keys.set(epoch, undefined);
         else await sleep(150);
       }
     }

@@ -83,7 +83,7 @@ class People:
 
     def pin(self, kind, name, value):
         self.load()
-        if self.pins[kind].get(name) != value:
+        if self.pins.setdefault(kind, {}).get(name) != value:
             self.pins[kind][name] = value
             with open(f"{self.path}.{os.getpid()}", "w", encoding="utf-8") as file:
                 json.dump(self.pins, file)
@@ -116,6 +116,11 @@ class Room:
         room = self.api("GET", self.path)
         if (room.get("own") or {}).get("state") != "joined":
             raise SystemExit(f"you are not in {self.id}; if you are invited: membershipd member accept {self.id}")
+        # Whoever has seen that messages are sealed here says nothing in clear: a server would be told it.
+        if room["policy"]["encrypt"]:
+            self.people.pin("sealed", self.id, True)
+        elif self.people.pins.get("sealed", {}).get(self.id):
+            raise Refused("unsealed", "the room is said to be in clear, and was sealed")
         self.subject, self.policy = room["subject"], room["policy"]
 
     def key(self, epoch):
@@ -126,9 +131,9 @@ class Room:
             try:
                 sealed = self.api("GET", f"{self.path}/keys/{epoch}")
             except Problem as problem:
-                if problem.type not in ("not-sealed", "no-such-epoch"):
+                if problem.type not in ("not-sealed", "not-encrypted", "no-such-epoch"):
                     raise
-                if problem.type == "not-sealed":
+                if problem.type != "no-such-epoch":
                     self.keys[epoch] = None
                     break
                 looks -= 1

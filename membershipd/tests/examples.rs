@@ -139,7 +139,7 @@ fn python_javascript_and_rust_talk_until_they_are_removed_and_from_when_they_com
 }
 
 #[test]
-fn both_languages_refuse_a_key_that_is_not_the_one_they_have_seen() {
+fn both_languages_refuse_a_key_and_a_policy_that_are_not_those_they_have_seen() {
     let place = Place::new();
     place.join("bob");
     for language in [Python, JavaScript] {
@@ -155,5 +155,10 @@ fn both_languages_refuse_a_key_that_is_not_the_one_they_have_seen() {
     for language in [Python, JavaScript] {
         let refused = place.with(language, "alice").run(&["say", "kitchen", "x"]);
         assert!(!refused.status.success() && said(&refused).contains("another hpke_pub for bob"), "{}", said(&refused));
+    }
+    place.with(Rust, "alice").good(&["room", "set", "kitchen", "--encrypt", "false"]);
+    for language in [Python, JavaScript] {
+        let refused = place.with(language, "alice").run(&["say", "kitchen", "x"]);
+        assert!(!refused.status.success() && said(&refused).contains("was sealed"), "{}", said(&refused));
     }
 }
