@@ -109,9 +109,9 @@ class Screen {
       if (!room.seen.admit(frame.id, at_ms, seq)) return;
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (options.json) console.log(JSON.stringify({ refused: error.word, why: error.message, at_ms, seq }));
-      else console.error(`not shown: ${error.message}`);
-      return;
+      if (room.seen.told(raw, subject)) return;
+      if (options.json) return console.log(JSON.stringify({ refused: error.word, why: error.message, at_ms, seq }));
+      return console.error(`not shown: ${error.message}`);
     }
     const [id, sender, when] = [uuid(frame.id), frame.sender, new Date(frame.id.readUIntBE(0, 6))];
     for (const text of texts) {

@@ -8,6 +8,7 @@ const WINDOW_MS = 120_000;
 export class Seen {
   came = new Map();
   newest = 0;
+  refused = new Set();
 
   // Whether it is new; `seq` is its number in the history, null if it came from the bus.
   admit(id, atMs, seq) {
@@ -29,5 +30,14 @@ export class Seen {
       this.came.delete(old);
     }
     return before === undefined;
+  }
+
+  // Whether a frame that is refused was refused before: what was kept comes by both ways, and is told of once.
+  told(raw, subject) {
+    const key = `${subject} ${Buffer.from(raw).toString("base64")}`;
+    if (this.refused.delete(key)) return true;
+    this.refused.add(key);
+    if (this.refused.size > 1_000) this.refused.delete(this.refused.values().next().value);
+    return false;
   }
 }

@@ -87,6 +87,8 @@ class Screen:
             if not room.seen.admit(frame.id, at_ms, seq):
                 return
         except Refused as refused:
+            if room.seen.told(raw, subject):
+                return
             if self.options.json:
                 print(json.dumps({"refused": refused.word, "why": str(refused), "at_ms": at_ms, "seq": seq}), flush=True)
             else:

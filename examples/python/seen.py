@@ -8,7 +8,7 @@ WINDOW_MS = 120_000
 class Seen:
     """The ids that came lately, and by which way: a message comes once from the bus and once from the history."""
     def __init__(self):
-        self.came, self.newest = {}, 0
+        self.came, self.newest, self.refused = {}, 0, {}
 
     def admit(self, id, at_ms, seq):
         """Whether it is new; `seq` is its number in the history, None if it came from the bus."""
@@ -23,3 +23,12 @@ class Seen:
         while self.came and int.from_bytes((oldest := next(iter(self.came)))[:6]) < self.newest - 2 * WINDOW_MS:
             del self.came[oldest]
         return is_new
+
+    def told(self, raw, subject):
+        """Whether a frame that is refused was refused before: what was kept comes by both ways, and is told of once."""
+        if self.refused.pop((subject, raw), False):
+            return True
+        self.refused[subject, raw] = True
+        if len(self.refused) > 1_000:
+            del self.refused[next(iter(self.refused))]
+        return False
