@@ -78,7 +78,8 @@ async fn keep(store: &dyn Store, invite: Invite) -> Result<(), StoreError> {
     store.create(Records::Invites, &name, &serde_json::to_vec(&invite).unwrap()).await.map(drop)
 }
 
-/// A node on `store` that sees what is in `truth`.
+/// A node on `store` that sees what is in `truth`. The tests need a thread beside their own: what follows the store has to let it
+/// go before it can be dropped.
 struct Node {
     invites: Invites,
     users: Users,
@@ -155,7 +156,7 @@ impl Drop for Node {
 
 const NOTHING: Wish = Wish { state: None, role: None, last_admin: true };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_invite_is_made_and_used_once() {
     let scratch = Scratch::new();
     let store = scratch.store();
@@ -199,7 +200,7 @@ async fn an_invite_is_made_and_used_once() {
     assert!(log.iter().any(|record| record.contains(r#""action":"invite.revoke""#) && record.contains("refused")));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn what_is_over_is_over_for_everybody() {
     let scratch = Scratch::new();
     let store = scratch.store();
@@ -224,7 +225,7 @@ async fn what_is_over_is_over_for_everybody() {
     assert!(matches!(node.invites.revoke(&admin, token(9).id()).await, Err(InviteError::Missing(_))));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn who_was_removed_never_comes_back_by_an_invite() {
     let scratch = Scratch::new();
     let store = scratch.store();
@@ -264,7 +265,7 @@ async fn faults(
     under_every_fault(fresh, prepare, with_truth).await.unwrap_or_else(|why| panic!("{why}"))
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn whatever_fails_one_key_registers_and_what_is_said_is_true() {
     let coverage = faults(invited, async |faulty, truth| {
         let said = Node::over(faulty.clone(), &truth).await.register(&token(1), 1, NOW).await;
@@ -299,7 +300,7 @@ async fn whatever_fails_one_key_registers_and_what_is_said_is_true() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn whatever_fails_who_was_forestalled_never_registers() {
     let claimed = async |store: &dyn Store| {
         put_user(store, &root()).await?;
