@@ -1,5 +1,5 @@
 //! A conversation in a room that keeps it: its members say numbered messages through different nodes, sealed and signed as those
-//! of people are, and in the end each of them reads the whole of it.
+//! of people are, now and then with a new key, and in the end each of them reads the whole of it.
 //!
 //! They use the client module, so what is acknowledged here is what it calls kept: it has seen it in the room's history.
 
@@ -21,10 +21,10 @@ use super::bench::Bench;
 use super::kinds::{Content, Failure, Found, Kind};
 use super::room::RoomOfRun;
 use crate::bus;
-use crate::client::NodeUrl;
-use crate::conversation::FrameRefusal;
+use crate::client::{Client, NodeUrl};
+use crate::conversation::{Epoch, FrameRefusal};
 use crate::domain::{Policy, RoomRole};
-use crate::talk::{From, Heard, Listener, Pins, Sender, Sent, TalkError};
+use crate::talk::{From, Heard, Keyring, Listener, People, Pins, Sender, Sent, TalkError};
 
 /// Time for something to be said: what the client module tries by itself, and the attempt that it ends with.
 const SAID: Duration = bus::STORE_BUDGET.saturating_add(Duration::from_secs(5));
@@ -32,6 +32,8 @@ const SAID: Duration = bus::STORE_BUDGET.saturating_add(Duration::from_secs(5));
 const READ: Duration = Duration::from_secs(12);
 const LAST_READS: usize = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+/// After so many of his messages a member begins a new epoch of the room's key.
+const ROTATED_AFTER: u64 = 15;
 /// Messages of a run, and bytes of one with all that is around it: what a room keeps has to have room for all of them, or else the
 /// oldest would make way.
 const MESSAGES: u64 = 10_000;
@@ -139,6 +141,13 @@ impl Talker {
                 _ = tick.tick() => {}
                 () = stop.cancelled() => return,
             }
+            if number.is_multiple_of(ROTATED_AFTER) {
+                self.rotate().await;
+            }
+            // That may have taken its time.
+            if stop.is_cancelled() {
+                return;
+            }
             self.say(&mut sender, &number.to_string()).await;
         }
     }
@@ -149,12 +158,30 @@ impl Talker {
         match timeout(SAID, sender.say(&[text])).await {
             Ok(Ok(Sent { seq: Some(seq), .. })) => op.ok_at(&self.home, None, seq),
             Ok(Ok(Sent { seq: None, .. })) => op.ok(&self.home),
-            Ok(Err(error)) => {
-                let certain = !matches!(error, TalkError::Unknown(_));
-                op.failed(&Failure { code: error.code().to_owned(), certain, why: error.to_string() });
-            }
+            Ok(Err(error)) => op.failed(&failed(&error, !matches!(error, TalkError::Unknown(_)))),
             Err(_) => op.failed(&Failure::unknown(format!("no end within {} s", SAID.as_secs()))),
         }
+    }
+
+    /// Begins an epoch, by all that anybody needs to do that: what the sender knows of keys is its own.
+    async fn rotate(&self) {
+        let mut op = self.bench.history.begin(Kind::Rotate).key(self.room.key(self.user.handle()));
+        op.tries(&self.home);
+        match timeout(SAID, self.rotate_once()).await {
+            Ok(Ok(epoch)) => op.ok_at(&self.home, None, epoch.get().into()),
+            // The last of several attempts is the one that is told of.
+            Ok(Err(error)) => op.failed(&failed(&error, false)),
+            Err(_) => op.failed(&Failure::unknown(format!("no end within {} s", SAID.as_secs()))),
+        }
+    }
+
+    async fn rotate_once(&self) -> Result<Epoch, TalkError> {
+        let (identity, ca) = (self.user.bus.shared_identity(), &self.bench.orders.ca_file);
+        let api = Client::new(&identity, self.nodes.clone(), Some(ca)).map_err(TalkError::Identity)?;
+        let api = Arc::new(api);
+        let mut people = People::new(api.clone(), Pins::beside(&self.identity));
+        let own = people.introduce(&identity).await?;
+        Keyring::new(api, self.room.id.clone(), identity, own)?.rotate(&mut people).await
     }
 
     /// Reads all that the room has kept.
@@ -167,7 +194,7 @@ impl Talker {
             op.tries(&self.home);
             match timeout(READ, self.read_once()).await {
                 Ok(Ok(found)) => return op.ok_with(&self.home, found),
-                Ok(Err(error)) => op.failed(&Failure::certain(error.to_string())),
+                Ok(Err(error)) => op.failed(&failed(&error, true)),
                 Err(_) => op.failed(&Failure::certain(format!("no end within {} s", READ.as_secs()))),
             }
         }
@@ -203,6 +230,10 @@ impl Talker {
         listener.read_kept(heard).await?;
         Ok(found)
     }
+}
+
+fn failed(error: &TalkError, certain: bool) -> Failure {
+    Failure { code: error.code().to_owned(), certain, why: error.to_string() }
 }
 
 /// A directory for the pins of one run, which goes with it. They are public keys: it does no harm where it stays, because this

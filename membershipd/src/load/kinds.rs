@@ -38,6 +38,8 @@ pub(super) enum Kind {
     ApiRead,
     /// A member said something in a room that keeps it, and saw that it was kept.
     Say,
+    /// A member began a new epoch of the room's key.
+    Rotate,
     /// A member read all that was kept there.
     ReadHistory,
 }

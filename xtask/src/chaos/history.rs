@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     ApiWrite,
     ApiRead,
     Say,
+    Rotate,
     ReadHistory,
 }
 
@@ -57,6 +58,7 @@ impl fmt::Display for Kind {
             Self::ApiWrite => "api_write",
             Self::ApiRead => "api_read",
             Self::Say => "say",
+            Self::Rotate => "rotate",
             Self::ReadHistory => "read_history",
         })
     }

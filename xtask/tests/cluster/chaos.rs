@@ -62,7 +62,8 @@ fn an_honest_cluster_survives_everything() {
     let kinds: BTreeSet<&str> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
     let on_the_bus = ["connect", "disable", "message", "read", "victim_connect", "victim_message", "write"];
     let in_rooms = ["make_room", "join", "removal", "member_publish", "member_receive", "member_read"];
-    let every = on_the_bus.into_iter().chain(in_rooms).chain(["api_write", "api_read", "say", "read_history"]);
+    let every =
+        on_the_bus.into_iter().chain(in_rooms).chain(["api_write", "api_read", "say", "rotate", "read_history"]);
     assert_eq!(kinds, every.collect());
 
     // In each window something was said, and in the end all members have read all of it.
