@@ -24,6 +24,21 @@ pub const CALLOUT_XKEY_HEADER: &str = "Nats-Server-Xkey";
 /// A subject on which nobody answers, in no account: it lies where no client may listen, however open the bus.
 pub const NOBODY: &str = "$KV.nobody";
 
+/// Header by which a stream keeps a message once, however often it is sent within its `duplicate_window`. Where there are several
+/// copies it says so before it compares anything (`checkMsgHeadersPreClusteredProposal`); of a lone copy there is but one leader. It
+/// also tells our own write from one of the same bytes by somebody else.
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// Where a user waits for answers, without the last tokens; nobody else may listen there.
+pub fn inbox(user: &str) -> String {
+    format!("_INBOX.{user}")
+}
+
+/// Where the members of a room are told who comes and goes.
+pub fn room_events(room: &str) -> String {
+    format!("unibus.event.{room}")
+}
+
 /// Subject in the system account on which a node asks how far the others have come with what was revoked.
 pub const FENCE_SUBJECT: &str = "unibus.fence";
 /// Pause after which it asks again.

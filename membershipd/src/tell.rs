@@ -135,7 +135,7 @@ fn user_subject(handle: &Handle) -> String {
 
 /// Where the members of a room listen.
 fn room_subject(room: &RoomId) -> String {
-    format!("unibus.event.{room}")
+    bus::room_events(room.as_str())
 }
 
 #[cfg(test)]

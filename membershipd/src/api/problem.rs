@@ -278,6 +278,11 @@ denials! {
     NotApplicable: FORBIDDEN "not-applicable" NOT_PERMITTED,
 }
 
+/// What the type of a denial is called.
+pub(crate) fn slug_of(denial: Denial) -> &'static str {
+    of_denial(denial).slug
+}
+
 impl From<Denial> for Problem {
     fn from(denial: Denial) -> Self {
         of_denial(denial).because(denial.to_string())

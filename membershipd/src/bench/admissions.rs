@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::crew::Crew;
 use super::drive::Next;
 use super::raw;
+use crate::bus;
 
 /// Connects as one of the crew, for one round trip.
 pub(super) async fn connect(crew: &Crew, worker: usize) -> Result<Next> {
     let hand = crew.hand(worker)?;
-    raw::served(|| crew.connection(hand), &format!("_INBOX.{}", hand.identity.handle)).await
+    raw::served(|| crew.connection(hand), &bus::inbox(hand.identity.handle.as_str())).await
 }

@@ -18,11 +18,11 @@ use tokio::task::JoinHandle;
 use super::crew::{Crew, Hand, random};
 use super::drive::Measured;
 use super::{Orders, raw};
-use crate::client::{Request, Room};
-use crate::clock;
+use crate::client::{Request, Room, room_path};
 use crate::conversation::{Epoch, MessageId, RoomKey, Sealer, Source};
 use crate::domain::RoomId;
 use crate::talk::{Arrived, Keyring, People, Pins, Reader};
+use crate::{bus, clock};
 
 /// A message.
 const TEXT: [u8; 256] = [b'.'; 256];
@@ -140,7 +140,7 @@ pub(super) async fn measure(orders: &Orders, crew: &Crew, each: Duration) -> Res
     let [live, kept] = &rooms;
     let measured = measure_in(orders, crew, [live, kept], each).await;
     for room in &rooms {
-        let gone = speaker.api.ask(&Request::delete(format!("/v1/rooms/{room}"))).await;
+        let gone = speaker.api.ask(&Request::delete(room_path(room))).await;
         // A room that was never made cannot be removed either.
         if measured.is_ok() {
             gone.with_context(|| format!("cannot remove the room {room}"))?;
@@ -165,7 +165,7 @@ impl<'a> Hall<'a> {
     async fn open(orders: &'a Orders, crew: &'a Crew, id: &RoomId, persist: bool) -> Result<Self> {
         let pins = Scratch(std::env::temp_dir().join(format!("unibus-{id}")));
         std::fs::create_dir_all(&pins.0).with_context(|| format!("cannot make {}", pins.0.display()))?;
-        let (speaker, path) = (crew.hand(0)?, format!("/v1/rooms/{id}"));
+        let (speaker, path) = (crew.hand(0)?, room_path(id));
         let policy = json!({ "encrypt": true, "persist": persist, "sign": true });
         let body = json!({ "subject": format!("room.bench.{id}"), "policy": policy });
         speaker.api.ask(&Request::put(path.as_str(), Some(body))).await.context("making a room")?;
@@ -245,7 +245,7 @@ impl<'a> Hall<'a> {
         let at = SocketAddr::new(*node, config.ports.client).to_string();
         let connection = raw::connected(self.crew.options(hand), &at).await?;
         let messages = connection.subscribe(subject.to_owned()).await?;
-        raw::round_trip(&connection, &format!("_INBOX.{}", hand.identity.handle)).await?;
+        raw::round_trip(&connection, &bus::inbox(hand.identity.handle.as_str())).await?;
         // Other nodes learn of a subscription a moment later: what it hears shows that they have.
         Ok((connection, messages))
     }
@@ -263,7 +263,7 @@ impl<'a> Hall<'a> {
             }
         };
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", id.to_string());
+        headers.insert(bus::MESSAGE_ID, id.to_string());
         self.connection.publish_with_headers(subject.to_owned(), headers, frame.into()).await?;
         Ok(Some(id))
     }
@@ -332,7 +332,7 @@ impl<'a> Hall<'a> {
     }
 
     async fn newest_kept(&self) -> Result<u64> {
-        let page = Request::get(format!("/v1/rooms/{}/history?limit=1", self.room.id));
+        let page = Request::get(format!("{}/history?limit=1", room_path(&self.room.id)));
         let page = self.crew.hand(0)?.api.ask(&page).await.context("reading the history")?;
         page.get("last").and_then(serde_json::Value::as_u64).context("a history without its last number")
     }

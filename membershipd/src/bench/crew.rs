@@ -11,7 +11,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
 use super::{Orders, raw};
-use crate::client::{Client, NodeUrl, Request};
+use crate::bus;
+use crate::client::{Client, NodeUrl, Request, room_path};
 use crate::control::{self, Request as Control};
 use crate::domain::{Handle, Role, RoomId, State};
 use crate::identity::Identity;
@@ -113,7 +114,7 @@ impl Crew {
     /// How one of them connects.
     pub(super) fn options(&self, hand: &Hand) -> async_nats::ConnectOptions {
         raw::options(hand.identity.nkey_seed(), self.tls.as_ref())
-            .custom_inbox_prefix(format!("_INBOX.{}", hand.identity.handle))
+            .custom_inbox_prefix(bus::inbox(hand.identity.handle.as_str()))
     }
 
     /// Where they connect.
@@ -150,7 +151,7 @@ impl Crew {
 impl Hand {
     /// Where its room is.
     pub(super) fn path(&self) -> String {
-        format!("/v1/rooms/{}", self.room)
+        room_path(&self.room)
     }
 
     /// Takes these as those that may be raised, at these revisions, and nobody else.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::crew::{Crew, Hand};
 use super::drive::Measured;
 use super::raw::{self, Raw};
+use crate::bus;
 use crate::client::{Changed, Member, Request};
 use crate::users::Passed;
 
@@ -47,7 +48,7 @@ async fn one(crew: &Crew, owner: &Hand, member: &Hand) -> Result<Duration> {
         std::future::ready(())
     });
     let client = raw::connected(options, crew.bus()).await?;
-    raw::round_trip(&client, &format!("_INBOX.{}", member.identity.handle)).await?;
+    raw::round_trip(&client, &bus::inbox(member.identity.handle.as_str())).await?;
     ensure!(told.try_recv().is_err(), "the member was cut before he was removed");
 
     let since = Instant::now();

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Part};
 use super::table::Table;
-use super::{DONE, Problem, room};
+use super::{DONE, Problem};
 use crate::blobs::BlobId;
-use crate::client::{Added, Blob, Request};
+use crate::client::{Added, Blob, Request, room_path};
 use crate::clock;
 use crate::domain::RoomId;
 use crate::private_file;
@@ -72,10 +72,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::Get { room, sha256, out, api } => get(room, *sha256, out, api)?,
         What::List { room, api } => {
             let none = format!("no attachments; next: membershipd blob put {room} FILE");
-            api.print_list(&format!("{}/blobs", room::path(room)), "blobs", &none, table)?;
+            api.print_list(&format!("{}/blobs", room_path(room)), "blobs", &none, table)?;
         }
         What::Remove { room, sha256, api } => {
-            let request = Request::delete(format!("{}/blobs/{sha256}", room::path(room)));
+            let request = Request::delete(format!("{}/blobs/{sha256}", room_path(room)));
             let answer = api.run(async |client| client.ask(&request).await)?;
             if api.json() {
                 println!("{answer}");

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::api::{Api, Part};
 use super::table::Table;
 use super::{DONE, Problem};
-use crate::client::{Client, Request};
+use crate::client::{Client, Request, room_path};
 use crate::domain::{Handle, RoomId};
 use crate::talk::{Keyring, People, TalkError};
 
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 }
 
 fn show(room: &RoomId, api: &Api) -> Result<(), Problem> {
-    let newest = api.run(async |client| client.ask(&Request::get(format!("/v1/rooms/{room}/keys"))).await)?;
+    let newest = api.run(async |client| client.ask(&Request::get(format!("{}/keys", room_path(room)))).await)?;
     if api.json() {
         println!("{newest}");
         return Ok(());

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Part};
 use super::table::{Table, word};
-use super::{DONE, Problem, room};
-use crate::client::{Client, Member, Request};
+use super::{DONE, Problem};
+use crate::client::{Client, Member, Request, room_path};
 use crate::domain::{Handle, RoomId, RoomRole};
 use crate::talk::{People, TalkError};
 
@@ -68,18 +68,18 @@ enum What {
 
 /// Where a membership is.
 pub(super) fn path(room: &RoomId, handle: &Handle) -> String {
-    format!("{}/members/{handle}", room::path(room))
+    format!("{}/members/{handle}", room_path(room))
 }
 
 fn ban(room: &RoomId, handle: &Handle) -> String {
-    format!("{}/bans/{handle}", room::path(room))
+    format!("{}/bans/{handle}", room_path(room))
 }
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
         What::List(Oneself { room, api }) => {
-            api.print_list(&format!("{}/members", room::path(room)), "members", "nobody", table)?;
+            api.print_list(&format!("{}/members", room_path(room)), "members", "nobody", table)?;
         }
         What::Invite(InRole { whom: Whom { room, handle, api }, role }) => {
             api.change(&Request::put(path(room, handle), Some(json!({ "role": role }))), table)?;

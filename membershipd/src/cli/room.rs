@@ -6,7 +6,7 @@ use serde_json::json;
 use super::api::Api;
 use super::table::{Table, word};
 use super::{DONE, Problem, member};
-use crate::client::{Request, Room};
+use crate::client::{Request, Room, room_path};
 use crate::domain::{Handle, Policy, RoomId, RoomRole, Subject};
 
 #[derive(Debug, clap::Args)]
@@ -77,11 +77,6 @@ enum What {
     },
 }
 
-/// Where a room is.
-pub(super) fn path(room: &RoomId) -> String {
-    format!("/v1/rooms/{room}")
-}
-
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
@@ -90,7 +85,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             api.print_list("/v1/rooms", "rooms", none, table)?;
         }
         What::Show { room, api } => {
-            let value = api.run(async |client| client.ask(&Request::get(path(room))).await)?;
+            let value = api.run(async |client| client.ask(&Request::get(room_path(room))).await)?;
             if api.json() {
                 println!("{value}");
             } else {
@@ -102,7 +97,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             let policy = Policy { encrypt: *encrypt, persist: *persist, sign: *sign };
             let body = json!({ "subject": subject, "policy": policy });
             let answer = api.run(async |client| {
-                let made = client.ask(&Request::put(path(room), Some(body))).await?;
+                let made = client.ask(&Request::put(room_path(room), Some(body))).await?;
                 for handle in invited {
                     let role = json!({ "role": RoomRole::Member });
                     client.ask(&Request::put(member::path(room, handle), Some(role))).await?;
@@ -116,7 +111,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         }
         What::Set { room, subject, encrypt, persist, sign, api } => {
             let answer = api.run(async |client| {
-                let now: Room = client.ask_for(&Request::get(path(room))).await?;
+                let now: Room = client.ask_for(&Request::get(room_path(room))).await?;
                 let policy = Policy {
                     encrypt: encrypt.unwrap_or(now.policy.encrypt),
                     persist: persist.unwrap_or(now.policy.persist),
@@ -124,11 +119,11 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 };
                 let subject = subject.as_ref().unwrap_or(&now.subject);
                 let body = json!({ "policy": policy, "subject": subject });
-                client.ask(&Request::patch(path(room), body, now.revision)).await
+                client.ask(&Request::patch(room_path(room), body, now.revision)).await
             })?;
             api.print_change(answer, table)?;
         }
-        What::Remove { room, api } => api.change(&Request::delete(path(room)), table)?,
+        What::Remove { room, api } => api.change(&Request::delete(room_path(room)), table)?,
     }
     Ok(DONE)
 }

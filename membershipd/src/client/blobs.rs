@@ -15,7 +15,7 @@ const PATIENCE: Duration = ANSWER.saturating_add(Duration::from_secs(BLOB_BYTES 
 
 /// Where the attachments of a room are.
 pub(crate) fn path(room: &RoomId) -> String {
-    format!("/v1/rooms/{room}/blobs")
+    format!("{}/blobs", super::room_path(room))
 }
 
 impl Client {

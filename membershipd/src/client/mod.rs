@@ -31,6 +31,7 @@ pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
 pub use url::NodeUrl;
 
 use crate::api::LIVEZ;
+use crate::domain::RoomId;
 use crate::identity::Identity;
 use crate::link::trusting;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
@@ -45,6 +46,11 @@ const _: () = assert!(ANSWER.as_secs() > 2 * bus::STORE_BUDGET.as_secs() + bus::
 const ANSWER_BYTES: usize = 4 << 20;
 /// Entries of a page that is asked for.
 const PAGE: usize = 500;
+
+/// Where a room is.
+pub fn room_path(room: &RoomId) -> String {
+    format!("/v1/rooms/{room}")
+}
 
 /// What is asked.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ use super::member::MemberState;
 use super::records::Records;
 use super::room::RoomState;
 use super::user::User;
+use crate::bus;
 use crate::faults::Fault;
 
 /// Subjects that one direction of a connection may and may not use.
@@ -50,7 +51,7 @@ impl Permissions {
     /// `ROOMS_PER_CONNECTION` rooms are looked at, in the order of `state`.
     pub fn of(user: &User, state: &impl Records) -> Self {
         let handle = &user.handle;
-        let inbox = format!("_INBOX.{handle}.>");
+        let inbox = format!("{}.>", bus::inbox(handle.as_str()));
         let mut publish = vec![inbox.clone()];
         let mut subscribe = vec![inbox, format!("unibus.user.{handle}.>")];
         let mut answers = false;
@@ -68,7 +69,7 @@ impl Permissions {
                 subscribe.extend(whole());
             }
             if decide(Some(user), Action::ReceiveEvents, Resource::Room(&room.id), state).is_allow() {
-                subscribe.push(format!("unibus.event.{}", room.id));
+                subscribe.push(bus::room_events(room.id.as_str()));
             }
             answers |= replies;
         }

@@ -9,6 +9,7 @@ use futures::StreamExt;
 
 use super::kinds::Failure;
 use super::orders::{NodeOrder, Orders};
+use crate::bus;
 use crate::domain::Handle;
 use crate::identity::Identity;
 use crate::link;
@@ -76,7 +77,7 @@ impl BusUser {
 
     /// A subject of its own.
     pub(super) fn subject(&self, rest: &str) -> String {
-        format!("_INBOX.{}.{rest}", self.identity.handle)
+        format!("{}.{rest}", bus::inbox(self.identity.handle.as_str()))
     }
 
     /// Connects to one node and proves that the connection is served. Returns the server's own name.
@@ -127,7 +128,7 @@ impl BusUser {
     fn options(&self) -> ConnectOptions {
         ConnectOptions::with_nkey(self.identity.nkey_seed().to_owned())
             .name("membershipd load")
-            .custom_inbox_prefix(format!("_INBOX.{}", self.identity.handle))
+            .custom_inbox_prefix(bus::inbox(self.identity.handle.as_str()))
             .ignore_discovered_servers()
             .connection_timeout(CONNECT)
             .ping_interval(PING)

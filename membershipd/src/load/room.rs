@@ -33,7 +33,7 @@ impl RoomOfRun {
 
     /// Where it is.
     pub(super) fn path(&self) -> String {
-        format!("/v1/rooms/{}", self.id)
+        crate::client::room_path(&self.id)
     }
 
     /// Where somebody's membership of it is.

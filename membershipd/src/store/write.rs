@@ -10,15 +10,11 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::buckets::PAUSE;
-use crate::bus::{self, Bucket};
+use crate::bus::{self, Bucket, MESSAGE_ID};
 use crate::faults::Fault;
 use crate::link::Link;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
-/// By it the engine stores a write once, however often it is sent within two minutes (a stream's `duplicate_window`). Where
-/// there are several copies it says so before it compares anything (`checkMsgHeadersPreClusteredProposal`); of a lone copy
-/// there is but one leader. It also tells our own write from one of the same bytes by somebody else.
-const MESSAGE_ID: &str = "Nats-Msg-Id";
 /// A lost compare-and-set, with the sequence that the subject is at (`JSStreamWrongLastSequenceErrF`).
 const WRONG_LAST_SEQUENCE: u64 = 10_071;
 /// Refusals that only say that something else comes first: another write to the subject is under way, which may never be

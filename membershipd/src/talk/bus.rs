@@ -15,12 +15,10 @@ use crate::client::{Client, NodeUrl, Request};
 use crate::conversation::MessageId;
 use crate::domain::Handle;
 use crate::identity::Identity;
-use crate::link;
+use crate::{bus, link};
 
 /// Patience with an engine.
 const WAIT: Duration = Duration::from_secs(5);
-/// Header by which the engine knows a message again that is sent once more.
-const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// Where the bus is.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -65,7 +63,7 @@ impl Bus {
             .name("membershipd")
             .ignore_discovered_servers()
             .connection_timeout(WAIT)
-            .custom_inbox_prefix(format!("_INBOX.{}", identity.handle))
+            .custom_inbox_prefix(bus::inbox(identity.handle.as_str()))
             .max_reconnects(1)
             .event_callback(move |event| {
                 match event {
@@ -97,7 +95,7 @@ impl Bus {
     /// Publishes a frame. It is on its way when this returns, no more.
     pub async fn publish(&self, subject: &str, id: MessageId, frame: Bytes) -> Result<(), TalkError> {
         let mut headers = HeaderMap::new();
-        headers.insert(MESSAGE_ID, id.to_string());
+        headers.insert(bus::MESSAGE_ID, id.to_string());
         let published = self.connection.publish_with_headers(subject.to_owned(), headers, frame).await;
         published.map_err(|error| TalkError::Bus(error.to_string()))
     }
@@ -105,8 +103,11 @@ impl Bus {
     /// Waits until the engine has taken everything that was sent before, and says whether it refused any of it.
     pub async fn settle(&self) -> anyhow::Result<Option<String>> {
         // What comes back on our own inbox went through the engine behind all of that.
-        let subject =
-            format!("_INBOX.{}.{}", self.handle, self.connection.new_inbox().rsplit('.').next().unwrap_or("x"));
+        let subject = format!(
+            "{}.{}",
+            bus::inbox(self.handle.as_str()),
+            self.connection.new_inbox().rsplit('.').next().unwrap_or("x")
+        );
         let mut back = self.connection.subscribe(subject.clone()).await?;
         self.connection.publish(subject, Bytes::new()).await?;
         let came = tokio::time::timeout(WAIT, back.next()).await;

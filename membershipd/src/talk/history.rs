@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer};
 
 use super::error::TalkError;
-use crate::client::{Client, Request};
+use crate::client::{Client, Request, room_path};
 use crate::domain::RoomId;
 
 /// Messages of a page that is asked for: as many as there may be.
@@ -41,6 +41,6 @@ fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Erro
 /// The `limit` frames after number `after`; without that, the last ones.
 pub(super) async fn page(api: &Client, room: &RoomId, after: Option<u64>, limit: u32) -> Result<Page, TalkError> {
     let after = after.map(|after| format!("&after={after}")).unwrap_or_default();
-    let request = Request::get(format!("/v1/rooms/{room}/history?limit={limit}{after}"));
+    let request = Request::get(format!("{}/history?limit={limit}{after}", room_path(room)));
     api.ask_for(&request).await.map_err(TalkError::api("read the history of the room"))
 }

@@ -10,9 +10,9 @@ use serde_json::json;
 use super::error::TalkError;
 use super::people::{Listed, People};
 use crate::api::problem;
-use crate::client::{Client, ClientError, Request};
+use crate::client::{Client, ClientError, Request, room_path};
 use crate::conversation::{Envelope, Epoch, HpkeSecret, KeyId, MessageKey, Recipient, RoomKey, Sealing, Untrue};
-use crate::domain::{Handle, RoomId};
+use crate::domain::{Denial, Handle, RoomId};
 use crate::identity::Identity;
 
 /// Attempts at beginning an epoch. Each is lost only to somebody who was faster, whose epoch then may do.
@@ -169,7 +169,7 @@ impl Keyring {
         };
         let listed = self.api.list(&format!("{}/recipients", self.path()), "recipients").await;
         let listed = match listed {
-            Err(ClientError::Refused(refused)) if refused.slug == "role-too-low" => {
+            Err(ClientError::Refused(refused)) if refused.slug == problem::slug_of(Denial::RoleTooLow) => {
                 return Err(TalkError::Stale(self.room.clone()));
             }
             listed => listed.map_err(TalkError::api("read for whom to seal"))?,
@@ -198,7 +198,7 @@ impl Keyring {
     }
 
     fn path(&self) -> String {
-        format!("/v1/rooms/{}", self.room)
+        room_path(&self.room)
     }
 }
 

@@ -10,7 +10,7 @@ use super::error::TalkError;
 use super::pins::{Pinned, Pins};
 use crate::api::problem;
 use crate::client::{Client, ClientError, Request};
-use crate::conversation::{HpkePub, Recipient, Signature};
+use crate::conversation::{HpkePub, Recipient, Signature, Untrue};
 use crate::domain::{Handle, SignPub, Verifier};
 use crate::identity::Identity;
 
@@ -83,7 +83,7 @@ impl People {
         match listed {
             Ok(listed) if listed.handle == *handle => self.check(listed).map(Some),
             // Somebody else's keys under this name would be believed from then on.
-            Ok(listed) => Err(TalkError::OtherIdentity(listed.handle)),
+            Ok(_) => Err(TalkError::NotVouched(handle.clone(), Untrue::Signature)),
             Err(ClientError::Refused(refused)) if refused.slug == problem::NO_SUCH_USER.slug => Ok(None),
             Err(error) => Err(TalkError::api("look somebody up in the directory")(error)),
         }

@@ -14,7 +14,7 @@ use super::history::{self, PAGE};
 use super::keyring::Keyring;
 use super::people::People;
 use super::pins::Pins;
-use crate::client::{Client, NodeUrl, Request, Room};
+use crate::client::{Client, NodeUrl, Request, Room, room_path};
 use crate::conversation::{Epoch, Frame, MessageId, Sealer};
 use crate::domain::{MemberState, RoomId};
 use crate::faults::Fault;
@@ -194,7 +194,7 @@ impl Sender {
             Some(open) => (open.bus, open.events),
             None => {
                 let bus = Bus::connect(&self.api, &self.identity, &self.nodes, self.ca.as_deref()).await?;
-                let events = bus.subscribe(&format!("unibus.event.{}", self.room.id)).await?;
+                let events = bus.subscribe(&bus::room_events(self.room.id.as_str())).await?;
                 (bus, events)
             }
         };
@@ -224,8 +224,7 @@ fn end(error: TalkError, id: MessageId, in_doubt: bool, sent: bool, over: bool) 
 
 /// The room, for somebody who is in it. That its messages are sealed is not for a server to take back: it would be told the next one.
 pub(super) async fn record(api: &Client, pins: &Pins, room: &RoomId, identity: &Identity) -> Result<Room, TalkError> {
-    let record: Room =
-        api.ask_for(&Request::get(format!("/v1/rooms/{room}"))).await.map_err(TalkError::api("read the room"))?;
+    let record: Room = api.ask_for(&Request::get(room_path(room))).await.map_err(TalkError::api("read the room"))?;
     match &record.own {
         Some(own) if own.state == MemberState::Joined => {
             pins.hold(room, record.policy.encrypt)?;
