@@ -48,9 +48,14 @@ fn nothing_is_left_when_a_rehearsal_is_killed() {
     let clone = ready();
     let mut killed = rehearse(&clone, &[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let dir = crate::harness::clone().join(format!("deploy/build/rehearse/fleets/rehearsal-{}", killed.id()));
-    let mut said = BufReader::new(killed.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut lines = BufReader::new(killed.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Vec::new();
     // In the middle of putting files on the machines: ssh and rsync are under way.
-    assert!(said.any(|line| line.contains("cargo xtask stage --yes")), "it never came so far");
+    let so_far = lines.any(|line| {
+        said.push(line);
+        said.last().is_some_and(|line| line.contains("cargo xtask stage --yes"))
+    });
+    assert!(so_far, "it never came so far:\n{}", said.join("\n"));
     // It stands still, so it cannot come to its own end before it is killed, however slow this test is.
     signal("STOP", killed.id());
     let traces = Traces::of(&dir, host);
