@@ -225,7 +225,7 @@ impl<'a> Frame<'a> {
 }
 
 /// Takes several messages apart.
-fn split(mut payload: &[u8]) -> Result<Vec<Vec<u8>>, FrameRefusal> {
+pub(super) fn split(mut payload: &[u8]) -> Result<Vec<Vec<u8>>, FrameRefusal> {
     let short = FrameRefusal::Malformed("one of its messages is cut off");
     let mut messages = Vec::new();
     while !payload.is_empty() {

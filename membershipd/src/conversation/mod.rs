@@ -15,6 +15,8 @@ mod encoded;
 mod envelope;
 mod epoch;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod id;
 mod recipient;
 mod replay;
@@ -25,6 +27,8 @@ mod vectors;
 pub use envelope::{Envelope, Sealing};
 pub use epoch::Epoch;
 pub use frame::{Frame, FrameRefusal, Header, Sealer};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::frames;
 pub use id::MessageId;
 pub use recipient::{HpkePub, HpkeSecret, Recipient, Signature};
 pub use replay::{Seen, Source};

@@ -11,6 +11,7 @@ mod subjects;
 
 pub use crate::api::bodies;
 pub use crate::callout::callouts;
+pub use crate::conversation::frames;
 pub use crate::signature::headers;
 pub use subjects::subjects;
 
@@ -18,5 +19,5 @@ pub use subjects::subjects;
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its binary, of its seeds and of its dictionary.
-pub const TARGETS: [(&str, Target); 4] =
-    [("headers", headers), ("bodies", bodies), ("callouts", callouts), ("subjects", subjects)];
+pub const TARGETS: [(&str, Target); 5] =
+    [("headers", headers), ("bodies", bodies), ("callouts", callouts), ("subjects", subjects), ("frames", frames)];

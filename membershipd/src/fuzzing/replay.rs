@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use data_encoding::HEXUPPER_PERMISSIVE;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -26,11 +27,29 @@ fn seeds(name: &str) -> Vec<Bytes> {
     files.iter().map(|file| std::fs::read(file).unwrap().into()).collect()
 }
 
-/// The words of a dictionary of libFuzzer: one in quotes a line.
+/// The words of a dictionary of libFuzzer: one in quotes a line, in which `\\`, `\"` and `\xAB` stand for a byte.
 fn words(name: &str) -> Vec<Bytes> {
     let text = std::fs::read_to_string(crate_of_targets().join("dictionaries").join(format!("{name}.dict"))).unwrap();
-    let words = text.lines().filter(|line| !line.starts_with('#'));
-    words.map(|line| serde_json::from_str::<String>(line).unwrap_or_else(|_| panic!("{name}: {line}")).into()).collect()
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| word(line).unwrap_or_else(|| panic!("{name}: {line}")))
+        .collect()
+}
+
+fn word(line: &str) -> Option<Bytes> {
+    let mut rest = line.strip_prefix('"')?.strip_suffix('"')?;
+    let mut word = Vec::new();
+    while let Some(next) = rest.chars().next() {
+        let (bytes, length) = match rest.get(..2) {
+            Some("\\x") => (HEXUPPER_PERMISSIVE.decode(rest.get(2..4)?.as_bytes()).ok()?, 4),
+            Some("\\\\" | "\\\"") => (rest.as_bytes()[1..2].to_vec(), 2),
+            _ if matches!(next, '\\' | '"') => return None,
+            _ => (next.to_string().into_bytes(), next.len_utf8()),
+        };
+        word.extend(bytes);
+        rest = &rest[length..];
+    }
+    Some(word.into())
 }
 
 /// A change of some bytes: where it begins, how many go, and what comes in their place.
@@ -92,6 +111,11 @@ fn callouts() {
 #[test]
 fn subjects() {
     replay("subjects");
+}
+
+#[test]
+fn frames() {
+    replay("frames");
 }
 
 #[test]
