@@ -34,6 +34,11 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX.{user}")
 }
 
+/// Below it one user alone is told what concerns him.
+pub fn user_events(user: &str) -> String {
+    format!("unibus.user.{user}")
+}
+
 /// Where the members of a room are told who comes and goes.
 pub fn room_events(room: &str) -> String {
     format!("unibus.event.{room}")

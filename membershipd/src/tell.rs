@@ -80,7 +80,7 @@ impl Teller {
                     let (role, state, by) = (m.role, m.state, m.by);
                     Event::MembershipChanged { room: m.room, handle: m.handle, role, state, by, revision }
                 });
-                told.into_iter().for_each(|event| self.tell(room_subject(room), event));
+                told.into_iter().for_each(|event| self.tell(bus::room_events(room.as_str()), event));
             }
             _ => {}
         }
@@ -130,12 +130,7 @@ impl Events {
 
 /// Where one user alone listens; below it, since `Permissions` gives what lies below.
 fn user_subject(handle: &Handle) -> String {
-    format!("unibus.user.{handle}.rights")
-}
-
-/// Where the members of a room listen.
-fn room_subject(room: &RoomId) -> String {
-    bus::room_events(room.as_str())
+    format!("{}.rights", bus::user_events(handle.as_str()))
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn new(handle: &Handle, role: Role, api: &Api) -> Result<(), Problem> {
     let until = clock::rfc3339(made.record.expires_at);
     eprintln!(
         "\nThis link is a secret: whoever uses it first is {handle}. It counts once, until {until}, and only while you are an admin.\n\
-         Send it to {handle}, and to nobody else, who saves it in a file and says, with membershipd on his machine:\n\n    \
+         Send it to {handle}, and to nobody else, who saves it in a FILE and says, where membershipd is:\n\n    \
          membershipd register - --out {handle}.toml < FILE\n\n\
          To take it back: membershipd invite revoke {}",
         made.record.id.to_string().get(..SHOWN).unwrap_or_default()

@@ -37,8 +37,6 @@ pub struct Permissions {
 /// Spaces of the engine that no client ever touches, whatever else it is allowed: JetStream's API and acknowledgements,
 /// buckets, object stores and the system.
 const ENGINE_SPACES: [&str; 4] = ["$JS.>", "$KV.>", "$O.>", "$SYS.>"];
-/// Spaces in which the daemon tells its users something; clients only listen.
-const TELLING_SPACES: [&str; 2] = ["unibus.user.>", "unibus.event.>"];
 /// Where those who ask wait for answers. Each user listens to his own part only, and waits on a name that nobody can guess.
 ///
 /// The engine's `allow_responses` would be narrower in name only: it admits one message to whatever subject a request names
@@ -53,7 +51,7 @@ impl Permissions {
         let handle = &user.handle;
         let inbox = format!("{}.>", bus::inbox(handle.as_str()));
         let mut publish = vec![inbox.clone()];
-        let mut subscribe = vec![inbox, format!("unibus.user.{handle}.>")];
+        let mut subscribe = vec![inbox, format!("{}.>", bus::user_events(handle.as_str()))];
         let mut answers = false;
         let joined = state.memberships(handle).filter(|m| m.state == MemberState::Joined);
         let rooms = joined.filter_map(|m| state.room(&m.room)).filter(|room| room.state == RoomState::Active);
@@ -76,7 +74,9 @@ impl Permissions {
         if answers {
             publish.push(ANSWERS.to_owned());
         }
-        Self { publish: Self::closed(publish, &TELLING_SPACES), subscribe: Self::closed(subscribe, &[]) }
+        // Where the daemon tells its users something clients only listen.
+        let told = [bus::user_events(">"), bus::room_events(">")];
+        Self { publish: Self::closed(publish, &told), subscribe: Self::closed(subscribe, &[]) }
     }
 
     /// Rights of anybody on a bus without authentication: everything but the engine's own spaces.
@@ -85,14 +85,14 @@ impl Permissions {
     }
 
     // The engine takes an empty block for 'no restriction', so whoever may do nothing must be denied everything.
-    fn closed(allow: Vec<String>, deny: &[&str]) -> SubjectList {
+    fn closed(allow: Vec<String>, deny: &[String]) -> SubjectList {
         if Fault::NoExplicitDeny.active() {
             return SubjectList::default();
         }
         if allow.is_empty() {
             return SubjectList { allow, deny: vec![">".to_owned()] };
         }
-        let deny = ENGINE_SPACES.iter().chain(deny).map(|space| (*space).to_owned()).collect();
+        let deny = ENGINE_SPACES.iter().map(|space| (*space).to_owned()).chain(deny.iter().cloned()).collect();
         SubjectList { allow, deny }
     }
 }
