@@ -17,6 +17,9 @@ pub(crate) struct Posture {
     pub(crate) version: String,
     pub(crate) store: String,
     pub(crate) bus_auth: String,
+    /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`. An older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clear_rooms: Option<String>,
     pub(crate) acl: bool,
     pub(crate) tls: bool,
     pub(crate) engine: Option<Engine>,
@@ -165,6 +168,7 @@ pub(crate) mod fixture {
             version: "0.1.0".to_owned(),
             store: "kv".to_owned(),
             bus_auth: "enforce".to_owned(),
+            clear_rooms: Some("refuse".to_owned()),
             acl: true,
             tls: true,
             engine: Some(Engine {

@@ -18,6 +18,7 @@ pub(super) fn node(
     found.extend(missing_certificates(posture, reached));
     found.push(engine(expected, posture, reached));
     found.push(version(expected, posture, reached));
+    found.extend(clear_rooms(expected, posture, reached));
     found
 }
 
@@ -152,6 +153,22 @@ fn version(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture
     };
     let remedy = format!("put the same membershipd on every node, then {}", expected.remedies.restart(&posture.node));
     check("version", &posture.node, ok, want, posture.version.clone(), remedy)
+}
+
+/// Whether rooms may be in clear must not depend on the node that is asked to make one. Said by no node: all are older.
+fn clear_rooms(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Option<Check> {
+    let said = || reached.iter().map(|(_, posture)| posture.clear_rooms.clone());
+    said().flatten().next()?;
+    let most = majority(said()).flatten();
+    let ok = most.is_some() && most == posture.clear_rooms;
+    let want = most.map_or_else(|| "the same on every node".to_owned(), |most| format!("{most}, as most"));
+    let got = posture.clear_rooms.clone().unwrap_or_else(|| "it does not tell".to_owned());
+    let node = &posture.node;
+    let remedy = format!(
+        "give the unit of {node} the UNIBUS_CLEAR_ROOMS of the others, then {}",
+        expected.remedies.restart(node)
+    );
+    Some(check("clear_rooms", node, ok, want, got, remedy))
 }
 
 /// What more than half of them say.

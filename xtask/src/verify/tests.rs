@@ -77,6 +77,7 @@ fn a_healthy_cluster_passes_and_every_check_is_there() {
         "replicas.UNIBUS_users",
         "engine",
         "version",
+        "clear_rooms",
     ];
     for node in ALL {
         assert_eq!(of(node), ids);
@@ -259,6 +260,20 @@ fn versions_must_agree() {
 }
 
 #[test]
+fn whether_rooms_may_be_in_clear_is_the_same_everywhere() {
+    let failed = broken(|posture| posture.clear_rooms = Some("allow".to_owned()));
+    let failed = only(&failed, "clear_rooms");
+    assert_eq!((failed.want.as_str(), failed.got.as_str()), ("refuse, as most", "allow"));
+    let failed = broken(|posture| posture.clear_rooms = None);
+    assert_eq!(only(&failed, "clear_rooms").got, "it does not tell");
+    let mut answers = answers();
+    for answer in &mut answers {
+        answer.posture.as_mut().unwrap().clear_rooms = None;
+    }
+    assert!(checks(&expected(), &answers).iter().all(|check| check.id != "clear_rooms"));
+}
+
+#[test]
 fn a_test_build_passes_only_where_tests_run() {
     let mut answers = answers();
     for answer in &mut answers {
@@ -337,9 +352,9 @@ fn the_table_ends_with_the_failures_and_their_remedies() {
     let (good, bad) = text.split_once("FAILED lease on homer").unwrap();
     assert!(good.contains("lease") && good.contains("magnus datardos"), "{good}");
     assert!(bad.contains("remedy  homer denies everything"), "{bad}");
-    assert!(bad.trim_end().ends_with("1 of 46 checks failed"), "{bad}");
+    assert!(bad.trim_end().ends_with("1 of 49 checks failed"), "{bad}");
     let text = table(&checks(&expected(), &self::answers()), Style::plain());
-    assert!(text.trim_end().ends_with("all 46 checks hold"), "{text}");
+    assert!(text.trim_end().ends_with("all 49 checks hold"), "{text}");
 }
 
 #[test]
