@@ -1,5 +1,5 @@
 //! A conversation in a room that keeps it: its members say numbered messages through different nodes, sealed and signed as those
-//! of people are, now and then with a new key, and in the end each of them reads the whole of it.
+//! of people are, now and then with a new key, and each of them reads the whole of it, whenever they are told to look and in the end.
 //!
 //! They use the client module, so what is acknowledged here is what it calls kept: it has seen it in the room's history.
 
@@ -99,6 +99,11 @@ impl Workload for Conversation {
             }))
             .await;
         })
+    }
+
+    /// Everybody reads everything so far.
+    fn look(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        self.look_back()
     }
 
     /// Everybody reads everything.

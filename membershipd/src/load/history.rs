@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::kinds::{Failure, Found, Kind, Outcome};
 
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// How the history is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -28,6 +28,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::{BoxFuture, join_all, try_join_all};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::control::Request;
@@ -56,13 +57,24 @@ trait Workload: Send + Sync {
     /// Works until `stop`, and ends once nothing of its own is under way.
     fn work(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()>;
 
+    /// Looks at what it has done so far, while everybody goes on.
+    fn look(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Looks once more at what it has done, when everybody has stopped.
     fn look_back(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 }
 
-/// Reads the orders from the first line of standard input, and works until its end, a signal, or the time is over.
+/// What is said on standard input after the orders, to have everybody look at what was done so far.
+const LOOK: &str = "look";
+/// Requests to look that wait for their turn; whoever sends them waits for the answer to each.
+const LOOKS: usize = 8;
+
+/// Reads the orders from the first line of standard input, and works until its end, a signal, or the time is over. A line `look`
+/// on the way is answered by the event `looked`, once everybody has looked.
 pub fn run(shown: Shown) -> Result<()> {
     let mut first = String::new();
     let mut input = std::io::stdin().lock();
@@ -71,14 +83,20 @@ pub fn run(shown: Shown) -> Result<()> {
     let orders = Orders::parse(&first)?;
     let stop = CancellationToken::new();
     let on_end = stop.clone();
+    let (ask, asked) = mpsc::channel(LOOKS);
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-        // Whatever else is said does not matter: whoever ordered this is there until it hangs up.
-        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // Whoever ordered this is there until it hangs up.
+        for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+            // One more than can wait is not answered, which whoever asked notices.
+            if line.trim() == LOOK && ask.try_send(()).is_err() {
+                tracing::debug!("too many requests to look");
+            }
+        }
         on_end.cancel();
     })?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let history = Arc::new(History::new(Box::new(std::io::stdout()), shown));
-    let done = runtime.block_on(work(orders, history.clone(), stop));
+    let done = runtime.block_on(work(orders, history.clone(), stop, asked));
     if let Err(error) = &done {
         history.event("failed", Some(&format!("{error:#}")));
     }
@@ -89,7 +107,12 @@ pub fn run(shown: Shown) -> Result<()> {
     done
 }
 
-async fn work(orders: Orders, history: Arc<History>, stop: CancellationToken) -> Result<()> {
+async fn work(
+    orders: Orders,
+    history: Arc<History>,
+    stop: CancellationToken,
+    mut asked: mpsc::Receiver<()>,
+) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (lifetime, gone, on_signal) = (Duration::from_secs(orders.seconds), history.gone(), stop.clone());
     let bench = Arc::new(Bench::new(orders, history.clone())?);
@@ -110,7 +133,14 @@ async fn work(orders: Orders, history: Arc<History>, stop: CancellationToken) ->
     if let Ok(workloads) = &worked {
         history.event("ready", None);
         // A task each, so that none waits for the turn of another.
-        join_all(workloads.iter().map(|workload| tokio::spawn(workload.clone().work(stop.clone())))).await;
+        let all = join_all(workloads.iter().map(|workload| tokio::spawn(workload.clone().work(stop.clone()))));
+        let looks = async {
+            while let Some(Some(())) = stop.run_until_cancelled(asked.recv()).await {
+                join_all(workloads.iter().map(|workload| workload.clone().look())).await;
+                history.event("looked", None);
+            }
+        };
+        tokio::join!(all, looks);
         history.event("reading-back", None);
         join_all(workloads.iter().map(|workload| workload.clone().look_back())).await;
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::client::NodeUrl;
 
-const SCHEMA: u32 = 3;
+const SCHEMA: u32 = 4;
 
 /// The orders.
 #[derive(Debug, Clone, Deserialize)]
@@ -83,7 +83,7 @@ impl Orders {
                 wrong.push(rule.to_owned());
             }
         };
-        must(orders.schema == SCHEMA, "schema must be 3");
+        must(orders.schema == SCHEMA, "schema must be 4");
         must(orders.seconds > 0, "seconds must be above 0");
         let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         must(
@@ -114,7 +114,7 @@ impl Orders {
 mod tests {
     use super::*;
 
-    const GOOD: &str = r#"{"schema":3,"seed":7,"run":"ab12","seconds":60,"ca_file":"ca.crt","nodes":[
+    const GOOD: &str = r#"{"schema":4,"seed":7,"run":"ab12","seconds":60,"ca_file":"ca.crt","nodes":[
         {"name":"a","url":"tls://127.0.0.1:4250","api":"https://127.0.0.1:8470","control":["x"]},
         {"name":"b","url":"tls://127.0.0.2:4250","api":"https://127.0.0.2:8470","control":["x"]}]}"#;
 

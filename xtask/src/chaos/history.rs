@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-const SCHEMA: u64 = 3;
+const SCHEMA: u64 = 4;
 
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,6 +168,11 @@ impl History {
         self.events.iter().find(|event| event.event == name)
     }
 
+    /// How many events of that name have come.
+    pub(crate) fn events_named(&self, name: &str) -> usize {
+        self.events.iter().filter(|event| event.event == name).count()
+    }
+
     /// What is missing of it, in words; none when it is whole.
     pub(crate) fn missing(&self) -> Option<String> {
         let Some(total) = self.event("end").and_then(|end| end.ops) else {
@@ -189,7 +194,9 @@ mod tests {
     use super::*;
 
     fn op(number: u64) -> String {
-        format!(r#"{{"schema":3,"op":{number},"kind":"write","tried":[],"begin_us":1,"end_us":2,"outcome":"ok"}}"#)
+        format!(
+            r#"{{"schema":{SCHEMA},"op":{number},"kind":"write","tried":[],"begin_us":1,"end_us":2,"outcome":"ok"}}"#
+        )
     }
 
     fn history(lines: &[String]) -> History {
@@ -202,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_whole_history_has_every_number_and_an_end() {
-        let end = r#"{"schema":3,"event":"end","at_us":9,"ops":2}"#.to_owned();
+        let end = format!(r#"{{"schema":{SCHEMA},"event":"end","at_us":9,"ops":2}}"#);
         assert_eq!(history(&[op(1), op(0), end.clone()]).missing(), None);
         assert!(history(&[op(0), op(1)]).missing().unwrap().contains("no end"));
         assert!(history(&[op(0), end.clone()]).missing().unwrap().contains("1 operations of 2"));
@@ -224,7 +231,7 @@ mod tests {
     fn a_line_of_another_kind_is_refused() {
         let mut history = History::default();
         assert!(history.push("nonsense").is_err());
-        assert!(history.push(&op(0).replace("\"schema\":3", "\"schema\":2")).is_err());
+        assert!(history.push(&op(0).replace(&format!("\"schema\":{SCHEMA}"), "\"schema\":2")).is_err());
         assert!(history.push(&op(0).replace("write", "wreck")).is_err());
     }
 }

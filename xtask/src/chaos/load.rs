@@ -15,6 +15,8 @@ use super::history::History;
 
 /// Time to make its user, on a cluster that may be electing.
 const READY: Duration = Duration::from_secs(60);
+/// Time to read what was said so far, on a cluster that is well.
+const LOOKED: Duration = Duration::from_secs(60);
 /// Time to finish what is under way, to read everything back and to remove its rooms and users; all of it has limits of its own,
 /// which are reached where the cluster serves nobody.
 const ENDING: Duration = Duration::from_secs(150);
@@ -47,7 +49,7 @@ pub(crate) struct NodeOrder {
 impl Orders {
     /// The usual orders for these nodes.
     pub(crate) fn new(seed: u64, run: String, nodes: Vec<NodeOrder>, ca_file: &Path) -> Self {
-        Self { schema: 3, seed, run, seconds: MOST_SECONDS, nodes, ca_file: ca_file.display().to_string() }
+        Self { schema: 4, seed, run, seconds: MOST_SECONDS, nodes, ca_file: ca_file.display().to_string() }
     }
 }
 
@@ -115,6 +117,15 @@ impl Load {
         Ok(())
     }
 
+    /// Has every member of the conversation read all that was said so far, and returns once they have.
+    pub(crate) fn look_so_far(&mut self) -> Result<()> {
+        const LOOKED_EVENT: &str = "looked";
+        let before = self.look(|history| history.events_named(LOOKED_EVENT));
+        let Some(orders) = &mut self.orders else { bail!("the load was told to end") };
+        orders.write_all(b"look\n").and_then(|()| orders.flush()).context("asking the load to look")?;
+        self.until("looked", LOOKED, |history| history.events_named(LOOKED_EVENT) > before)
+    }
+
     /// Tells it to end, and returns all that it has written down.
     pub(crate) fn finish(mut self) -> Result<History> {
         self.orders.take();
@@ -135,10 +146,16 @@ impl Load {
     }
 
     fn await_event(&mut self, name: &str, within: Duration) -> Result<()> {
+        self.until(name, within, |history| history.event(name).is_some())
+    }
+
+    /// Waits until its history shows that it is at `name`.
+    fn until(&mut self, name: &str, within: Duration, is_there: impl Fn(&History) -> bool) -> Result<()> {
         let deadline = Instant::now() + within;
-        while self.look(|history| history.event(name).is_none()) {
+        while !self.look(&is_there) {
             let over = self.check();
-            if self.look(|history| history.event(name).is_some()) {
+            // Its last words come with its end.
+            if self.look(&is_there) {
                 break;
             }
             over?;

@@ -40,8 +40,8 @@ pub(crate) fn text(verdict: &Verdict, style: Style) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{}: {} messages acknowledged, {doubt} of unknown outcome; {readers} members each read {read} or more",
-            of.room, of.acknowledged
+            "{}: {} messages acknowledged, {doubt} of unknown outcome; {readers} members each read {read} or more, {} readings in all",
+            of.room, of.acknowledged, of.readings
         );
     }
     out.push_str(&violations(verdict, style));

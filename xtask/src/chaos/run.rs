@@ -182,6 +182,11 @@ impl<'a> Run<'a> {
             window.end_us = now_us();
         }
         self.windows.push(window);
+        if well && !self.is_interrupted() {
+            // Before the next fault, so that it is known which of them has cost a message.
+            self.line.set(format!("{name}: reading what was said so far"));
+            self.load.look_so_far()?;
+        }
         Ok(well)
     }
 

@@ -132,6 +132,9 @@ pub(crate) struct Conversation {
     pub(crate) unknown: usize,
     /// Who has read how many messages in the end.
     pub(crate) readers: BTreeMap<String, usize>,
+    /// How often anybody has read all that there was: after each fault, and in the end.
+    #[serde(default)]
+    pub(crate) readings: usize,
 }
 
 /// The verdict.

@@ -66,10 +66,12 @@ fn an_honest_cluster_survives_everything() {
         on_the_bus.into_iter().chain(in_rooms).chain(["api_write", "api_read", "say", "rotate", "read_history"]);
     assert_eq!(kinds, every.collect());
 
-    // In each window something was said, and in the end all members have read all of it.
+    // In each window something was said, and after each fault and in the end all members have read all of it.
     let talk = &verdict["conversations"][0];
     let (kept, readers) = (talk["acknowledged"].as_u64().unwrap(), talk["readers"].as_object().unwrap());
     assert!(kept >= 10 && readers.len() == 3 && readers.values().all(|read| read.as_u64().unwrap() >= kept), "{talk}");
+    let looks = windows.len() - 2 + 1;
+    assert_eq!(talk["readings"], 3 * looks, "{talk}");
     println!("conversation: {talk}");
 
     // Nothing is left behind but tombstones.

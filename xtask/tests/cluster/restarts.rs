@@ -108,7 +108,7 @@ fn used_while(cluster: &Cluster, work: impl FnOnce()) -> (Duration, Vec<Value>) 
     let shown = cluster.xtask(&["chaos", "--local", "--state", cluster.state.to_str().unwrap(), "--json"]);
     let schedule: Value = serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| panic!("{}", said(&shown)));
     let (nodes, ca) = (&schedule["load"], cluster.ca());
-    let orders = json!({ "schema": 3, "seed": 1, "run": "restarts", "seconds": 300, "nodes": nodes, "ca_file": ca });
+    let orders = json!({ "schema": 4, "seed": 1, "run": "restarts", "seconds": 300, "nodes": nodes, "ca_file": ca });
     let mut load = Command::new(Build::Real.path())
         .args(["load", "--json"])
         .stdin(Stdio::piped())

@@ -1,13 +1,13 @@
 //! What was said in rooms that keep it: whoever reads a room's history finds every acknowledged message in it, once, in the order
 //! in which they were said, and nothing else.
 //!
-//! Everybody reads when all is over, but a message of unknown outcome may still arrive while they do. So one reader may have found
-//! more at the end than another: no acknowledged message is there, for none of those may be missing with anybody.
+//! Everybody reads after each fault, and when all is over; but a message of unknown outcome may still arrive while they do. So one reader may have found
+//! more at the end than another: no message is there that was acknowledged before he began to read, for none of those may be missing.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{about, told};
 use crate::chaos::history::{Content, History, Kind, Op, Outcome};
@@ -59,6 +59,8 @@ const LEAST_READERS: usize = 2;
 pub(super) fn counts(history: &History) -> Vec<Conversation> {
     let counted = rooms(history).into_iter().map(|(room, of)| {
         let ended = |outcome| of.said.values().filter(|op| op.outcome == outcome).count();
+        let readings = of.readings.len();
+        // Of each the last, and that is the whole.
         let readers = of.readings.iter().map(|reading| (reading.who.to_owned(), reading.op.found.len())).collect();
         Conversation {
             room: room.to_owned(),
@@ -66,6 +68,7 @@ pub(super) fn counts(history: &History) -> Vec<Conversation> {
             refused: ended(Outcome::Refused),
             unknown: ended(Outcome::Unknown),
             readers,
+            readings,
         }
     });
     counted.collect()
@@ -151,12 +154,13 @@ impl<'a> Room<'a> {
         for ((by, text), op) in self.said.iter().filter(|(_, op)| op.ok()) {
             let later = || self.readings.iter().filter(|reading| reading.op.begin_us >= op.end_us);
             let number = op.revision.map(|seq| format!(" as number {seq}")).unwrap_or_default();
-            let without: Vec<&str> =
-                later().filter(|reading| !reading.at.contains_key(&(*by, *text))).map(|reading| reading.who).collect();
-            if !without.is_empty() {
+            let without = || later().filter(|reading| !reading.at.contains_key(&(*by, *text)));
+            if let Some(first) = without().next() {
+                let whose: BTreeSet<&str> = without().map(|reading| reading.who).collect();
                 let what = format!(
-                    "{room}: '{text}' of {by} was acknowledged{number}, and is missing in what {} read",
-                    without.join(", ")
+                    "{room}: '{text}' of {by} was acknowledged{number}, and is missing in what {} read (first in operation {})",
+                    Vec::from_iter(whose).join(", "),
+                    first.op.op
                 );
                 found.push(about(op, Rule::LostMessage, what));
             }
@@ -203,16 +207,16 @@ impl<'a> Room<'a> {
 
     /// As far as two have read, they have read the same.
     fn compare(&self, room: &str, found: &mut Vec<Violation>) {
-        let Some((first, others)) = self.readings.split_first() else { return };
-        for other in others {
-            let end = first.last().min(other.last());
+        // With whoever has read most, so that nothing is left out.
+        let Some(most) = self.readings.iter().max_by_key(|reading| reading.last()) else { return };
+        for other in &self.readings {
+            let end = other.last();
             let until = |reading: &Reading<'a>| reading.op.found.iter().take_while(move |place| place.seq <= end);
-            let differs = until(first).map(Some).chain([None]).zip(until(other).map(Some).chain([None]));
+            let differs = until(most).map(Some).chain([None]).zip(until(other).map(Some).chain([None]));
             let differing = differs.into_iter().find(|(one, another)| one != another);
             if let Some((one, another)) = differing {
                 let seq = one.or(another).map_or(0, |place| place.seq);
-                let what =
-                    format!("{room}: {} and {} read different things from number {seq} on", first.who, other.who);
+                let what = format!("{room}: {} and {} read different things from number {seq} on", most.who, other.who);
                 found.push(about(other.op, Rule::MessagesDisordered, what));
             }
         }

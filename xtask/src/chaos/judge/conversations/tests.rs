@@ -66,7 +66,8 @@ fn what_everybody_reads_once_and_in_order_is_good() {
     assert_eq!(broken(all_found()), []);
     let counted = counts(&history([read("ann", all_found()), read("bob", all_found())]));
     let readers = [("ann".to_owned(), 3), ("bob".to_owned(), 3)].into();
-    let expected = Conversation { room: "room".to_owned(), acknowledged: 2, refused: 1, unknown: 1, readers };
+    let expected =
+        Conversation { room: "room".to_owned(), acknowledged: 2, refused: 1, unknown: 1, readers, readings: 2 };
     assert_eq!(counted, [expected]);
 }
 
@@ -91,6 +92,24 @@ fn an_acknowledged_message_is_with_every_reader() {
     // Whoever read before it was acknowledged does not count.
     let early = Op { begin_us: 40, ..read("cid", [at(1, "ann", "1"), at(2, "ann", "2")]) };
     assert_eq!(check(&history([read("ann", all_found()), read("bob", all_found()), early]), true), []);
+}
+
+#[test]
+fn after_each_fault_everything_is_there_not_only_in_the_end() {
+    let in_the_end = || [read("ann", all_found()), read("bob", all_found())];
+    let after = |found: &[Found]| Op { op: 60, begin_us: 60, end_us: 65, ..read("ann", found) };
+    let so_far = [at(1, "ann", "1"), at(2, "ann", "2"), at(3, "bob", "1")];
+    let judged = |op| check(&history([op].into_iter().chain(in_the_end())), true);
+    assert_eq!(judged(after(&so_far)), []);
+    let found = judged(after(&so_far[..2]));
+    let [lost] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(lost.rule, Rule::LostMessage, "also one that came back");
+    assert!(lost.what.ends_with("is missing in what ann read (first in operation 60)"), "{}", lost.what);
+    // Whoever has read early says nothing of what came later: the others are compared with each other.
+    let early = Op { begin_us: 22, end_us: 24, ..read("ann", [at(1, "ann", "1")]) };
+    let differs = read("bob", [at(1, "ann", "1"), at(3, "bob", "1")]);
+    let found = check(&history([early, read("ann", all_found()), differs]), true);
+    assert_eq!(found.iter().map(|violation| violation.rule).collect::<Vec<_>>(), [Rule::MessagesDisordered]);
 }
 
 #[test]
