@@ -103,7 +103,7 @@ pub const HA_COPIES: usize = 3;
 pub const VALUE_BYTES: usize = (1 << 20) - (4 << 10);
 
 /// Disk that JetStream may use on a node. Blobs and the audit log have their own, smaller limits, so that the control
-/// buckets can always grow.
+/// buckets can always grow; of the audit the oldest records then make way.
 pub const STORE_BYTES: u64 = 10 * GIB;
 const GIB: u64 = 1 << 30;
 

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn bucket(want: usize, current: Option<usize>) -> Replicas {
-        Replicas { bucket: "UNIBUS_users".to_owned(), want, current, leader: None, rooms: None }
+        Replicas { bucket: "UNIBUS_users".to_owned(), want, current, leader: None, rooms: None, space: None }
     }
 
     #[test]

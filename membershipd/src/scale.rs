@@ -93,6 +93,7 @@ mod tests {
             current,
             leader: None,
             rooms: None,
+            space: None,
         };
         let said = |copies, want, current| refuse(copies, 3, &[seen(want, current)]).map_err(|e| e.to_string());
         assert_eq!(said(3, 1, Some(1)), Ok(()));

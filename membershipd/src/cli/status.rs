@@ -47,7 +47,7 @@ fn text(p: &Posture) -> String {
     if !p.faults.is_empty() {
         row("FAULTS", format!("this is a test build with safeguards off: {}", words(&p.faults)));
     }
-    let mut replicas = Table::new(&["bucket", "copies", "leader"]);
+    let mut replicas = Table::new(&["bucket", "copies", "leader", "holds"]);
     for r in &p.replicas {
         let current = r.current.map_or("?".to_owned(), |n| n.to_string());
         let rooms = r.rooms.map(|rooms| format!(" ({rooms} rooms)")).unwrap_or_default();
@@ -55,6 +55,7 @@ fn text(p: &Posture) -> String {
             format!("{}{rooms}", r.bucket),
             format!("{current} of {}", r.want),
             r.leader.clone().unwrap_or_else(|| "-".to_owned()),
+            r.space.map(|space| format!("{} of {} MiB", space.bytes >> 20, space.most >> 20)).unwrap_or_default(),
         ]);
     }
     let mut certificates = Table::new(&["certificate", "ends", "file"]);

@@ -169,6 +169,7 @@ mod tests {
             current: Some(3),
             leader: Some("homer".to_owned()),
             rooms: None,
+            space: None,
         };
         Posture {
             schema: SCHEMA,

@@ -27,7 +27,14 @@ pub async fn replicas(link: &Link, assumed: usize) -> Vec<Replicas> {
     // Where no room persists nothing is missing, and a new stream gets what the buckets have.
     let least = all.iter().map(|replicas| replicas.want).min().unwrap_or(assumed);
     all.push(histories.map_or_else(
-        || Replicas { bucket: bus::HISTORY.to_owned(), want: least, current: None, leader: None, rooms: None },
+        || Replicas {
+            bucket: bus::HISTORY.to_owned(),
+            want: least,
+            current: None,
+            leader: None,
+            rooms: None,
+            space: None,
+        },
         |streams| summary(&streams, least),
     ));
     all
@@ -53,7 +60,7 @@ fn summary(streams: &[Copies], least: usize) -> Replicas {
     let worst = streams.iter().copied().max_by_key(|of| (of.current.is_none(), of.missing()));
     let current = worst
         .map_or(Some(want), |worst| Some(want.saturating_sub(worst.missing())).filter(|_| worst.current.is_some()));
-    Replicas { bucket: bus::HISTORY.to_owned(), want, current, leader: None, rooms: Some(streams.len()) }
+    Replicas { bucket: bus::HISTORY.to_owned(), want, current, leader: None, rooms: Some(streams.len()), space: None }
 }
 
 /// The copies of each stream; none: nobody says which streams there are.

@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn all_that_is_wrong_is_said_at_once() {
-        let bad = GOOD.replace("\"schema\":3", "\"schema\":9").replace("ab12", "A B").replace("tls://127.0.0.2", "x");
+        let bad = GOOD.replace("\"schema\":4", "\"schema\":9").replace("ab12", "A B").replace("tls://127.0.0.2", "x");
         let bad = bad.replace("https://127.0.0.2", "http://127.0.0.2");
         let error = Orders::parse(&bad.replace("\"b\"", "\"a\"")).unwrap_err().to_string();
         for part in ["schema", "run", "tls://", "https://", "same name"] {

@@ -24,25 +24,39 @@ pub struct Replicas {
     /// Rooms whose streams these are, where it is no bucket but all of them together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rooms: Option<usize>,
+    /// What it holds, where that is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<Space>,
+}
+
+/// What a bucket holds of what it may, on a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// Bytes that it holds.
+    pub bytes: u64,
+    /// Bytes that it may hold.
+    pub most: u64,
 }
 
 /// Pause between attempts at what a cold cluster may not answer yet.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 fn config(bucket: Bucket, num_replicas: usize) -> stream::Config {
-    let blobs = bucket == Bucket::Blobs;
+    let (blobs, audit) = (bucket == Bucket::Blobs, bucket == Bucket::Audit);
     stream::Config {
         name: bucket.stream(),
         subjects: bucket.subjects(),
         storage: StorageType::File,
         num_replicas,
-        max_messages_per_subject: if matches!(bucket, Bucket::Blobs | Bucket::Audit) { -1 } else { 1 },
+        max_messages_per_subject: if blobs || audit { -1 } else { 1 },
         max_bytes: bucket.max_bytes().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
         max_age: bucket.max_age(),
-        discard: DiscardPolicy::New,
+        // Nothing else makes way. But whatever somebody tries leaves a record, so whoever tries for long enough could fill the
+        // audit, and nobody could be removed any more.
+        discard: if audit { DiscardPolicy::Old } else { DiscardPolicy::New },
         // A direct read may come from a copy that lags behind.
         allow_direct: false,
-        // Tombstones stay: nothing but a blob is ever deleted, and nothing is purged past its revision.
+        // Tombstones stay: nobody ever deletes anything but a blob, and nothing is purged past its revision.
         deny_delete: !blobs,
         deny_purge: !blobs,
         allow_rollup: blobs,
@@ -123,7 +137,12 @@ async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
     }
     let want = info.map_or(assumed, |info| info.config.num_replicas);
     let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
-    Replicas { bucket: bucket.name().to_owned(), want, current, leader, rooms: None }
+    let space = |info: &stream::Info| {
+        let most = u64::try_from(info.config.max_bytes).ok().filter(|most| *most > 0)?;
+        Some(Space { bytes: info.state.bytes, most })
+    };
+    let space = info.and_then(space);
+    Replicas { bucket: bucket.name().to_owned(), want, current, leader, rooms: None, space }
 }
 
 /// Followers of a bucket that are current, by the word of its leader.
@@ -139,4 +158,21 @@ async fn ask_leader(link: &Link, bucket: Bucket, leader: &str) -> Result<usize> 
     let replicas = stream.pointer("/cluster/replicas").and_then(Value::as_array).context("no copies")?;
     let is = |replica: &Value, word: &str| replica.get(word).and_then(Value::as_bool) == Some(true);
     Ok(replicas.iter().filter(|replica| is(replica, "current") && !is(replica, "offline")).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_makes_way_but_the_oldest_of_the_audit_and_nobody_deletes_anything_but_attachments() {
+        for bucket in Bucket::ALL {
+            let made = config(bucket, 3);
+            let oldest_go = made.discard == DiscardPolicy::Old;
+            assert_eq!(oldest_go, bucket == Bucket::Audit, "{bucket:?}");
+            assert!(!oldest_go || made.max_bytes > 0, "{bucket:?} would fill the disk first");
+            let stays = made.deny_delete && made.deny_purge && !made.allow_rollup;
+            assert_eq!(stays, bucket != Bucket::Blobs, "{bucket:?}");
+        }
+    }
 }

@@ -342,10 +342,6 @@ fn written(operation: Operation, verdict: Verdict) -> Result<Revision, StoreErro
     match verdict {
         Verdict::Written(revision) => Ok(revision),
         Verdict::Conflict(current) => Err(StoreError::Conflict { operation, current }),
-        Verdict::Full => {
-            let why = "as much is stored there as may be".to_owned();
-            Err(StoreError::Unavailable { operation, why })
-        }
         Verdict::Taken | Verdict::Replayed => {
             Err(StoreError::Unknown { operation, why: "the answer to another question".to_owned() })
         }

@@ -34,7 +34,9 @@ CREATE TRIGGER sequences_stay BEFORE DELETE ON sequences
 BEGIN SELECT RAISE(ABORT, 'sequences are never deleted'); END;
 CREATE TRIGGER sequences_go_up BEFORE UPDATE ON sequences WHEN NEW.last <= OLD.last OR NEW.bytes < OLD.bytes
 BEGIN SELECT RAISE(ABORT, 'a sequence only goes up'); END;
+-- But the oldest records of a full log make way: what is gone is counted first.
 CREATE TRIGGER audit_stays BEFORE DELETE ON audit
+WHEN OLD.sequence > coalesce((SELECT last FROM sequences WHERE bucket = 'UNIBUS_audit.gone'), 0)
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_is_final BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;

@@ -45,8 +45,6 @@ pub(super) enum Verdict {
     Conflict(Standing),
     Taken,
     Replayed,
-    /// The audit log holds as much as it may.
-    Full,
 }
 
 impl Verdict {
@@ -62,10 +60,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
         Write::Put { bucket, key, value, expected } => put(connection, *bucket, key, value, *expected),
         Write::Beat { bucket, key, value } => set(connection, *bucket, key, value),
         Write::Append { record } => {
-            // What is refused here leaves room for the entries.
-            if u64::try_from(record.len()).unwrap_or(u64::MAX) > room(connection, Bucket::Audit)? {
-                return Ok(Verdict::Full);
-            }
+            make_room(connection, record.len())?;
             let sequence = next(connection, Bucket::Audit, record.len())?;
             let insert = "INSERT INTO audit (sequence, record) VALUES (?1, ?2)";
             connection.prepare_cached(insert)?.execute(params![number(sequence), record])?;
@@ -121,13 +116,30 @@ fn next(connection: &Connection, bucket: Bucket, bytes: usize) -> rusqlite::Resu
     connection.prepare_cached(count)?.query_row(params![bucket.name(), rows(bytes)], |row| revision(row, 0))
 }
 
-/// Bytes that may still be added to a bucket of which nothing is ever replaced.
-fn room(connection: &Connection, bucket: Bucket) -> rusqlite::Result<u64> {
-    let select = "SELECT bytes FROM sequences WHERE bucket = ?1";
-    let used: Option<i64> =
-        connection.prepare_cached(select)?.query_row([bucket.name()], |row| row.get(0)).optional()?;
-    let used = used.map_or(0, |used| u64::try_from(used).unwrap_or(u64::MAX));
-    Ok(bucket.max_bytes().map_or(u64::MAX, |most| most.saturating_sub(used)))
+/// What counts the records of the audit that made way, and their bytes; the schema knows the name.
+const GONE: &str = "UNIBUS_audit.gone";
+
+/// Lets the oldest records of the audit make way for so many bytes more, as the engine does.
+fn make_room(connection: &Connection, bytes: usize) -> rusqlite::Result<()> {
+    let Some(most) = Bucket::Audit.max_bytes() else { return Ok(()) };
+    let of = |name: &str| -> rusqlite::Result<i64> {
+        let select = "SELECT bytes FROM sequences WHERE bucket = ?1";
+        let bytes = connection.prepare_cached(select)?.query_row([name], |row| row.get(0)).optional()?;
+        Ok(bytes.unwrap_or(0))
+    };
+    let mut used = of(Bucket::Audit.name())?.saturating_sub(of(GONE)?).saturating_add(rows(bytes));
+    while used > above(most) {
+        let select = "SELECT sequence, length(record) FROM audit ORDER BY sequence LIMIT 1";
+        let oldest =
+            connection.prepare_cached(select)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((sequence, length)): Option<(i64, i64)> = oldest else { break };
+        let count = "INSERT INTO sequences (bucket, last, bytes) VALUES (?1, ?2, ?3)
+                     ON CONFLICT (bucket) DO UPDATE SET last = excluded.last, bytes = bytes + excluded.bytes";
+        connection.prepare_cached(count)?.execute(params![GONE, sequence, length])?;
+        connection.prepare_cached("DELETE FROM audit WHERE sequence = ?1")?.execute([sequence])?;
+        used = used.saturating_sub(length);
+    }
+    Ok(())
 }
 
 /// The entry `key`.

@@ -118,16 +118,29 @@ async fn a_full_disk_changes_nothing_and_reading_goes_on() {
 }
 
 #[tokio::test]
-async fn a_full_audit_log_leaves_room_for_entries() {
+async fn the_oldest_records_of_a_full_audit_log_make_way() {
     let dir = Dir::new();
     let store = SqliteStore::open(&db(&dir), clock()).unwrap();
-    store.append(b"12345").await.unwrap();
+    for record in [&b"1"[..], b"22", b"333"] {
+        store.append(record).await.unwrap();
+    }
     let most = Bucket::Audit.max_bytes().unwrap();
-    let nearly = format!("UPDATE sequences SET last = 2, bytes = {} WHERE bucket = 'UNIBUS_audit'", most - 5);
+    let nearly = format!("UPDATE sequences SET last = 4, bytes = {} WHERE bucket = 'UNIBUS_audit'", most - 1);
     raw(&dir).execute_batch(&nearly).unwrap();
-    let full = store.append(b"123456").await.unwrap_err();
-    assert!(matches!(full, StoreError::Unavailable { .. }), "{full}");
-    assert_eq!(store.append(b"12345").await.unwrap().get(), 3);
+    assert_eq!(store.append(b"4").await.unwrap().get(), 5, "there was room for one byte");
+    let left = async || {
+        let page = store.audit(Position(0), PageSize::of(9)).await.unwrap();
+        page.items.into_iter().map(|entry| (entry.revision.get(), entry.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await.len(), 4);
+    assert_eq!(store.append(b"55").await.unwrap().get(), 6);
+    assert_eq!(store.append(b"6").await.unwrap().get(), 7);
+    let kept = [(3, "333"), (5, "4"), (6, "55"), (7, "6")].map(|(sequence, record)| (sequence, record.into()));
+    assert_eq!(
+        left().await,
+        kept,
+        "two made way for two bytes, as the first had but one, and what was left over did for the next"
+    );
     store.create(Records::Users, &key("a"), b"1").await.unwrap();
 }
 
