@@ -272,7 +272,7 @@ fn every_failure_of_every_node_is_shown_at_once() {
         .replace("x86_64", "aarch64")
         .replace("rsync  version 3.2.7  protocol version 31", "")
         .replace("0.0.0.0:22", "0.0.0.0:4250")
-        .replace("198.51.100.2 6250 1 Connection refused", "198.51.100.2 6250 124 ");
+        .replace("198.51.100.2 6250 1 Connection refused", "198.51.100.2 6250 124 no answer within 8 s");
     clone.write("answers/host-a", a);
     clone.write("clock-host-a", "1000\n");
     clone.write("answers/host-b", "255\n@@@@@@\nroot@host-b: Permission denied (publickey).\n");

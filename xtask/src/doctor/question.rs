@@ -55,9 +55,6 @@ pub(super) enum Reach {
     Filtered(String),
 }
 
-/// `timeout` says so by this exit code.
-const TIMED_OUT: &str = "124";
-
 /// Reads an answer; none when it is not whole.
 pub(super) fn read(text: &str) -> Option<Facts> {
     let mut facts = Facts::default();
@@ -130,7 +127,6 @@ fn reach(value: &str) -> Option<(IpAddr, u16, Reach)> {
     let reach = match (code, said) {
         ("0", _) => Reach::Open,
         (_, "Connection refused") => Reach::Closed,
-        (TIMED_OUT, _) => Reach::Filtered("no answer within 3 s".to_owned()),
         (_, "") => Reach::Filtered(format!("exit code {code}")),
         (_, said) => Reach::Filtered(said.to_owned()),
     };
@@ -151,7 +147,7 @@ mod tests {
                     listens\tLISTEN 0 4096 *:6250 *:* users:((\"nats-server\",pid=42,fd=9))\n\
                     listens\tLISTEN 0 4096 [::1]:8250 [::]:*\n\
                     cgroup\t42 0::/system.slice/membershipd-cluster.service\n\
-                    reach\t10.0.0.2 6250 0 \nreach\t10.0.0.3 6250 1 Connection refused\nreach\t2001:db8::3 6250 124 \n\
+                    reach\t10.0.0.2 6250 0 \nreach\t10.0.0.3 6250 1 Connection refused\nreach\t2001:db8::3 6250 124 no answer within 8 s\n\
                     reach\t10.0.0.4 6250 1 No route to host\nend\tend\n";
         let facts = read(text).unwrap();
         assert_eq!((facts.arch.as_str(), facts.os.as_str(), facts.used), ("x86_64", "debian 12", 8));
@@ -173,7 +169,7 @@ mod tests {
         let filtered = |why: &str| Reach::Filtered(why.to_owned());
         assert_eq!(
             reached,
-            [Reach::Open, Reach::Closed, filtered("no answer within 3 s"), filtered("No route to host")]
+            [Reach::Open, Reach::Closed, filtered("no answer within 8 s"), filtered("No route to host")]
         );
     }
 

@@ -32,10 +32,12 @@ if listening=$(ss -ltnpH 2>&1); then
     done
 fi
 
+# A first packet that is lost is sent again after 1, 3 and 7 s (RFC 6298, and Linux's tcp_syn_retries).
 reach() {
-    local said code
-    said=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "$1" "$2" 2>&1)
+    local within=8 said code
+    said=$(timeout "$within" bash -c 'exec 3<>"/dev/tcp/$1/$2"' bash "$1" "$2" 2>&1)
     code=$?
+    [ "$code" -ne 124 ] || said="no answer within $within s"
     say reach "$1 $2 $code ${said##*: }"
 }
 while [ $# -ge 2 ]; do
