@@ -123,7 +123,7 @@ impl Load {
         let before = self.look(|history| history.events_named(LOOKED_EVENT));
         let Some(orders) = &mut self.orders else { bail!("the load was told to end") };
         orders.write_all(b"look\n").and_then(|()| orders.flush()).context("asking the load to look")?;
-        self.until("looked", LOOKED, |history| history.events_named(LOOKED_EVENT) > before)
+        self.until(LOOKED_EVENT, LOOKED, |history| history.events_named(LOOKED_EVENT) > before)
     }
 
     /// Tells it to end, and returns all that it has written down.

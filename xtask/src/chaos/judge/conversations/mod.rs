@@ -1,8 +1,9 @@
 //! What was said in rooms that keep it: whoever reads a room's history finds every acknowledged message in it, once, in the order
 //! in which they were said, and nothing else.
 //!
-//! Everybody reads after each fault, and when all is over; but a message of unknown outcome may still arrive while they do. So one reader may have found
-//! more at the end than another: no message is there that was acknowledged before he began to read, for none of those may be missing.
+//! Everybody reads after each fault, and when all is over; but a message of unknown outcome may still arrive while they do. So one
+//! reader may have found more at the end than another: nothing that was acknowledged before they began, for none of that may be
+//! missing.
 
 #[cfg(test)]
 mod tests;
