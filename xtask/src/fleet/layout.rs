@@ -44,9 +44,10 @@ impl Layout {
     /// The directory `dir`, whether there is a fleet in it or not.
     pub(crate) fn new(dir: &Path) -> Result<Self> {
         let dir = std::path::absolute(dir).with_context(|| format!("finding {}", dir.display()))?;
-        // One name however it was typed: the cgroup's name is made from it.
-        let dir = match dir.parent().map(fs::canonicalize) {
-            Some(Ok(parent)) => dir.file_name().map(|name| parent.join(name)).unwrap_or(dir),
+        // One name however it was typed, and whatever of it is there yet: the cgroup's name is made from it.
+        let there = dir.ancestors().skip(1).find_map(|above| Some((fs::canonicalize(above).ok()?, above)));
+        let dir = match there.map(|(real, above)| dir.strip_prefix(above).map(|below| real.join(below))) {
+            Some(Ok(dir)) => dir,
             _ => dir,
         };
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@".contains(&byte);
@@ -235,6 +236,20 @@ mod tests {
         let error = Layout::new(&dir).unwrap().claim().unwrap_err();
         assert!(error.to_string().contains("holds other things"), "{error}");
         assert!(dir.join("thesis").exists());
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_fleet_has_one_name_before_and_after_its_directory_is_made() {
+        let dir = scratch("links");
+        fs::create_dir_all(dir.join("cache")).unwrap();
+        std::os::unix::fs::symlink(dir.join("cache"), dir.join("link")).unwrap();
+        let fleet = dir.join("link/fleets/one");
+        let before = Layout::new(&fleet).unwrap();
+        fs::create_dir_all(fleet.parent().unwrap()).unwrap();
+        let after = Layout::new(&fleet).unwrap();
+        assert_eq!((before.dir(), before.cgroup_name()), (after.dir(), after.cgroup_name()));
+        assert_eq!(after.dir(), dir.canonicalize().unwrap().join("cache/fleets/one"));
         fs::remove_dir_all(&dir).unwrap();
     }
 

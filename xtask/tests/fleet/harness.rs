@@ -83,9 +83,8 @@ fn wait_for(what: &str, met: impl Fn() -> bool, instead: impl Fn() -> String) {
     }
 }
 
-/// Machines at once: a host has only so many inotify instances for root, others may have machines too, and two cores that boot
-/// nine of them let each wait for seconds.
-const MOST: usize = 6;
+/// Machines at once: a host has only so many inotify instances for root, and others may have machines too.
+const MOST: usize = 9;
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static FEWER: Condvar = Condvar::new();
 

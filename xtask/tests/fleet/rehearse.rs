@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::common::{Clone, Done};
 use crate::harness::{Host, Room, Traces, ready, signal, wait};
@@ -41,14 +41,32 @@ fn a_command_that_does_not_answer_as_it_should_ends_the_rehearsal_and_is_shown()
     assert!(ours.is_empty(), "{ours:?}");
 }
 
+/// A rehearsal that goes with the test, also where it stands still when the test fails.
+struct Rehearsal(Child);
+
+impl Rehearsal {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Rehearsal {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 #[test]
 fn nothing_is_left_when_a_rehearsal_is_killed() {
     let _room = Room::for_machines(3);
     let host = Host::look();
     let clone = ready();
-    let mut killed = rehearse(&clone, &[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    let dir = crate::harness::clone().join(format!("deploy/build/rehearse/fleets/rehearsal-{}", killed.id()));
-    let mut lines = BufReader::new(killed.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let child = rehearse(&clone, &[]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut killed = Rehearsal(child);
+    let pid = killed.0.id();
+    let dir = crate::harness::clone().join(format!("deploy/build/rehearse/fleets/rehearsal-{pid}"));
+    let mut lines = BufReader::new(killed.0.stderr.take().unwrap()).lines().map_while(Result::ok);
     let mut said = Vec::new();
     // In the middle of putting files on the machines: ssh and rsync are under way.
     let so_far = lines.any(|line| {
@@ -57,11 +75,10 @@ fn nothing_is_left_when_a_rehearsal_is_killed() {
     });
     assert!(so_far, "it never came so far:\n{}", said.join("\n"));
     // It stands still, so it cannot come to its own end before it is killed, however slow this test is.
-    signal("STOP", killed.id());
+    signal("STOP", pid);
     let traces = Traces::of(&dir, host);
-    killed.kill().unwrap();
-    killed.wait().unwrap();
+    killed.kill();
     traces.wait_until_gone();
     wait("nobody works for it any more", || crate::harness::processes_of(&dir).is_empty());
-    fs::remove_file(clone.path(&format!("deploy/build/rehearse/logs/rehearsal-{}.log", killed.id()))).unwrap();
+    fs::remove_file(clone.path(&format!("deploy/build/rehearse/logs/rehearsal-{pid}.log"))).unwrap();
 }
