@@ -122,23 +122,38 @@ fn progress(line: &str) -> Option<&str> {
     ["Compiling", "Checking", "Documenting", "Downloaded"].iter().any(|word| line.starts_with(word)).then_some(line)
 }
 
-#[derive(Deserialize)]
-struct Artifact {
-    target: Target,
-    executable: Option<PathBuf>,
+/// Something that cargo built, as its messages tell.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Artifact {
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) target: Target,
+    pub(crate) profile: Profile,
+    pub(crate) executable: Option<PathBuf>,
 }
 
-#[derive(Deserialize)]
-struct Target {
-    name: String,
+/// What it was built from.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) kind: Vec<String>,
+}
+
+/// How it was built.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Profile {
+    /// Whether it is a test program.
+    pub(crate) test: bool,
+}
+
+/// All that cargo's messages name.
+pub(crate) fn artifacts(messages: &str) -> impl Iterator<Item = Artifact> {
+    messages.lines().filter_map(|line| serde_json::from_str(line).ok())
 }
 
 /// The path of a program, from cargo's messages: where it lies depends on flags, environment and configuration.
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
-        .filter(|artifact| artifact.target.name == name)
+pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    artifacts(messages)
+        .filter(|artifact| !artifact.profile.test && artifact.target.name == name)
         .find_map(|artifact| artifact.executable)
 }
 
@@ -148,11 +163,19 @@ mod tests {
 
     #[test]
     fn the_program_is_where_cargo_says() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"membershipd"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/x/other"}
-{"reason":"compiler-artifact","target":{"name":"membershipd"},"executable":"/x/debug/membershipd"}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "membershipd"), Some(PathBuf::from("/x/debug/membershipd")));
+        let message = |name: &str, test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/x/Cargo.toml","target":{{"name":"{name}","kind":["bin"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#
+            )
+        };
+        let messages = [
+            message("membershipd", false, "null"),
+            message("membershipd", true, r#""/x/debug/deps/membershipd-1""#),
+            message("other", false, r#""/x/other""#),
+            message("membershipd", false, r#""/x/debug/membershipd""#),
+            r#"{"reason":"build-finished","success":true}"#.to_owned(),
+        ];
+        assert_eq!(executable(&messages.join("\n"), "membershipd"), Some(PathBuf::from("/x/debug/membershipd")));
         assert_eq!(executable("", "membershipd"), None);
     }
 

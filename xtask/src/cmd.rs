@@ -4,6 +4,9 @@ pub(crate) mod backup;
 pub(crate) mod build;
 mod changing;
 pub(crate) mod chaos;
+pub(crate) mod check;
+#[cfg(target_os = "linux")]
+pub(crate) mod ci;
 pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod doctor;
@@ -11,6 +14,9 @@ pub(crate) mod engine;
 #[cfg(target_os = "linux")]
 pub(crate) mod fleet;
 pub(crate) mod local;
+pub(crate) mod previous;
+#[cfg(target_os = "linux")]
+pub(crate) mod prove;
 pub(crate) mod rehearse;
 pub(crate) mod replace;
 pub(crate) mod restore;
@@ -19,6 +25,7 @@ pub(crate) mod rollback;
 pub(crate) mod scale;
 pub(crate) mod secrets;
 pub(crate) mod seed_admin;
+pub(crate) mod setup;
 pub(crate) mod stage;
 pub(crate) mod status;
 pub(crate) mod test;

@@ -33,6 +33,10 @@ mod paths;
 mod pki;
 mod plan;
 mod posture;
+mod prerequisites;
+mod previous;
+#[cfg(target_os = "linux")]
+mod proofs;
 mod random;
 #[cfg(target_os = "linux")]
 mod rehearsal;
@@ -44,7 +48,7 @@ mod staging;
 #[cfg(target_os = "linux")]
 mod supervisor;
 mod target;
-mod tools;
+mod testing;
 mod topology;
 mod transport;
 mod ui;
@@ -132,8 +136,14 @@ enum Verb {
     Status(cmd::status::Args),
     /// Seed the first admin
     SeedAdmin(cmd::seed_admin::Args),
-    /// Run every test, from format to cluster; fetches what it needs
+    Setup(cmd::setup::Args),
+    Check(cmd::check::Args),
     Test(cmd::test::Args),
+    #[cfg(target_os = "linux")]
+    Ci(cmd::ci::Args),
+    #[cfg(target_os = "linux")]
+    Prove(cmd::prove::Args),
+    Previous(cmd::previous::Args),
     /// Fetch the engine, prove its sha256 and say where it lies
     Engine(cmd::engine::Args),
     #[cfg(target_os = "linux")]
@@ -173,7 +183,14 @@ fn main() -> ExitCode {
         Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
+        Verb::Setup(args) => cmd::setup::run(global, &args),
+        Verb::Check(args) => cmd::check::run(global, &args),
         Verb::Test(args) => cmd::test::run(global, &args),
+        #[cfg(target_os = "linux")]
+        Verb::Ci(args) => cmd::ci::run(global, &args),
+        #[cfg(target_os = "linux")]
+        Verb::Prove(args) => cmd::prove::run(global, &args),
+        Verb::Previous(args) => cmd::previous::run(global, &args),
         #[cfg(target_os = "linux")]
         Verb::Supervise(args) => supervisor::supervise(&args),
         #[cfg(target_os = "linux")]

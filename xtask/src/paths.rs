@@ -53,9 +53,19 @@ impl Paths {
         self.root.join("deploy/engine.toml")
     }
 
+    /// Which release came before this one.
+    pub(crate) fn previous(&self) -> PathBuf {
+        self.root.join("deploy/previous.toml")
+    }
+
     /// What can be made again at any time.
     pub(crate) fn build(&self) -> PathBuf {
         self.root.join("deploy/build")
+    }
+
+    /// What is fetched for builds and tests, each thing in a directory of its own.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.build().join("tools")
     }
 
     /// The client CA's certificate, which every client of the bus trusts.

@@ -9,7 +9,8 @@ use clap::ValueEnum;
 
 use super::TARGET;
 use super::toolchain::{Std, Toolchain, container_engine, toolchains, without_cargo, zig};
-use crate::tools::on_path;
+use crate::paths::Paths;
+use crate::prerequisites::{self, on_path};
 
 /// C compilers that make code for musl, by the names their packages give them.
 const MUSL_CC: [&str; 2] = ["x86_64-linux-musl-gcc", "musl-gcc"];
@@ -41,10 +42,7 @@ impl Builder {
     fn remedy(self) -> &'static str {
         match self {
             Self::Cross => "start docker or podman, and: cargo install cross",
-            Self::Zigbuild => {
-                "pip install ziglang cargo-zigbuild, and: rustup target add x86_64-unknown-linux-musl; \
-                 where rustup cannot fetch that, on Debian: apt-get install rustc-web cargo-web rust-web-src"
-            }
+            Self::Zigbuild => "cargo xtask setup build --yes",
             Self::Cargo => "rustup target add x86_64-unknown-linux-musl, and on Debian: apt-get install musl-tools",
         }
     }
@@ -65,13 +63,14 @@ enum With {
 }
 
 /// The builder that was asked for, or the first that works; else, for each, why it does not and what would help.
-pub(super) fn choose(asked: Option<Builder>, root: &Path) -> Result<Recipe, String> {
+pub(super) fn choose(asked: Option<Builder>, paths: &Paths) -> Result<Recipe, String> {
+    let root = paths.root();
     let tried: Vec<Builder> = asked.map_or_else(|| Builder::ALL.to_vec(), |one| vec![one]);
     let mut reasons = Vec::new();
     for builder in tried {
         let found = match builder {
             Builder::Cross => cross(),
-            Builder::Zigbuild => zigbuild(root),
+            Builder::Zigbuild => zigbuild(paths),
             Builder::Cargo => cargo(root),
         };
         match found {
@@ -89,13 +88,37 @@ fn cross() -> Result<With, String> {
     Ok(With::Cross { cross, engine })
 }
 
-fn zigbuild(root: &Path) -> Result<With, String> {
-    let zigbuild = on_path("cargo-zigbuild").ok_or("there is no cargo-zigbuild on PATH")?;
-    let zig = zig().ok_or("there is no zig, neither on PATH nor as python3's package ziglang")?;
+fn zigbuild(paths: &Paths) -> Result<With, String> {
+    let (zigbuild, zig) = zig_linker(paths)?;
+    Ok(With::Zig { zigbuild, zig, toolchain: any_toolchain(paths.root())? })
+}
+
+/// The operator's own, else the fetched one.
+fn zig_linker(paths: &Paths) -> Result<(PathBuf, PathBuf), String> {
+    let own = on_path("cargo-zigbuild").and_then(|zigbuild| Some((zigbuild, zig()?)));
+    own.or_else(|| prerequisites::zig(paths))
+        .ok_or_else(|| "there is no zig with cargo-zigbuild, neither on PATH nor in deploy/build".to_owned())
+}
+
+/// A toolchain that brings the standard library, else one that brings its source.
+fn any_toolchain(root: &Path) -> Result<Toolchain, String> {
     let (found, refused) = toolchains(root);
     let having = |std| found.iter().find(|toolchain| toolchain.std == std).cloned();
-    let toolchain = having(Std::Installed).or_else(|| having(Std::Source)).ok_or_else(|| lacking(&found, &refused))?;
-    Ok(With::Zig { zigbuild, zig, toolchain })
+    having(Std::Installed).or_else(|| having(Std::Source)).ok_or_else(|| lacking(&found, &refused))
+}
+
+/// The compiler of a static build, whatever links; a container brings its own.
+pub(super) fn compiler(paths: &Paths) -> Result<String, String> {
+    any_toolchain(paths.root())
+        .map(|toolchain| toolchain.version)
+        .or_else(|why| choose(None, paths).map(|recipe| recipe.compiler()).map_err(|_| why))
+}
+
+/// The linker of a static build, if one is here already.
+pub(super) fn linker(paths: &Paths) -> Result<String, String> {
+    zig_linker(paths)
+        .map(|(_, zig)| zig.display().to_string())
+        .or_else(|why| choose(None, paths).map(|recipe| recipe.builder.name().to_owned()).map_err(|_| why))
 }
 
 fn cargo(root: &Path) -> Result<With, String> {

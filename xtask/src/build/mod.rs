@@ -23,7 +23,7 @@ mod elf;
 mod toolchain;
 
 /// What servers run.
-const TARGET: &str = "x86_64-unknown-linux-musl";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// The daemon's file name, here and on a node.
 pub(crate) const FILE: &str = "membershipd";
 const RECORD: &str = "membershipd.json";
@@ -55,8 +55,18 @@ pub(crate) fn rust(root: &Path) -> Result<String, String> {
 }
 
 /// The builder that `build` would take, with its compiler; else why each does not work, and what would help.
-pub(crate) fn builder(root: &Path) -> Result<String, String> {
-    builder::choose(None, root).map(|recipe| format!("{} ({})", recipe.builder.name(), recipe.compiler()))
+pub(crate) fn builder(paths: &Paths) -> Result<String, String> {
+    builder::choose(None, paths).map(|recipe| format!("{} ({})", recipe.builder.name(), recipe.compiler()))
+}
+
+/// What would compile a static program here; else why nothing can.
+pub(crate) fn compiler(paths: &Paths) -> Result<String, String> {
+    builder::compiler(paths)
+}
+
+/// What would link a static program here; else why nothing can.
+pub(crate) fn linker(paths: &Paths) -> Result<String, String> {
+    builder::linker(paths)
 }
 
 /// Where the program lies.
@@ -67,7 +77,7 @@ pub(crate) fn place(paths: &Paths) -> PathBuf {
 /// Builds, inspects, and only then puts the program in place.
 pub(crate) fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Result<Built> {
     line.set("looking for what can build");
-    let recipe = builder::choose(asked, paths.root()).map_err(BadInput::new)?;
+    let recipe = builder::choose(asked, paths).map_err(BadInput::new)?;
     line.set(format!("building with {} ({})", recipe.builder.name(), recipe.compiler()));
     cargo::run(recipe.command(paths.root()), line)?;
     let program = recipe.target_dir(paths.root()).join(TARGET).join("release").join(FILE);

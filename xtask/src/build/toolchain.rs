@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::TARGET;
-use crate::tools;
+use crate::prerequisites::on_path;
 use crate::transport::bounded;
 
 /// rustup may have to think about it.
@@ -108,9 +108,9 @@ fn has_std(dir: &Path) -> bool {
     })
 }
 
-/// The zig that links: a program on PATH, or the one of the Python package.
+/// The zig of the operator: a program on PATH, or the one of the Python package.
 pub(super) fn zig() -> Option<PathBuf> {
-    if let Some(zig) = tools::on_path("zig") {
+    if let Some(zig) = on_path("zig") {
         return Some(zig);
     }
     let mut python = Command::new("python3");

@@ -10,6 +10,7 @@ use crate::Global;
 use crate::exit::BadInput;
 use crate::fleet::{self, Base, Fleet, Layout, Network, Order, Power, Request, Status};
 use crate::paths::Paths;
+use crate::prerequisites::Consent;
 use crate::ui::{Cell, Progress, Style, Table, next, took};
 
 /// Machines to rehearse on, in namespaces of this host: Debian with systemd and sshd, on a public network and a mesh.
@@ -153,10 +154,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
 fn up(global: &Global, dir: &Path) -> Result<()> {
     let paths = global.paths()?;
     let base = Base::new(&paths);
-    fleet::check(base.is_there())?;
+    let progress = Progress::new();
+    fleet::check(&paths, Consent::Never, &progress)?;
     fleet::sweep_dead(&paths)?;
     let begun = Instant::now();
-    let progress = Progress::new();
     let line = progress.line("base");
     let base = base.obtain(&line).inspect_err(|_| line.failed(""))?;
     line.clear();

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::Global;
 use crate::exit::BadInput;
+use crate::prerequisites::InstallArgs;
 
 /// Three real nodes on this machine, enforced and proved: the engine is fetched, certificates and secrets are minted,
 /// an admin is seeded. Stays in the foreground with a live status; Ctrl-C takes everything down. What was stored is
@@ -43,6 +44,8 @@ pub(crate) struct Args {
     /// Print the verdict of verify as JSON instead of tables
     #[arg(long, requires = "detach")]
     json: bool,
+    #[command(flatten)]
+    install: InstallArgs,
 }
 
 /// What to do with a running cluster.
@@ -172,6 +175,7 @@ mod linux {
             kv_replicas: args.kv_replicas,
             membershipd: args.membershipd.clone(),
             json: args.json,
+            consent: args.install.consent(),
         }
     }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::Global;
 #[cfg(not(target_os = "linux"))]
 use crate::exit::BadInput;
+use crate::prerequisites::InstallArgs;
 
 /// Carry out the whole runbook against three Debian machines booted here, and leave nothing
 ///
@@ -29,6 +30,8 @@ pub(crate) struct Args {
     /// Only this chapter, after those that bring the cluster up; may be given several times
     #[arg(long, value_name = "CHAPTER")]
     only: Vec<String>,
+    #[command(flatten)]
+    install: InstallArgs,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -59,6 +62,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         keep: args.keep,
         report: args.report.clone(),
         only: args.only.clone(),
+        consent: args.install.consent(),
     };
     rehearse(&paths, &options)
 }

@@ -1,119 +1,281 @@
-//! `test`: every check there is, in the order in which they fail fastest.
+//! `test`: the tests that this machine can run, with real engines, real clients and, where it can boot them, real machines.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::Global;
 use crate::cargo;
+use crate::exit::BadInput;
 use crate::paths::Paths;
-use crate::ui::{Cell, Progress, Style, Table, took};
-use crate::{engine, tools};
+use crate::prerequisites::{self, InstallArgs, Tool, Verb};
+use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
+use crate::transport::bounded;
+use crate::ui::{Cell, Style, Table, Tone, next, took};
 
-/// Format, lints, dependencies, documentation, then all tests with real engines and real clients. What is missing
-/// is fetched into deploy/build; nothing is skipped.
+/// Run all tests that this machine can run, or those that match a name
+///
+/// What they need is looked for in the first second: packages that are missing are installed after a yes, everything else is
+/// fetched into deploy/build. With FILTER only the test programs that have a matching test are built and run. Where this machine
+/// cannot boot machines (no root, no namespaces) the end says so. What is judged without running it: cargo xtask check.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Given to `cargo test --workspace` as it is: a name to filter by, or `-- --nocapture`
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
-    filter: Vec<String>,
+    /// Only tests whose full name contains this: `domain::`, `expired_lease`
+    filter: Option<String>,
+    /// Only the tests on booted machines
+    #[arg(long)]
+    machines: bool,
+    /// Test this membershipd instead of the one that is built for the tests
+    #[arg(long, value_name = "FILE")]
+    membershipd: Option<PathBuf>,
+    #[command(flatten)]
+    install: InstallArgs,
+    /// Words for the test programs, after `--`: `-- --nocapture`
+    #[arg(last = true, value_name = "WORDS")]
+    words: Vec<String>,
 }
 
-/// What the tests find in their environment, beside what cargo gives them.
+/// Names that the tests know.
 const PYTHON_VAR: &str = "UNIBUS_TEST_PYTHON";
 const JS_VAR: &str = "UNIBUS_TEST_JS";
 const ENGINE_VAR: &str = "UNIBUS_TEST_ENGINE";
 const MEMBERSHIPD_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD";
 const FAULTS_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD_FAULTS";
+const WITHIN: Duration = Duration::from_secs(10);
+/// Gives an ordinary user network namespaces of their own.
+const NAMESPACES: [&str; 3] = ["unshare", "--user", "--map-root-user"];
 
-/// Tests at once. Those that take long wait for clusters that elect and expire, and hardly compute.
-const THREADS: &str = "4";
-
-/// Times of the steps, for the summary.
-struct Summary {
-    steps: Vec<(&'static str, Duration, bool)>,
-    progress: Progress,
+/// What is to be run.
+pub(crate) struct Order<'a> {
+    pub(crate) filter: Option<&'a str>,
+    pub(crate) machines: bool,
+    pub(crate) membershipd: Option<&'a Path>,
+    pub(crate) words: &'a [String],
+    pub(crate) consent: prerequisites::Consent,
 }
 
-/// Runs everything; the first failure ends it.
+/// A set of tests that was left out, why, and the command that runs it.
+struct NotRun {
+    what: &'static str,
+    why: String,
+    command: &'static str,
+}
+
+/// Builds what the filter asks for, runs it, and counts.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let paths = global.paths()?;
-    let mut summary = Summary { steps: Vec::new(), progress: Progress::new() };
-    let outcome = all(&paths, args, &mut summary);
-    let mut table = Table::new(&["step", "", "took"]);
-    for (name, time, ok) in &summary.steps {
-        table.row(vec![(*name).into(), Cell::judged(*ok, if *ok { "ok" } else { "FAILED" }), took(*time).into()]);
-    }
-    eprint!("\n{}", table.render(Style::stderr()));
+    let order = Order {
+        filter: args.filter.as_deref(),
+        machines: args.machines,
+        membershipd: args.membershipd.as_deref(),
+        words: &args.words,
+        consent: args.install.consent(),
+    };
+    let mut steps = Steps::new();
+    let outcome = carry_out(&paths, &order, &mut steps);
+    steps.show();
     outcome
 }
 
-fn all(paths: &Paths, args: &Args, summary: &mut Summary) -> Result<()> {
-    let cargo = |words: &[&str]| {
-        let mut command = cargo::cargo(paths);
-        command.args(words);
-        command
+/// Does what was ordered; the steps know how long each part took.
+pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> Result<()> {
+    let targets = targets(paths, order)?;
+    let obstacles = obstacles();
+    let wants_machines = match &targets {
+        Some(targets) => targets.iter().any(|target| suite_of(target).machines),
+        None => true,
     };
-    summary.quiet("format", cargo(&["fmt", "--all", "--check"]))?;
-    let lints = ["clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
-    summary.quiet("lints", cargo(&lints))?;
-    let deny = summary.step("cargo-deny", |line| tools::cargo_deny(paths, line))?;
-    // Also those that only other systems need: a build does not fetch them, and they are judged too.
-    summary.quiet("crates", cargo(&["fetch", "--locked"]))?;
-    let mut check = Command::new(deny);
-    // Nothing of this needs the network any more.
-    check.current_dir(paths.root()).args(["--all-features", "--offline", "check", "bans", "licenses", "sources"]);
-    summary.quiet("dependencies", check)?;
-    let mut doc = cargo(&["doc", "--locked", "--no-deps", "--workspace", "--document-private-items"]);
-    doc.env("RUSTDOCFLAGS", "-D warnings");
-    summary.quiet("documentation", doc)?;
-    let engine = summary.step("engine", |_| engine::obtain(paths, None))?;
-    let python = summary.step("python clients", |line| tools::python_clients(paths, line))?;
-    let js = summary.step("JavaScript client", |line| tools::js_clients(paths, line))?;
-    let faults = summary.step("fault build", |line| cargo::build_faults(paths, line))?;
-    let plain = summary.step("membershipd", |line| cargo::build_membershipd(paths, line))?;
-
-    let mut tests = cargo(&["test", "--locked", "--workspace", "--no-fail-fast"]);
-    tests
-        .args(&args.filter)
-        .env("RUST_TEST_THREADS", THREADS)
-        .env(ENGINE_VAR, &engine.path)
-        .env(PYTHON_VAR, &python)
-        .env(JS_VAR, &js)
-        .env(MEMBERSHIPD_VAR, &plain)
-        .env(FAULTS_VAR, &faults);
-    let begun = Instant::now();
-    eprintln!("running {}", cargo::shown(&tests));
-    // The tests speak for themselves, as they go.
-    let status = tests.status().context("starting cargo test");
-    let ok = status.as_ref().is_ok_and(std::process::ExitStatus::success);
-    summary.steps.push(("tests", begun.elapsed(), ok));
-    if !status?.success() {
-        bail!("cargo test failed; what it said is above");
+    if order.machines && !obstacles.is_empty() {
+        return Err(BadInput::new(format!("this host cannot carry machines:\n  {}", obstacles.join("\n  "))));
     }
-    Ok(())
+    let boots = wants_machines && obstacles.is_empty();
+    let only_units = targets.as_ref().is_some_and(|targets| targets.iter().all(|t| t.kind().0 == Kind::Unit));
+    let verbs: &[Verb] = match (only_units, boots) {
+        (true, _) => &[],
+        (false, true) => &[Verb::Test, Verb::Rehearse],
+        (false, false) => &[Verb::Test],
+    };
+    prerequisites::ensure(paths, verbs, order.consent, &steps.progress)?;
+
+    let faults = match &targets {
+        Some(targets) if !targets.iter().any(|target| suite_of(target).needs_faults) => None,
+        _ => Some(steps.step("fault build", |line| cargo::build_faults(paths, line))?),
+    };
+    let messages = match &targets {
+        None => build(paths, &["--workspace".to_owned()], steps)?,
+        Some(targets) => {
+            // One at a time: cargo gives `--lib` to every package that is named beside it.
+            let built = targets.iter().map(|target| build(paths, &target.words(paths), steps));
+            built.collect::<Result<Vec<String>>>()?.concat()
+        }
+    };
+    let mut environment = Environment(vec![("PATH", prerequisites::path(paths))]);
+    if !only_units {
+        let plain = match order.membershipd {
+            Some(file) => std::path::absolute(file).with_context(|| format!("finding {}", file.display()))?,
+            None => match cargo::executable(&messages, "membershipd") {
+                Some(built) => built,
+                None => steps.step("membershipd", |line| cargo::build_membershipd(paths, line))?,
+            },
+        };
+        let tool = |tool: Tool| tool.here(paths).with_context(|| format!("{tool:?} is gone again"));
+        let found = [
+            (ENGINE_VAR, tool(Tool::Engine)?),
+            (PYTHON_VAR, tool(Tool::PythonClients)?),
+            (JS_VAR, tool(Tool::JsClients)?),
+            (MEMBERSHIPD_VAR, plain),
+        ];
+        let found = found.into_iter().chain(faults.map(|program| (FAULTS_VAR, program)));
+        environment.0.extend(found.map(|(name, path)| (name, OsString::from(path))));
+    }
+    let mut left_out = Vec::new();
+    if wants_machines && !boots {
+        left_out.push(NotRun {
+            what: "the tests on booted machines",
+            why: obstacles.join("; "),
+            command: "sudo cargo xtask test --machines",
+        });
+    }
+    let programs = Program::all(&messages).into_iter().filter(|program| {
+        let machines = program.suite().machines;
+        (boots || !machines) && (machines || !order.machines)
+    });
+    let tallies = run_all(programs.collect(), order, &environment, &mut left_out, steps)?;
+    if targets.is_none() && !order.machines {
+        let mut examples = cargo::cargo(paths);
+        examples.args(["test", "--locked", "--workspace", "--doc"]);
+        steps.quiet("documentation", examples)?;
+    }
+    conclude(&tallies, &left_out, order)
 }
 
-impl Summary {
-    /// A command whose output matters only when it fails.
-    fn quiet(&mut self, name: &'static str, command: Command) -> Result<()> {
-        self.step(name, |line| {
-            line.set(cargo::shown(&command));
-            cargo::run(command, line).map(drop)
-        })
-    }
+/// Builds test programs, and returns cargo's messages.
+fn build(paths: &Paths, what: &[String], steps: &mut Steps) -> Result<String> {
+    let mut build = cargo::cargo(paths);
+    build.args(["test", "--locked", "--no-run", "--message-format", "json-render-diagnostics"]).args(what);
+    steps.step("build", |line| cargo::run(build, line))
+}
 
-    fn step<T>(&mut self, name: &'static str, work: impl FnOnce(&crate::ui::Line) -> Result<T>) -> Result<T> {
-        let line = self.progress.line(name);
-        let begun = Instant::now();
-        let done = work(&line);
-        let time = begun.elapsed();
-        match &done {
-            Ok(_) => line.done(&took(time)),
-            Err(_) => line.failed(&took(time)),
-        }
-        self.steps.push((name, time, done.is_ok()));
-        done
+/// The test programs of the filter; none: all.
+fn targets(paths: &Paths, order: &Order<'_>) -> Result<Option<BTreeSet<Target>>> {
+    let found = match order.filter {
+        None if order.machines => testing::matching(paths, "")?,
+        None => return Ok(None),
+        Some(filter) => testing::matching(paths, filter)?,
+    };
+    let found: BTreeSet<Target> =
+        found.into_iter().filter(|target| !order.machines || suite_of(target).machines).collect();
+    if found.is_empty() {
+        let filter = order.filter.unwrap_or_default();
+        return Err(BadInput::new(format!(
+            "no test has a name with {filter:?} in it; a name is its module and its function, such as domain::limits::tests::…"
+        )));
     }
+    Ok(Some(found))
+}
+
+fn suite_of(target: &Target) -> Suite {
+    match target.kind() {
+        (Kind::Integration, name) => testing::suite(target.package(), name),
+        (Kind::Unit, _) => testing::suite(target.package(), ""),
+    }
+}
+
+/// Why this machine boots no machines.
+fn obstacles() -> Vec<String> {
+    #[cfg(target_os = "linux")]
+    return crate::fleet::obstacles();
+    #[cfg(not(target_os = "linux"))]
+    vec!["machines need Linux".to_owned()]
+}
+
+fn run_all(
+    programs: Vec<Program>,
+    order: &Order<'_>,
+    environment: &Environment,
+    left_out: &mut Vec<NotRun>,
+    steps: &mut Steps,
+) -> Result<Vec<Tally>> {
+    let mut tallies = Vec::new();
+    for program in programs {
+        let suite = program.suite();
+        let mut words: Vec<String> = order.filter.iter().map(|filter| (*filter).to_owned()).collect();
+        words.extend(["--test-threads".to_owned(), suite.threads.to_string()]);
+        let mut before: &[&str] = &[];
+        if !suite.needs_networks.is_empty() && !rustix::process::geteuid().is_root() {
+            match has_namespaces() {
+                Ok(()) => before = &NAMESPACES,
+                Err(why) => {
+                    words
+                        .extend(suite.needs_networks.iter().flat_map(|name| ["--skip".to_owned(), (*name).to_owned()]));
+                    left_out.push(NotRun {
+                        what: "the tests that cut a cable between two networks",
+                        why: format!("you are not root, and user namespaces cannot be made ({why})"),
+                        command: "sudo cargo xtask test silent::",
+                    });
+                }
+            }
+        }
+        words.extend(order.words.iter().cloned());
+        eprintln!("\n{}", Style::stderr().paint(Tone::Bold, &program.title()));
+        let tally = testing::run(&program, &words, environment, before)?;
+        steps.add(&tally.title, tally.took, tally.ok());
+        tallies.push(tally);
+    }
+    Ok(tallies)
+}
+
+fn has_namespaces() -> Result<(), String> {
+    let mut probe = Command::new(NAMESPACES[0]);
+    probe.args(&NAMESPACES[1..]).args(["unshare", "--net", "true"]);
+    match bounded(probe, b"", WITHIN) {
+        Ok(output) if output.ok() => Ok(()),
+        Ok(output) => Err(output.reason()),
+        Err(failure) => Err(failure.to_string()),
+    }
+}
+
+/// Counts, says what was not run, and fails with the names of what failed.
+fn conclude(tallies: &[Tally], left_out: &[NotRun], order: &Order<'_>) -> Result<()> {
+    let mut table = Table::new(&["tests", "passed", "failed", "ignored", "took"]);
+    for tally in tallies {
+        table.row(vec![
+            tally.title.as_str().into(),
+            tally.passed.to_string().into(),
+            Cell::judged(tally.ok(), tally.failed.len().to_string()),
+            tally.ignored.to_string().into(),
+            took(tally.took).into(),
+        ]);
+    }
+    println!("\n{}", table.render(Style::stdout()).trim_end());
+    for set in left_out {
+        println!("\nnot run: {}, since {}\n  run them: {}", set.what, set.why, set.command);
+    }
+    let broken =
+        tallies.iter().filter_map(|tally| Some(format!("{} ended early: {}", tally.title, tally.broken.as_ref()?)));
+    let failed = tallies.iter().flat_map(|tally| tally.failed.iter().map(|name| format!("{name} ({})", tally.title)));
+    let wrong: Vec<String> = broken.chain(failed).collect();
+    let passed: usize = tallies.iter().map(|tally| tally.passed).sum();
+    if let Some(first) = wrong.first() {
+        let name = first.split(' ').next().unwrap_or_default();
+        print!("{}", next(&[(&format!("cargo xtask test {name}"), "the first of them alone")]));
+        bail!(
+            "{} of {} tests failed; what each said is above:\n  {}",
+            wrong.len(),
+            passed + wrong.len(),
+            wrong.join("\n  ")
+        );
+    }
+    if passed == 0 {
+        let filter = order.filter.unwrap_or_default();
+        return Err(BadInput::new(format!(
+            "no test ran: {filter:?} matches only tests that are ignored; add -- --ignored"
+        )));
+    }
+    println!("\nall {passed} tests passed");
+    Ok(())
 }

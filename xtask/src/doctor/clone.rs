@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::packages::{Manager, Package};
 use super::{Check, HERE, Level};
 use crate::paths::Paths;
+use crate::prerequisites::{Manager, Package};
 use crate::secrets::{PER_NODE, SHARED};
 use crate::topology::Topology;
 use crate::transport::{Output, bounded};

@@ -5,102 +5,69 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::packages::{Manager, Package};
 use super::{Check, HERE, Level, clone};
 use crate::build;
 use crate::engine::{self, Pin};
 use crate::paths::Paths;
-use crate::tools::{self, on_path};
+use crate::prerequisites::{self, Manager, PREREQUISITES, Prerequisite, Probe, Source, Tool, Verb, find};
 use crate::topology::Topology;
 use crate::transport::bounded;
 
-/// Enough of what a program says of itself.
-const SHOWN: usize = 50;
 const WITHIN: Duration = Duration::from_secs(20);
 const GIB: u64 = 1 << 30;
 /// A debug build, a static build and what they fetch.
 const DISK_GIB: u64 = 5;
 /// With less, not even the static build ends well.
 const LEAST_DISK_GIB: u64 = 2;
-/// The first with `--chown`; what macOS brings calls itself 2.6.9.
-const OLDEST_RSYNC: (u32, u32) = (3, 1);
-/// The system's own directories, which are not on everybody's PATH.
-const SYSTEM_DIRS: [&str; 2] = ["/usr/sbin", "/sbin"];
-
-/// A program that some verb starts.
-struct Tool {
-    program: &'static str,
-    /// Shows that it runs; none: that it is there is enough.
-    proof: Option<&'static str>,
-    package: Package,
-    purpose: &'static str,
-    /// What it means that it is not there.
-    lack: Level,
-}
-
-const fn tool(
-    program: &'static str,
-    proof: &'static str,
-    package: Package,
-    purpose: &'static str,
-    lack: Level,
-) -> Tool {
-    Tool { program, proof: Some(proof), package, purpose, lack }
-}
-
-/// What every deployment needs.
-const ALWAYS: [Tool; 2] = [
-    tool("cc", "--version", Package::debian("gcc libc6-dev"), "building xtask and membershipd", Level::Fail),
-    tool("ssh", "-V", Package { debian: "openssh-client", brew: None }, "every verb that reaches servers", Level::Fail),
-];
-
-const NPM: Package = Package { debian: "nodejs npm", brew: Some("node") };
-
-/// What only `test` starts.
-const FOR_TEST: [Tool; 3] = [
-    tool("openssl", "version", Package::same("openssl"), "test: judges certificates", Level::Warn),
-    tool("curl", "--version", Package::same("curl"), "test: asks the API", Level::Warn),
-    tool("npm", "--version", NPM, "test: a client in JavaScript", Level::Warn),
-];
-
-/// What only `rehearse` starts.
-const FOR_REHEARSE: [Tool; 7] = [
-    tool("systemd-nspawn", "--version", Package::debian("systemd-container"), "rehearse: machines", Level::Warn),
-    tool("mmdebstrap", "--version", Package::debian("mmdebstrap"), "rehearse: the machines' system", Level::Warn),
-    tool("nft", "--version", Package::debian("nftables"), "rehearse: faults of the network", Level::Warn),
-    tool("ip", "-V", Package::debian("iproute2"), "rehearse: the machines' networks", Level::Warn),
-    tool("zstd", "--version", Package::debian("zstd"), "rehearse: keeps the system packed", Level::Warn),
-    Tool {
-        program: "ssh-keygen",
-        proof: None,
-        package: Package::debian("openssh-client"),
-        purpose: "rehearse: keys of the machines",
-        lack: Level::Warn,
-    },
-    tool("systemd-analyze", "--version", Package::debian("systemd"), "test: judges the unit", Level::Warn),
-];
 
 /// All that was found. Only reads, and starts nothing that stays.
 pub(crate) fn this_machine(paths: &Paths, topology: &Path) -> Result<Vec<Check>> {
     let manager = Manager::find();
+    let programs = |verb_is: fn(&Prerequisite) -> bool| {
+        let rows = PREREQUISITES.iter().filter(move |row| verb_is(row));
+        rows.filter_map(|row| program(paths, row, manager)).collect::<Vec<Check>>()
+    };
     let mut checks = vec![rust(paths)];
-    checks.extend(ALWAYS.iter().map(|tool| tool_check(tool, manager)));
-    checks.push(rsync(manager));
+    checks.extend(programs(is_for_servers));
     checks.push(ssh_key(topology));
     checks.extend(fetch(paths, manager)?);
     checks.push(builder(paths));
     checks.extend(disk(paths));
     checks.extend(clone::checks(paths, topology, manager)?);
     checks.push(cargo_deny(paths));
-    checks.extend(FOR_TEST.iter().map(|tool| tool_check(tool, manager)));
     if cfg!(target_os = "linux") {
         checks.push(loopback());
         checks.push(root());
-        checks.extend(FOR_REHEARSE.iter().map(|tool| tool_check(tool, manager)));
+        checks.extend(programs(|row| !is_for_servers(row)));
     }
     Ok(checks)
+}
+
+fn is_for_servers(row: &Prerequisite) -> bool {
+    row.verbs.contains(&Verb::Deploy)
+}
+
+/// A row of the table of prerequisites, unless another check of the doctor says more of it.
+fn program(paths: &Paths, row: &Prerequisite, manager: Manager) -> Option<Check> {
+    let twice = PREREQUISITES.iter().any(|other| {
+        other.name == row.name && matches!((other.source, row.source), (Source::Package(_), Source::Unpacked(_)))
+    });
+    if twice || row.name == "git" || !matches!(row.probe, Probe::Runs(..) | Probe::IsThere(_) | Probe::Rsync) {
+        return None;
+    }
+    let (lack, remedy) = match row.source {
+        Source::Package(package) if is_for_servers(row) => (Level::Fail, manager.install(package)),
+        Source::Package(package) => (Level::Warn, manager.install(package)),
+        _ => (Level::Info, "nothing; `test` unpacks it into deploy/build".to_owned()),
+    };
+    let verbs: Vec<&str> = row.verbs.iter().map(|verb| verb.name()).collect();
+    let purpose = format!("{}: {}", if verbs.len() > 3 { "all".to_owned() } else { verbs.join(", ") }, row.purpose);
+    Some(match prerequisites::look(paths, row) {
+        Ok(said) => Check::new(row.name, HERE, Level::Ok, purpose, said),
+        Err(why) => Check::new(row.name, HERE, lack, purpose, why).remedy(remedy),
+    })
 }
 
 fn rust(paths: &Paths) -> Check {
@@ -110,64 +77,6 @@ fn rust(paths: &Paths) -> Check {
         Err(why) => Check::new("rust", HERE, Level::Fail, purpose, why)
             .remedy("install rustup (rustup.rs); rust-toolchain.toml names the release, which rustup then fetches"),
     }
-}
-
-fn tool_check(tool: &Tool, manager: Manager) -> Check {
-    let said = match (find(tool.program), tool.proof) {
-        (None, _) => Err("not on PATH".to_owned()),
-        (Some(path), None) => Ok(path.display().to_string()),
-        (Some(path), Some(proof)) => says(&path, &[proof]),
-    };
-    let check = |level, got: &str| Check::new(tool.program, HERE, level, tool.purpose, got);
-    match said {
-        Ok(said) => check(Level::Ok, &said),
-        Err(why) => check(tool.lack, &why).remedy(manager.install(tool.package)),
-    }
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    on_path(program).or_else(|| SYSTEM_DIRS.iter().map(|dir| Path::new(dir).join(program)).find(|file| file.is_file()))
-}
-
-/// The first line that a program says of itself, on whichever stream; or why it does not run.
-fn says(program: &Path, args: &[&str]) -> Result<String, String> {
-    let mut command = Command::new(program);
-    command.args(args);
-    let output = bounded(command, b"", WITHIN).map_err(|failure| failure.to_string())?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned);
-    let said = line(&stdout).or_else(|| line(&output.stderr)).unwrap_or_else(|| "it said nothing".to_owned());
-    let said = if said.chars().count() > SHOWN { said.chars().take(SHOWN).chain(['…']).collect() } else { said };
-    if output.ok() { Ok(said) } else { Err(format!("{} does not run: {said}", program.display())) }
-}
-
-fn rsync(manager: Manager) -> Check {
-    let purpose = "stage: sends what differs";
-    let package = Package::same("rsync");
-    let tool = Tool { program: "rsync", proof: Some("--version"), package, purpose, lack: Level::Fail };
-    let check = tool_check(&tool, manager);
-    if check.level != Level::Ok || release(&check.got).is_some_and(|has| has >= OLDEST_RSYNC) {
-        return check;
-    }
-    let (major, minor) = OLDEST_RSYNC;
-    Check::new(
-        "rsync",
-        HERE,
-        Level::Fail,
-        purpose,
-        format!("{}; older than {major}.{minor}, without --chown", check.got),
-    )
-    .remedy(manager.install(tool.package))
-}
-
-/// `rsync  version 3.2.7  protocol version 31`, or `openrsync: protocol version 29, rsync version 2.6.9 compatible`.
-fn release(said: &str) -> Option<(u32, u32)> {
-    let number = |text: &str| -> Option<(u32, u32)> {
-        let mut parts = text.trim_start_matches('v').split(['.', '-']);
-        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-    };
-    let words: Vec<&str> = said.split_whitespace().collect();
-    words.windows(2).filter(|pair| pair.first() == Some(&"version")).find_map(|pair| number(pair.get(1)?))
 }
 
 /// ssh never asks for a password here, so it must have a key, or somebody who keeps one for it.
@@ -214,7 +123,7 @@ fn identity_file(host: &str) -> Option<PathBuf> {
 /// The engine, and what fetches it where it is not here yet.
 fn fetch(paths: &Paths, manager: Manager) -> Result<Vec<Check>> {
     let pin = Pin::load(&paths.engine_pin())?;
-    let python = python();
+    let pip = PREREQUISITES.iter().find(|row| row.probe == Probe::Pip).context("the table has no pip")?;
     let here = engine::cached(paths, &pin);
     let engine = match engine::obtain_cached(paths, &pin) {
         Ok(Some(engine)) => Check::new(
@@ -230,22 +139,20 @@ fn fetch(paths: &Paths, manager: Manager) -> Result<Vec<Check>> {
             .remedy("remove it and fetch it again: cargo xtask engine"),
     };
     let purpose = if here { "test: its clients" } else { "fetching the engine" };
-    let python = match python {
-        Ok(said) => Check::new("python3 with pip", HERE, Level::Ok, purpose, said),
-        Err(why) => Check::new("python3 with pip", HERE, if here { Level::Warn } else { Level::Fail }, purpose, why)
-            .remedy(manager.install(Package { debian: "python3-pip", brew: Some("python3") })),
+    let python = match (prerequisites::look(paths, pip), pip.source) {
+        (Ok(said), _) => Check::new(pip.name, HERE, Level::Ok, purpose, said),
+        (Err(why), Source::Package(package)) => {
+            Check::new(pip.name, HERE, if here { Level::Warn } else { Level::Fail }, purpose, why)
+                .remedy(manager.install(package))
+        }
+        (Err(why), _) => Check::new(pip.name, HERE, Level::Fail, purpose, why),
     };
     Ok(vec![engine, python])
 }
 
-fn python() -> Result<String, String> {
-    let python = find("python3").ok_or("no python3 on PATH")?;
-    says(&python, &["-m", "pip", "--version"])
-}
-
 fn builder(paths: &Paths) -> Check {
     let purpose = "build: the static membershipd";
-    match (build::load(paths), build::builder(paths.root())) {
+    match (build::load(paths), build::builder(paths)) {
         (_, Ok(builder)) => Check::new("builder", HERE, Level::Ok, purpose, builder),
         (Ok(built), Err(_)) => Check::new(
             "builder",
@@ -286,10 +193,10 @@ fn disk(paths: &Paths) -> Vec<Check> {
 }
 
 fn cargo_deny(paths: &Paths) -> Check {
-    let purpose = "test: judges the dependencies";
-    match tools::cargo_deny_here(paths) {
+    let purpose = "check: judges the dependencies";
+    match Tool::CargoDeny.here(paths) {
         Some(path) => Check::new("cargo-deny", HERE, Level::Ok, purpose, Paths::shown(&path)),
-        None => Check::new("cargo-deny", HERE, Level::Info, purpose, "not here; `test` builds it, in two minutes")
+        None => Check::new("cargo-deny", HERE, Level::Info, purpose, "not here; `check` builds it, in a minute")
             .remedy("nothing; or put one on PATH: cargo install cargo-deny --locked"),
     }
 }
@@ -311,29 +218,4 @@ fn root() -> Check {
         return Check::new("root", HERE, Level::Ok, purpose, "this is root");
     }
     Check::new("root", HERE, Level::Warn, purpose, "this is not root").remedy("run `cargo xtask rehearse` as root")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_release_of_every_rsync_is_read() {
-        assert_eq!(release("rsync  version 3.2.7  protocol version 31"), Some((3, 2)));
-        assert_eq!(release("rsync  version v3.4.1  protocol version 32"), Some((3, 4)));
-        assert_eq!(release("openrsync: protocol version 29, rsync version 2.6.9 compatible"), Some((2, 6)));
-        assert_eq!(release("rsync"), None);
-        assert!(release("rsync  version 3.10.0-pre  protocol version 31").is_some_and(|has| has >= OLDEST_RSYNC));
-    }
-
-    #[test]
-    fn a_program_that_does_not_run_is_not_called_there() {
-        let sh = find("sh").unwrap();
-        assert_eq!(says(&sh, &["-c", "echo; echo one; echo two"]).unwrap(), "one");
-        let why = says(&sh, &["-c", "echo broken >&2; exit 1"]).unwrap_err();
-        assert!(why.contains("does not run: broken"), "{why}");
-        let absent = tool("no-such-program", "-V", Package::same("thing"), "x", Level::Warn);
-        let check = tool_check(&absent, Manager::Apt);
-        assert_eq!((check.level, check.remedy.as_str()), (Level::Warn, "apt-get install thing"));
-    }
 }

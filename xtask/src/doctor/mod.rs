@@ -4,7 +4,6 @@ mod clone;
 mod here;
 mod judge;
 mod nodes;
-mod packages;
 mod question;
 mod reach;
 mod table;

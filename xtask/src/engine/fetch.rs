@@ -86,6 +86,8 @@ fn from_pypi(pin: &Pin, scratch: &Path) -> Result<PathBuf> {
     let mut pip = Command::new("python3");
     // `download` installs nothing, so it works where Python is 'externally managed'.
     pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"])
+        // Without a network pip would try for a minute.
+        .args(["--retries", "1", "--timeout", "15"])
         .args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--platform"])
         .arg(&pin.pypi.platform)
         .arg("--dest")

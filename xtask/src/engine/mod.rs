@@ -66,7 +66,8 @@ pub(crate) fn copy(from: &Paths, to: &Paths, pin: &Pin) -> Result<()> {
         .with_context(|| format!("copying {} to {}", Paths::shown(&from), to.display()))
 }
 
-fn place(paths: &Paths, pin: &Pin) -> PathBuf {
+/// Where the pinned engine lies, once it was fetched.
+pub(crate) fn place(paths: &Paths, pin: &Pin) -> PathBuf {
     paths.build().join("engine").join(&pin.version).join(FILE)
 }
 

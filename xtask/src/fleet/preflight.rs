@@ -1,65 +1,57 @@
-//! Whether this host can carry machines; all that is missing is said at once, with the command that puts it right.
+//! Whether this host can carry machines: everything that stands in the way, at once.
 
-use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::cgroup;
 use crate::exit::BadInput;
+use crate::paths::Paths;
+use crate::prerequisites::{self, Consent, Missing, Verb};
+use crate::transport::bounded;
+use crate::ui::Progress;
 
 /// Where programs are looked for, here and by everything that a fleet starts.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What every fleet needs: a program, and the Debian package it is in.
-const PROGRAMS: [(&str, &str); 8] = [
-    ("systemd-nspawn", "systemd-container"),
-    ("ip", "iproute2"),
-    ("nft", "nftables"),
-    ("ssh", "openssh-client"),
-    ("ssh-keygen", "openssh-client"),
-    ("rsync", "rsync"),
-    ("unshare", "util-linux"),
-    ("nsenter", "util-linux"),
-];
+const WITHIN: Duration = Duration::from_secs(10);
 
 /// Inotify instances of one machine: systemd has five, and the bus and the logins one each.
 const WATCHERS: usize = 7;
 
-/// What making or unpacking the base tree takes.
-const FOR_BASE: [(&str, &str); 3] = [("mmdebstrap", "mmdebstrap"), ("zstd", "zstd"), ("tar", "tar")];
-
-/// Fails with everything that stands in the way.
-pub(crate) fn check(base_is_there: bool) -> Result<()> {
-    let mut obstacles = obstacles(rustix::process::geteuid().is_root(), base_is_there, is_there);
-    obstacles.extend(cgroup::mounted().err().map(|error| error.to_string()));
+/// Fails where machines cannot be booted, with everything that stands in the way; else brings the packages that are missing.
+pub(crate) fn check(paths: &Paths, consent: Consent, progress: &Progress) -> Result<()> {
+    let obstacles = obstacles();
     if obstacles.is_empty() {
-        return Ok(());
+        return prerequisites::ensure(paths, &[Verb::Rehearse], consent, progress);
     }
-    Err(BadInput::new(format!("this host cannot carry machines; nothing was changed:\n  {}", obstacles.join("\n  "))))
+    let missing = Missing::of(prerequisites::look_for(paths, &[Verb::Rehearse])).by_hand();
+    let packages = missing.map(|command| format!("packages are missing: {command}"));
+    let lines: Vec<String> = obstacles.into_iter().chain(packages).collect();
+    Err(BadInput::new(format!("this host cannot carry machines; nothing was changed:\n  {}", lines.join("\n  "))))
 }
 
-fn obstacles(root: bool, base_is_there: bool, is_there: impl Fn(&str) -> bool) -> Vec<String> {
-    let mut obstacles = Vec::new();
-    if !root {
-        obstacles
-            .push("you are not root, and machines need mounts and networks of their own: run it with sudo".to_owned());
+/// What no package mends: why this process cannot boot machines here. Empty where it can.
+pub(crate) fn obstacles() -> Vec<String> {
+    if !rustix::process::geteuid().is_root() {
+        return vec![
+            "you are not root, and machines need mounts and networks of their own: run it with sudo".to_owned(),
+        ];
     }
-    let programs = PROGRAMS.iter().chain(FOR_BASE.iter().filter(|_| !base_is_there));
-    let packages: BTreeSet<&str> =
-        programs.filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-    if !packages.is_empty() {
-        let packages: Vec<&str> = packages.into_iter().collect();
-        obstacles.push(format!("programs are missing: apt-get install {}", packages.join(" ")));
+    let mut obstacles: Vec<String> = cgroup::mounted().err().map(|error| error.to_string()).into_iter().collect();
+    let mut probe = Command::new("unshare");
+    probe.args(["--mount", "--net", "--pid", "--fork", "mount", "--make-rprivate", "/"]);
+    match bounded(probe, b"", WITHIN) {
+        Ok(output) if output.ok() => {}
+        // Absent in no Debian; its package is in the table.
+        Err(_) => {}
+        Ok(output) => obstacles.push(format!("namespaces cannot be made here ({})", output.reason())),
     }
     obstacles
-}
-
-fn is_there(program: &str) -> bool {
-    env::split_paths(PATH).any(|dir| dir.join(program).is_file())
 }
 
 /// Fails where so many machines more would hang while they boot: the kernel has given its last inotify instance away, and
@@ -91,20 +83,4 @@ fn watchers() -> usize {
 /// The device that WireGuard in user space needs; some hosts do not have it.
 pub(super) fn tun() -> Option<&'static Path> {
     Some(Path::new("/dev/net/tun")).filter(|device| device.exists())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_that_is_missing_is_said_at_once() {
-        let bare = obstacles(false, false, |program| matches!(program, "tar" | "unshare" | "nsenter"));
-        assert!(bare.iter().any(|line| line.contains("not root")), "{bare:?}");
-        let install = "apt-get install iproute2 mmdebstrap nftables openssh-client rsync systemd-container zstd";
-        assert!(bare.iter().any(|line| line.ends_with(install)), "{bare:?}");
-        // What only the base tree needs is not asked for where it is there.
-        assert_eq!(obstacles(true, true, |program| !matches!(program, "mmdebstrap" | "zstd")), Vec::<String>::new());
-        assert_eq!(obstacles(true, false, |program| program != "zstd").len(), 1);
-    }
 }

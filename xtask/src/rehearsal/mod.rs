@@ -24,6 +24,7 @@ use crate::exit::BadInput;
 use crate::fleet::{self, Base, Fleet, Order, Request};
 use crate::fsx;
 use crate::paths::Paths;
+use crate::prerequisites::Consent;
 use crate::topology::RouteNetwork;
 use crate::ui::{Cell, Progress, Style, Table, next, took};
 
@@ -40,12 +41,13 @@ pub(crate) struct Options {
     pub(crate) report: Option<PathBuf>,
     /// Chapters after those that bring the cluster up; none: all.
     pub(crate) only: Vec<String>,
+    pub(crate) consent: Consent,
 }
 
 /// Boots the machines, carries everything out, and leaves nothing, unless the machines are to be kept.
 pub(crate) fn rehearse(paths: &Paths, options: &Options) -> Result<()> {
     let chapters = chosen(&options.only)?;
-    fleet::check(Base::new(paths).is_there())?;
+    fleet::check(paths, options.consent, &Progress::new())?;
     let given = options.membershipd.as_deref().map(build::fit).transpose()?;
     fleet::sweep_dead(paths)?;
     let name = format!("rehearsal-{}", process::id());

@@ -273,7 +273,7 @@ mod tests {
     use super::*;
 
     /// Commands of the runbook that are not for the servers; tests of their own carry them out.
-    const HERE: [&str; 4] = ["local", "doctor", "rehearse", "chaos --local --yes"];
+    const HERE: [&str; 5] = ["local", "doctor", "setup --yes", "rehearse", "chaos --local --yes"];
 
     /// A command as the runbook writes it: an operator types the names that a rehearsal fills in, and reads what it has judged.
     fn as_typed(written: &str) -> String {

@@ -1,30 +1,11 @@
-//! How a missing program is installed here, by the name that this system's packages have.
+//! What installs programs on this machine, and the command that one would type.
 
-use crate::tools::on_path;
+use super::look::on_path;
+use super::table::Package;
 
-/// What a program comes in.
+/// A package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Package {
-    pub(super) debian: &'static str,
-    /// None: what macOS brings itself, or lacks for good.
-    pub(super) brew: Option<&'static str>,
-}
-
-impl Package {
-    /// A package that both call the same.
-    pub(super) const fn same(name: &'static str) -> Self {
-        Self { debian: name, brew: Some(name) }
-    }
-
-    /// A package of Debian.
-    pub(super) const fn debian(name: &'static str) -> Self {
-        Self { debian: name, brew: None }
-    }
-}
-
-/// What installs programs on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manager {
+pub(crate) enum Manager {
     Apt,
     Brew,
     Other,
@@ -32,7 +13,7 @@ pub(super) enum Manager {
 
 impl Manager {
     /// The one that is here.
-    pub(super) fn find() -> Self {
+    pub(crate) fn find() -> Self {
         if cfg!(target_os = "macos") {
             Self::Brew
         } else if on_path("apt-get").is_some() {
@@ -43,7 +24,7 @@ impl Manager {
     }
 
     /// The command that installs the package.
-    pub(super) fn install(self, package: Package) -> String {
+    pub(crate) fn install(self, package: Package) -> String {
         match (self, package.brew) {
             (Self::Apt, _) => format!("apt-get install {}", package.debian),
             (Self::Brew, Some(name)) => format!("brew install {name}"),

@@ -1,0 +1,55 @@
+//! `check`: what can be judged without running anything.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::Global;
+use crate::cargo;
+use crate::paths::Paths;
+use crate::prerequisites::{self, InstallArgs, Tool, Verb};
+use crate::testing::Steps;
+use crate::ui::next;
+
+/// Judge format, lints, dependencies and documentation
+///
+/// In the order in which they fail fastest; the first failure ends it. It runs no test and starts no server.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    install: InstallArgs,
+}
+
+/// Judges everything.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    let paths = global.paths()?;
+    let mut steps = Steps::new();
+    prerequisites::packages(&paths, &[Verb::Check], args.install.consent(), &steps.progress)?;
+    let judged = judge(&paths, &mut steps);
+    steps.show();
+    judged?;
+    print!("{}", next(&[("cargo xtask test", "run the tests")]));
+    Ok(())
+}
+
+/// Everything, each as a step; the first failure ends it.
+pub(super) fn judge(paths: &Paths, steps: &mut Steps) -> Result<()> {
+    let cargo = |words: &[&str]| {
+        let mut command = cargo::cargo(paths);
+        command.args(words);
+        command
+    };
+    steps.quiet("format", cargo(&["fmt", "--all", "--check"]))?;
+    let lints = ["clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    steps.quiet("lints", cargo(&lints))?;
+    let deny = steps.step("cargo-deny", |line| Tool::CargoDeny.obtain(paths, line))?;
+    // Also those that only other systems need: a build does not fetch them, and they are judged too.
+    steps.quiet("crates", cargo(&["fetch", "--locked"]))?;
+    let mut check = Command::new(deny);
+    // Nothing of this needs the network any more.
+    check.current_dir(paths.root()).args(["--all-features", "--offline", "check", "bans", "licenses", "sources"]);
+    steps.quiet("dependencies", check)?;
+    let mut doc = cargo(&["doc", "--locked", "--no-deps", "--workspace", "--document-private-items"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    steps.quiet("documentation", doc)
+}

@@ -1,0 +1,62 @@
+//! `ci`: everything that must hold before a change lands, in one run, with the program that ships.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{check, test};
+use crate::Global;
+use crate::build;
+use crate::prerequisites::{self, Consent, InstallArgs, Verb};
+use crate::rehearsal;
+use crate::testing::Steps;
+
+/// Prove a change: static build, check, test with the static program, rehearse
+///
+/// What .ci/run calls on a clean clone. The first failure ends it.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Write the report of the rehearsal: one HTML page
+    #[arg(long, value_name = "FILE", default_value = "deploy/build/rehearsal.html")]
+    report: PathBuf,
+    #[command(flatten)]
+    install: InstallArgs,
+}
+
+/// Proves everything.
+pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
+    let paths = global.paths()?;
+    let consent = args.install.consent();
+    let mut steps = Steps::new();
+    prerequisites::packages(&paths, &Verb::ALL, consent, &steps.progress)?;
+    // What every later verb would fetch for itself is here before anything takes long.
+    prerequisites::ensure(&paths, &[Verb::Build], consent, &steps.progress)?;
+    let outcome = prove(global, args, consent, &mut steps);
+    steps.show();
+    outcome
+}
+
+fn prove(global: &Global, args: &Args, consent: Consent, steps: &mut Steps) -> Result<()> {
+    let paths = global.paths()?;
+    // Alone: it keeps both cores busy, and what runs beside it waits for longer than its tests allow.
+    let built = steps.step("static build", |line| build::build(&paths, None, line))?;
+    println!("membershipd {}, {} bytes, by {} ({})", built.version, built.bytes, built.builder, built.compiler);
+    check::judge(&paths, steps)?;
+    let program = build::place(&paths);
+    let order = test::Order { filter: None, machines: false, membershipd: Some(&program), words: &[], consent };
+    test::carry_out(&paths, &order, steps)?;
+    steps.aloud("rehearsal", || {
+        rehearsal::rehearse(
+            &paths,
+            &rehearsal::Options {
+                topology: global.topology_flag().cloned().unwrap_or_else(|| paths.topology()),
+                routes: None,
+                membershipd: None,
+                keep: false,
+                report: Some(args.report.clone()),
+                only: Vec::new(),
+                consent,
+            },
+        )
+    })
+}

@@ -1,0 +1,116 @@
+//! The release before this one, built from this clone's history: what every test of an upgrade starts from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::cargo;
+use crate::exit::BadInput;
+use crate::paths::Paths;
+use crate::prerequisites::once;
+use crate::transport::{Output, bounded};
+use crate::ui::Line;
+
+/// Unpacking some hundred files.
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// Which release that is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Previous {
+    pub(crate) version: String,
+    /// All forty digits: a name can move.
+    pub(crate) commit: String,
+}
+
+/// The programs of that release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Programs {
+    pub(crate) membershipd: PathBuf,
+    pub(crate) xtask: PathBuf,
+    /// Its sources, with the deploy directory that its xtask works on.
+    pub(crate) source: PathBuf,
+}
+
+impl Previous {
+    /// Reads deploy/previous.toml.
+    pub(crate) fn load(file: &Path) -> Result<Self> {
+        let shown = Paths::shown(file);
+        let text = fs::read_to_string(file).map_err(|error| BadInput::new(format!("reading {shown}: {error}")))?;
+        let read: Self = toml::from_str(&text).map_err(|error| BadInput::new(format!("{shown}: {error}")))?;
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        if read.commit.len() != 40 || !digits(&read.commit) {
+            return Err(BadInput::new(format!("{shown}: commit {:?} is not 40 lower-case hex digits", read.commit)));
+        }
+        // It becomes a folder's name.
+        if read.version.is_empty() || !read.version.bytes().all(|b| b.is_ascii_alphanumeric() || b".-+".contains(&b)) {
+            return Err(BadInput::new(format!(
+                "{shown}: version {:?} must be letters, digits and . - +",
+                read.version
+            )));
+        }
+        Ok(read)
+    }
+
+    /// Its programs, built unless they are here.
+    pub(crate) fn obtain(&self, paths: &Paths, line: &Line) -> Result<Programs> {
+        let place = paths.build().join("previous").join(format!("{}-{}", self.version, self.commit));
+        let source = place.join("source");
+        once(&place, &place, line, |new| {
+            line.set(format!("unpacking {} of {}", self.version, self.commit));
+            self.unpack(paths, &new.join("source"))
+        })?;
+        let programs = ["membershipd", "xtask"].map(|name| place.join("target/debug").join(name));
+        let proof = place.join("built");
+        if !proof.exists() {
+            line.set(format!("building {}, some minutes, once", self.version));
+            let mut build = cargo::cargo(paths);
+            build.current_dir(&source).env("CARGO_TARGET_DIR", place.join("target"));
+            build.args(["build", "--locked", "--bins"]);
+            cargo::run(build, line).with_context(|| format!("building the previous release, {}", self.version))?;
+            let [membershipd, _] = &programs;
+            must_be(membershipd, &self.version)?;
+            fs::write(&proof, "").with_context(|| format!("writing {}", Paths::shown(&proof)))?;
+        }
+        let [membershipd, xtask] = programs;
+        Ok(Programs { membershipd, xtask, source })
+    }
+
+    /// The commit's tree, as git has it.
+    fn unpack(&self, paths: &Paths, to: &Path) -> Result<()> {
+        let mut archive = Command::new("git");
+        archive.current_dir(paths.root()).args(["archive", "--format=tar", &self.commit]);
+        let output = bounded(archive, b"", WITHIN).map_err(|failure| BadInput::new(failure.to_string()))?;
+        if !output.ok() {
+            return Err(BadInput::new(format!(
+                "git has no commit {} of release {} here ({}); fetch the whole history: git fetch --unshallow --tags",
+                self.commit,
+                self.version,
+                output.reason()
+            )));
+        }
+        fs::create_dir_all(to).with_context(|| format!("making {}", Paths::shown(to)))?;
+        let mut tar = Command::new("tar");
+        tar.arg("-xf").arg("-").arg("-C").arg(to);
+        let unpacked = bounded(tar, &output.stdout, WITHIN).map_err(|failure| BadInput::new(failure.to_string()))?;
+        if !unpacked.ok() {
+            return Err(BadInput::new(format!("unpacking {}: {}", self.commit, unpacked.reason())));
+        }
+        Ok(())
+    }
+}
+
+fn must_be(program: &Path, version: &str) -> Result<()> {
+    let mut ask = Command::new(program);
+    ask.arg("--version");
+    let said = bounded(ask, b"", WITHIN).ok().filter(Output::ok).map(|output| output.stdout).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).trim().to_owned();
+    if said.split(' ').next_back() == Some(version) {
+        return Ok(());
+    }
+    Err(BadInput::new(format!("deploy/previous.toml says {version}, and the program of that commit says {said:?}")))
+}

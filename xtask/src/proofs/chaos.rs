@@ -1,0 +1,36 @@
+//! Ten chaos runs, each with victims of its own.
+
+use std::env;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::paths::Paths;
+
+const RUNS: u64 = 10;
+/// Beside the cluster that a user of this machine may have, which stays as it is.
+const BASE_ADDRESS: &str = "127.0.91.11";
+
+/// Brings a cluster up, breaks it so many times, and takes it down, also after a failure.
+pub(super) fn run(paths: &Paths) -> Result<()> {
+    let state = paths.build().join("prove-chaos");
+    let xtask = |words: &[&str]| -> Result<()> {
+        let mut command = Command::new(env::current_exe().context("finding this program")?);
+        command.arg("--root").arg(paths.root()).args(words).arg("--state").arg(&state);
+        let status = command.status().context("starting xtask")?;
+        if status.success() { Ok(()) } else { bail!("cargo xtask {} ended with {status}", words.join(" ")) }
+    };
+    let runs = || -> Result<()> {
+        xtask(&["local", "--detach", "--fresh", "--base-address", BASE_ADDRESS])?;
+        for seed in 1..=RUNS {
+            eprintln!("\nchaos {seed} of {RUNS}");
+            xtask(&["chaos", "--local", "--yes", "--seed", &seed.to_string()])?;
+        }
+        Ok(())
+    };
+    let done = runs();
+    let down = xtask(&["local", "--down"]);
+    done.and(down)?;
+    println!("{RUNS} chaos runs, nothing lost");
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Proofs that take too long for CI: each is named, runs alone, and can be repeated by anyone.
+
+mod bare;
+mod chaos;
+
+use anyhow::Result;
+
+use crate::paths::Paths;
+use crate::ui::Progress;
+
+/// A proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Proof {
+    /// README's two commands on a Debian 12 that has nothing but Rust, git, a C compiler and pip (half an hour, root)
+    Bare,
+    /// Ten chaos runs on a local cluster, each with another seed (half an hour)
+    Chaos,
+}
+
+impl Proof {
+    /// As typed.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Chaos => "chaos",
+        }
+    }
+
+    /// What it shows, and about how long it takes.
+    pub(crate) fn shows(self) -> &'static str {
+        match self {
+            Self::Bare => "README's two commands on a bare Debian 12; half an hour, as root",
+            Self::Chaos => "ten chaos runs on a local cluster, each with another seed; half an hour",
+        }
+    }
+
+    /// Carries it out.
+    pub(crate) fn run(self, paths: &Paths, progress: &Progress) -> Result<()> {
+        match self {
+            Self::Bare => bare::run(paths, progress),
+            Self::Chaos => chaos::run(paths),
+        }
+    }
+}
