@@ -41,7 +41,7 @@ const ENGINE_SPACES: [&str; 4] = ["$JS.>", "$KV.>", "$O.>", "$SYS.>"];
 ///
 /// The engine's `allow_responses` would be narrower in name only: it admits one message to whatever subject a request names
 /// for its answer, deny lists notwithstanding. Whoever sends himself a request could so write to any room, forge events and
-/// reach JetStream's API (seen on nats-server 2.15.1; `tests/rights.rs` shows it).
+/// reach JetStream's API (seen on nats-server 2.15.1; `tests/daemon/rights.rs` shows it).
 const ANSWERS: &str = "_INBOX.*.>";
 
 impl Permissions {

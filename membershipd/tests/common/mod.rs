@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,10 +30,9 @@ pub fn engine() -> PathBuf {
 /// A directory that goes with the test.
 pub struct Dir(PathBuf);
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
-
 impl Dir {
     pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("unibus-test-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
@@ -41,6 +41,19 @@ impl Dir {
 
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Writes an executable. Another process does it: a thread of ours that forks meanwhile would inherit the open file, and
+    /// the kernel runs no file that may still be written.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        let written = Command::new("sh")
+            .args(["-c", "printf %s \"$2\" > \"$1\" && chmod 755 \"$1\"", "sh"])
+            .arg(&path)
+            .arg(text)
+            .status();
+        assert!(written.unwrap().success());
+        path
     }
 
     pub fn write(&self, name: &str, content: &str, mode: u32) -> PathBuf {
@@ -90,13 +103,22 @@ impl Authority {
     }
 }
 
-/// A loopback address that no other test has, of this or another run: the process id is in it.
+/// A loopback address that no other test gets, of this or another run, as long as this process lives: a daemon that is
+/// started again finds it free.
 pub fn own_address() -> IpAddr {
+    /// A listener on this port says that the address is taken; nothing else uses it.
+    const CLAIM: u16 = 4249;
+    /// Addresses that have all but the last byte in common.
+    const BLOCK: u32 = 250;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    static CLAIMS: Mutex<Vec<TcpListener>> = Mutex::new(Vec::new());
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let [high, low] = u16::try_from(std::process::id() % 65_536).unwrap().to_be_bytes();
-        let address = IpAddr::from(Ipv4Addr::new(127, 64 + high % 128, low, 1 + u8::try_from(number % 250).unwrap()));
-        if TcpListener::bind((address, 4250)).is_ok() {
+        // Each process begins elsewhere, so that two hardly ever meet.
+        let [high, low] = u16::try_from((std::process::id() + number / BLOCK) % 0x8000).unwrap().to_be_bytes();
+        let address = IpAddr::from(Ipv4Addr::new(127, 64 + high, low, 1 + u8::try_from(number % BLOCK).unwrap()));
+        if let Ok(claim) = TcpListener::bind((address, CLAIM)) {
+            CLAIMS.lock().unwrap().push(claim);
             return address;
         }
     }

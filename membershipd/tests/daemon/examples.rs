@@ -1,0 +1,154 @@
+//! The examples in Python and JavaScript against a real daemon: they read the published vectors, and talk with each other and with
+//! `membershipd say` and `tail`.
+
+use std::path::Path;
+
+use crate::common::examples::{JavaScript, Language, Python, Rust, Talker, javascript, python};
+use crate::common::nats::Client;
+use crate::common::{Daemon, Dir, said};
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+/// A node over TLS, on which alice has a room.
+struct Place(Daemon);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(Daemon::start_tls());
+        place.add("alice");
+        place.with(Rust, "alice").good(&["room", "create", "kitchen", "--subject", "room.kitchen"]);
+        place
+    }
+
+    /// Somebody with his client.
+    fn with<'a>(&'a self, language: Language, who: &'a str) -> Talker<'a> {
+        Talker { language, who, nodes: vec![&self.0] }
+    }
+
+    fn add(&self, who: &str) {
+        let key = self.0.identity(who);
+        let added = self.0.ask(&["user", "add", "--handle", who, "--sign-pub", &key]);
+        assert!(added.status.success(), "{}", said(&added));
+    }
+
+    fn join(&self, who: &str) {
+        self.add(who);
+        self.with(Rust, "alice").good(&["member", "invite", "kitchen", who, "--role", "member"]);
+        self.with(Rust, who).good(&["member", "accept", "kitchen"]);
+    }
+
+    fn say(&self, language: Language, who: &str, text: &str) {
+        self.with(language, who).say(text);
+    }
+
+    /// For whom the key of an epoch is sealed.
+    fn sealed_for(&self, epoch: u32) -> Vec<String> {
+        let db = Connection::open(self.0.dir.path().join("local_files/unibus.db")).unwrap();
+        let key = format!("epoch.kitchen.{epoch}");
+        let value: Vec<u8> =
+            db.query_row("SELECT value FROM entries WHERE key = ?1", [&key], |row| row.get(0)).unwrap();
+        let record: Value = serde_json::from_slice(&value).unwrap();
+        record["envelopes"].as_object().unwrap().keys().cloned().collect()
+    }
+}
+
+fn pair(who: &str, what: &str) -> (String, String) {
+    (who.to_owned(), what.to_owned())
+}
+
+#[test]
+fn both_languages_read_and_refuse_the_published_examples() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/vectors.json");
+    let dir = Dir::new();
+    let mut checks = [python("vectors.py"), javascript(dir.path(), "vectors.mjs")].map(|mut command| {
+        let output = command.arg(&vectors).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        String::from_utf8(output.stdout).unwrap()
+    });
+    checks.sort();
+    assert_eq!(checks[0], checks[1], "one language checks less than the other");
+}
+
+#[test]
+fn python_javascript_and_rust_talk_until_they_are_removed_and_from_when_they_come() {
+    let place = Place::new();
+    place.say(Rust, "alice", "before anybody came");
+    ["pia", "jo"].iter().for_each(|who| place.join(who));
+
+    // Each of them begins by what was kept, of which the first message is not for him, and goes on by what comes.
+    place.say(Python, "pia", "from Python");
+    let mut tails = [place.with(Python, "pia").tail(), place.with(JavaScript, "jo").tail()];
+    for tail in &mut tails {
+        assert_eq!(tail.next(), pair("refused", "no-key"));
+        assert_eq!(tail.next(), pair("pia", "from Python"));
+    }
+    let mut alices = place.with(Rust, "alice").tail();
+    assert_eq!(alices.next(), pair("alice", "before anybody came"));
+    assert_eq!(alices.next(), pair("pia", "from Python"));
+    place.say(JavaScript, "jo", "from JavaScript, schön");
+    place.say(Rust, "alice", "from Rust");
+    for tail in tails.iter_mut().chain([&mut alices]) {
+        assert_eq!(tail.next(), pair("jo", "from JavaScript, schön"));
+        assert_eq!(tail.next(), pair("alice", "from Rust"));
+    }
+
+    // What is no message is not shown, and said.
+    let ca = place.0.dir.path().join("ca.crt");
+    let (mut forger, _) = Client::connect_trusting(&place.0, Some(&ca), &place.0.seed("pia"), "_INBOX.pia");
+    assert!(forger.publish("room.kitchen", "from nobody"));
+    tails.iter_mut().for_each(|tail| assert_eq!(tail.next(), pair("refused", "malformed")));
+
+    // Whoever comes later reads from his first epoch on, which a client in another language has begun.
+    place.join("dora");
+    place.say(JavaScript, "jo", "welcome");
+    for tail in &mut tails {
+        assert_eq!(tail.next(), pair("jo", "welcome"));
+    }
+    let welcomed = |language| {
+        let mut tail = place.with(language, "dora").tail();
+        let shown: Vec<_> = (0..6).map(|_| tail.next()).collect();
+        assert_eq!(shown.iter().filter(|line| **line == pair("refused", "no-key")).count(), 4, "{shown:?}");
+        assert_eq!(shown[5], pair("jo", "welcome"));
+        tail
+    };
+    let mut doras = [welcomed(Python), welcomed(JavaScript)];
+
+    // Who is removed hears no more, cannot come back, and is given no key of what comes after.
+    for (who, language, tail) in [("pia", Python, 0), ("jo", JavaScript, 1)] {
+        place.with(Rust, "alice").good(&["member", "remove", "kitchen", who]);
+        tails[tail].assert_cut_off();
+        let refused = place.with(language, who).run(&["say", "kitchen", "x"]);
+        assert!(!refused.status.success() && said(&refused).contains("not permitted"), "{}", said(&refused));
+    }
+    place.say(Rust, "alice", "without them");
+    for tail in &mut doras {
+        assert_eq!(tail.next(), pair("alice", "without them"));
+    }
+    assert_eq!(place.sealed_for(3), ["alice", "dora", "jo", "pia"]);
+    assert_eq!(place.sealed_for(4), ["alice", "dora"]);
+}
+
+#[test]
+fn both_languages_refuse_a_key_and_a_policy_that_are_not_those_they_have_seen() {
+    let place = Place::new();
+    place.join("bob");
+    for language in [Python, JavaScript] {
+        place.say(language, "alice", "hello");
+    }
+    // As it is for whoever has once seen another key than the servers name now.
+    let pins = place.0.dir.path().join("alice.toml.chat.json");
+    let mut seen: Value = serde_json::from_slice(&std::fs::read(&pins).unwrap()).unwrap();
+    seen["users"]["bob"]["hpke_pub"] = json!("00".repeat(32));
+    std::fs::write(&pins, seen.to_string()).unwrap();
+    place.with(Rust, "alice").good(&["key", "rotate", "kitchen"]);
+    place.join("carol");
+    for language in [Python, JavaScript] {
+        let refused = place.with(language, "alice").run(&["say", "kitchen", "x"]);
+        assert!(!refused.status.success() && said(&refused).contains("another hpke_pub for bob"), "{}", said(&refused));
+    }
+    place.with(Rust, "alice").good(&["room", "set", "kitchen", "--encrypt", "false"]);
+    for language in [Python, JavaScript] {
+        let refused = place.with(language, "alice").run(&["say", "kitchen", "x"]);
+        assert!(!refused.status.success() && said(&refused).contains("was sealed"), "{}", said(&refused));
+    }
+}

@@ -1,0 +1,34 @@
+//! One daemon and the public parts of the crate, each with real engines and clients from outside; what takes three daemons
+//! is in `three`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod access;
+mod api;
+mod bad_input;
+mod blobs;
+mod cli;
+mod commands_kv;
+mod configuration;
+mod conversations;
+mod copies;
+mod examples;
+mod history;
+mod invites;
+mod operations;
+mod rights;
+mod rooms;
+mod signature_oracle;
+mod standalone;
+mod store_model;
+mod store_suite;
+mod stores;
