@@ -10,6 +10,7 @@ use data_encoding::HEXLOWER;
 use ring::digest;
 
 use crate::cargo;
+use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::ui::Line;
 
@@ -103,11 +104,9 @@ fn once(root: &Path, proof: &Path, line: &Line, make: impl FnOnce(&Path) -> Resu
     let dir = root.parent().context("a tool's place has no directory")?;
     let shown = Paths::shown(dir);
     fs::create_dir_all(dir).with_context(|| format!("making {shown}"))?;
-    let lock = File::open(dir).with_context(|| format!("opening {shown}"))?;
-    if !crate::local_state::try_lock(&lock).with_context(|| format!("locking {shown}"))? {
-        line.set("another xtask is fetching it; waiting");
-        lock.lock().with_context(|| format!("locking {shown}"))?;
-    }
+    let file = File::open(dir).with_context(|| format!("opening {shown}"))?;
+    let _one_at_a_time = Lock::take(file, || line.set("another xtask is fetching it; waiting"))
+        .with_context(|| format!("locking {shown}"))?;
     if proof.exists() {
         return Ok(());
     }
