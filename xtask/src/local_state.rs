@@ -3,7 +3,6 @@
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only `local` uses all of it"))]
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::exit::BadInput;
 use crate::fsx;
+use crate::lock::Lock;
 use crate::paths::Paths;
 
 /// Where a node's control socket lies, seen from its install directory.
@@ -145,24 +145,15 @@ impl State {
     }
 
     /// Keeps a second `local` from setting up the same cluster. None when another one does.
-    pub(crate) fn lock(&self) -> Result<Option<File>> {
+    pub(crate) fn lock(&self) -> Result<Option<Lock>> {
         let file = self.dir.join("local.lock");
         let shown = Paths::shown(&file);
         std::fs::create_dir_all(&self.dir).with_context(|| format!("making {}", Paths::shown(&self.dir)))?;
         let file = File::create(&file).with_context(|| format!("opening {shown}"))?;
-        try_lock(&file).with_context(|| format!("locking {shown}")).map(|held| held.then_some(file))
+        Lock::try_take(file).with_context(|| format!("locking {shown}"))
     }
 
     fn record(&self) -> PathBuf {
         self.dir.join("local.toml")
-    }
-}
-
-/// Takes a lock if nobody has it.
-pub(crate) fn try_lock(file: &File) -> io::Result<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }

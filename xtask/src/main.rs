@@ -26,6 +26,7 @@ mod fsx;
 #[cfg(target_os = "linux")]
 mod local;
 mod local_state;
+mod lock;
 mod making;
 mod node_files;
 mod overview;

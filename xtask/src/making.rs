@@ -1,11 +1,10 @@
 //! A run that makes key material: what every step of it needs, written at its end as a whole.
 
-use std::fs::File;
-
 use anyhow::Result;
 use time::OffsetDateTime;
 
 use crate::fsx::Batch;
+use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::random::Random;
 use crate::report::Report;
@@ -17,7 +16,7 @@ pub(crate) struct Making<'a> {
     pub(crate) random: &'a dyn Random,
     pub(crate) batch: Batch,
     pub(crate) report: Report,
-    _one_at_a_time: File,
+    _one_at_a_time: Lock,
 }
 
 impl<'a> Making<'a> {

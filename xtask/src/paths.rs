@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::exit::BadInput;
+use crate::lock::Lock;
 
 /// The files of one clone. The key material (`tls`, `secrets`, `out`) lies below a base directory of its own,
 /// so that `local` can keep its own apart from that of the servers.
@@ -134,13 +135,12 @@ impl Paths {
     }
 
     /// Keeps a second xtask from changing the same key material; released when the value is dropped.
-    pub(crate) fn lock(&self) -> Result<File> {
+    pub(crate) fn lock(&self) -> Result<Lock> {
         let shown = Self::shown(&self.base);
         fs::create_dir_all(&self.base).with_context(|| format!("making {shown}"))?;
         // The directory itself is locked, so that no lock file is ever left behind.
         let dir = File::open(&self.base).with_context(|| format!("opening {shown}"))?;
-        dir.lock().with_context(|| format!("waiting for another xtask that works on {shown}"))?;
-        Ok(dir)
+        Lock::take(dir, || ()).with_context(|| format!("waiting for another xtask that works on {shown}"))
     }
 }
 

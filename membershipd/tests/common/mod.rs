@@ -124,9 +124,15 @@ pub fn own_address() -> IpAddr {
     }
 }
 
+/// The binary under test: the one that `cargo xtask test` was told to test, such as the static one; else cargo's.
+pub fn program() -> PathBuf {
+    let told = std::env::var_os("UNIBUS_TEST_MEMBERSHIPD");
+    told.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_membershipd")), PathBuf::from)
+}
+
 /// The binary under test with a clean environment, in `dir`.
 pub fn membershipd(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_membershipd"));
+    let mut command = Command::new(program());
     command.env_clear().env("PATH", "/usr/bin:/bin").current_dir(dir).stdin(Stdio::null());
     command
 }

@@ -172,11 +172,8 @@ fn a_full_disk_leaves_no_half_file() {
     let dir = Dir::new();
     // A file size limit of nothing is a full disk for this one process.
     let script = "trap '' XFSZ; ulimit -f 0; exec \"$0\" identity new --handle root --out root.toml";
-    let output = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_membershipd")])
-        .current_dir(dir.path())
-        .output()
-        .unwrap();
+    let output =
+        Command::new("sh").args(["-c", script]).arg(crate::common::program()).current_dir(dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("cannot write root.toml"), "{}", said(&output));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

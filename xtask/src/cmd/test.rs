@@ -145,11 +145,6 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
         (boots || !machines) && (machines || !order.machines)
     });
     let tallies = run_all(programs.collect(), order, &environment, &mut left_out, steps)?;
-    if targets.is_none() && !order.machines {
-        let mut examples = cargo::cargo(paths);
-        examples.args(["test", "--locked", "--workspace", "--doc"]);
-        steps.quiet("documentation", examples)?;
-    }
     conclude(&tallies, &left_out, order)
 }
 

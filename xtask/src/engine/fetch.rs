@@ -1,6 +1,6 @@
 //! Fetching the pinned engine: through pip or curl, proved by its hash, then renamed into place.
 
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{self, Command};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::exit::BadInput;
+use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::ui::{Line, Progress};
 
@@ -25,7 +26,9 @@ pub(super) fn into_place(pin: &Pin, place: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {shown}"))?;
     let progress = Progress::new();
     let line = progress.line("engine");
-    let _one_at_a_time = lock(dir, &line).with_context(|| format!("locking {shown}"))?;
+    let _one_at_a_time = File::open(dir)
+        .and_then(|dir| Lock::take(dir, || line.set("another xtask is fetching it; waiting")))
+        .with_context(|| format!("locking {shown}"))?;
     if place.exists() {
         line.clear();
         return Ok(());
@@ -36,18 +39,6 @@ pub(super) fn into_place(pin: &Pin, place: &Path) -> Result<()> {
         Err(_) => line.failed("not fetched"),
     }
     done
-}
-
-fn lock(dir: &Path, line: &Line) -> io::Result<File> {
-    let lock = File::open(dir)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => {
-            line.set("another xtask is fetching it; waiting");
-            lock.lock().map(|()| lock)
-        }
-        Err(TryLockError::Error(error)) => Err(error),
-    }
 }
 
 fn fetch(pin: &Pin, dir: &Path, place: &Path, line: &Line) -> Result<()> {

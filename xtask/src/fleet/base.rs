@@ -11,7 +11,7 @@ use ring::digest;
 
 use super::preflight;
 use crate::cargo;
-use crate::local_state::try_lock;
+use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::ui::Line;
 
@@ -66,11 +66,9 @@ impl Base {
         let shown = Paths::shown(&self.dir);
         // Root's setuid programs lie in there: nobody else gets at them.
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).with_context(|| format!("making {shown}"))?;
-        let lock = File::open(&self.dir).with_context(|| format!("opening {shown}"))?;
-        if !try_lock(&lock).with_context(|| format!("locking {shown}"))? {
-            line.set("another xtask is making the base tree; waiting");
-            lock.lock().with_context(|| format!("locking {shown}"))?;
-        }
+        let file = File::open(&self.dir).with_context(|| format!("opening {shown}"))?;
+        let _one_at_a_time = Lock::take(file, || line.set("another xtask is making the base tree; waiting"))
+            .with_context(|| format!("locking {shown}"))?;
         if self.is_there() {
             return Ok(tree);
         }

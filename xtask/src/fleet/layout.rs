@@ -13,7 +13,7 @@ use ring::digest;
 
 use super::cgroup;
 use crate::exit::BadInput;
-use crate::local_state::try_lock;
+use crate::lock::{self, Lock};
 use crate::paths::Paths;
 
 /// Says that a directory is a fleet's, and in which cgroup; its keeper holds the lock on it.
@@ -37,7 +37,7 @@ pub(super) struct Claim {
     pub(super) layout: Layout,
     /// A fleet was here and is dead.
     pub(super) left_over: bool,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Layout {
@@ -122,7 +122,7 @@ impl Layout {
     /// Whether somebody, most likely its keeper, holds this directory now.
     pub(super) fn is_held(&self) -> Result<bool> {
         match File::open(self.marker()) {
-            Ok(lock) => Ok(!try_lock(&lock).with_context(|| format!("locking {}", Paths::shown(&self.marker())))?),
+            Ok(marker) => lock::is_held(marker).with_context(|| format!("locking {}", Paths::shown(&self.marker()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error).with_context(|| format!("opening {}", Paths::shown(&self.marker()))),
         }
@@ -151,12 +151,12 @@ impl Layout {
                 )));
             }
             let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.marker());
-            let mut lock = match opened {
+            let marker = match opened {
                 // Somebody swept it meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 other => other.with_context(|| format!("opening {}", Paths::shown(&self.marker())))?,
             };
-            if !try_lock(&lock).with_context(|| format!("locking {shown}"))? {
+            let Some(mut lock) = Lock::try_take(marker).with_context(|| format!("locking {shown}"))? else {
                 if Instant::now() < patience {
                     thread::sleep(LOOK);
                     continue;
@@ -164,16 +164,18 @@ impl Layout {
                 return Err(BadInput::new(format!(
                     "there is a fleet in {shown} already; take it down: cargo xtask fleet --dir {shown} down"
                 )));
-            }
-            let same = |meta: fs::Metadata| lock.metadata().is_ok_and(|ours| ours.ino() == meta.ino());
+            };
+            let marker = lock.file();
+            let same = |meta: fs::Metadata| marker.metadata().is_ok_and(|ours| ours.ino() == meta.ino());
             if !fs::metadata(self.marker()).is_ok_and(same) {
                 continue;
             }
             let mut was = String::new();
-            lock.read_to_string(&mut was).with_context(|| format!("reading {}", Paths::shown(&self.marker())))?;
-            lock.rewind()
-                .and_then(|()| lock.set_len(0))
-                .and_then(|()| writeln!(lock, "{}", self.cgroup_name()))
+            marker.read_to_string(&mut was).with_context(|| format!("reading {}", Paths::shown(&self.marker())))?;
+            marker
+                .rewind()
+                .and_then(|()| marker.set_len(0))
+                .and_then(|()| writeln!(marker, "{}", self.cgroup_name()))
                 .with_context(|| format!("writing {}", Paths::shown(&self.marker())))?;
             return Ok(Claim { layout: self, left_over: !was.is_empty(), _lock: lock });
         }

@@ -60,15 +60,15 @@ impl Privilege {
                 sudo
             }
         };
-        command.args([
-            "DEBIAN_FRONTEND=noninteractive",
-            "LC_ALL=C",
-            "apt-get",
-            "--quiet",
-            "--yes",
-            "--no-install-recommends",
-        ]);
+        command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "--quiet", "--no-install-recommends"]);
         command.args(OPTIONS);
+        command
+    }
+
+    /// The same for what was agreed to: apt asks no more.
+    fn apt_get_yes(self) -> Command {
+        let mut command = self.apt_get();
+        command.arg("--yes");
         command
     }
 }
@@ -201,11 +201,11 @@ impl Transaction {
             })?;
         }
         line.set(format!("installing {}", self.asked.join(" ")));
-        let mut apt = privilege.apt_get();
+        let mut apt = privilege.apt_get_yes();
         apt.arg("install").args(&self.asked);
         let Err(error) = cargo::run(apt, line) else { return Ok(()) };
         line.set("taking back what was installed");
-        let mut undo = privilege.apt_get();
+        let mut undo = privilege.apt_get_yes();
         undo.arg("purge").args(&self.new);
         let undone = match cargo::run(undo, line) {
             Ok(_) => "what was new is removed again".to_owned(),
@@ -215,7 +215,7 @@ impl Transaction {
     }
 
     fn download(&self, privilege: Privilege, line: &Line) -> Result<()> {
-        let mut apt = privilege.apt_get();
+        let mut apt = privilege.apt_get_yes();
         apt.args(["--download-only", "install"]).args(&self.asked);
         cargo::run(apt, line).map(drop)
     }
@@ -229,7 +229,7 @@ impl Transaction {
     /// Refuses where the disk would be full before the end.
     fn must_fit(&self, privilege: Privilege) -> Result<()> {
         let mut apt = privilege.apt_get();
-        // Its question is answered with no; the sizes stand before it.
+        // Its question is answered with no; the sizes stand before it. Beside `--yes` it would be answered with that.
         apt.args(["--assume-no", "install"]).args(&self.asked);
         let output = bounded(apt, b"", WITHIN).map_err(|failure| anyhow!("asking apt for sizes: {failure}"))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

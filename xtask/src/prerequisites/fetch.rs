@@ -11,6 +11,7 @@ use ring::digest;
 use super::look::on_path;
 use crate::cargo;
 use crate::engine::{self, Pin};
+use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::ui::Line;
 
@@ -189,11 +190,9 @@ pub(crate) fn once(root: &Path, proof: &Path, line: &Line, make: impl FnOnce(&Pa
     let dir = root.parent().context("a tool's place has no directory")?;
     let shown = Paths::shown(dir);
     fs::create_dir_all(dir).with_context(|| format!("making {shown}"))?;
-    let lock = File::open(dir).with_context(|| format!("opening {shown}"))?;
-    if !crate::local_state::try_lock(&lock).with_context(|| format!("locking {shown}"))? {
-        line.set("another xtask is fetching it; waiting");
-        lock.lock().with_context(|| format!("locking {shown}"))?;
-    }
+    let file = File::open(dir).with_context(|| format!("opening {shown}"))?;
+    let _one_at_a_time = Lock::take(file, || line.set("another xtask is fetching it; waiting"))
+        .with_context(|| format!("locking {shown}"))?;
     if proof.exists() {
         return Ok(());
     }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::proto::{NodeStatus, Phase, Request, SCHEMA, Status};
-use crate::local_state::{State, try_lock};
+use crate::local_state::State;
+use crate::lock;
 use crate::paths::Paths;
 
 pub(super) const CONTROL_SOCKET: &str = "control.sock";
@@ -39,16 +40,14 @@ impl Control {
     /// The supervisor of `state`, if one runs.
     pub(crate) fn find(state: &State) -> Result<Option<Self>> {
         let control = Self { state: state.clone() };
-        let lock = match File::open(state.supervisor_lock()) {
-            Ok(lock) => lock,
+        let file = match File::open(state.supervisor_lock()) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context("opening supervisor.lock"),
         };
         // The lock is the truth: a socket may be left from one that was killed.
-        if try_lock(&lock).context("looking at supervisor.lock")? {
-            return Ok(None);
-        }
-        Ok(Some(control))
+        let runs = lock::is_held(file).context("looking at supervisor.lock")?;
+        Ok(runs.then_some(control))
     }
 
     /// Whether the supervisor still runs.

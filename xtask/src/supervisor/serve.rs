@@ -23,7 +23,8 @@ use super::client::CONTROL_SOCKET;
 use super::log_file::{LogFile, MOST_BYTES};
 use super::machine::{Action, Event, Machine, STOP};
 use super::proto::{NodeStatus, Phase, Request, SCHEMA, Status};
-use crate::local_state::{State, try_lock};
+use crate::local_state::State;
+use crate::lock::Lock;
 use crate::paths::Paths;
 
 /// What each node is given when everything is taken down: the operator waits for it.
@@ -84,15 +85,18 @@ pub(crate) fn run(args: &Supervise) -> Result<()> {
     // A Ctrl-C at the terminal is for the foreground process, which ends us in good order. Fails only where
     // we lead a session already.
     let _ = setsid();
-    let lock = File::create(state.supervisor_lock()).context("opening supervisor.lock")?;
     let deadline = Instant::now() + LOCKING;
     // Whoever looks whether we run holds it for a moment.
-    while !try_lock(&lock).context("locking supervisor.lock")? {
+    let lock = loop {
+        let file = File::create(state.supervisor_lock()).context("opening supervisor.lock")?;
+        if let Some(lock) = Lock::try_take(file).context("locking supervisor.lock")? {
+            break lock;
+        }
         if Instant::now() >= deadline {
             bail!("another supervisor runs in {}", Paths::shown(state.dir()));
         }
         thread::sleep(Duration::from_millis(10));
-    }
+    };
     let (listener, sockets) = open_sockets(&state.sockets())?;
     let (sender, messages) = mpsc::channel();
     on_signals(sender.clone())?;

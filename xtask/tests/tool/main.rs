@@ -17,6 +17,7 @@ mod replace_and_scale;
 mod rolling;
 mod rotation;
 mod secrets;
+mod setup;
 mod stage;
 #[cfg(target_os = "linux")]
 mod supervisor;

@@ -72,7 +72,7 @@ impl Engine {
 fn launch(config: &PathBuf) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(config.with_extension("log")).unwrap();
     let parent = std::process::id().to_string();
-    Command::new(env!("CARGO_BIN_EXE_membershipd"))
+    Command::new(crate::common::program())
         .args([CHILD_VERB, "--parent", &parent, "--"])
         .arg(engine())
         .arg("-c")
