@@ -148,7 +148,8 @@ fn described(room: &RoomId, info: Value) -> Result<Stream, Asked> {
 }
 
 /// Makes the stream of `room`, which keeps what is said on `subject`. With as many copies as the bucket of rooms has now; where
-/// rooms are in a file, with one. It may take `bytes`, or what every room may if that is more.
+/// rooms are in a file, with one. It may take `bytes`, or what every room may if that is more. Fails where there is another one
+/// already: what that keeps is to be looked at.
 pub(super) async fn make(link: &Link, room: &RoomId, subject: Option<&Subject>, bytes: u64) -> Result<(), Asked> {
     let about = format!("STREAM.INFO.{}", Bucket::Rooms.stream());
     let copies = match ask(&link.control, about, &json!({}), bus::ATTEMPT).await {
@@ -161,8 +162,11 @@ pub(super) async fn make(link: &Link, room: &RoomId, subject: Option<&Subject>, 
     let config = config(room, subject, copies, bytes);
     // The leader of a new stream has to be elected first.
     match ask(&link.bus, format!("STREAM.CREATE.{}", config.name), &config, bus::ASK).await {
-        // Somebody else has made it meanwhile, perhaps with other subjects: the next look shows it.
-        Ok(_) | Err(Asked::Refused(STREAM_NAME_IN_USE, _)) => Ok(()),
+        Ok(_) => Ok(()),
+        // A copy that is being carried in, or another node, was ahead of us.
+        Err(Asked::Refused(STREAM_NAME_IN_USE, _)) => {
+            Err(Asked::Silent("another stream was made meanwhile, perhaps with other subjects".to_owned()))
+        }
         Err(other) => Err(other),
     }
 }

@@ -289,7 +289,7 @@ async fn a_copy_brings_what_was_said_along() {
     let was = history(&first, &alice, "hall", "");
     second.wait("the room", || history(&second, &alice, "hall", "")["messages"].is_array());
     assert_eq!(history(&second, &alice, "hall", ""), was, "times and subjects included");
-    let streams = || second.log().contains("brought into line");
+    let streams = || second.log().contains("was brought into line");
     second.wait("the stream of the room", streams);
     let client = connect_as(&second, "alice", &seed).await;
     say(&client, "room.hall", "later", "later").await;
@@ -310,7 +310,7 @@ async fn a_copy_brings_what_was_said_along() {
     let copied = answer(third.ask(&["export", "--json", "--db", last.to_str().unwrap()]));
     assert_eq!(copied["entries"]["UNIBUS_history"], 4);
     assert_eq!(copied["content_sha256"], exported["content_sha256"]);
-    third.wait("the stream of the room", || third.log().contains("brought into line"));
+    third.wait("the stream of the room", || third.log().contains("was brought into line"));
     let client = connect_as(&third, "alice", &seed).await;
     say(&client, "room.hall", "last", "last").await;
     kept(&third, &alice, "hall", 5);
