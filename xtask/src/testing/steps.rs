@@ -57,6 +57,9 @@ impl Steps {
 
     /// Shows every step with its time, on standard error.
     pub(crate) fn show(&self) {
+        if self.steps.is_empty() {
+            return;
+        }
         let mut table = Table::new(&["step", "", "took"]);
         for (name, time, ok) in &self.steps {
             let judged = Cell::judged(*ok, if *ok { "ok" } else { "FAILED" });

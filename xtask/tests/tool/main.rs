@@ -13,6 +13,7 @@ mod doctor;
 mod engine;
 mod one_feature_set;
 mod pki;
+mod previous;
 mod replace_and_scale;
 mod rolling;
 mod rotation;
