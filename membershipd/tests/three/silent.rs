@@ -1,4 +1,4 @@
-//! A member is removed while a node is killed, starts again, is cut off, or is the only one left.
+//! A member is removed while a node is cut off, or is the only one left; `fence` has those that are killed, start or freeze.
 
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +22,7 @@ fn member(handle: &str) -> String {
 }
 
 /// Makes the room and its members: the owner first.
-fn furnish(node: &Node, members: &[Identity]) {
+pub(crate) fn furnish(node: &Node, members: &[Identity]) {
     let root = seed_admin(node);
     let ask = |who: &Identity, request: &Request| node.request(who, request).unwrap();
     for who in members {
@@ -43,7 +43,7 @@ fn uses_the_room(client: &mut Client) -> bool {
 }
 
 /// Connects as soon as the node knows that this is a member of the room.
-fn joined(node: &Node, who: &Identity) -> Client {
+pub(crate) fn joined(node: &Node, who: &Identity) -> Client {
     let found = std::cell::RefCell::new(None);
     node.wait(&format!("rights of {}", who.handle), || {
         let mut client = node.connect(who.nkey_seed(), who.handle.as_str());
@@ -55,13 +55,13 @@ fn joined(node: &Node, who: &Identity) -> Client {
 }
 
 /// Whether a user of the bus, whom the node admits again, is told no by each way into the room.
-fn is_shut_out(node: &Node, who: &Identity) -> bool {
+pub(crate) fn is_shut_out(node: &Node, who: &Identity) -> bool {
     let mut client = node.connected(who.nkey_seed(), who.handle.as_str());
     !client.subscribe(ROOM) && !client.publish(ROOM, "x")
 }
 
 /// Removes a member, which must take no longer than the bound; says how it went.
-fn remove(node: &Node, owner: &Identity, who: &Identity, bound: Duration) -> Value {
+pub(crate) fn remove(node: &Node, owner: &Identity, who: &Identity, bound: Duration) -> Value {
     let asked = Instant::now();
     let answer = node.request(owner, &Request::delete(member(who.handle.as_str()))).unwrap();
     println!(
@@ -85,32 +85,12 @@ fn a_removal_ends_in_time_and_holds_whatever_became_of_another_node() {
 
 fn at_the_near_end(cable: &Arc<Cable>) {
     let [mut magnus, mut homer, mut datardos] = nodes::start_apart(cable);
-    let people = ["olga", "bob", "carol", "dave", "erin"].map(|handle| identity(&magnus, handle));
+    let people = ["olga", "dave", "erin"].map(|handle| identity(&magnus, handle));
     furnish(&magnus, &people);
-    let [olga, bob, carol, dave, erin] = &people;
+    let [olga, dave, erin] = &people;
     let bound = magnus.bound();
 
-    // Killed, and while it starts again.
-    let mut bobs = [&magnus, &homer, &datardos].map(|node| joined(node, bob));
-    let mut carols = [&magnus, &datardos].map(|node| joined(node, carol));
-    let killed = Instant::now();
-    homer.kill();
-    thread::scope(|scope| {
-        let first = scope.spawn(|| {
-            remove(&magnus, olga, bob, bound);
-            assert!(bobs.iter_mut().all(|bob| !bob.is_connected()), "bob is connected after his removal");
-        });
-        homer.start_again();
-        remove(&datardos, olga, carol, bound);
-        assert!(carols.iter_mut().all(|carol| !carol.is_connected()), "carol is connected after her removal");
-        first.join().unwrap();
-    });
-    // An election in between belongs to the write; then the bound begins.
-    assert!(killed.elapsed() <= 2 * bound, "{:?}", killed.elapsed());
-    assert!(is_shut_out(&homer, bob) && is_shut_out(&homer, carol), "{}", homer.log());
-
     // Cut off: its clients still reach it, and are served for as long as it may believe that nothing has changed.
-    [&magnus, &homer, &datardos].into_iter().for_each(Node::wait_until_current);
     let mut daves = [&magnus, &datardos].map(|node| joined(node, dave));
     let mut erins = [&magnus, &datardos].map(|node| joined(node, erin));
     cable.cut();
@@ -142,7 +122,7 @@ fn at_the_near_end(cable: &Arc<Cable>) {
     thread::scope(|scope| {
         for node in [&magnus, &homer, &datardos] {
             scope.spawn(move || {
-                for who in [bob, carol, dave, erin] {
+                for who in [dave, erin] {
                     assert!(is_shut_out(node, who), "{} on {}", who.handle, node.address);
                 }
                 joined(node, olga);

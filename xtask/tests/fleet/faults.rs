@@ -1,6 +1,6 @@
 //! What can happen to a machine happens to that one only, is seen by the others, and heals.
 
-use crate::harness::{Machines, wait};
+use crate::harness::{Host, Machines, Traces, wait};
 
 const MAGNUS: &str = "198.51.100.11";
 const HOMER: &str = "198.51.100.12";
@@ -8,6 +8,7 @@ const HOMER_MESH: &str = "10.21.0.12";
 
 #[test]
 fn machines_take_logins_on_both_networks_and_every_fault_is_real_and_heals() {
+    let host = Host::look();
     let machines = Machines::up("faults");
 
     // The operator's own ssh, by the operator's own aliases; a third node's alias is not its name.
@@ -106,6 +107,11 @@ fn machines_take_logins_on_both_networks_and_every_fault_is_real_and_heals() {
     let unknown = machines.refused(&["freeze", "hector"]);
     assert!(unknown.contains("\"hector\"") && unknown.contains("magnus, homer, datardos"), "{unknown}");
     assert!(machines.refused(&["deaf", "homer", "homer"]).contains("hears itself"));
+
+    // The ordinary end.
+    let traces = Traces::of(&machines.dir, host);
+    machines.ok(&["down"]);
+    traces.wait_until_gone();
 }
 
 /// Echo requests that a machine's kernel has heard.

@@ -189,7 +189,6 @@ pub(crate) struct Traces {
     pub(crate) holder: u32,
     /// Process and when it began: a number is used again.
     processes: BTreeSet<(i32, String)>,
-    namespaces: BTreeSet<String>,
     /// What everybody sees, before.
     host: Host,
 }
@@ -240,33 +239,28 @@ impl Traces {
         };
         let (keeper, holder) = (one(4, "keep"), one(2, "hold"));
         pids.extend(named.iter().map(|(pid, _)| *pid));
-        let namespaces: BTreeSet<String> = pids.iter().flat_map(|pid| namespaces(*pid)).collect();
-        let namespaces: BTreeSet<String> = namespaces.difference(&namespaces_of_self()).cloned().collect();
+        let spaces: BTreeSet<String> = pids.iter().flat_map(|pid| namespaces(*pid)).collect();
+        let spaces: BTreeSet<String> = spaces.difference(&namespaces_of_self()).cloned().collect();
         // Of every kind the fleet's own, and on top those of at least one machine.
-        assert!(pids.len() > 8 && namespaces.len() >= 12, "{pids:?} {namespaces:?}");
+        assert!(pids.len() > 8 && spaces.len() >= 12, "{pids:?} {spaces:?}");
+        // What came in from outside, such as an operator's command. Whether it is inside is asked while the namespaces live: the
+        // kernel gives the numbers of dead ones to new ones, of anybody.
+        pids.extend(all_pids().into_iter().filter(|pid| namespaces(*pid).iter().any(|space| spaces.contains(space))));
         let processes = pids.into_iter().filter_map(|pid| Some((pid, began(pid)?))).collect();
-        Self { dir, cgroup, keeper, holder, processes, namespaces, host }
+        Self { dir, cgroup, keeper, holder, processes, host }
     }
 
-    /// Waits until no process, namespace or mount of the fleet is left; its cgroup and directory may be.
+    /// Waits until no process or mount of the fleet is left; its cgroup and directory may be.
     pub(crate) fn wait_until_dead(&self) {
-        wait("its processes end", || !self.processes.iter().any(|(pid, then)| began(*pid).as_ref() == Some(then)));
-        // Nor any that came since we looked. The kernel gives the numbers of dead namespaces to new ones, such as those of
-        // another test's fleet.
-        let now = ticks();
-        let ours = |pid: &i32| {
-            began(*pid).is_some_and(|then| then.parse::<u64>().unwrap() <= now)
-                && !fs::read_to_string(format!("/proc/{pid}/cgroup"))
-                    .is_ok_and(|at| at.contains("unibus-fleet-") && !at.contains(&self.cgroup))
+        let left = || -> Vec<i32> {
+            // Also what came since we looked: what a process in the cgroup starts is there, too.
+            let mut pids = BTreeSet::new();
+            cgroups(&self.cgroup).iter().for_each(|cgroup| collect(cgroup, &mut pids));
+            let looked_at = self.processes.iter().filter(|(pid, then)| began(*pid).as_ref() == Some(then));
+            pids.into_iter().filter(|pid| began(*pid).is_some()).chain(looked_at.map(|(pid, _)| *pid)).collect()
         };
-        let inside = || -> Vec<String> {
-            let ids =
-                |pid: i32| namespaces(pid).into_iter().filter(|id| self.namespaces.contains(id)).collect::<Vec<_>>();
-            let found =
-                all_pids().into_iter().filter(ours).map(|pid| (pid, ids(pid))).filter(|(_, ids)| !ids.is_empty());
-            found.map(|(pid, ids)| format!("{pid} {} in {ids:?}", told(pid))).collect()
-        };
-        wait_for("its namespaces are left", || inside().is_empty(), || inside().join("\n"));
+        let told = || left().into_iter().map(told).collect::<Vec<_>>().join("\n");
+        wait_for("its processes end", || left().is_empty(), told);
         assert_eq!(Host::look(), self.host);
     }
 
@@ -318,15 +312,6 @@ fn told(pid: i32) -> String {
     let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
     format!("{} {}", String::from_utf8_lossy(&file("cmdline")), String::from_utf8_lossy(&file("cgroup")))
         .replace(['\0', '\n'], " ")
-}
-
-/// The moment in which a process began that begins now.
-fn ticks() -> u64 {
-    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-    let then = began(i32::try_from(child.id()).unwrap()).unwrap().parse().unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    then
 }
 
 fn namespaces(pid: i32) -> Vec<String> {

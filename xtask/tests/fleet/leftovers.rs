@@ -1,22 +1,10 @@
-//! However a fleet ends, nothing of it is left.
+//! However a fleet ends, nothing of it is left. `side_by_side` ends two more: one whose holder is killed, one whose keeper is told
+//! to end; and `faults` one by `down`.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use crate::harness::{Host, Machines, Room, Traces, signal, wait, xtask};
-
-#[test]
-fn nothing_is_left_when_the_holder_is_killed() {
-    let host = Host::look();
-    let machines = Machines::up("holder");
-    // Busy, and with processes of the operator's among the machines.
-    let sleeping = xtask(&["fleet", "--dir", machines.dir.to_str().unwrap(), "sh", "sleep", "1000"]).spawn();
-    let mut sleeping = sleeping.unwrap();
-    let traces = Traces::of(&machines.dir, host);
-    signal("KILL", traces.holder);
-    traces.wait_until_gone();
-    assert!(!sleeping.wait().unwrap().success());
-}
 
 #[test]
 fn a_killed_keeper_takes_the_machines_along_and_the_rest_goes_with_the_next_command() {
@@ -53,15 +41,4 @@ fn nothing_is_left_when_whoever_starts_a_fleet_is_killed_half_way() {
     up.kill().unwrap();
     up.wait().unwrap();
     traces.wait_until_gone();
-}
-
-#[test]
-fn nothing_is_left_when_the_keeper_is_told_to_end() {
-    let host = Host::look();
-    let machines = Machines::up("told");
-    let traces = Traces::of(&machines.dir, host);
-    // As when the host shuts down.
-    signal("TERM", traces.keeper);
-    traces.wait_until_gone();
-    wait("it is known to be gone", || machines.refused(&["status"]).contains("there is no fleet"));
 }

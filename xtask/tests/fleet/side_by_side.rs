@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::common::{Clone, Done, TOPOLOGY};
-use crate::harness::{Host, Machines, Room, Traces, clone, scratch, xtask};
+use crate::harness::{Host, Machines, Room, Traces, clone, scratch, signal, wait, xtask};
 
 #[test]
 fn two_fleets_share_nothing_and_go_one_by_one() {
@@ -25,8 +25,7 @@ fn two_fleets_share_nothing_and_go_one_by_one() {
         (large.join().unwrap(), small.join().unwrap())
     });
     fs::remove_file(&five).unwrap();
-    let traces = Traces::of(&small.dir, host.clone());
-    let traces_of_large = Traces::of(&large.dir, host);
+    let traces_of_large = Traces::of(&large.dir, host.clone());
 
     // The same address is another machine in each.
     let at_11 =
@@ -43,12 +42,26 @@ fn two_fleets_share_nothing_and_go_one_by_one() {
     let again = small.refused(&["up"]);
     assert!(again.contains("already") && again.contains("down"), "{again}");
     assert!(small.answers("magnus"), "a second `up` must not touch the first");
-    small.ok(&["down"]);
+
+    // The holder of one is killed: busy, and with processes of the operator's among the machines.
+    let sleeping = xtask(&["fleet", "--dir", small.dir.to_str().unwrap(), "sh", "sleep", "1000"]).spawn();
+    let mut sleeping = sleeping.unwrap();
+    // Its own program by then, which knows nothing of a fleet any more.
+    let words = format!("/proc/{}/cmdline", sleeping.id());
+    wait("it sleeps among the machines", || {
+        !fs::read_to_string(&words).unwrap().split('\0').any(|word| word == "fleet")
+    });
+    let traces = Traces::of(&small.dir, host);
+    signal("KILL", traces.holder);
     traces.wait_until_gone();
+    assert!(!sleeping.wait().unwrap().success());
     large.ok(&["heal"]);
     assert!(large.answers("host-a"));
-    large.ok(&["down"]);
+
+    // The keeper of the other is told to end, as when the host shuts down.
+    signal("TERM", traces_of_large.keeper);
     traces_of_large.wait_until_gone();
+    wait("it is known to be gone", || large.refused(&["status"]).contains("there is no fleet"));
     assert!(small.refused(&["status"]).contains("there is no fleet"));
     assert!(small.ok(&["down"]).contains("there is no fleet"));
 }
