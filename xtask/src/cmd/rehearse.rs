@@ -9,7 +9,7 @@ use crate::Global;
 use crate::exit::BadInput;
 use crate::prerequisites::InstallArgs;
 
-/// Carry out the whole runbook against three Debian machines booted here, and leave nothing
+/// Carry out the whole runbook against Debian machines booted here, and leave nothing
 ///
 /// The machines have the names of your nodes.toml, and addresses that are nobody's; its placeholders may still be there. Your own
 /// keys and secrets are neither read nor changed. Needs root and a few packages, which it names where they are missing.

@@ -71,6 +71,17 @@ pub(super) fn room_for(machines: usize) -> Result<()> {
     )))
 }
 
+/// Memory of one machine, with an engine that is in use, and a bit of what the host needs for itself.
+const MEMORY: u64 = 512 << 20;
+
+/// Whether so many machines can run at the same time as far as this host says. Where it says nothing they can.
+pub(crate) fn has_room_for(machines: usize) -> bool {
+    let told = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = told.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse().ok());
+    let wanted = u64::try_from(machines).map_or(u64::MAX, |machines| machines.saturating_mul(MEMORY));
+    room_for(machines).is_ok() && kib.is_none_or(|kib: u64| kib.saturating_mul(1024) >= wanted)
+}
+
 /// The inotify instances of root's processes; one that ends while we look is not counted.
 fn watchers() -> usize {
     let of_root = |pid: &PathBuf| fs::metadata(pid).is_ok_and(|meta| meta.uid() == 0);

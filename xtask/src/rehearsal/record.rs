@@ -62,6 +62,19 @@ impl Record {
         }
     }
 
+    /// One for what is carried out at the same time, to be taken in when that is over.
+    pub(super) fn beside(&self) -> Self {
+        Self { began_unix: self.began_unix, begun: self.begun, ..Self::begin() }
+    }
+
+    /// Takes in what was carried out at the same time.
+    pub(super) fn take(&mut self, other: Self) {
+        self.boot_seconds = self.boot_seconds.or(other.boot_seconds);
+        self.chapters.extend(other.chapters);
+        self.chapters.sort_by(|one, other| one.at_seconds.total_cmp(&other.at_seconds));
+        self.verdicts.extend(other.verdicts);
+    }
+
     /// The machines take logins.
     pub(super) fn booted(&mut self, took: Duration) {
         self.boot_seconds = Some(took.as_secs_f64());

@@ -8,8 +8,8 @@ use crate::common::{Clone, Done};
 use crate::harness::{Host, Room, Traces, ready, signal, wait};
 
 fn rehearse(clone: &Clone, words: &[&str]) -> Command {
-    // One network is enough, and one set of machines.
-    let mut command = clone.command(["rehearse", "--membershipd", "program", "--routes", "wg"]);
+    // One chapter is enough, and so one set of machines.
+    let mut command = clone.command(["rehearse", "--membershipd", "program", "--only", "rooms"]);
     command.args(words).stdin(Stdio::null());
     command
 }
