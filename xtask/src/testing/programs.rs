@@ -43,7 +43,7 @@ const PLAIN: Suite = Suite { threads: 4, needs_faults: false, machines: false, n
 pub(crate) fn suite(package: &str, name: &str) -> Suite {
     match (package, name) {
         ("membershipd", "three") => Suite { needs_networks: &["silent::"], ..PLAIN },
-        ("xtask", "cluster") => Suite { needs_faults: true, ..PLAIN },
+        ("xtask", "cluster") => Suite { threads: 11, needs_faults: true, ..PLAIN },
         ("xtask", "fleet") => Suite { machines: true, ..PLAIN },
         _ => PLAIN,
     }
