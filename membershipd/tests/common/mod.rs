@@ -248,8 +248,18 @@ impl Drop for Daemon {
     }
 }
 
+/// Sends a signal. After STOP the process does nothing more: each of its threads goes on until it is scheduled and hears of it.
 pub fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+    let goes_on = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('T'))
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while name == "STOP" && std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().any(goes_on) {
+        assert!(Instant::now() < deadline, "{pid} does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Whether a process lives; a zombie does not.
