@@ -2,7 +2,8 @@
 //! consent, and nothing is left half done. apt and sudo are recordings; a machine that is really bare is `prove bare`.
 
 use std::fs;
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -110,6 +111,36 @@ fn without_consent_all_of_it_is_listed_with_the_next_command() {
         assert!(done.stderr.contains(part), "{part}: {done:?}");
     }
     assert!(before == clone.tree());
+}
+
+/// What a verb does on a terminal where the operator types this answer.
+fn answered(clone: &Clone, answer: &str) -> String {
+    let line = format!("PATH={} {} check", clone.path("bin").display(), env!("CARGO_BIN_EXE_xtask"));
+    let mut terminal = Command::new("script");
+    terminal.current_dir(&clone.root).args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    terminal.env_remove("UNIBUS_ROOT").env_remove("CARGO_MANIFEST_DIR");
+    let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn on_a_terminal_it_asks_once_and_takes_no_for_an_answer() {
+    let clone = lacking();
+    fs::remove_file(clone.path("bin/cc")).unwrap();
+    // Root's process and, through sudo, anyone else's.
+    clone.script("bin/sudo", "#!/bin/sh\nexec \"$@\"\n");
+    for no in ["n", "", "yess"] {
+        let said = answered(&clone, no);
+        assert!(said.contains("cc: not on PATH") && said.contains("[y/N]"), "{said}");
+        assert!(said.contains("nothing was installed") && apt(&clone).is_empty(), "{no}: {said}");
+    }
+    clone.write("answers/simulate", "0\nInst gcc (12.2 Debian:12 [amd64])\n");
+    clone.script("arrives/cc", "#!/bin/sh\necho 'cc 12.2.0'\n");
+    let said = answered(&clone, "y");
+    assert!(said.contains("installed gcc") && said.contains("apt-get purge gcc"), "{said}");
+    assert_eq!(said.matches("[y/N]").count(), 1, "{said}");
 }
 
 #[test]
