@@ -19,6 +19,8 @@ use crate::ui::Line;
 
 /// Lines of a failed build that are worth showing; an error of rustc is rarely longer.
 const SHOWN: usize = 200;
+/// How pip announces that it asks once more.
+pub(crate) const RETRYING: &str = "WARNING: Retrying";
 const VERSION_WITHIN: Duration = Duration::from_secs(10);
 
 /// The cargo that started us, else the one on PATH.
@@ -91,6 +93,10 @@ pub(crate) fn run(mut command: Command, line: &Line) -> Result<String> {
                 begun += 1;
                 line.doing(&format!("{doing} ({begun})"));
                 // No part of what went wrong.
+                continue;
+            }
+            // pip's, of what it reports once more in the end.
+            if text.starts_with(RETRYING) {
                 continue;
             }
             if last.len() == SHOWN {

@@ -8,6 +8,7 @@ use std::process::{self, Command};
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::cargo::RETRYING;
 use crate::exit::BadInput;
 use crate::lock::Lock;
 use crate::paths::Paths;
@@ -151,9 +152,13 @@ fn run(mut command: Command, needs: &str) -> Result<()> {
             "fetching the engine needs {needs}, and this python3 has no pip; install it, or {REMEDY}"
         )));
     }
-    let said = said.trim();
-    let said = if said.is_empty() { "it said nothing" } else { said };
-    bail!("fetching the engine: {program} ended with {}:\n{said}\nRun this again, or {REMEDY}", output.status)
+    let said: Vec<&str> = said.trim().lines().filter(|line| !line.starts_with(RETRYING)).collect();
+    let said = said.join("\n");
+    let said = if said.is_empty() { "it said nothing" } else { &said };
+    bail!(
+        "fetching the engine: {program} ended with {}:\n{said}\nRun this again where there is a network, or {REMEDY}",
+        output.status
+    )
 }
 
 /// The only file below `dir` that is wanted.

@@ -14,6 +14,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write as _};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
@@ -26,6 +27,9 @@ use self::apt::{Privilege, Transaction};
 use crate::exit::BadInput;
 use crate::paths::Paths;
 use crate::ui::{Cell, Progress, Style, Table, Tone};
+
+/// Node.js, the linker and the clients take half of it; what is built takes the rest, and more.
+const ROOM: u64 = 2 << 30;
 
 /// What the operator says about installing packages on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,6 +264,7 @@ fn said(transaction: &Transaction) -> String {
 }
 
 fn fetch_all(paths: &Paths, missing: &Missing, progress: &Progress) -> Result<()> {
+    must_have_room(&paths.build())?;
     let unpacked = missing.rows.iter().any(|(row, _)| matches!(row.source, Source::Unpacked(_)));
     if unpacked {
         step(progress, "test programs", |line| unpack::obtain(paths, line))?;
@@ -270,6 +275,24 @@ fn fetch_all(paths: &Paths, missing: &Missing, progress: &Progress) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Refuses where what is fetched would not fit: each tool has its own way to say that, and most are pages long.
+fn must_have_room(dir: &Path) -> Result<()> {
+    let Some(there) = dir.ancestors().find(|dir| dir.exists()) else { return Ok(()) };
+    // What cannot be asked is found out by the first write.
+    let Ok(stat) = rustix::fs::statvfs(there) else { return Ok(()) };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free >= ROOM {
+        return Ok(());
+    }
+    Err(BadInput::new(format!(
+        "the disk of {} has {} MiB free, and what is fetched and built needs {} MiB at least; nothing was fetched. Make room \
+         there, then run this again",
+        Paths::shown(there),
+        free >> 20,
+        ROOM >> 20
+    )))
 }
 
 fn step(progress: &Progress, name: &str, work: impl FnOnce(&crate::ui::Line) -> Result<()>) -> Result<()> {

@@ -195,6 +195,22 @@ impl From<Output> for Done {
     }
 }
 
+/// What gives a shell mounts of its own. Root needs no user namespace, which none gets whose root directory was changed.
+pub(crate) fn own_mounts() -> &'static [&'static str] {
+    if is_root() { &["unshare", "--mount"] } else { &["unshare", "--user", "--map-root-user", "--mount"] }
+}
+
+/// Whether the tests are run by root.
+pub(crate) fn is_root() -> bool {
+    Done::of({
+        let mut id = Command::new("id");
+        id.arg("-u");
+        id
+    })
+    .stdout
+        == "0\n"
+}
+
 /// A program that says `says`, compiled with `flags`.
 pub(crate) fn program(clone: &Clone, says: &str, flags: &[&str]) {
     clone.write("program.c", format!("#include <stdio.h>\nint main(void) {{ puts(\"{says}\"); return 0; }}\n"));

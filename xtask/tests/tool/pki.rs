@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::common::{self, Clone, Done, NODES, openssl, try_openssl};
+use crate::common::{self, Clone, Done, NODES, openssl, own_mounts, try_openssl};
 
 /// What the whole process, from nothing, has of a processor; openssl in a shell script needs 450 ms.
 const ALL_NODES_WITHIN: Duration = Duration::from_millis(60);
@@ -450,7 +450,7 @@ fn a_disk_that_fills_up_half_way_changes_nothing() {
     fs::create_dir(clone.path("deploy/out")).unwrap();
     let script = "mount -t tmpfs -o size=40k tmpfs deploy/out && \"$0\" cluster-certs; code=$?; \
                   find deploy/out deploy/secrets -mindepth 1 2>/dev/null; exit $code";
-    let done = clone.shell(&["unshare", "--user", "--map-root-user", "--mount"], script);
+    let done = clone.shell(own_mounts(), script);
     assert_eq!(done.code, Some(2), "{done:?}");
     assert!(done.stderr.contains("No space left on device") && done.stderr.contains("deploy/out/test/"), "{done:?}");
     assert_eq!(done.stdout, "", "left behind");

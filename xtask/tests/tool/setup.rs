@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::common::{Clone, Done};
+use crate::common::{Clone, Done, is_root, own_mounts};
 
 /// Notes how it is called and answers as `answers/VERB` says: an exit code, then what is said on both streams.
 const APT_GET: &str = r#"#!/bin/sh
@@ -147,7 +147,7 @@ fn on_a_terminal_it_asks_once_and_takes_no_for_an_answer() {
 fn an_ordinary_user_without_sudo_is_told_what_to_type_as_root() {
     let clone = lacking();
     // Root's tests become an ordinary user; an ordinary user's stay what they are.
-    let root = rustix_is_root();
+    let root = is_root();
     let runner: &[&str] =
         if root { &["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"] } else { &[] };
     clone.shell(&[], "chmod -R a+rX . && chmod a+rx \"$0\"");
@@ -165,15 +165,10 @@ fn an_ordinary_user_without_sudo_is_told_what_to_type_as_root() {
     assert_eq!(apt(&clone), "", "apt was started");
 }
 
-fn rustix_is_root() -> bool {
-    let id = Command::new("id").arg("-u").output().unwrap();
-    id.stdout == b"0\n"
-}
-
 #[test]
 fn an_ordinary_user_installs_through_sudo_after_a_yes_alone() {
     let clone = lacking();
-    if rustix_is_root() {
+    if is_root() {
         // Root needs no sudo: that it starts none is the whole of it.
         clone.script("bin/sudo", "#!/bin/sh\necho sudo >> \"${0%/bin/*}/sudo\"\nexec \"$@\"\n");
         assert_eq!(run(&clone, "setup deploy --yes").code, Some(0));
@@ -238,6 +233,16 @@ fn a_disk_that_is_too_small_is_refused_before_anything_is_downloaded() {
         "{done:?}"
     );
     assert!(!apt(&clone).contains("--download-only"), "{}", apt(&clone));
+}
+
+#[test]
+fn what_is_fetched_needs_room_in_the_clone() {
+    let clone = lacking();
+    let script = "mount -t tmpfs -o size=1m tmpfs deploy/build && PATH=$PWD/bin \"$0\" setup check --yes; code=$?; \
+                  find deploy/build -mindepth 1; exit $code";
+    let done = clone.shell(own_mounts(), script);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{done:?}");
+    assert!(done.stderr.contains("MiB free") && done.stderr.contains("nothing was fetched"), "{done:?}");
 }
 
 #[test]
