@@ -91,6 +91,12 @@ class Driver:
 
     async def state(self):
         connected = bool(self.nc and self.nc.is_connected and self.disconnected_at is None)
+        if connected:
+            # The server says so, too: that it has hung up may not have come to our notice yet.
+            try:
+                await self.nc.flush(timeout=5)
+            except Exception:
+                connected = False
         return {"ok": True, "connected": connected, "errors": self.errors}
 
     async def wait_closed(self, timeout):

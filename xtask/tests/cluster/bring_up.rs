@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::harness::{Build, Cluster, NODES, alive, failures, said, signal, wait, xtask};
+use super::harness::{Build, Cluster, NODES, Work, alive, failures, said, signal, wait, xtask};
 
 const BUCKETS: [&str; 9] = [
     "UNIBUS_users",
@@ -19,8 +19,37 @@ const BUCKETS: [&str; 9] = [
 ];
 
 #[test]
-fn the_verdict_of_a_new_cluster_says_everything() {
-    let cluster = Cluster::start(Build::Real);
+fn a_cluster_comes_up_proved_is_measured_and_goes_down_with_all_that_it_started() {
+    let cluster = Cluster::start_for_load(Build::Real);
+    the_verdict_says_everything(&cluster);
+
+    let second = cluster.up(Build::Real, &[]);
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+    assert!(said(&second).contains(cluster.state.to_str().unwrap()), "{}", said(&second));
+    let fresh = cluster.up(Build::Real, &["--fresh"]);
+    assert_eq!(fresh.status.code(), Some(1), "stores of a running cluster must stay: {}", said(&fresh));
+
+    let status = said(&cluster.xtask(&["status", "--local", "--state", cluster.state.to_str().unwrap()]));
+    for word in ["magnus", "homer", "datardos", "leader", "lease"] {
+        assert!(status.contains(word), "{status}");
+    }
+
+    measures_and_leaves_nothing(&cluster);
+
+    let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
+    assert!(cluster.local(&["--down"]).status.success());
+    for (daemon, engine) in pids {
+        assert!(!alive(daemon) && !alive(engine), "something was left running");
+    }
+    let again = cluster.local(&["--down"]);
+    assert!(again.status.success(), "{}", said(&again));
+
+    // In the foreground: with empty stores, and then with what those hold.
+    the_foreground_takes_everything_with_it(&cluster, &["--fresh"], "INT");
+    the_foreground_takes_everything_with_it(&cluster, &[], "KILL");
+}
+
+fn the_verdict_says_everything(cluster: &Cluster) {
     let (verdict, code) = cluster.verify();
     assert_eq!(code, Some(0), "{:?}", failures(&verdict));
     assert_eq!((&verdict["schema"], &verdict["ok"]), (&1.into(), &true.into()));
@@ -48,29 +77,6 @@ fn the_verdict_of_a_new_cluster_says_everything() {
         ends.insert(certificates.iter().find(|c| c["name"] == "server").unwrap()["not_after"].to_string());
     }
     assert_eq!(ends.len(), 3, "the nodes' certificates must not all end together");
-
-    let second = cluster.up(Build::Real, &[]);
-    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
-    assert!(said(&second).contains(cluster.state.to_str().unwrap()), "{}", said(&second));
-    let fresh = cluster.up(Build::Real, &["--fresh"]);
-    assert_eq!(fresh.status.code(), Some(1), "stores of a running cluster must stay: {}", said(&fresh));
-
-    let status = said(&cluster.xtask(&["status", "--local", "--state", cluster.state.to_str().unwrap()]));
-    for word in ["magnus", "homer", "datardos", "leader", "lease"] {
-        assert!(status.contains(word), "{status}");
-    }
-
-    measures_and_leaves_nothing(&cluster);
-
-    let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
-    assert!(cluster.local(&["--down"]).status.success());
-    for (daemon, engine) in pids {
-        assert!(!alive(daemon) && !alive(engine), "something was left running");
-    }
-    let again = cluster.local(&["--down"]);
-    assert!(again.status.success(), "{}", said(&again));
-    assert!(cluster.up(Build::Real, &["--fresh"]).status.success(), "fresh again");
-    assert_eq!(cluster.verify().1, Some(0));
 }
 
 fn measures_and_leaves_nothing(cluster: &Cluster) {
@@ -93,57 +99,36 @@ fn measures_and_leaves_nothing(cluster: &Cluster) {
     assert!(!nobody.status.success() && said(&nobody).contains("no node"), "{}", said(&nobody));
 }
 
-#[test]
-fn the_foreground_takes_everything_with_it() {
-    for how in ["INT", "KILL"] {
-        let cluster = Cluster::reserve();
-        let (daemon, shown) = (Build::Real.path(), cluster.state.join("shown"));
-        let mut foreground = xtask()
-            .args(["local", "--state", cluster.state.to_str().unwrap(), "--base-address", &cluster.base.to_string()])
-            .args(["--membershipd", daemon.to_str().unwrap()])
-            .stdout(std::fs::File::create(&shown).unwrap())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait("cluster in the foreground", 60, || {
-            let shown = std::fs::read_to_string(&shown).unwrap();
-            if shown.contains("up and proved") { Ok(()) } else { Err(shown) }
-        });
-        let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
-        signal(foreground.id(), how);
-        let status = foreground.wait().unwrap();
-        if how == "INT" {
-            assert_eq!(status.code(), Some(0), "Ctrl-C is the ordinary end");
-        }
-        for (daemon, engine) in pids {
-            wait("end of all processes", 60, || {
-                if alive(daemon) || alive(engine) { Err(format!("after SIG{how}: {daemon} {engine}")) } else { Ok(()) }
-            });
-        }
+fn the_foreground_takes_everything_with_it(cluster: &Cluster, flags: &[&str], how: &str) {
+    let (daemon, shown) = (Build::Real.path(), cluster.state.join("shown"));
+    let mut foreground = xtask()
+        .args(["local", "--state", cluster.state.to_str().unwrap(), "--base-address", &cluster.base.to_string()])
+        .args(["--membershipd", daemon.to_str().unwrap()])
+        .args(flags)
+        .stdout(std::fs::File::create(&shown).unwrap())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait("cluster in the foreground", 60, || {
+        let shown = std::fs::read_to_string(&shown).unwrap();
+        if shown.contains("up and proved") { Ok(()) } else { Err(shown) }
+    });
+    let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
+    signal(foreground.id(), how);
+    let status = foreground.wait().unwrap();
+    if how == "INT" {
+        assert_eq!(status.code(), Some(0), "Ctrl-C is the ordinary end");
     }
-}
-
-#[test]
-fn one_copy_works_and_is_called_not_ha() {
-    let cluster = Cluster::reserve();
-    let up = cluster.up(Build::Real, &["--kv-replicas", "1"]);
-    assert!(said(&up).contains("not HA") || said(&up).contains("ha"), "{}", said(&up));
-    let (verdict, code) = cluster.verify();
-    assert_eq!(code, Some(1));
-    let failed = failures(&verdict);
-    assert!(failed.iter().all(|check| check.starts_with("ha@")) && failed.len() == 3, "{failed:?}");
-    let health: Value =
-        serde_json::from_str(super::tls::curl(&cluster, "magnus", "/healthz").split_once(' ').unwrap().1).unwrap();
-    assert_eq!(health["status"], "not HA");
-    let admin = cluster.admin_seed();
-    for node in NODES {
-        cluster.connected(node, &admin);
+    for (daemon, engine) in pids {
+        wait("end of all processes", 60, || {
+            if alive(daemon) || alive(engine) { Err(format!("after SIG{how}: {daemon} {engine}")) } else { Ok(()) }
+        });
     }
 }
 
 #[test]
 fn bad_input_is_refused_before_anything_is_made() {
-    let cluster = Cluster::reserve();
+    let cluster = Cluster::reserve(Work::Waits);
     let refused = |flags: &[&str], expected: &[&str]| {
         let output = cluster.local(&[&["--detach"], flags].concat());
         assert!(matches!(output.status.code(), Some(1 | 2)), "{flags:?}: {}", said(&output));

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, Once, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -44,50 +45,97 @@ pub(crate) struct Cluster {
     _room: Room,
 }
 
-/// How many clusters are there, and whether one of them is to be the only one.
-static CLUSTERS: (Mutex<(usize, bool)>, Condvar) = (Mutex::new((0, false)), Condvar::new());
-
-/// A cluster's place on this machine. Where what clients notice is measured, other tests must not take the machine's time.
-struct Room {
-    alone: bool,
+/// How much of this machine's time a test takes.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    /// It waits nearly all the time: for elections, leases, starts.
+    Waits,
+    /// A load uses its cluster without a pause. What its clients notice is judged, so few of these go on at once.
+    Loads,
 }
 
+impl Work {
+    /// Clusters of this kind at once. One under load takes half a processor, one that waits a tenth of one, so these leave two
+    /// processors some time to spare: judged is the cluster, not a machine that has none.
+    const fn most(self) -> usize {
+        match self {
+            Work::Waits => 4,
+            Work::Loads => 3,
+        }
+    }
+}
+
+/// Clusters of each kind that are there now.
+static CLUSTERS: (Mutex<[usize; 2]>, Condvar) = (Mutex::new([0; 2]), Condvar::new());
+
+/// A cluster's place on this machine.
+struct Room(Work);
+
 impl Room {
-    fn wait(alone: bool) -> Self {
+    fn wait(work: Work) -> Self {
         let (clusters, changed) = &CLUSTERS;
         let mut clusters = clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        while clusters.1 || (alone && clusters.0 > 0) {
+        while clusters[work as usize] >= work.most() {
             clusters = changed.wait(clusters).unwrap_or_else(PoisonError::into_inner);
         }
-        *clusters = (clusters.0 + 1, alone);
-        Self { alone }
+        clusters[work as usize] += 1;
+        Self(work)
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         let (clusters, changed) = &CLUSTERS;
-        let mut clusters = clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        clusters.0 -= 1;
-        clusters.1 &= !self.alone;
+        clusters.lock().unwrap_or_else(PoisonError::into_inner)[self.0 as usize] -= 1;
         changed.notify_all();
+    }
+}
+
+/// A cluster that several tests look at; the last of them takes it down.
+pub(crate) struct Shared(Arc<Cluster>);
+
+/// A static is never dropped, so it does not keep the cluster: only the tests do.
+static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+
+impl Shared {
+    /// The cluster, which the first to ask brings up. Whoever has it may add users and connect, but must not break anything.
+    pub(crate) fn cluster() -> Self {
+        // Poisoned means that it did not come up: whoever asks next tries again.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(shared.upgrade().unwrap_or_else(|| {
+            let cluster = Arc::new(Cluster::start(Build::Real));
+            *shared = Arc::downgrade(&cluster);
+            cluster
+        }))
+    }
+}
+
+impl Deref for Shared {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Where this is the last one, the cluster tells it by itself.
+        if Arc::strong_count(&self.0) > 1 {
+            self.0.tell_why();
+        }
     }
 }
 
 impl Cluster {
     /// A verified cluster.
     pub(crate) fn start(build: Build) -> Self {
-        Self::reserve().started(build)
+        Self::reserve(Work::Waits).started(build)
     }
 
-    /// A verified cluster, while there is no other one.
-    pub(crate) fn start_alone(build: Build) -> Self {
-        Self::reserve_in(Room::wait(true)).started(build)
-    }
-
-    /// The same, not yet brought up.
-    pub(crate) fn reserve_alone() -> Self {
-        Self::reserve_in(Room::wait(true))
+    /// A verified cluster that a load is going to use.
+    pub(crate) fn start_for_load(build: Build) -> Self {
+        Self::reserve(Work::Loads).started(build)
     }
 
     fn started(self, build: Build) -> Self {
@@ -98,11 +146,8 @@ impl Cluster {
     }
 
     /// A directory and three addresses that no other test has, of this or another run.
-    pub(crate) fn reserve() -> Self {
-        Self::reserve_in(Room::wait(false))
-    }
-
-    fn reserve_in(room: Room) -> Self {
+    pub(crate) fn reserve(work: Work) -> Self {
+        let room = Room::wait(work);
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         static SWEPT: Once = Once::new();
         SWEPT.call_once(sweep);
@@ -212,6 +257,21 @@ impl Cluster {
         self.control(&["restart", node]);
     }
 
+    /// Restarts all nodes, of the test build, with these safeguards switched off, and waits until the cluster is well but for its
+    /// posture, which names them.
+    pub(crate) fn without(&self, safeguards: &str) {
+        std::thread::scope(|scope| {
+            for node in NODES {
+                scope.spawn(move || self.reconfigure(node, &[("UNIBUS_FAULT", safeguards)]));
+            }
+        });
+        wait("a cluster with a fault", 60, || {
+            let failed = failures(&self.verify().0);
+            let only_posture = failed.iter().all(|check| check.starts_with("posture@"));
+            holds(only_posture && failed.len() == NODES.len(), failed.join(" "))
+        });
+    }
+
     pub(crate) fn set_env(&self, node: &str, settings: &[(&str, &str)]) {
         let file = self.node(node).join("cluster.env");
         let mut lines: Vec<String> = fs::read_to_string(&file).unwrap().lines().map(str::to_owned).collect();
@@ -261,8 +321,9 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
+impl Cluster {
+    /// Shows what the nodes have said last, where a test has failed.
+    fn tell_why(&self) {
         if std::thread::panicking() {
             for node in NODES {
                 let log = self.log(node);
@@ -270,6 +331,12 @@ impl Drop for Cluster {
                 eprintln!("--- end of the log of {node}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
             }
         }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.tell_why();
         let _ = self.local(&["--down"]);
         let _ = fs::remove_dir_all(&self.state);
     }
@@ -331,7 +398,8 @@ pub(crate) fn wait(what: &str, seconds: u64, mut condition: impl FnMut() -> Resu
                 assert!(started.elapsed() < Duration::from_secs(seconds), "no {what} after {seconds} s: {missing}");
             }
         }
-        std::thread::sleep(Duration::from_millis(100));
+        // Most conditions ask the daemons of a whole cluster: oftener than this it is the asking that takes the machine's time.
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whole clusters: `cargo xtask local` with the real daemon and engine, used by stock clients and broken on purpose.
 //!
-//! Every test has a cluster of its own, in a directory and on loopback addresses of its own, and takes it down again.
+//! A test has a cluster of its own, in a directory and on loopback addresses of its own, and takes it down again; those that only
+//! look have one together (`harness::Shared`).
 
 #![allow(
     clippy::unwrap_used,

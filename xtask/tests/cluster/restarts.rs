@@ -23,7 +23,7 @@ const REGISTERS: usize = 16;
 
 #[test]
 fn a_minute_of_restarts_loses_nothing_and_leaves_nothing_behind() {
-    let cluster = Cluster::start(Build::Real);
+    let cluster = Cluster::start_for_load(Build::Real);
     let before = settled(&cluster, |now| now["consumers"] <= WATCHES);
     println!("before: {before:?}");
 

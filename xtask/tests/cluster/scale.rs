@@ -6,11 +6,11 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::harness::{Build, Cluster, NODES, failures, holds, said, wait};
+use super::harness::{Build, Cluster, NODES, Work, failures, holds, said, wait};
 
 #[test]
 fn one_copy_becomes_three_in_place_and_then_no_node_is_missed() {
-    let cluster = Cluster::reserve();
+    let cluster = Cluster::reserve(Work::Waits);
     cluster.up(Build::Real, &["--kv-replicas", "1"]);
     for node in NODES {
         succeeds(&ask(&cluster, node, &["wait", "--for", "current", "--within", "30"]));
