@@ -42,9 +42,11 @@ const PLAIN: Suite = Suite { threads: 4, needs_faults: false, machines: false, n
 /// How the program of that package and name is run.
 pub(crate) fn suite(package: &str, name: &str) -> Suite {
     match (package, name) {
-        ("membershipd", "three") => Suite { needs_networks: &["silent::"], ..PLAIN },
-        ("xtask", "cluster") => Suite { threads: 11, needs_faults: true, ..PLAIN },
-        ("xtask", "fleet") => Suite { machines: true, ..PLAIN },
+        ("membershipd", "three") => Suite { threads: 6, needs_networks: &["silent::"], ..PLAIN },
+        // Its harness says how many clusters there are at once: here all may wait for their turn.
+        ("xtask", "cluster") => Suite { threads: 20, needs_faults: true, ..PLAIN },
+        // As many as have room for their machines.
+        ("xtask", "fleet") => Suite { threads: 6, machines: true, ..PLAIN },
         _ => PLAIN,
     }
 }

@@ -55,10 +55,11 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    /// Clusters of this kind at once: so many leave two processors some time to spare.
+    /// Clusters of this kind at once. One under load takes half a processor, one that waits a tenth of one, so these leave two
+    /// processors some time to spare: judged is the cluster, not a machine that has none.
     const fn most(self) -> usize {
         match self {
-            Work::Waits => 8,
+            Work::Waits => 4,
             Work::Loads => 3,
         }
     }
