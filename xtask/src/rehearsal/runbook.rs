@@ -116,6 +116,13 @@ fn on(letter: &str, script: &str) -> Act {
     Act::tool(&format!("ssh {{{letter}.host}} {script}"))
 }
 
+/// The unit on every server at once, as from three terminals: each needs its seconds to end.
+fn everywhere(what: &str) -> Vec<Act> {
+    let begun = NODES.iter().map(|node| on(node, &format!("systemctl --no-block {what} {{unit}}")));
+    let done = NODES.iter().map(|node| on(node, &format!("systemctl {what} {{unit}}")));
+    begun.chain(done).collect()
+}
+
 /// From the operator's place, through one node after the other: a room, who comes into it and who has to go.
 fn rooms() -> Vec<Act> {
     let says = |who: &str, node: &str, words: &str| {
@@ -163,7 +170,7 @@ fn backup_and_restore() -> Vec<Act> {
 
 /// A cluster of empty stores; what was in them is moved aside.
 fn anew(aside: &str) -> Vec<Act> {
-    let mut acts: Vec<Act> = NODES.iter().map(|node| on(node, "systemctl stop {unit}")).collect();
+    let mut acts = everywhere("stop");
     let anew = "install -d -o unibus -g unibus -m 700 local_files";
     let away = format!("cd {{install_dir}} && mv local_files {aside} && {anew}");
     acts.extend(NODES.iter().map(|node| on(node, &away)));
@@ -175,7 +182,7 @@ fn anew(aside: &str) -> Vec<Act> {
 fn single_node_and_forward() -> Vec<Act> {
     const DROP_IN: &str = "/etc/systemd/system/membershipd-cluster.service.d";
     let mut acts = vec![Act::xtask("backup single.db --json").learns("content", "/content_sha256")];
-    acts.extend(NODES.iter().map(|node| on(node, "systemctl disable --now {unit}")));
+    acts.extend(everywhere("disable --now"));
     acts.extend([
         on("a", "ls {install_dir}/local_files/unibus.db*").exits(2).says("No such file"),
         Act::tool("rsync -p single.db {a.host}:/root/unibus.db"),
