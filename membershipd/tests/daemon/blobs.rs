@@ -214,8 +214,9 @@ fn what_does_not_end_well_leaves_nothing() {
     let json = signed(&daemon, &alice, "PUT", &place, &long, &fields);
     assert_eq!(slug(&read(&exchange(&daemon, &json[..json.len() - LONG])).1), "media-type");
 
-    // The head of an upload counts once, whatever became of it.
-    assert_eq!(slug(&read(&exchange(&daemon, &other)).1), "nonce-used");
+    // The head of an upload counts once, whatever became of it. Sent with its body it would race: the refusal comes before that
+    // is read, and a connection that is closed with unread bytes may take the answer along.
+    assert_eq!(slug(&read(&exchange(&daemon, &other[..other.len() - LONG])).1), "nonce-used");
     let said = assert_closed(stalled, Duration::from_secs(20));
     assert_eq!((read(&said).0, slug(&read(&said).1)), (408, "too-slow"));
     assert!(begun.elapsed() > Duration::from_secs(5));
