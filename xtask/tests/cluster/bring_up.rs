@@ -20,7 +20,7 @@ const BUCKETS: [&str; 9] = [
 
 #[test]
 fn a_cluster_comes_up_proved_is_measured_and_goes_down_with_all_that_it_started() {
-    let cluster = Cluster::start_for_load(Build::Real);
+    let cluster = Cluster::start_for(Work::Loads, Build::Real);
     the_verdict_says_everything(&cluster);
 
     let second = cluster.up(Build::Real, &[]);

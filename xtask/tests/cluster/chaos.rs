@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use super::harness::{Build, Cluster, said, xtask};
+use super::harness::{Build, Cluster, Work, said, xtask};
 
 /// `chaos --local` with these flags: its verdict, and all that it said.
 fn chaos(cluster: &Cluster, flags: &[&str]) -> (Value, Output) {
@@ -29,7 +29,7 @@ fn all_violations(verdict: &Value) -> Vec<&Value> {
 
 #[test]
 fn an_honest_cluster_survives_everything() {
-    let cluster = Cluster::start_for_load(Build::Real);
+    let cluster = Cluster::start_for(Work::LoadsLong, Build::Real);
     let raw = cluster.state.join("history.jsonl");
     let (verdict, output) = chaos(&cluster, &["--yes", "--json", "--history", raw.to_str().unwrap()]);
     let broken = all_violations(&verdict);
@@ -143,7 +143,7 @@ pub(crate) fn is_named(found: &[(String, String)], rule: &str, words: &str) -> b
 
 #[test]
 fn connections_that_are_not_cut_are_judged_failed() {
-    let cluster = Cluster::start_for_load(Build::Faults);
+    let cluster = Cluster::start_for(Work::Loads, Build::Faults);
     let found = judged_without("no-kick", &cluster);
     assert!(is_named(&found, "quorum: served-without-quorum", "message was granted"), "{found:#?}");
     // Nor are those of a member who was removed from a room: they have the rights that they were made with.

@@ -46,12 +46,14 @@ pub(crate) struct Cluster {
 }
 
 /// How much of this machine's time a test takes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
     /// It waits nearly all the time: for elections, leases, starts.
     Waits,
     /// A load uses its cluster without a pause. What its clients notice is judged, so few of these go on at once.
     Loads,
+    /// The same for longer than a minute and a half on a quiet machine. These begin first, or all would wait for the last one.
+    LoadsLong,
 }
 
 impl Work {
@@ -60,13 +62,33 @@ impl Work {
     const fn most(self) -> usize {
         match self {
             Work::Waits => 4,
-            Work::Loads => 3,
+            Work::Loads | Work::LoadsLong => 3,
         }
     }
 }
 
-/// Clusters of each kind that are there now.
-static CLUSTERS: (Mutex<[usize; 2]>, Condvar) = (Mutex::new([0; 2]), Condvar::new());
+/// Who is there now, and who waits to be.
+struct Clusters {
+    waiting_ones: usize,
+    under_load: usize,
+    long_ones_to_come: usize,
+}
+
+impl Clusters {
+    const fn of(&mut self, work: Work) -> &mut usize {
+        match work {
+            Work::Waits => &mut self.waiting_ones,
+            Work::Loads | Work::LoadsLong => &mut self.under_load,
+        }
+    }
+
+    const fn have_room(&mut self, work: Work) -> bool {
+        *self.of(work) < work.most() && !(matches!(work, Work::Loads) && self.long_ones_to_come > 0)
+    }
+}
+
+static CLUSTERS: (Mutex<Clusters>, Condvar) =
+    (Mutex::new(Clusters { waiting_ones: 0, under_load: 0, long_ones_to_come: 0 }), Condvar::new());
 
 /// A cluster's place on this machine.
 struct Room(Work);
@@ -74,11 +96,15 @@ struct Room(Work);
 impl Room {
     fn wait(work: Work) -> Self {
         let (clusters, changed) = &CLUSTERS;
+        let long = usize::from(work == Work::LoadsLong);
         let mut clusters = clusters.lock().unwrap_or_else(PoisonError::into_inner);
-        while clusters[work as usize] >= work.most() {
+        clusters.long_ones_to_come += long;
+        while !clusters.have_room(work) {
             clusters = changed.wait(clusters).unwrap_or_else(PoisonError::into_inner);
         }
-        clusters[work as usize] += 1;
+        clusters.long_ones_to_come -= long;
+        *clusters.of(work) += 1;
+        changed.notify_all();
         Self(work)
     }
 }
@@ -86,7 +112,7 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         let (clusters, changed) = &CLUSTERS;
-        clusters.lock().unwrap_or_else(PoisonError::into_inner)[self.0 as usize] -= 1;
+        *clusters.lock().unwrap_or_else(PoisonError::into_inner).of(self.0) -= 1;
         changed.notify_all();
     }
 }
@@ -134,8 +160,8 @@ impl Cluster {
     }
 
     /// A verified cluster that a load is going to use.
-    pub(crate) fn start_for_load(build: Build) -> Self {
-        Self::reserve(Work::Loads).started(build)
+    pub(crate) fn start_for(work: Work, build: Build) -> Self {
+        Self::reserve(work).started(build)
     }
 
     fn started(self, build: Build) -> Self {

@@ -26,7 +26,14 @@ fn one_node_stopped_killed_or_frozen_is_not_missed() {
     ];
     for (round, (victim, fault, repair)) in faults.into_iter().enumerate() {
         let others: Vec<&str> = NODES.into_iter().filter(|node| *node != victim).collect();
-        let mut clients: Vec<Client> = others.iter().map(|node| cluster.connected(node, &admin)).collect();
+        let mut clients = [Client::new(), Client::new()];
+        let usual = others.iter().zip(&mut clients).map(|(node, client)| {
+            let answer = client.connect(&cluster, node, &admin);
+            assert_eq!(answer["ok"], true, "{node}: {answer}");
+            answer["ms"].as_u64().unwrap()
+        });
+        // Not much longer than on a whole cluster: what that takes depends on what else this machine does.
+        let quick = 1000.max(3 * usual.max().unwrap());
         // Programs that run already, so that it is the connecting which takes time and not their start.
         let knockers = [Client::new(), Client::new()];
         let (daemon, engine) = cluster.pids(victim);
@@ -36,7 +43,7 @@ fn one_node_stopped_killed_or_frozen_is_not_missed() {
         thread::scope(|scope| {
             for (node, knocker) in others.iter().zip(knockers) {
                 let (cluster, what, handle) = (&cluster, &what, format!("u-{round}-{node}"));
-                scope.spawn(move || writes_and_admits(cluster, node, (&handle, knocker), what, started));
+                scope.spawn(move || writes_and_admits(cluster, node, (&handle, knocker, quick), what, started));
             }
         });
         println!("both others wrote and admitted {:.1?} after the {what}", started.elapsed());
@@ -62,8 +69,14 @@ fn one_node_stopped_killed_or_frozen_is_not_missed() {
     daemon_and_engine_share_their_fate(&cluster);
 }
 
-/// A write and a connection of the new user, soon enough after a node was lost.
-fn writes_and_admits(cluster: &Cluster, node: &str, (handle, knocker): (&str, Client), what: &str, lost: Instant) {
+/// A write is acknowledged within an election of the loss of a node, and the new user is let in without delay.
+fn writes_and_admits(
+    cluster: &Cluster,
+    node: &str,
+    (handle, knocker, quick): (&str, Client, u64),
+    what: &str,
+    lost: Instant,
+) {
     let identity = cluster.identity(handle);
     wait(&format!("write on {node} after the {what}"), 30, || {
         let output = cluster.user(node, &["add", "--handle", handle, "--sign-pub", &identity.sign_pub]);
@@ -73,10 +86,9 @@ fn writes_and_admits(cluster: &Cluster, node: &str, (handle, knocker): (&str, Cl
     let mut knocker = Some(knocker);
     wait(&format!("connect on {node} after the {what}"), 30, || {
         let answer = knocker.take().unwrap_or_else(Client::new).connect(cluster, node, &identity.seed);
-        let quick = answer["ms"].as_u64().is_some_and(|ms| ms < 1000);
-        holds(answer["ok"] == true && quick, answer.to_string())
+        let quickly = answer["ms"].as_u64().is_some_and(|ms| ms < quick);
+        holds(answer["ok"] == true && quickly, format!("{answer}, should take less than {quick} ms"))
     });
-    assert!(lost.elapsed() < RECOVERY, "{node} took {:?} after the {what}", lost.elapsed());
 }
 
 /// Waits until the node's lease rests on a proof that was begun after `fault`: so it is not lost when what was proven before is

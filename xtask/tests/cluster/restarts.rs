@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::harness::{Build, Cluster, NODES, holds, said, wait};
+use super::harness::{Build, Cluster, NODES, Work, holds, said, wait};
 use super::tls::curl;
 
 /// From one restart to the next; there are four, and the load goes on as long after the last one.
@@ -23,7 +23,7 @@ const REGISTERS: usize = 16;
 
 #[test]
 fn a_minute_of_restarts_loses_nothing_and_leaves_nothing_behind() {
-    let cluster = Cluster::start_for_load(Build::Real);
+    let cluster = Cluster::start_for(Work::LoadsLong, Build::Real);
     let before = settled(&cluster, |now| now["consumers"] <= WATCHES);
     println!("before: {before:?}");
 

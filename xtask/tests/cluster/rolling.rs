@@ -41,7 +41,7 @@ fn one_copy_works_and_is_called_not_ha(cluster: &Cluster) {
 
 #[test]
 fn one_copy_is_scaled_to_three_and_a_roll_restarts_one_node_after_the_other_and_no_client_notices() {
-    let cluster = Cluster::reserve(Work::Loads);
+    let cluster = Cluster::reserve(Work::LoadsLong);
     let up = cluster.up(Build::Real, &["--kv-replicas", "1"]);
     assert!(up.status.success() && said(&up).contains("ha"), "{}", said(&up));
     one_copy_works_and_is_called_not_ha(&cluster);

@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use super::access::{rights_end_at_the_own_subjects, signatures_are_checked, strangers_are_refused};
 use super::chaos::{is_named, judged_without};
-use super::harness::{Build, Cluster};
+use super::harness::{Build, Cluster, Work};
 use super::loss::without_a_quorum_nobody_is_served;
 
 #[test]
 fn missing_safeguards_are_noticed() {
-    let cluster = Cluster::start_for_load(Build::Faults);
+    let cluster = Cluster::start_for(Work::LoadsLong, Build::Faults);
     signatures_are_checked(&cluster, "victim").expect("with all safeguards on, the test build is sound");
     let alice = cluster.add_user("homer", "alice");
     rights_end_at_the_own_subjects(&cluster, &alice.seed).expect("with all safeguards on, the test build is sound");
