@@ -28,9 +28,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let paths = global.paths()?;
     let consent = args.install.consent();
     let mut steps = Steps::new();
-    prerequisites::packages(&paths, &Verb::ALL, consent, &steps.progress)?;
-    // What every later verb would fetch for itself is here before anything takes long.
-    prerequisites::ensure(&paths, &[Verb::Build], consent, &steps.progress)?;
+    // What a later verb would fetch for itself is here before anything takes long.
+    prerequisites::ensure(&paths, &Verb::ALL, consent, &steps.progress)?;
     let outcome = prove(global, args, consent, &mut steps);
     steps.show();
     outcome

@@ -155,7 +155,7 @@ fn up(global: &Global, dir: &Path) -> Result<()> {
     let paths = global.paths()?;
     let base = Base::new(&paths);
     let progress = Progress::new();
-    fleet::check(&paths, Consent::Never, &progress)?;
+    fleet::check(&paths, Consent::Ask, &progress)?;
     fleet::sweep_dead(&paths)?;
     let begun = Instant::now();
     let line = progress.line("base");

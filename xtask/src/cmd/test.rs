@@ -89,7 +89,8 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
         Some(targets) => targets.iter().any(|target| suite_of(target).machines),
         None => true,
     };
-    if order.machines && !obstacles.is_empty() {
+    let only_machines = targets.as_ref().is_some_and(|targets| targets.iter().all(|one| suite_of(one).machines));
+    if only_machines && !obstacles.is_empty() {
         return Err(BadInput::new(format!("this host cannot carry machines:\n  {}", obstacles.join("\n  "))));
     }
     let boots = wants_machines && obstacles.is_empty();
@@ -116,7 +117,7 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
     let mut environment = Environment(vec![("PATH", prerequisites::path(paths))]);
     if !only_units {
         let plain = match order.membershipd {
-            Some(file) => std::path::absolute(file).with_context(|| format!("finding {}", file.display()))?,
+            Some(file) => chosen(file)?,
             None => match cargo::executable(&messages, "membershipd") {
                 Some(built) => built,
                 None => steps.step("membershipd", |line| cargo::build_membershipd(paths, line))?,
@@ -178,6 +179,14 @@ fn suite_of(target: &Target) -> Suite {
         (Kind::Integration, name) => testing::suite(target.package(), name),
         (Kind::Unit, _) => testing::suite(target.package(), ""),
     }
+}
+
+/// The program to be tested, if it is a membershipd.
+fn chosen(file: &Path) -> Result<PathBuf> {
+    #[cfg(target_os = "linux")]
+    return crate::local::chosen(file);
+    #[cfg(not(target_os = "linux"))]
+    Err(BadInput::new(format!("--membershipd {}: the daemon is tested on Linux", file.display())))
 }
 
 /// Why this machine boots no machines.

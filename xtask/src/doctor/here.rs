@@ -62,8 +62,7 @@ fn program(paths: &Paths, row: &Prerequisite, manager: Manager) -> Option<Check>
         Source::Package(package) => (Level::Warn, manager.install(package)),
         _ => (Level::Info, "nothing; `test` unpacks it into deploy/build".to_owned()),
     };
-    let verbs: Vec<&str> = row.verbs.iter().map(|verb| verb.name()).collect();
-    let purpose = format!("{}: {}", if verbs.len() > 3 { "all".to_owned() } else { verbs.join(", ") }, row.purpose);
+    let purpose = format!("{}: {}", row.for_verbs(), row.purpose);
     Some(match prerequisites::look(paths, row) {
         Ok(said) => Check::new(row.name, HERE, Level::Ok, purpose, said),
         Err(why) => Check::new(row.name, HERE, lack, purpose, why).remedy(remedy),

@@ -33,7 +33,8 @@ pub(super) fn membershipd(paths: &Paths, given: Option<&Path>, progress: &Progre
     }
 }
 
-fn chosen(file: &Path) -> Result<PathBuf> {
+/// The program that was named, if it is a membershipd.
+pub(crate) fn chosen(file: &Path) -> Result<PathBuf> {
     let named = format!("--membershipd {}", file.display());
     let program = std::fs::canonicalize(file).map_err(|error| BadInput::new(format!("{named}: {error}")))?;
     let mut command = Command::new(&program);

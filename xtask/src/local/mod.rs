@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+pub(crate) use build::chosen;
 pub(crate) use setup::MEMBERSHIPD;
 
 use crate::exit::BadInput;

@@ -51,6 +51,16 @@ impl Privilege {
         on_path("sudo").map(|_| Self::Sudo)
     }
 
+    /// Has sudo ask for the password now, on the terminal, where it needs one.
+    pub(crate) fn confirm(self) -> Result<()> {
+        if self == Self::Root {
+            return Ok(());
+        }
+        let status = Command::new("sudo").arg("--validate").status().context("starting sudo")?;
+        if status.success() { Ok(()) } else { Err(BadInput::new("sudo refuses; nothing was installed")) }
+    }
+
+    /// apt-get for what was agreed to: it asks no more.
     fn apt_get(self) -> Command {
         let mut command = match self {
             Self::Root => Command::new("env"),
@@ -60,15 +70,8 @@ impl Privilege {
                 sudo
             }
         };
-        command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "--quiet", "--no-install-recommends"]);
-        command.args(OPTIONS);
-        command
-    }
-
-    /// The same for what was agreed to: apt asks no more.
-    fn apt_get_yes(self) -> Command {
-        let mut command = self.apt_get();
-        command.arg("--yes");
+        command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "--quiet", "--yes"]);
+        command.arg("--no-install-recommends").args(OPTIONS);
         command
     }
 }
@@ -83,7 +86,7 @@ pub(crate) struct Transaction {
     pub(crate) upgraded: Vec<String>,
 }
 
-/// What apt would do for these packages. Where its lists do not know them they are fetched anew first.
+/// What apt would do for these packages. Where its lists do not know them, the lists are fetched first.
 pub(crate) fn plan(packages: &BTreeSet<&str>, privilege: Privilege, line: &Line) -> Result<Transaction> {
     let asked: Vec<String> = packages.iter().map(|name| (*name).to_owned()).collect();
     let first = simulate(&asked, &[])?;
@@ -187,7 +190,7 @@ impl Transaction {
 
     /// Downloads everything, then installs it.
     pub(crate) fn carry_out(&self, privilege: Privilege, line: &Line) -> Result<()> {
-        self.must_fit(privilege)?;
+        self.must_fit()?;
         line.set(format!("downloading {} packages", self.new.len() + self.upgraded.len()));
         if self.download(privilege, line).is_err() {
             // Lists that are weeks old name files that the mirror has no more.
@@ -201,11 +204,11 @@ impl Transaction {
             })?;
         }
         line.set(format!("installing {}", self.asked.join(" ")));
-        let mut apt = privilege.apt_get_yes();
+        let mut apt = privilege.apt_get();
         apt.arg("install").args(&self.asked);
         let Err(error) = cargo::run(apt, line) else { return Ok(()) };
         line.set("taking back what was installed");
-        let mut undo = privilege.apt_get_yes();
+        let mut undo = privilege.apt_get();
         undo.arg("purge").args(&self.new);
         let undone = match cargo::run(undo, line) {
             Ok(_) => "what was new is removed again".to_owned(),
@@ -215,7 +218,7 @@ impl Transaction {
     }
 
     fn download(&self, privilege: Privilege, line: &Line) -> Result<()> {
-        let mut apt = privilege.apt_get_yes();
+        let mut apt = privilege.apt_get();
         apt.args(["--download-only", "install"]).args(&self.asked);
         cargo::run(apt, line).map(drop)
     }
@@ -227,9 +230,11 @@ impl Transaction {
     }
 
     /// Refuses where the disk would be full before the end.
-    fn must_fit(&self, privilege: Privilege) -> Result<()> {
-        let mut apt = privilege.apt_get();
-        // Its question is answered with no; the sizes stand before it. Beside `--yes` it would be answered with that.
+    fn must_fit(&self) -> Result<()> {
+        // To ask needs no root, and so no lock.
+        let mut apt = Command::new("apt-get");
+        apt.env("LC_ALL", "C").args(["--quiet", "--no-install-recommends", "-o", "Debug::NoLocking=1"]);
+        // Its question is answered with no; the sizes stand before it.
         apt.args(["--assume-no", "install"]).args(&self.asked);
         let output = bounded(apt, b"", WITHIN).map_err(|failure| anyhow!("asking apt for sizes: {failure}"))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

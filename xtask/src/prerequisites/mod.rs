@@ -141,7 +141,7 @@ impl Missing {
 }
 
 /// Sees to it that everything these verbs need is here. Packages are installed with consent; what belongs into deploy/build
-/// is fetched in any case. Returns what was done, for the person who reads along.
+/// is fetched in any case.
 pub(crate) fn ensure(paths: &Paths, verbs: &[Verb], consent: Consent, progress: &Progress) -> Result<()> {
     // A package may bring what would be unpacked otherwise, hence first.
     let missing = packages(paths, verbs, consent, progress)?;
@@ -215,7 +215,7 @@ fn agree(missing: &Missing, names: &str, consent: Consent) -> Result<()> {
 /// Installs the packages, says so, and says what undoes it.
 fn install(paths: &Paths, mut missing: Missing, progress: &Progress) -> Result<()> {
     if missing.lacks_musl() {
-        let line = progress.line("Rust for musl");
+        let line = progress.line("musl");
         match musl::add(paths, &line) {
             Ok(()) => {
                 line.done(&format!("rustup has it now; undo: {}", musl::UNDO));
@@ -232,6 +232,8 @@ fn install(paths: &Paths, mut missing: Missing, progress: &Progress) -> Result<(
         return Err(BadInput::new(format!("there is no apt-get here; nothing was installed:{}", missing.lines())));
     }
     let privilege = Privilege::find().context("finding out how to become root")?;
+    // Before a line of progress: it would be drawn over the question for a password.
+    privilege.confirm()?;
     let line = progress.line("packages");
     let done = apt::plan(&packages, privilege, &line).and_then(|transaction| {
         if !transaction.is_empty() {
@@ -318,14 +320,12 @@ pub(crate) fn path(paths: &Paths) -> OsString {
 pub(crate) fn table(findings: &[Finding], style: Style) -> String {
     let mut table = Table::new(&["", "what", "for", "is"]);
     for (row, found) in findings {
-        let verbs: Vec<&str> = row.verbs.iter().map(|verb| verb.name()).collect();
-        let verbs = if verbs.len() == Verb::ALL.len() { "all".to_owned() } else { verbs.join(", ") };
         let (mark, is) = match (found, row.source) {
             (Ok(is), _) => (Cell::toned(Tone::Good, "ok"), is.clone()),
             (Err(why), Source::Fetched(_) | Source::Unpacked(_)) => (Cell::toned(Tone::Plain, "to fetch"), why.clone()),
             (Err(why), _) => (Cell::toned(Tone::Bad, "MISSING"), why.clone()),
         };
-        table.row(vec![mark, row.name.into(), verbs.into(), is.into()]);
+        table.row(vec![mark, row.name.into(), row.for_verbs().into(), is.into()]);
     }
     table.render(style)
 }

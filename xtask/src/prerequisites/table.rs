@@ -98,6 +98,16 @@ pub(crate) struct Prerequisite {
     pub(crate) purpose: &'static str,
 }
 
+impl Prerequisite {
+    /// Its verbs in words.
+    pub(crate) fn for_verbs(&self) -> String {
+        if self.verbs.len() == Verb::ALL.len() {
+            return "all".to_owned();
+        }
+        self.verbs.iter().map(|verb| verb.name()).collect::<Vec<_>>().join(", ")
+    }
+}
+
 const fn installed(
     program: &'static str,
     argument: &'static str,

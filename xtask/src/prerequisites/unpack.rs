@@ -14,6 +14,7 @@ use super::table::{PREREQUISITES, Probe, Source};
 use crate::cargo;
 use crate::exit::BadInput;
 use crate::paths::Paths;
+use crate::transport::quote;
 use crate::ui::Line;
 
 /// Where programs lie in an unpacked package.
@@ -121,9 +122,9 @@ fn wrap(root: &Path, place: &Path, program: &str) -> Result<()> {
     let libraries: Vec<String> =
         libraries(&tree).iter().map(|dir| place.join("root").join(dir).display().to_string()).collect();
     let script = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
-        libraries.join(":"),
-        place.join("root").join(found).display()
+        "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
+        quote(&libraries.join(":")),
+        quote(&place.join("root").join(found).display().to_string())
     );
     let file = root.join("bin").join(program);
     fs::write(&file, script)
@@ -137,7 +138,11 @@ fn libraries(tree: &Path) -> Vec<PathBuf> {
     let mut open: Vec<(PathBuf, u8)> = ["usr/lib", "lib"].iter().map(|dir| (PathBuf::from(dir), 0)).collect();
     while let Some((dir, depth)) = open.pop() {
         let entries: Vec<fs::DirEntry> = fs::read_dir(tree.join(&dir)).into_iter().flatten().flatten().collect();
-        let library = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().contains(".so");
+        let library = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.ends_with(".so") || name.contains(".so.")
+        };
         if entries.iter().any(library) {
             found.push(dir.clone());
         }

@@ -14,7 +14,7 @@ use super::Program;
 pub(crate) struct Environment(pub(crate) Vec<(&'static str, OsString)>);
 
 /// What came of a test program.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) title: String,
     pub(crate) passed: usize,
@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     /// Why the program ended early, if it did.
     pub(crate) broken: Option<String>,
     pub(crate) took: Duration,
+    /// Whether the names of those that failed are being listed.
+    listing: bool,
 }
 
 impl Tally {
@@ -32,17 +34,30 @@ impl Tally {
         self.failed.is_empty() && self.broken.is_none()
     }
 
+    /// Counts by the last line of the harness, and takes the names from its list: what a test prints may stand in the middle
+    /// of any other line.
     fn hear(&mut self, line: &str) {
-        let Some((name, verdict)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) else {
-            return;
-        };
-        match verdict.split([',', ' ']).next() {
-            Some("ok") => self.passed += 1,
-            Some("ignored") => self.ignored += 1,
-            Some("FAILED") => self.failed.push(name.to_owned()),
-            _ => {}
+        if line == "failures:" {
+            // The first of two such headings is that of what the tests printed.
+            self.failed.clear();
+            self.listing = true;
+        } else if let Some(counts) = line.strip_prefix("test result: ") {
+            self.listing = false;
+            self.passed += number_before(counts, " passed");
+            self.ignored += number_before(counts, " ignored");
+        } else if self.listing
+            && let Some(name) = line.strip_prefix("    ")
+            && !name.contains(' ')
+        {
+            self.failed.push(name.to_owned());
         }
     }
+}
+
+/// `ok. 4 passed; 0 failed`: the number before the word; 0 where it is not there.
+fn number_before(counts: &str, word: &str) -> usize {
+    let number = counts.split(word).next().and_then(|before| before.rsplit(' ').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Runs a program with these words; `before` is what it is started by, if anything.
@@ -65,7 +80,7 @@ pub(crate) fn run(program: &Program, words: &[String], environment: &Environment
         .stdout(Stdio::piped());
     let title = program.title();
     let mut child = command.spawn().with_context(|| format!("starting the tests of {title}"))?;
-    let mut tally = Tally { title, passed: 0, ignored: 0, failed: Vec::new(), broken: None, took: Duration::default() };
+    let mut tally = Tally { title, ..Tally::default() };
     if let Some(stdout) = child.stdout.take() {
         // A test may print what is no text.
         for line in BufReader::new(stdout).split(b'\n') {
@@ -89,25 +104,22 @@ mod tests {
 
     #[test]
     fn verdicts_are_counted() {
-        let mut tally = Tally {
-            title: String::new(),
-            passed: 0,
-            ignored: 0,
-            failed: Vec::new(),
-            broken: None,
-            took: Duration::default(),
-        };
+        let mut tally = Tally::default();
         for line in [
             "running 4 tests",
-            "test a::b ... ok",
-            "test a::c has been running for over 60 seconds",
+            "test a::b ... what it prints",
+            "ok",
             "test a::c ... FAILED",
-            "test a::d ... ignored, takes minutes",
-            "test result: FAILED. 1 passed; 1 failed; 1 ignored",
+            "failures:",
+            "---- a::c stdout ----",
+            "    word",
+            "failures:",
+            "    a::c",
+            "test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.12s",
         ] {
             tally.hear(line);
         }
-        assert_eq!((tally.passed, tally.ignored, tally.failed.clone()), (1, 1, vec!["a::c".to_owned()]));
+        assert_eq!((tally.passed, tally.ignored, tally.failed.clone()), (2, 1, vec!["a::c".to_owned()]));
         assert!(!tally.ok());
     }
 }
