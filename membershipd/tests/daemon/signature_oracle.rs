@@ -3,11 +3,7 @@
 //! Python signs and sends to a server on loopback that verifies with our code, and verifies what we signed.
 
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::body::to_bytes;
@@ -23,16 +19,14 @@ use membershipd::signature::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::common::requests::{self, now};
+
 const ALICE: [u8; 32] = [1; 32];
 const DISABLED: [u8; 32] = [2; 32];
 const STRANGER: [u8; 32] = [3; 32];
 
 fn public(seed: [u8; 32]) -> SignPub {
     HEXLOWER.encode(SigningKey::from_bytes(&seed).verifying_key().as_bytes()).parse().unwrap()
-}
-
-fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
 /// A server that says who it takes a request for, or why it refuses.
@@ -85,23 +79,7 @@ async fn answer(State(server): State<Server>, request: Request) -> &'static str 
 
 /// Has Python do all jobs, and returns its answers.
 async fn python(jobs: Vec<Value>) -> Vec<Value> {
-    let work = move || {
-        let packages = std::env::var_os("UNIBUS_TEST_PYTHON").map(PathBuf::from);
-        let packages = packages.expect("UNIBUS_TEST_PYTHON names no packages; remedy: cargo xtask test sets it");
-        let mut process = Command::new("python3")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/signatures.py"))
-            .env("PYTHONPATH", packages)
-            .env("PYTHONDONTWRITEBYTECODE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        process.stdin.take().unwrap().write_all(json!(jobs).to_string().as_bytes()).unwrap();
-        let output = process.wait_with_output().unwrap();
-        assert!(output.status.success(), "the oracle failed; what it said is above");
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
-    tokio::task::spawn_blocking(work).await.unwrap()
+    tokio::task::spawn_blocking(move || requests::python(&jobs)).await.unwrap()
 }
 
 /// A signature that Python is to make: right, with a new nonce.

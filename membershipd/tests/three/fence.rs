@@ -1,4 +1,4 @@
-//! A revocation on three nodes: it returns when all have acknowledged, or when a node that is silent certainly serves nobody.
+//! A revocation on three nodes: it returns when all have acknowledged, or when a node that is silent certainly serves no client any more.
 
 use std::process::Output;
 use std::thread;

@@ -99,7 +99,7 @@ pub(super) fn of_machines() -> Vec<Chapter> {
             acts: vec![
                 Act::xtask("fleet --dir {dir} reinstall {c}"),
                 Act::xtask("replace {c}").says(NOTHING_DONE),
-                // The machine in its place has another host key, which nobody accepts but the operator.
+                // The machine in its place has another host key, which only the operator accepts.
                 Act::xtask("replace {c} --yes").exits(1).says("{c}").says("IDENTIFICATION HAS CHANGED"),
                 Act::tool("ssh-keygen -R {c.host}"),
                 Act::tool("ssh -o StrictHostKeyChecking=accept-new {c.host} true"),

@@ -39,16 +39,20 @@ pub(crate) struct Suite {
 
 const PLAIN: Suite = Suite { threads: 4, needs_faults: false, machines: false, needs_networks: &[] };
 
+/// The programs below `tests/`, in the order in which they run: what fails fast comes first, what boots machines last.
+const SUITES: [(&str, &str, Suite); 5] = [
+    ("xtask", "tool", PLAIN),
+    ("membershipd", "daemon", PLAIN),
+    ("membershipd", "three", Suite { threads: 6, needs_networks: &["silent::"], ..PLAIN }),
+    // Its harness says how many clusters there are at once: here all may wait for their turn.
+    ("xtask", "cluster", Suite { threads: 20, needs_faults: true, ..PLAIN }),
+    // As many as have room for their machines.
+    ("xtask", "fleet", Suite { threads: 6, machines: true, ..PLAIN }),
+];
+
 /// How the program of that package and name is run.
 pub(crate) fn suite(package: &str, name: &str) -> Suite {
-    match (package, name) {
-        ("membershipd", "three") => Suite { threads: 6, needs_networks: &["silent::"], ..PLAIN },
-        // Its harness says how many clusters there are at once: here all may wait for their turn.
-        ("xtask", "cluster") => Suite { threads: 20, needs_faults: true, ..PLAIN },
-        // As many as have room for their machines.
-        ("xtask", "fleet") => Suite { threads: 6, machines: true, ..PLAIN },
-        _ => PLAIN,
-    }
+    SUITES.iter().find(|suite| (suite.0, suite.1) == (package, name)).map_or(PLAIN, |(_, _, suite)| *suite)
 }
 
 impl Program {
@@ -57,14 +61,8 @@ impl Program {
         let mut programs: Vec<Self> =
             artifacts(messages).filter(|artifact| artifact.profile.test).filter_map(Self::of).collect();
         programs.sort_by_key(|program| {
-            let place =
-                ["", "tool", "daemon", "three", "cluster", "fleet"].iter().position(|name| *name == program.name);
-            (
-                program.kind == Kind::Integration,
-                place.unwrap_or_default(),
-                program.package.clone(),
-                program.name.clone(),
-            )
+            let place = SUITES.iter().position(|suite| (suite.0, suite.1) == (&program.package, &program.name));
+            (program.kind == Kind::Integration, place, program.package.clone())
         });
         programs
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
 use super::Kind;
 use crate::paths::Paths;
@@ -48,16 +49,30 @@ impl Target {
     }
 }
 
-/// The packages of the workspace.
-const PACKAGES: [&str; 2] = ["membershipd", "xtask"];
+#[derive(Deserialize)]
+struct Manifest {
+    workspace: Workspace,
+}
+
+#[derive(Deserialize)]
+struct Workspace {
+    members: Vec<String>,
+}
+
+/// The packages of the workspace, each named like its folder.
+fn packages(paths: &Paths) -> Result<Vec<String>> {
+    let text = fs::read_to_string(paths.root().join("Cargo.toml")).context("reading Cargo.toml")?;
+    let manifest: Manifest = toml::from_str(&text).context("reading the members of the workspace in Cargo.toml")?;
+    Ok(manifest.workspace.members)
+}
 
 /// Every test program with a test whose full name contains the filter.
 pub(crate) fn matching(paths: &Paths, filter: &str) -> Result<BTreeSet<Target>> {
     let mut found = BTreeSet::new();
-    for package in PACKAGES {
-        let dir = paths.root().join(package);
+    for package in packages(paths)? {
+        let dir = paths.root().join(&package);
         if any_matches(&dir.join("src"), filter)? {
-            found.insert(Target::Units(package.to_owned()));
+            found.insert(Target::Units(package.clone()));
         }
         let tests = dir.join("tests");
         let entries = fs::read_dir(&tests).with_context(|| format!("reading {}", Paths::shown(&tests)))?;
@@ -65,7 +80,7 @@ pub(crate) fn matching(paths: &Paths, filter: &str) -> Result<BTreeSet<Target>> 
             let path = entry.with_context(|| format!("reading {}", Paths::shown(&tests)))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.join("main.rs").is_file() && any_matches(&path, filter)? {
-                found.insert(Target::Integration(package.to_owned(), name));
+                found.insert(Target::Integration(package.clone(), name));
             }
         }
     }
@@ -127,7 +142,18 @@ mod tests_of_names {
 
     #[test]
     fn names_are_those_that_the_test_program_prints() {
-        let text = "fn helper() {}\n#[cfg(test)]\nmod tests {\n    #[test]\n    #[ignore]\n    fn works() {}\n    #[tokio::test]\n    async fn too() {}\n}\n";
+        let lines = [
+            "fn helper() {}",
+            "#[cfg(test)]",
+            "mod tests {",
+            "    #[test]",
+            "    #[ignore]",
+            "    fn works() {}",
+            "    #[tokio::test]",
+            "    async fn too() {}",
+            "}",
+        ];
+        let text = &lines.join("\n");
         assert_eq!(tests("domain::limits", text), ["domain::limits::tests::works", "domain::limits::tests::too"]);
         assert_eq!(tests("", "#[test]\nfn alone() {}\n"), ["alone"]);
         assert_eq!(module(Path::new("domain/mod.rs")), "domain");

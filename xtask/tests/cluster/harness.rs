@@ -126,7 +126,7 @@ static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
 impl Shared {
     /// The cluster, which the first to ask brings up. Whoever has it may add users and connect, but must not break anything.
     pub(crate) fn cluster() -> Self {
-        // Poisoned means that it did not come up: whoever asks next tries again.
+        // Poisoned means that it did not come up: the next test that asks tries again.
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         Self(shared.upgrade().unwrap_or_else(|| {
             let cluster = Arc::new(Cluster::start(Build::Real));
