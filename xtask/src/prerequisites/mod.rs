@@ -257,6 +257,9 @@ fn install(paths: &Paths, mut missing: Missing, progress: &Progress) -> Result<(
 }
 
 fn said(transaction: &Transaction) -> String {
+    if transaction.is_empty() {
+        return "apt has nothing to install".to_owned();
+    }
     let upgraded = if transaction.upgraded.is_empty() {
         String::new()
     } else {
