@@ -28,7 +28,7 @@ const FILES: [&str; 6] = [
     "/etc/npmrc",
     "/etc/apt/apt.conf.d/95proxies",
 ];
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 9] = [
     "http_proxy",
     "https_proxy",
     "no_proxy",
@@ -36,6 +36,7 @@ const VARIABLES: [&str; 8] = [
     "PIP_INDEX_URL",
     "PIP_CERT",
     "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
     "CARGO_HTTP_CAINFO",
 ];
 
