@@ -6,11 +6,12 @@ use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::roles::UserRole;
 use super::table::{Table, word};
 use super::{DONE, Daemon, Output, Problem, offline};
 use crate::bus;
 use crate::control::{self, Request};
-use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::domain::{Handle, SignPub, State, User};
 use crate::users::Passed;
 
 /// Arguments of `user`.
@@ -63,7 +64,7 @@ enum What {
         sign_pub: SignPub,
         /// What the user may do beside using the bus
         #[arg(long, value_enum, default_value = "user")]
-        role: Role,
+        role: UserRole,
         #[command(flatten)]
         common: Common,
     },
@@ -86,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::List(common) => (Request::UserList, common),
         What::Show { handle, common } => (Request::UserShow { handle: handle.clone() }, common),
         What::Add { handle, sign_pub, role, common } => {
-            (Request::UserAdd { handle: handle.clone(), sign_pub: *sign_pub, role: *role }, common)
+            (Request::UserAdd { handle: handle.clone(), sign_pub: *sign_pub, role: role.0 }, common)
         }
         What::Enable { handle, common } => (set(handle, State::Active, false), common),
         What::Disable(of) => (set(&of.handle, State::Disabled, of.last_admin), &of.common),

@@ -9,11 +9,11 @@ use futures::StreamExt;
 use super::buckets;
 use super::contract::{Event, Keyed, Store};
 use super::error::StoreError;
-use super::key::Records;
 use super::kv::KvStore;
 use super::sqlite::SqliteStore;
 use super::watch::{self, Delivered, Position};
 use crate::link::Link;
+use unibus_core::key::Records;
 
 /// Pause before a watch of the file is begun anew.
 const BACK_OFF: Duration = Duration::from_millis(250);
@@ -146,9 +146,9 @@ pub async fn follow(
 #[cfg(test)]
 mod tests {
     use super::super::contract::Revision;
-    use super::super::key::Key;
     use super::super::scratch::Dir;
     use super::*;
+    use unibus_core::key::Key;
 
     fn key(name: &str) -> Key {
         name.parse().unwrap()

@@ -13,9 +13,9 @@ use futures::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Operation, StoreError};
-use super::key::{Key, Prefix, Records};
 use super::watch::Position;
 use crate::bus;
+use unibus_core::key::{Key, Prefix, Records};
 
 /// A number that every change of an entry makes larger, and that no two changes in a bucket share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::contract::Revision;
-use super::key::Key;
 use super::watch::Position;
 use crate::bus::Bucket;
+use unibus_core::key::Key;
 
 /// What was asked, of what: the beginning of every message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,9 +12,9 @@ use futures::{FutureExt, StreamExt, stream};
 
 use super::contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store};
 use super::error::{Operation, StoreError};
-use super::key::{Key, Prefix, Records};
 use super::watch::Position;
 use crate::bus::Bucket;
+use unibus_core::key::{Key, Prefix, Records};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use tokio::sync::watch as channel;
 use super::buckets::PAUSE;
 use super::contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store, check_size};
 use super::error::{Operation, Standing, StoreError};
-use super::key::{Key, Prefix, Records};
 use super::watch::{self, Position, Watch};
 use super::write::{self, WriteError};
 use crate::bus::{self, Bucket};
 use crate::link::Link;
+use unibus_core::key::{Key, Prefix, Records};
 
 /// With this header other clients mark what they delete. Nobody deletes here.
 const FOREIGN: &str = "KV-Operation";

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::contract::{Entry, Revision, Store};
 use super::error::{Operation, StoreError};
-use super::key::{Key, Records};
+use unibus_core::key::{Key, Records};
 
 /// The entry `key` as a `T`; what cannot be one is `Unreadable`, never absent.
 pub async fn get_json<T: DeserializeOwned>(

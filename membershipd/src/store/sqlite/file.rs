@@ -9,8 +9,8 @@ use rusqlite::{Connection, OpenFlags, params};
 use super::open;
 use crate::private_file::{self, PrivateFileError};
 use crate::store::contract::Revision;
-use crate::store::key::{Key, Records};
 use crate::store::message::Message;
+use unibus_core::key::{Key, Records};
 
 /// Why no file was made.
 #[derive(Debug, thiserror::Error)]
@@ -176,10 +176,10 @@ mod tests {
 
     use super::*;
     use crate::store::contract::{PageSize, Store};
-    use crate::store::key::Prefix;
     use crate::store::scratch::Dir;
     use crate::store::sqlite::SqliteStore;
     use crate::store::watch::Position;
+    use unibus_core::key::Prefix;
 
     fn number(number: u64) -> Revision {
         Revision::new(number).unwrap()

@@ -23,9 +23,9 @@ use self::statements::{Found, Verdict, Write};
 use self::worker::{Fate, Job, Question, Tips, Worker};
 use super::contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store, check_size};
 use super::error::{Operation, StoreError};
-use super::key::{Key, Prefix, Records};
 use super::watch::Position;
 use crate::bus::{self, Bucket};
+use unibus_core::key::{Key, Prefix, Records};
 
 pub use self::blobs::BlobRow;
 pub use self::file::{NewFile, NewFileError};

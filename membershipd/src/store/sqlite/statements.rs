@@ -6,7 +6,7 @@ use super::blobs;
 use crate::bus::Bucket;
 use crate::store::contract::Revision;
 use crate::store::error::Standing;
-use crate::store::key::{Key, Prefix, Records};
+use unibus_core::key::{Key, Prefix, Records};
 
 /// Outdated nonces that go with each new one: more than come, so that they do not pile up.
 const SWEEP: u32 = 16;

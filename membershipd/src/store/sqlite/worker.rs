@@ -7,7 +7,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::statements::{self, Verdict, Write};
-use crate::store::key::Records;
+use unibus_core::key::Records;
 
 /// Changes that share one commit at most. Each commit is synced, and that is what takes the time.
 const BATCH: usize = 64;

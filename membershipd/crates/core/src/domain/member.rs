@@ -8,7 +8,7 @@ use super::schema::Schema;
 use super::user::Handle;
 
 /// What a member may do in a room. Each role may do what the ones below it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RoomRole {
     /// Reads.

@@ -8,15 +8,18 @@ use crate::domain::{
 
 /// An entry of a bucket.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) bucket: Bucket,
-    pub(crate) key: String,
-    pub(crate) value: Vec<u8>,
+pub struct Entry {
+    /// Where it lies.
+    pub bucket: Bucket,
+    /// What it is called there.
+    pub key: String,
+    /// Its bytes.
+    pub value: Vec<u8>,
 }
 
 impl Entry {
     /// A record, as it is written.
-    pub(crate) fn of(record: &Record) -> Self {
+    pub fn of(record: &Record) -> Self {
         let (bucket, key) = record_key(&record.key());
         let value = match record {
             Record::User(user) => serde_json::to_vec(user),
@@ -28,19 +31,19 @@ impl Entry {
     }
 
     /// The claim of a user on his key.
-    pub(crate) fn claim(user: &User) -> Self {
+    pub fn claim(user: &User) -> Self {
         let value = serde_json::to_vec::<Handle>(&user.handle).unwrap();
         Self { bucket: Bucket::Users, key: claim_key(&user.sign_pub), value }
     }
 
     /// Applies it to a view.
-    pub(crate) fn load(&self, view: &mut View, revision: u64) -> super::Change {
+    pub fn load(&self, view: &mut View, revision: u64) -> super::Change {
         view.apply(self.bucket, &self.key, &self.value, revision).unwrap()
     }
 }
 
 /// A user with a key of its own.
-pub(crate) fn user(handle: &str, role: Role, state: State) -> User {
+pub fn user(handle: &str, role: Role, state: State) -> User {
     let mut seed = [7; 32];
     seed.iter_mut().zip(handle.bytes()).for_each(|(seed, byte)| *seed = byte);
     let pair = nkeys::KeyPair::new_from_raw(nkeys::KeyPairType::User, seed).unwrap();
@@ -49,17 +52,17 @@ pub(crate) fn user(handle: &str, role: Role, state: State) -> User {
 }
 
 /// A room in use.
-pub(crate) fn room(id: &str, subject: &str, policy: Policy) -> Room {
+pub fn room(id: &str, subject: &str, policy: Policy) -> Room {
     Room::new(id.parse().unwrap(), subject.parse().unwrap(), policy, "alice".parse().unwrap())
 }
 
 /// The claims of a space in which only this room has one.
-pub(crate) fn only_claim(room: &Room) -> Claims {
+pub fn only_claim(room: &Room) -> Claims {
     Claims::none(room.subject.space()).claim(&room.subject, &room.id).unwrap()
 }
 
 /// A membership.
-pub(crate) fn member(room: &str, handle: &str, role: RoomRole, state: MemberState) -> Membership {
+pub fn member(room: &str, handle: &str, role: RoomRole, state: MemberState) -> Membership {
     let standing = Standing { role, state };
     Membership::new(room.parse().unwrap(), handle.parse().unwrap(), standing, "alice".parse().unwrap())
 }

@@ -180,7 +180,7 @@ impl TryFrom<String> for SignPub {
 }
 
 /// What a user may do beside using the bus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Administers users and rooms.

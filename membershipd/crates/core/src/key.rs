@@ -103,12 +103,12 @@ impl Prefix {
     }
 
     /// Its keys as a wildcard of subjects, to be put after a bucket's own prefix.
-    pub(super) fn wildcard(&self) -> String {
+    pub fn wildcard(&self) -> String {
         self.0.as_ref().map_or_else(|| ">".to_owned(), |tokens| format!("{tokens}.>"))
     }
 
     /// Its keys as a range in the order of bytes. The character after '.' is '/', and no key has it.
-    pub(super) fn range(&self) -> Range<String> {
+    pub fn range(&self) -> Range<String> {
         match &self.0 {
             None => String::new()..'\u{7f}'.to_string(),
             Some(tokens) => format!("{tokens}.")..format!("{tokens}/"),

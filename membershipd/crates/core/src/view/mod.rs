@@ -3,8 +3,9 @@
 mod keys;
 mod members;
 
-#[cfg(test)]
-pub(crate) mod fixtures;
+#[cfg(any(test, feature = "test-support"))]
+#[allow(clippy::unwrap_used, reason = "only tests use it")]
+pub mod fixtures;
 #[cfg(test)]
 mod tests;
 

@@ -11,7 +11,7 @@ use super::limits::{SUBJECT_BYTES, SUBJECT_TOKENS};
 use super::user::InvalidValue;
 
 /// The first token of a room's subject: what the room is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Space {
     /// Telemetry of processes.

@@ -141,7 +141,7 @@ mod tests {
         }
         for record in records {
             let (bucket, key) = record_key(&record);
-            assert!(key.parse::<crate::store::Key>().is_ok(), "{key}");
+            assert!(key.parse::<crate::key::Key>().is_ok(), "{key}");
             assert_eq!(EntryKey::parse(bucket, &key), Ok(EntryKey::Record(record)), "{key}");
         }
         assert_eq!(member_key(&"kitchen".parse().unwrap(), &"bob".parse().unwrap()), "member.kitchen.bob");
