@@ -131,7 +131,7 @@ impl Client {
                 nobody()?
             }
         };
-        Ok(Self { http: http(tls, from), nodes, signer: Signer::new(identity)? })
+        Ok(Self { http: http(tls, from), nodes, signer: Signer::new(identity.key_pair()?)? })
     }
 
     /// Asks, and returns the body of the answer.

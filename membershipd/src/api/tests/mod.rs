@@ -196,7 +196,7 @@ fn signed(who: &str, method: &str, target: &str, fields: &[(&str, &str)], body: 
     let head = RequestHead { method, authority: HOST, path, query, fields: &lines };
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
-    let signer = Signer::new(&identity(who)).unwrap();
+    let signer = Signer::new(identity(who).key_pair().unwrap()).unwrap();
     let signature = signer.sign(&head, BodyDigest::of(body), clock::unix(), Nonce::from_entropy(nonce)).unwrap();
     let mut request = Request::builder().method(method).uri(target).header("host", HOST);
     for (name, value) in fields.iter().copied().chain(signature.fields()) {

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use sha2::{Digest, Sha256};
 
 use super::{Authority, BodyDigest, Claim, Refusal, RequestHead, Standing, Unspent};
-use crate::domain::SignPub;
+use unibus_core::domain::SignPub;
 
 const NOW: i64 = 1_800_000_000;
 const ALICE: [u8; 32] = [1; 32];

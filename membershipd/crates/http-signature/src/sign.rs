@@ -12,8 +12,7 @@ use super::digest::BodyDigest;
 use super::head::{Field, RequestHead};
 use super::nonce::Nonce;
 use super::refusal::Refusal;
-use crate::domain::SignPub;
-use crate::identity::Identity;
+use unibus_core::domain::SignPub;
 
 /// Validity of what we sign, in seconds: enough for a clock that is as far off as is allowed and a slow body.
 const VALID_S: i64 = 60;
@@ -24,7 +23,7 @@ const LABEL: &KeyRef = key_ref("unibus");
 /// Why a request could not be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsignable {
-    /// The identity's seed makes no key.
+    /// The pair of keys is not one that signs.
     #[error("the key of the identity cannot sign; make a new identity: membershipd identity new")]
     Key,
     /// The request has the field already.
@@ -73,10 +72,10 @@ impl fmt::Debug for Signer {
 }
 
 impl Signer {
-    /// The owner of an identity file.
-    pub fn new(identity: &Identity) -> Result<Self, Unsignable> {
-        let pair = KeyPair::from_seed(identity.nkey_seed()).map_err(|_| Unsignable::Key)?;
-        Ok(Self { pair, key: identity.sign_pub })
+    /// Signs with this pair of keys, which must be that of a user.
+    pub fn new(pair: KeyPair) -> Result<Self, Unsignable> {
+        let key = SignPub::from_nkey(&pair.public_key()).map_err(|_| Unsignable::Key)?;
+        Ok(Self { pair, key })
     }
 
     /// Signs the request with this `head` and `body` at `now_unix` (seconds since 1970). The nonce is new for every request,

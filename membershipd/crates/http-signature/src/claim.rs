@@ -10,7 +10,7 @@ use super::head::{Field, RequestHead};
 use super::nonce::{Nonce, NonceUse, Unspent};
 use super::refusal::Refusal;
 use super::{LIFETIME_S, SKEW_S, TAG};
-use crate::domain::SignPub;
+use unibus_core::domain::SignPub;
 
 /// What the directory of users says about a key that it knows.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use data_encoding::BASE64;
 use proptest::prelude::*;
 
 use super::{Draft, NOW, Sent, directory, names, public, sha_256};
-use crate::identity::Identity;
-use crate::signature::{BodyDigest, Claim, Nonce, Refusal, RequestHead, Signer, Standing};
+use unibus_core::domain::SignPub;
+
+use crate::{BodyDigest, Claim, Nonce, Refusal, RequestHead, Signer, Standing};
 
 /// What is found is shrunk and shown; no file is left beside the sources.
 fn config() -> ProptestConfig {
@@ -100,26 +101,25 @@ proptest! {
 
     #[test]
     fn what_our_signer_signs_is_accepted(draft in draft(), entropy: [u8; 32], nonce: [u8; 16], late in 0..60i64) {
-        let mut seeds = [9; 64];
-        seeds[..32].copy_from_slice(&entropy);
-        let identity = Identity::from_entropy("alice".parse().unwrap(), seeds).unwrap();
+        let pair = nkeys::KeyPair::new_from_raw(nkeys::KeyPairType::User, entropy).unwrap();
+        let seed = pair.seed().unwrap();
+        let key = SignPub::from_nkey(&pair.public_key()).unwrap();
         let mut sent = draft.sign();
         for ours in ["Content-Digest", "Signature-Input", "Signature"] {
             sent.drop_field(ours);
         }
         let (body, nonce) = (BodyDigest::of(&sent.body), Nonce::from_entropy(nonce));
-        let signer = Signer::new(&identity).unwrap();
+        let signer = Signer::new(pair).unwrap();
         let signed = sent.with_head(|head| signer.sign(head, body, NOW, nonce)).unwrap();
         for (name, value) in signed.fields() {
             sent.add_field(name, value.as_bytes());
         }
-        let key = identity.sign_pub;
         let unspent = sent.claim(NOW).unwrap().prove(body, NOW + late, |shown| {
             (*shown == key).then_some(Standing::Active(()))
         });
         prop_assert_eq!(unspent.unwrap().nonce_use().nonce, nonce);
         let shown = format!("{signer:?}");
-        prop_assert!(!shown.contains(identity.nkey_seed()), "the seed shows");
+        prop_assert!(!shown.contains(seed.as_str()), "the seed shows");
     }
 
     #[test]

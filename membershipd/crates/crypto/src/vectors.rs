@@ -14,11 +14,11 @@ use super::{
     Envelope, Epoch, Frame, FrameRefusal, HpkeSecret, MessageId, Recipient, RoomKey, Sealer, Sealing, Seen, Source,
     Untrue, blob,
 };
-use crate::domain::{Handle, Policy, RoomId, SignPub};
+use unibus_core::domain::{Handle, Policy, RoomId, SignPub};
 
 const ABOUT: &str = "Examples of docs/conversations.md. Keys and ids are hexadecimal, all other bytes base64. What has 'refused' must not \
                      be taken, for that reason. All secrets are made for this file.";
-const FILE: &str = "docs/vectors.json";
+const FILE: &str = "../../docs/vectors.json";
 const KITCHEN: &str = "room.kitchen";
 const CELLAR: &str = "room.cellar";
 const NOW: u64 = 1_764_000_000_000;

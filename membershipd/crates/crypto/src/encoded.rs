@@ -21,11 +21,11 @@ macro_rules! encoded {
         }
 
         impl std::str::FromStr for $name {
-            type Err = crate::domain::InvalidValue;
+            type Err = unibus_core::domain::InvalidValue;
 
             fn from_str(value: &str) -> Result<Self, Self::Err> {
                 let bytes = data_encoding::$encoding.decode(value.as_bytes()).ok();
-                bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(|| crate::domain::InvalidValue {
+                bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(|| unibus_core::domain::InvalidValue {
                     what: $what,
                     value: value.chars().take(80).collect(),
                     rule: $rule,
@@ -52,7 +52,7 @@ macro_rules! encoded {
         }
 
         impl TryFrom<String> for $name {
-            type Error = crate::domain::InvalidValue;
+            type Error = unibus_core::domain::InvalidValue;
 
             fn try_from(value: String) -> Result<Self, Self::Error> {
                 value.parse()

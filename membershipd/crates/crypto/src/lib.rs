@@ -8,6 +8,8 @@
 //!
 //! The same in prose, for programs in other languages, is `membershipd/docs/conversations.md`; `vectors`, which only the tests have,
 //! makes the examples beside it.
+//!
+//! Here belongs what members compute and no server may; never here: a socket, a file, a clock.
 
 pub mod blob;
 mod context;

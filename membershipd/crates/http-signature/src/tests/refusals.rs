@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use data_encoding::{BASE64, BASE64URL};
 
 use super::{ALICE, DISABLED, Draft, NOW, STRANGER, Sent, directory, public, sha_256};
-use crate::signature::{BodyDigest, NonceError, NonceUse, Nonces, Refusal};
+use crate::{BodyDigest, NonceError, NonceUse, Nonces, Refusal};
 
 /// A change, and the slug of the refusal that it leads to.
 enum Spoilt {

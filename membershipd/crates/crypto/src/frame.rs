@@ -21,7 +21,7 @@ use super::epoch::Epoch;
 use super::id::MessageId;
 use super::recipient::{Signature, sign, verify};
 use super::room_key::{MessageKey, RoomKey};
-use crate::domain::{Handle, Policy, RoomId, Verifier};
+use unibus_core::domain::{Handle, Policy, RoomId, Verifier};
 
 const VERSION: u8 = 1;
 const SEALED: u8 = 1;
@@ -250,7 +250,7 @@ fn statement(room: &RoomId, subject: &str, head: &[u8], payload: &[u8]) -> Conte
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::SignPub;
+    use unibus_core::domain::SignPub;
 
     const SUBJECT: &str = "room.kitchen";
 

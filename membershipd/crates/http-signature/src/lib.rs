@@ -11,6 +11,8 @@
 //! user in it. A body that is too large to be held is proven last, by [`Claim::prove_head`]: its bearer must not let it count
 //! before it has the digest that was signed. Nothing here reads a clock, a store or a socket: the caller gives the time, the directory and the [`Nonces`].
 //!
+//! Never here: which user a key is, what a path means, how a server answers.
+//!
 //! The body's limit is the caller's and comes first: a body is read only up to it, and only after [`Claim::read`] agreed.
 
 mod authority;

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::Untrue;
 use super::context::Context;
 use super::encoded::encoded;
-use crate::domain::{Handle, SignPub, Verifier};
+use unibus_core::domain::{Handle, SignPub, Verifier};
 
 type Public = <X25519HkdfSha256 as Kem>::PublicKey;
 type Private = <X25519HkdfSha256 as Kem>::PrivateKey;

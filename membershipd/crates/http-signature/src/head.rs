@@ -1,8 +1,8 @@
 //! What is looked at of a request's head: borrowed, in the form in which it was sent.
 
-use axum::http::HeaderMap;
-use axum::http::header::HOST;
-use axum::http::request::Parts;
+use http::HeaderMap;
+use http::header::HOST;
+use http::request::Parts;
 
 use super::authority::Authority;
 use super::base::Component;

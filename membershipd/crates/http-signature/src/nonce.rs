@@ -5,7 +5,7 @@ use std::fmt;
 use data_encoding::{BASE64, HEXLOWER};
 
 use super::refusal::Refusal;
-use crate::domain::SignPub;
+use unibus_core::domain::SignPub;
 
 /// 128 random bits. Among the nonces of one key, which are kept for minutes, no two are ever the same by chance.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,8 +127,8 @@ impl<U> Verified<U> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::Bucket;
-    use crate::signature::NONCE_KEPT;
+    use crate::NONCE_KEPT;
+    use unibus_core::bus::Bucket;
 
     #[test]
     fn a_nonce_has_one_spelling() {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use crate::domain::InvalidValue;
+use unibus_core::domain::InvalidValue;
 
 /// Port that an https authority does not show.
 const DEFAULT_PORT: u16 = 443;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::InvalidValue;
+use unibus_core::domain::InvalidValue;
 
 /// Id of a message: a UUID of version 7 (RFC 9562 section 5.7), which begins with the milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -16,7 +16,7 @@ use super::encoded::encoded;
 use super::epoch::Epoch;
 use super::recipient::{HpkeSecret, Recipient, Signature, sign, verify};
 use super::room_key::{KeyId, RoomKey, TAG};
-use crate::domain::{Handle, RoomId, SignPub};
+use unibus_core::domain::{Handle, RoomId, SignPub};
 
 /// `info` of HPKE: what this seal is for.
 const INFO: &[u8] = b"unibus.envelope.1";

@@ -10,7 +10,7 @@ use super::Untrue;
 use super::context::Context;
 use super::encoded::encoded;
 use super::epoch::Epoch;
-use crate::domain::{Handle, RoomId};
+use unibus_core::domain::{Handle, RoomId};
 
 /// Bytes of a key.
 const KEY: usize = 32;

@@ -11,7 +11,7 @@ use super::Untrue;
 use super::context::Context;
 use super::epoch::Epoch;
 use super::room_key::{MessageKey, RoomKey, TAG};
-use crate::domain::RoomId;
+use unibus_core::domain::RoomId;
 
 const VERSION: u8 = 1;
 const SALT: usize = 16;

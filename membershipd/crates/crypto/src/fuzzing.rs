@@ -4,7 +4,7 @@ use nkeys::{KeyPair, KeyPairType};
 
 use super::frame::split;
 use super::{Epoch, Frame, FrameRefusal, Header, RoomKey, Sealer, blob};
-use crate::domain::{Handle, Policy, RoomId, SignPub};
+use unibus_core::domain::{Handle, Policy, RoomId, SignPub};
 
 /// Seed of alice's signing key, and the key of her room in every epoch: those of the published examples, which are the seeds.
 const ALICE: [u8; 32] = [1; 32];
@@ -93,8 +93,9 @@ mod tests {
         let alice = KeyPair::new_from_raw(KeyPairType::User, ALICE).unwrap();
         let verifier = SignPub::from_nkey(&alice.public_key()).unwrap().verifier();
         let key = RoomKey::from_bytes(KEY);
-        let seed =
-            |name: &str| std::fs::read(format!("{}/fuzz/seeds/frames/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let seed = |name: &str| {
+            std::fs::read(format!("{}/../../fuzz/seeds/frames/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        };
         for (name, policy, taken) in [
             ("sealed-and-signed", Policy::CONVERSATION, true),
             ("several", Policy::CONVERSATION, true),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::InvalidValue;
+use unibus_core::domain::InvalidValue;
 
 /// Number of a room's key: 1 for the first, and one more each time that members agree on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -4,9 +4,9 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ed25519_dalek::{Signer, SigningKey};
 use sfv::{KeyRef, RefBareItem, StringRef};
 
-use crate::domain::SignPub;
-use crate::signature::base::{SignatureBase, signature_base};
-use crate::signature::dictionary::{self, Value};
+use crate::base::{SignatureBase, signature_base};
+use crate::dictionary::{self, Value};
+use unibus_core::domain::SignPub;
 
 /// Key `test-key-ed25519` (appendix B.1.4), of its JWK form.
 const PRIVATE: &str = "n4Ni-HpISpVObnQMW0wOhCKROaIKqKtW_2ZYb2p9KcU";
