@@ -232,7 +232,7 @@ impl Node {
     async fn sessions(&self, ready: &mut bool) -> std::convert::Infallible {
         let mut failures = 0u32;
         loop {
-            match Link::connect(&self.config).await {
+            match Link::connect(&self.config.engine()).await {
                 Ok(link) => {
                     failures = 0;
                     let link = Arc::new(link);

@@ -16,7 +16,6 @@ use crate::client::{Client, NodeUrl, Request, room_path};
 use crate::control::{self, Request as Control};
 use crate::domain::{Handle, Role, RoomId, State};
 use crate::identity::Identity;
-use crate::link;
 
 /// Users that are made or removed at once.
 const AT_ONCE: usize = 16;
@@ -80,7 +79,7 @@ impl Crew {
             hands: (0..size).map(hand).collect::<Result<_>>()?,
             runtime_dir: orders.runtime_dir.clone(),
             bus: SocketAddr::new(address, ports.client).to_string(),
-            tls: ca.map(link::trusting).transpose()?,
+            tls: ca.map(unibus_tls::trusting).transpose()?,
         })
     }
 

@@ -12,7 +12,6 @@ use futures::StreamExt;
 
 use super::drive::Next;
 use crate::config::Config;
-use crate::link;
 
 /// The stream, in the account of the buckets; what a bench that was killed left behind is used again.
 const STREAM: &str = "UNIBUS_bench";
@@ -38,7 +37,7 @@ impl Raw {
     pub(super) async fn open(config: &Config) -> Result<Self> {
         let address = SocketAddr::new(config.own_address(), config.ports.client).to_string();
         let seed = config.secrets.control.seed()?;
-        let tls = config.tls.as_ref().map(|tls| link::trusting(&tls.ca)).transpose()?;
+        let tls = config.tls.as_ref().map(|tls| unibus_tls::trusting(&tls.ca)).transpose()?;
         let client = options(&seed, tls.as_ref()).connect(&*address).await;
         let client = client.with_context(|| format!("cannot connect to the engine of {} at {address}", config.node))?;
         let jetstream = jetstream::new(client.clone());

@@ -20,7 +20,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -33,7 +33,6 @@ pub use url::NodeUrl;
 use crate::api::LIVEZ;
 use crate::domain::RoomId;
 use crate::identity::Identity;
-use crate::link::trusting;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
 use crate::{bus, clock};
 
@@ -123,12 +122,12 @@ impl Client {
         from: Option<IpAddr>,
     ) -> anyhow::Result<Self> {
         let tls = match ca {
-            Some(ca) => trusting(ca)?,
+            Some(ca) => unibus_tls::trusting(ca)?,
             None => {
                 if let Some(node) = nodes.iter().find(|node| node.is_https()) {
                     anyhow::bail!("{node} needs the CA that its certificate is of: say --ca FILE");
                 }
-                nobody()?
+                unibus_tls::trusting_none()?
             }
         };
         Ok(Self { http: http(tls, from), nodes, signer: Signer::new(identity.key_pair()?)? })
@@ -305,14 +304,6 @@ fn http(tls: ClientConfig, from: Option<IpAddr>) -> Http {
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
     hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector)
-}
-
-/// TLS that trusts nobody.
-fn nobody() -> anyhow::Result<ClientConfig> {
-    Ok(ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(RootCertStore::empty())
-        .with_no_client_auth())
 }
 
 /// An error with its causes; the first alone only says that there was one.

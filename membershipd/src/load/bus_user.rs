@@ -12,7 +12,6 @@ use super::orders::{NodeOrder, Orders};
 use crate::bus;
 use crate::domain::Handle;
 use crate::identity::Identity;
-use crate::link;
 
 /// Time to connect to one node; longer than the engine itself waits for its daemon's verdict.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -38,7 +37,7 @@ impl Ways {
             Ok((node.name.clone(), address))
         };
         let nodes = orders.nodes.iter().map(address).collect::<Result<_>>()?;
-        Ok(Self { nodes: Arc::new(nodes), tls: link::trusting(&orders.ca_file)? })
+        Ok(Self { nodes: Arc::new(nodes), tls: unibus_tls::trusting(&orders.ca_file)? })
     }
 }
 

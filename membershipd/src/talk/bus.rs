@@ -11,11 +11,11 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::error::TalkError;
+use crate::bus;
 use crate::client::{Client, NodeUrl, Request};
 use crate::conversation::MessageId;
 use crate::domain::Handle;
 use crate::identity::Identity;
-use crate::{bus, link};
 
 /// Patience with an engine.
 const WAIT: Duration = Duration::from_secs(5);
@@ -78,7 +78,7 @@ impl Bus {
             });
         if tls {
             let ca = ca.ok_or_else(|| anyhow::anyhow!("the bus speaks TLS: say --ca FILE"))?;
-            options = options.require_tls(true).tls_client_config(link::trusting(ca)?);
+            options = options.require_tls(true).tls_client_config(unibus_tls::trusting(ca)?);
         }
         let connection = options.connect(address).await?;
         let bus = Self { connection, handle: identity.handle.clone(), lost, forbidden };

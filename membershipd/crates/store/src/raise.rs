@@ -7,8 +7,8 @@ use async_nats::jetstream::response::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::bus::Bucket;
 use crate::link::Link;
+use unibus_core::bus::Bucket;
 
 use super::buckets::PAUSE;
 

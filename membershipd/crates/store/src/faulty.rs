@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt, stream};
 use super::contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store};
 use super::error::{Operation, StoreError};
 use super::watch::Position;
-use crate::bus::Bucket;
+use unibus_core::bus::Bucket;
 use unibus_core::key::{Key, Prefix, Records};
 
 /// What goes wrong.

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use super::blobs;
-use crate::bus;
-use crate::private_file::{self, PrivateFileError};
+use unibus_core::bus;
+use unibus_core::private_file::{self, PrivateFileError};
 
 /// Tells a store of ours from other SQLite files (<https://www.sqlite.org/fileformat.html>, 1.3): "ubus".
 const APPLICATION_ID: i32 = i32::from_be_bytes(*b"ubus");

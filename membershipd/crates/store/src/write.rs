@@ -10,9 +10,9 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::buckets::PAUSE;
-use crate::bus::{self, Bucket, MESSAGE_ID};
-use crate::faults::Fault;
 use crate::link::Link;
+use unibus_core::bus::{self, Bucket, MESSAGE_ID};
+use unibus_core::faults::Fault;
 
 const EXPECTED_LAST: &str = "Nats-Expected-Last-Subject-Sequence";
 /// A lost compare-and-set, with the sequence that the subject is at (`JSStreamWrongLastSequenceErrF`).
@@ -78,7 +78,7 @@ pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected:
 }
 
 /// Adds `record` to the end of `bucket`, under `key`, which others may share. Returns its sequence. Takes as long as [`put`].
-pub(crate) async fn append(link: &Link, bucket: Bucket, key: &str, record: &[u8]) -> Result<u64, WriteError> {
+pub async fn append(link: &Link, bucket: Bucket, key: &str, record: &[u8]) -> Result<u64, WriteError> {
     let mut headers = HeaderMap::new();
     headers.insert(MESSAGE_ID, unique(link).as_str());
     let once = || send(&link.control, bucket, key, record, headers.clone(), bus::ATTEMPT);
@@ -228,7 +228,7 @@ pub async fn get(link: &Link, bucket: Bucket, key: &str) -> Result<Option<(Vec<u
 }
 
 /// The same with its headers, in one attempt.
-pub(crate) async fn look(link: &Link, bucket: Bucket, key: &str) -> Result<Option<StreamMessage>, WriteError> {
+pub async fn look(link: &Link, bucket: Bucket, key: &str) -> Result<Option<StreamMessage>, WriteError> {
     let stream = link.jetstream.get_stream_no_info(bucket.stream()).await.map_err(|_| WriteError::Unknown)?;
     let subject = format!("{}{key}", bucket.key_prefix());
     match stream.get_last_raw_message_by_subject(&subject).await {

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
-use crate::store::scratch::Dir;
-use crate::store::{SqliteStore, Standing};
+use crate::scratch::Dir;
+use crate::{SqliteStore, Standing};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::blobs;
-use crate::bus::Bucket;
-use crate::store::contract::Revision;
-use crate::store::error::Standing;
+use crate::contract::Revision;
+use crate::error::Standing;
+use unibus_core::bus::Bucket;
 use unibus_core::key::{Key, Prefix, Records};
 
 /// Outdated nonces that go with each new one: more than come, so that they do not pile up.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::contract::Revision;
 use super::watch::Position;
-use crate::bus::Bucket;
+use unibus_core::bus::Bucket;
 use unibus_core::key::Key;
 
 /// What was asked, of what: the beginning of every message.

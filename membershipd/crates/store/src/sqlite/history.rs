@@ -4,9 +4,9 @@ use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use super::statements::{self, Write};
-use crate::bus::Bucket;
-use crate::store::error::{Operation, StoreError};
-use crate::store::message::Message;
+use crate::error::{Operation, StoreError};
+use crate::message::Message;
+use unibus_core::bus::Bucket;
 
 /// Messages that are read at once, and bytes of them after which no more are.
 const AT_ONCE: usize = 1_000;

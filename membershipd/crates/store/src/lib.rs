@@ -4,9 +4,10 @@ mod backing;
 mod buckets;
 mod contract;
 mod error;
-#[cfg(any(test, feature = "fault-injection"))]
+#[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 mod kv;
+pub mod link;
 mod message;
 mod raise;
 #[cfg(test)]
@@ -21,7 +22,7 @@ pub use buckets::{Replicas, ensure, ensure_bucket, replicas};
 pub use contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store};
 pub use error::{Operation, Standing, StoreError};
 pub use kv::KvStore;
-pub(crate) use kv::asked_again;
+pub use kv::asked_again;
 pub use message::Message;
 pub use raise::{Raised, raise};
 pub use sqlite::{BlobRow, Clock, NewFile, NewFileError, OpenError, SqliteStore};
@@ -29,4 +30,4 @@ pub use typed::{create_json, get_json, update_json};
 pub use unibus_core::key::{Key, Prefix, Records};
 pub use watch::{Delivered, Position};
 pub use write::{WriteError, get, put, put_once};
-pub(crate) use write::{append, look};
+pub use write::{append, look};

@@ -24,7 +24,7 @@ use self::worker::{Fate, Job, Question, Tips, Worker};
 use super::contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store, check_size};
 use super::error::{Operation, StoreError};
 use super::watch::Position;
-use crate::bus::{self, Bucket};
+use unibus_core::bus::{self, Bucket};
 use unibus_core::key::{Key, Prefix, Records};
 
 pub use self::blobs::BlobRow;

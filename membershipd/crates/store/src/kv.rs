@@ -15,8 +15,8 @@ use super::contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize
 use super::error::{Operation, Standing, StoreError};
 use super::watch::{self, Position, Watch};
 use super::write::{self, WriteError};
-use crate::bus::{self, Bucket};
 use crate::link::Link;
+use unibus_core::bus::{self, Bucket};
 use unibus_core::key::{Key, Prefix, Records};
 
 /// With this header other clients mark what they delete. Nobody deletes here.
@@ -207,7 +207,7 @@ impl Store for KvStore {
 }
 
 /// Asks in short attempts, as requests right after a leader died are never answered.
-pub(crate) async fn asked_again<T, F: Future<Output = Result<T, String>>>(
+pub async fn asked_again<T, F: Future<Output = Result<T, String>>>(
     link: &Link,
     deadline: Instant,
     ask: impl Fn() -> F,

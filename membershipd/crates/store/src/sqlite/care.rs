@@ -7,8 +7,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::{Clock, OpenError, SqliteStore, ask_within};
-use crate::bus::Bucket;
-use crate::store::error::{Operation, StoreError};
+use crate::error::{Operation, StoreError};
+use unibus_core::bus::Bucket;
 
 /// Time to read the whole file: the largest that there may be, from a slow disk.
 const CHECK: Duration = Duration::from_secs(600);

@@ -13,8 +13,25 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus;
-use crate::config::Config;
+use unibus_core::bus;
+use unibus_tls::trusting;
+
+/// Where a node's own engine is, and what proves to it that the daemon is the daemon.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine<'a> {
+    /// Where it serves clients.
+    pub address: SocketAddr,
+    /// The CA of its certificate; none: it serves without TLS.
+    pub ca: Option<&'a Path>,
+    /// Key of the daemon in the callout account.
+    pub callout: &'a nkeys::KeyPair,
+    /// In the account of the buckets.
+    pub control: &'a nkeys::KeyPair,
+    /// In the system account.
+    pub system: &'a nkeys::KeyPair,
+    /// Among the members.
+    pub bus: &'a nkeys::KeyPair,
+}
 
 /// Connections to one incarnation of the engine.
 #[derive(Debug)]
@@ -48,16 +65,14 @@ pub struct Reading {
 
 impl Link {
     /// Connects all accounts; fails if any does.
-    pub async fn connect(config: &Config) -> Result<Self> {
+    pub async fn connect(engine: &Engine<'_>) -> Result<Self> {
         let lost = CancellationToken::new();
-        let secrets = &config.secrets;
-        let own = SocketAddr::new(config.own_address(), config.ports.client).to_string();
-        let ca = config.tls.as_ref().map(|tls| &*tls.ca);
-        let callout = connect(&own, ca, "callout", &secrets.callout, &lost).await?;
-        let control = connect(&own, ca, "control", &secrets.control, &lost).await?;
-        let system = connect(&own, ca, "system", &secrets.system, &lost).await?;
-        let bus = connect(&own, ca, "bus", &secrets.bus, &lost).await?;
-        let history = read(&own, ca, &secrets.bus).await?;
+        let (own, ca) = (engine.address.to_string(), engine.ca);
+        let callout = connect(&own, ca, "callout", engine.callout, &lost).await?;
+        let control = connect(&own, ca, "control", engine.control, &lost).await?;
+        let system = connect(&own, ca, "system", engine.system, &lost).await?;
+        let bus = connect(&own, ca, "bus", engine.bus, &lost).await?;
+        let history = read(&own, ca, engine.bus).await?;
         let server = system.server_info().server_id;
         let mut jetstream = jetstream::new(control.clone());
         jetstream.set_timeout(bus::ATTEMPT);
@@ -172,19 +187,4 @@ async fn admitted(mut options: ConnectOptions, address: &str, ca: Option<&Path>,
         Ok(Err(RequestErrorKind::NoResponders)) => Ok(client),
         _ => bail!("the engine at {address} did not admit the daemon as {role}"),
     }
-}
-
-/// TLS that trusts this CA and nobody else.
-pub(crate) fn trusting(ca: &Path) -> Result<rustls::ClientConfig> {
-    use rustls::pki_types::pem::PemObject;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca)
-        .with_context(|| format!("cannot read the CA {}", ca.display()))?
-    {
-        roots.add(certificate?).with_context(|| format!("{} is not a CA", ca.display()))?;
-    }
-    Ok(rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }

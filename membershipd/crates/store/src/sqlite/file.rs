@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, params};
 
 use super::open;
-use crate::private_file::{self, PrivateFileError};
-use crate::store::contract::Revision;
-use crate::store::message::Message;
+use crate::contract::Revision;
+use crate::message::Message;
 use unibus_core::key::{Key, Records};
+use unibus_core::private_file::{self, PrivateFileError};
 
 /// Why no file was made.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +138,7 @@ impl NewFile {
     /// Puts the file in its place, synced. Where something has come there meanwhile, that stays.
     pub fn finish(self) -> Result<(), NewFileError> {
         let Self { path, partial, connection } = self;
-        let audit = crate::bus::Bucket::Audit.name();
+        let audit = unibus_core::bus::Bucket::Audit.name();
         let end = || -> rusqlite::Result<()> {
             connection.execute_batch(
                 "INSERT INTO sequences (bucket, last, bytes)
@@ -175,10 +175,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::contract::{PageSize, Store};
-    use crate::store::scratch::Dir;
-    use crate::store::sqlite::SqliteStore;
-    use crate::store::watch::Position;
+    use crate::contract::{PageSize, Store};
+    use crate::scratch::Dir;
+    use crate::sqlite::SqliteStore;
+    use crate::watch::Position;
     use unibus_core::key::Prefix;
 
     fn number(number: u64) -> Revision {

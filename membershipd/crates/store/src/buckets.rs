@@ -7,8 +7,8 @@ use async_nats::jetstream::stream::{self, ClusterInfo, DiscardPolicy, StorageTyp
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::bus::{self, Bucket};
 use crate::link::Link;
+use unibus_core::bus::{self, Bucket};
 
 /// Copies of a bucket, as its leader sees them.
 #[derive(Debug, Clone, Serialize, Deserialize)]

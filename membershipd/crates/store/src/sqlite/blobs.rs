@@ -5,8 +5,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::file::{NewFile, NewFileError};
 use super::statements::Write;
 use super::{Operation, SqliteStore, StoreError};
-use crate::bus::Bucket;
-use crate::domain::{Handle, RoomId};
+use unibus_core::bus::Bucket;
+use unibus_core::domain::{Handle, RoomId};
 
 const TABLES: &str = include_str!("blobs.sql");
 
@@ -95,7 +95,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::scratch::Dir;
+    use crate::scratch::Dir;
 
     #[tokio::test]
     async fn a_copy_keeps_them_in_order_and_a_file_from_before_them_has_none() {

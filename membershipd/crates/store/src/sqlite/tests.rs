@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::open::SCHEMA_VERSION;
 use super::worker::carry_out;
 use super::*;
-use crate::private_file::{self, PrivateFileError};
-use crate::store::error::Standing;
-use crate::store::scratch::Dir;
+use crate::error::Standing;
+use crate::scratch::Dir;
+use unibus_core::private_file::{self, PrivateFileError};
 
 fn db(dir: &Dir) -> PathBuf {
     dir.path().join("store.db")

@@ -11,8 +11,8 @@ use async_nats::jetstream::message::Message;
 use async_nats::{StatusCode, Subscriber};
 use futures::StreamExt;
 
-use crate::bus::Bucket;
 use crate::link::Link;
+use unibus_core::bus::Bucket;
 
 /// Silence after which the watch is made anew: our own heartbeat has been missing twice.
 const SILENCE: Duration = Duration::from_millis(2000);

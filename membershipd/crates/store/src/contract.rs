@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Operation, StoreError};
 use super::watch::Position;
-use crate::bus;
+use unibus_core::bus;
 use unibus_core::key::{Key, Prefix, Records};
 
 /// A number that every change of an entry makes larger, and that no two changes in a bucket share.
@@ -161,7 +161,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Records of the audit log after `after`, in their order.
     fn audit(&self, after: Position, size: PageSize) -> Answer<'_, Page<Entry>>;
 
-    /// Remembers a nonce for as long as [`crate::bus::Bucket::max_age`] says. Of all who insert it within that time one is
+    /// Remembers a nonce for as long as [`unibus_core::bus::Bucket::max_age`] says. Of all who insert it within that time one is
     /// told `Fresh`, at most: where the outcome is unknown, nobody.
     fn insert_nonce<'a>(&'a self, nonce: &'a Key) -> Answer<'a, Nonce>;
 }
