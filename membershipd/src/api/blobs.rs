@@ -14,7 +14,8 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, 
 use super::audit;
 use super::call::{Call, Reply};
 use super::paging::cursor;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::routes::{self, Refused};
 use super::shared::Shared;
 use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read};
@@ -22,6 +23,7 @@ use crate::clock;
 use crate::commands::audit::{AuditRecord, Decided, Stage};
 use crate::domain::{Action, Author, Handle, Records as _};
 use crate::store::{Operation, StoreError};
+use unibus_api_types::problem::Kind;
 
 /// Records that are asked for at a time, for a list.
 const AT_ONCE: usize = 16;
@@ -92,7 +94,7 @@ pub(super) struct RemovedBody {
 pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let paging = call.page::<BlobId>()?;
     let room = call.target.room()?;
-    let busy = |_| problem::OVERLOADED.because("too many lists at once; try again").soon();
+    let busy = |_| Kind::OVERLOADED.because("too many lists at once; try again").soon();
     let _place = shared.blob_lists.try_acquire().map_err(busy)?;
     let names = shared.blobs.names().await?;
     let mut rest =
@@ -115,7 +117,7 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 pub(super) async fn download(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let slot = shared.downloads.take(&call.caller.handle)?;
     let name = call.target.blob()?;
-    let record = shared.blobs.find(name).await?.ok_or(problem::NO_SUCH_BLOB.problem())?;
+    let record = shared.blobs.find(name).await?.ok_or(Kind::NO_SUCH_BLOB.problem())?;
     let length = record.bytes;
     let pieces = read(shared.blobs.clone(), record);
     let pieces = pieces.map(move |piece: Result<Bytes, BlobError>| {
@@ -141,7 +143,7 @@ fn revoked() -> StoreError {
 
 /// Adds an attachment. Whatever ends it early leaves nothing.
 pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply, Problem> {
-    let mut arriving = call.arriving.take().ok_or(problem::INTERNAL.problem())?;
+    let mut arriving = call.arriving.take().ok_or(Kind::INTERNAL.problem())?;
     let _slot = shared.uploads.take(&call.caller.handle)?;
     let name = call.target.blob()?;
     if let Some(record) = shared.blobs.find(name).await? {
@@ -155,7 +157,7 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
     }
     let mut entropy = [0; 16];
     let no_randomness =
-        |error: getrandom::Error| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() };
+        |error: getrandom::Error| Problem { cause: Some(error.to_string().into()), ..Kind::INTERNAL.problem() };
     getrandom::fill(&mut entropy).map_err(no_randomness)?;
     let mut upload = Upload::begin(&shared.blobs, name.clone(), arriving.length(), entropy).await?;
     loop {
@@ -180,11 +182,11 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
 
 /// Before its record is written nothing of an attachment is there, whatever is unknown about its chunks.
 fn not_added(problem: Problem) -> Problem {
-    if problem.kind == problem::UNKNOWN_OUTCOME {
+    if problem.kind == Kind::UNKNOWN_OUTCOME {
         return Problem {
             cause: problem.cause,
             store: true,
-            ..problem::UNAVAILABLE.because("the store did not take it; nothing was added").soon()
+            ..Kind::UNAVAILABLE.because("the store did not take it; nothing was added").soon()
         };
     }
     problem

@@ -9,7 +9,8 @@ use utoipa::ToSchema;
 
 use super::call::{Call, Reply};
 use super::paging::{InRoom, Paging, cursor};
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::clock;
 use crate::commands::audit::Decided;
@@ -18,18 +19,19 @@ use crate::domain::{Handle, Records as _, RoomId, SignPub, State, User};
 use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient};
 use crate::store::StoreError;
 use crate::view::View;
+use unibus_api_types::problem::Kind;
 
 impl From<KeysError> for Problem {
     fn from(error: KeysError) -> Self {
         let said = error.to_string();
         match error {
-            KeysError::OtherHpke(_) => problem::HPKE_KEY.because(said),
-            KeysError::Taken { .. } => problem::EPOCH_TAKEN.because(said),
-            KeysError::NotNext(_) => problem::EPOCH_NOT_NEXT.because(said),
-            KeysError::Recipients(_) => problem::RECIPIENTS.because(said),
+            KeysError::OtherHpke(_) => Kind::HPKE_KEY.because(said),
+            KeysError::Taken { .. } => Kind::EPOCH_TAKEN.because(said),
+            KeysError::NotNext(_) => Kind::EPOCH_NOT_NEXT.because(said),
+            KeysError::Recipients(_) => Kind::RECIPIENTS.because(said),
             KeysError::Audit(_) => {
                 let unavailable =
-                    problem::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
+                    Kind::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
                 Self { cause: Some(said.into()), store: true, ..unavailable }
             }
             KeysError::Store(error) => error.into(),
@@ -162,7 +164,7 @@ fn body_of(user: User, vouched: Option<Vouched>) -> ListedBody {
 pub(super) async fn listed(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let handle = call.target.user()?;
     let user = shared.gate.view(|view| view.user(handle).cloned());
-    let user = user.ok_or_else(|| problem::NO_SUCH_USER.because(format!("there is no user '{handle}'")))?;
+    let user = user.ok_or_else(|| Kind::NO_SUCH_USER.because(format!("there is no user '{handle}'")))?;
     let vouched = shared.keys.of_user(handle).await?;
     Reply::json(&body_of(user, vouched))
 }
@@ -172,7 +174,7 @@ pub(super) async fn publish(shared: Arc<Shared>, call: Call) -> Result<Reply, Pr
     let HpkeBody { hpke_pub, signature } = call.json()?;
     let vouched = Vouched::new(hpke_pub, signature);
     let vouches = recipient(&call.caller, &vouched).check(signature);
-    vouches.map_err(|error| problem::NOT_VOUCHED.because(error.to_string()))?;
+    vouches.map_err(|error| Kind::NOT_VOUCHED.because(error.to_string()))?;
     let changed = shared.keys.set(&call.caller, &vouched).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::json(&body_of(call.caller, Some(vouched)))?.status(status))
@@ -192,11 +194,11 @@ pub(super) async fn newest(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 /// One key.
 pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let (room, epoch) = (call.target.room()?.clone(), call.target.epoch()?);
-    let missing = || problem::NO_SUCH_EPOCH.because(format!("nobody has begun epoch {epoch} of '{room}'"));
+    let missing = || Kind::NO_SUCH_EPOCH.because(format!("nobody has begun epoch {epoch} of '{room}'"));
     let record = shared.keys.epoch(&room, epoch).await?.ok_or_else(missing)?;
     let EpochRecord { by, at_ms, key_id, mut envelopes, .. } = record;
     let envelope = envelopes.remove(&call.caller.handle).ok_or_else(|| {
-        problem::NOT_SEALED.because(format!("whoever began epoch {epoch} of '{room}' did not seal its key for you"))
+        Kind::NOT_SEALED.because(format!("whoever began epoch {epoch} of '{room}' did not seal its key for you"))
     })?;
     Reply::json(&EpochBody { room, epoch, by, at_ms, key_id, envelope })
 }

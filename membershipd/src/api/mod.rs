@@ -47,6 +47,4 @@ mod users;
 pub(crate) use audit::RecordBody as AuditBody;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::bodies;
-pub(crate) use limits::{BLOB_BYTES, BLOB_FLOOR};
 pub use listener::{Api, Renewal};
-pub(crate) use open::LIVEZ;

@@ -5,10 +5,12 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::precondition::IfMatch;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::commands::{Actor, Demand, Order, Outcome, Settled, Unfinished};
 use crate::store::Revision;
+use unibus_api_types::problem::Kind;
 
 /// What a change came to, beside the record.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,7 +55,7 @@ impl Passed {
 
 /// Gives the command of a request.
 pub(super) async fn of(shared: &Shared, call: &Call) -> Result<Outcome, Problem> {
-    let command = call.command.clone().ok_or(problem::INTERNAL.problem())?;
+    let command = call.command.clone().ok_or(Kind::INTERNAL.problem())?;
     let order = Order {
         actor: Actor::Handle(call.caller.handle.clone()),
         room: call.target.room()?.clone(),

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use crate::domain::Handle;
+use unibus_api_types::problem::Kind;
 
 /// Who has places.
 #[derive(Debug)]
@@ -24,12 +26,12 @@ impl Slots {
     pub(super) fn take(&self, user: &Handle) -> Result<Slot, Problem> {
         let mut taken = lock(&self.taken);
         if taken.values().sum::<usize>() >= self.all {
-            return Err(problem::OVERLOADED.because("too many uploads or downloads at once; try again").soon());
+            return Err(Kind::OVERLOADED.because("too many uploads or downloads at once; try again").soon());
         }
         let own = taken.entry(user.clone()).or_default();
         if *own >= self.each {
             let detail = format!("no more than {} at once; wait for one of yours to end", self.each);
-            return Err(problem::RATE_LIMITED.because(detail).soon());
+            return Err(Kind::RATE_LIMITED.because(detail).soon());
         }
         *own += 1;
         Ok(Slot { taken: self.taken.clone(), user: user.clone() })
@@ -68,9 +70,9 @@ mod tests {
         let slots = Slots::new(3, 2);
         let [alice, bob] = ["alice", "bob"].map(|handle| handle.parse().unwrap());
         let held = [slots.take(&alice).unwrap(), slots.take(&alice).unwrap()];
-        assert_eq!(slots.take(&alice).unwrap_err().kind, problem::RATE_LIMITED);
+        assert_eq!(slots.take(&alice).unwrap_err().kind, Kind::RATE_LIMITED);
         let last = slots.take(&bob).unwrap();
-        assert_eq!(slots.take(&bob).unwrap_err().kind, problem::OVERLOADED);
+        assert_eq!(slots.take(&bob).unwrap_err().kind, Kind::OVERLOADED);
         drop(held);
         assert!(slots.take(&bob).is_ok());
         drop(last);

@@ -9,12 +9,14 @@ use utoipa::ToSchema;
 use super::call::{Call, Reply};
 use super::paging::{Paging, cursor};
 use super::precondition::IfMatch;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::domain::{Handle, Role, SignPub, State, User};
 use crate::recorded::By;
 use crate::users::{Outcome, Passed, Wish};
 use crate::view::{Versioned, View};
+use unibus_api_types::problem::Kind;
 
 /// The record of a user. Its revision is the ETag of the answer where there is one record in it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -151,7 +153,7 @@ pub(super) fn answer(outcome: Outcome) -> Result<Reply, Problem> {
 pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let handle = call.target.user()?;
     let found = shared.gate.view(|view| view.versioned_user(handle).cloned());
-    let missing = || problem::NOT_FOUND.because(format!("there is no user '{handle}'"));
+    let missing = || Kind::NOT_FOUND.because(format!("there is no user '{handle}'"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
     Ok(Reply::json(&UserBody::of(value, revision))?.at(revision))
 }
@@ -209,7 +211,7 @@ pub(super) async fn add(shared: Arc<Shared>, call: Call) -> Result<Reply, Proble
 pub(super) async fn change(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let UserPatch { state, role } = call.json()?;
     if state.is_none() && role.is_none() {
-        return Err(problem::BAD_JSON.because("name a state, a role, or both"));
+        return Err(Kind::BAD_JSON.because("name a state, a role, or both"));
     }
     let state = state.map(|switch| match switch {
         Switch::Active => State::Active,

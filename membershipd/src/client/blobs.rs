@@ -6,9 +6,9 @@ use axum::http::Method;
 use bytes::Bytes;
 
 use super::{ANSWER, ANSWER_BYTES, Added, Client, ClientError, Request, Wire};
-use crate::api::{BLOB_BYTES, BLOB_FLOOR};
 use crate::blobs::BlobId;
 use crate::domain::RoomId;
+use unibus_api_types::limits::{BLOB_BYTES, BLOB_FLOOR};
 
 /// Time for an attachment, either way: as long as a node waits for it.
 const PATIENCE: Duration = ANSWER.saturating_add(Duration::from_secs(BLOB_BYTES / BLOB_FLOOR as u64));

@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::url::NodeUrl;
-use crate::api::problem;
 use crate::signature::NONCE_UNKNOWN;
+use unibus_api_types::problem::Kind;
 
 /// A refusal, as a problem document says it (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Refused {
 impl Refused {
     pub(super) fn read(node: &NodeUrl, status: StatusCode, document: Value) -> Self {
         let text = |field: &str| document.get(field).and_then(Value::as_str).map(str::to_owned);
-        let slug = text("type").and_then(|uri| uri.strip_prefix(problem::TYPES).map(str::to_owned));
+        let slug = text("type").and_then(|uri| uri.strip_prefix(unibus_api_types::problem::TYPES).map(str::to_owned));
         let title = text("title").unwrap_or_else(|| format!("the answer has status {status}"));
         let more = text("detail").filter(|detail| !detail.eq_ignore_ascii_case(&title));
         Self {
@@ -40,7 +40,7 @@ impl Refused {
 
     /// Whether it was changed since the revision that the request is for.
     pub(super) fn is_stale(&self) -> bool {
-        self.slug == problem::PRECONDITION_FAILED.slug
+        self.slug == Kind::PRECONDITION_FAILED.slug
     }
 
     /// Whether another node may do what this one did not.
@@ -51,7 +51,7 @@ impl Refused {
     /// Whether it may have been done all the same. Only nodes that say so have certainly done nothing.
     pub(super) fn leaves_open(&self) -> bool {
         // Without its nonce nothing of a request is done, whatever became of the nonce.
-        let certain = [problem::UNAVAILABLE, problem::OVERLOADED, problem::CONTENDED, problem::RATE_LIMITED];
+        let certain = [Kind::UNAVAILABLE, Kind::OVERLOADED, Kind::CONTENDED, Kind::RATE_LIMITED];
         self.slug != NONCE_UNKNOWN && certain.iter().all(|kind| kind.slug != self.slug)
     }
 }
@@ -106,8 +106,8 @@ impl ClientError {
     pub fn code(&self) -> &str {
         match self {
             ClientError::Refused(refused) => &refused.slug,
-            ClientError::Nobody(_) => problem::UNAVAILABLE.slug,
-            ClientError::Unknown(_) => problem::UNKNOWN_OUTCOME.slug,
+            ClientError::Nobody(_) => Kind::UNAVAILABLE.slug,
+            ClientError::Unknown(_) => Kind::UNKNOWN_OUTCOME.slug,
             ClientError::Form(_) => "form",
         }
     }

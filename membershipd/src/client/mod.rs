@@ -30,11 +30,11 @@ pub use error::{ClientError, Refused, Tried};
 pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
 pub use url::NodeUrl;
 
-use crate::api::LIVEZ;
 use crate::domain::RoomId;
 use crate::identity::Identity;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
 use crate::{bus, clock};
+use unibus_api_types::limits::LIVEZ;
 
 /// Time for a connection.
 const CONNECT: Duration = Duration::from_secs(3);

@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use axum::http::Uri;
 
-use crate::config::DEFAULT_API_PORT;
 use crate::domain::InvalidValue;
 use crate::signature::Authority;
+use unibus_api_types::limits::DEFAULT_API_PORT;
 
 /// Scheme, host and port of a node. Without TLS only on this machine: whoever listens in would read all that is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -101,8 +101,7 @@ pub struct Ports {
     pub route: u16,
 }
 
-/// The API's port where nobody names another; deploy/nodes.toml ships the same.
-pub const DEFAULT_API_PORT: u16 = 8470;
+pub use unibus_api_types::limits::DEFAULT_API_PORT;
 
 /// A node's part in a cluster.
 #[derive(Debug)]

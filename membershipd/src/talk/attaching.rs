@@ -8,12 +8,12 @@ use super::keyring::Keyring;
 use super::people::People;
 use super::pins::Pins;
 use super::sending::record;
-use crate::api::BLOB_BYTES;
 use crate::blobs::BlobId;
 use crate::client::{Added, Client, NodeUrl, Room};
 use crate::conversation::{Untrue, blob};
 use crate::domain::RoomId;
 use crate::identity::Identity;
+use unibus_api_types::limits::BLOB_BYTES;
 
 /// The attachments of a room, as one of its members has them.
 #[derive(Debug)]

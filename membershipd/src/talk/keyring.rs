@@ -9,11 +9,12 @@ use serde_json::json;
 
 use super::error::TalkError;
 use super::people::{Listed, People};
-use crate::api::problem;
+
 use crate::client::{Client, ClientError, Request, room_path};
 use crate::conversation::{Envelope, Epoch, HpkeSecret, KeyId, MessageKey, Recipient, RoomKey, Sealing, Untrue};
 use crate::domain::{Denial, Handle, RoomId};
 use crate::identity::Identity;
+use unibus_api_types::problem::{Kind, of_denial};
 
 /// Attempts at beginning an epoch. Each is lost only to somebody who was faster, whose epoch then may do.
 const ATTEMPTS: usize = 8;
@@ -138,11 +139,11 @@ impl Keyring {
         let sealed = loop {
             match self.api.ask_for::<Sealed>(&request).await {
                 Ok(sealed) => break sealed,
-                Err(ClientError::Refused(refused)) if refused.slug == problem::NOT_SEALED.slug => {
+                Err(ClientError::Refused(refused)) if refused.slug == Kind::NOT_SEALED.slug => {
                     self.keys.insert(epoch, None);
                     return Ok(());
                 }
-                Err(ClientError::Refused(refused)) if refused.slug == problem::NO_SUCH_EPOCH.slug => looks -= 1,
+                Err(ClientError::Refused(refused)) if refused.slug == Kind::NO_SUCH_EPOCH.slug => looks -= 1,
                 Err(error) => return Err(TalkError::api("fetch a key of the room")(error)),
             }
             if looks == 0 {
@@ -169,7 +170,7 @@ impl Keyring {
         };
         let listed = self.api.list(&format!("{}/recipients", self.path()), "recipients").await;
         let listed = match listed {
-            Err(ClientError::Refused(refused)) if refused.slug == problem::slug_of(Denial::RoleTooLow) => {
+            Err(ClientError::Refused(refused)) if refused.slug == of_denial(Denial::RoleTooLow).slug => {
                 return Err(TalkError::Stale(self.room.clone()));
             }
             listed => listed.map_err(TalkError::api("read for whom to seal"))?,
@@ -204,5 +205,5 @@ impl Keyring {
 
 /// Whether what was read before is not so any more.
 fn faster(slug: &str) -> bool {
-    [problem::EPOCH_TAKEN, problem::EPOCH_NOT_NEXT, problem::RECIPIENTS].iter().any(|kind| kind.slug == slug)
+    [Kind::EPOCH_TAKEN, Kind::EPOCH_NOT_NEXT, Kind::RECIPIENTS].iter().any(|kind| kind.slug == slug)
 }

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::error::TalkError;
 use super::pins::{Pinned, Pins};
-use crate::api::problem;
 use crate::client::{Client, ClientError, Request};
 use crate::conversation::{HpkePub, Recipient, Signature, Untrue};
 use crate::domain::{Handle, SignPub, Verifier};
 use crate::identity::Identity;
+use unibus_api_types::problem::Kind;
 
 /// Somebody whose keys are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +84,7 @@ impl People {
             Ok(listed) if listed.handle == *handle => self.check(listed).map(Some),
             // Somebody else's keys under this name would be believed from then on.
             Ok(_) => Err(TalkError::NotVouched(handle.clone(), Untrue::Signature)),
-            Err(ClientError::Refused(refused)) if refused.slug == problem::NO_SUCH_USER.slug => Ok(None),
+            Err(ClientError::Refused(refused)) if refused.slug == Kind::NO_SUCH_USER.slug => Ok(None),
             Err(error) => Err(TalkError::api("look somebody up in the directory")(error)),
         }
     }
