@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::commands::Settled;
 use crate::domain::{Handle, Role, SignPub, State, User};
@@ -89,15 +89,7 @@ pub struct Outcome {
     pub fence: Option<Passed>,
 }
 
-/// How it became certain that nobody honours what was taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Passed {
-    /// Every node that could have has said so.
-    Acknowledged,
-    /// Some did not answer, and their time is over.
-    WaitedOut,
-}
+pub use unibus_core::domain::RevocationOutcome as Passed;
 
 impl Outcome {
     pub(crate) fn at_once(user: User, revision: u64, changed: bool) -> Self {

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use axum::http::Method;
 use bytes::Bytes;
+use http::Method;
 
 use super::{ANSWER, ANSWER_BYTES, Added, Client, ClientError, Request, Wire};
-use crate::blobs::BlobId;
-use crate::domain::RoomId;
+use unibus_api_types::BlobId;
 use unibus_api_types::limits::{BLOB_BYTES, BLOB_FLOOR};
+use unibus_core::domain::RoomId;
 
 /// Time for an attachment, either way: as long as a node waits for it.
 const PATIENCE: Duration = ANSWER.saturating_add(Duration::from_secs(BLOB_BYTES / BLOB_FLOOR as u64));

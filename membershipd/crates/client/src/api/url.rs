@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use axum::http::Uri;
+use http::Uri;
 
-use crate::domain::InvalidValue;
-use crate::signature::Authority;
 use unibus_api_types::limits::DEFAULT_API_PORT;
+use unibus_core::domain::InvalidValue;
+use unibus_http_signature::Authority;
 
 /// Scheme, host and port of a node. Without TLS only on this machine: whoever listens in would read all that is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl NodeUrl {
     }
 
     /// The address of `target`, which begins with a slash.
-    pub(super) fn uri(&self, target: &str) -> Result<Uri, axum::http::uri::InvalidUri> {
+    pub(super) fn uri(&self, target: &str) -> Result<Uri, http::uri::InvalidUri> {
         format!("{self}{target}").parse()
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::url::NodeUrl;
-use crate::domain::{Handle, Token};
+use unibus_core::domain::{Handle, Token};
 
 /// What every link begins with, of whatever version.
 const SCHEME: &str = "unibus-invite:";

@@ -1,9 +1,9 @@
 //! Why a conversation does not go on.
 
-use crate::blobs::BlobId;
-use crate::client::ClientError;
-use crate::conversation::{Epoch, MessageId, Untrue};
-use crate::domain::{Handle, RoomId};
+use crate::api::ClientError;
+use unibus_api_types::BlobId;
+use unibus_core::domain::{Handle, RoomId};
+use unibus_crypto::{Epoch, MessageId, Untrue};
 
 use super::pins::PinsError;
 

@@ -14,12 +14,12 @@ use super::history::{self, PAGE};
 use super::keyring::Keyring;
 use super::people::People;
 use super::pins::Pins;
-use crate::client::{Client, NodeUrl, Request, Room, room_path};
-use crate::conversation::{Epoch, Frame, MessageId, Sealer};
-use crate::domain::{MemberState, RoomId};
-use crate::faults::Fault;
+use crate::api::{Client, NodeUrl, Request, Room, room_path};
 use crate::identity::Identity;
-use crate::{bus, clock};
+use unibus_core::domain::{MemberState, RoomId};
+use unibus_core::faults::Fault;
+use unibus_core::{bus, clock};
+use unibus_crypto::{Epoch, Frame, MessageId, Sealer};
 
 /// How long the newest epoch is believed to be the newest while nobody is heard to come or go.
 const BELIEVED: Duration = Duration::from_secs(30);
@@ -102,7 +102,7 @@ impl Sender {
             return Err(TalkError::TooLarge { bytes: bytes - AROUND, most: bus::VALUE_BYTES });
         }
         let mut entropy = [0; 10];
-        getrandom::fill(&mut entropy).map_err(|_| TalkError::Seal(crate::conversation::Untrue::Randomness))?;
+        getrandom::fill(&mut entropy).map_err(|_| TalkError::Seal(unibus_crypto::Untrue::Randomness))?;
         let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), entropy);
         if Fault::AckBeforeWrite.active() {
             // Acknowledged whatever becomes of it: it is sent once, and nobody looks for it.

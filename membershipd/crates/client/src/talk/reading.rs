@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 use super::error::TalkError;
 use super::keyring::Keyring;
 use super::people::People;
-use crate::conversation::{Epoch, Frame, FrameRefusal, MessageId, Seen, Source};
-use crate::domain::{Handle, Policy, RoomId};
+use unibus_core::domain::{Handle, Policy, RoomId};
+use unibus_crypto::{Epoch, Frame, FrameRefusal, MessageId, Seen, Source};
 
 /// A frame, as it came.
 #[derive(Debug, Clone, Copy)]

@@ -10,11 +10,11 @@ use serde_json::json;
 use super::error::TalkError;
 use super::people::{Listed, People};
 
-use crate::client::{Client, ClientError, Request, room_path};
-use crate::conversation::{Envelope, Epoch, HpkeSecret, KeyId, MessageKey, Recipient, RoomKey, Sealing, Untrue};
-use crate::domain::{Denial, Handle, RoomId};
+use crate::api::{Client, ClientError, Request, room_path};
 use crate::identity::Identity;
 use unibus_api_types::problem::{Kind, of_denial};
+use unibus_core::domain::{Denial, Handle, RoomId};
+use unibus_crypto::{Envelope, Epoch, HpkeSecret, KeyId, MessageKey, Recipient, RoomKey, Sealing, Untrue};
 
 /// Attempts at beginning an epoch. Each is lost only to somebody who was faster, whose epoch then may do.
 const ATTEMPTS: usize = 8;

@@ -4,8 +4,8 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer};
 
 use super::error::TalkError;
-use crate::client::{Client, Request, room_path};
-use crate::domain::RoomId;
+use crate::api::{Client, Request, room_path};
+use unibus_core::domain::RoomId;
 
 /// Messages of a page that is asked for: as many as there may be.
 pub(super) const PAGE: u32 = 1_000;

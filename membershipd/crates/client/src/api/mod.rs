@@ -25,16 +25,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use answers::{Added, Audited, Blob, Changed, Invite, Member, Own, Room};
-pub use axum::http::Method;
 pub use error::{ClientError, Refused, Tried};
+pub use http::Method;
 pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
 pub use url::NodeUrl;
 
-use crate::domain::RoomId;
 use crate::identity::Identity;
-use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
-use crate::{bus, clock};
 use unibus_api_types::limits::LIVEZ;
+use unibus_core::domain::RoomId;
+use unibus_core::{bus, clock};
+use unibus_http_signature::{BodyDigest, Nonce, RequestHead, Signer};
 
 /// Time for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -185,7 +185,7 @@ impl Client {
     /// What everybody may ask the first node, unsigned: its health. Says whether it is well.
     pub async fn is_alive(&self) -> anyhow::Result<bool> {
         let node = self.nodes.first().context("there is no node to ask")?;
-        let message = axum::http::Request::builder().uri(node.uri(LIVEZ)?).body(Full::default())?;
+        let message = http::Request::builder().uri(node.uri(LIVEZ)?).body(Full::default())?;
         let response = tokio::time::timeout(ANSWER, self.http.request(message)).await.context("no answer")??;
         let alive = response.status().is_success();
         response.into_body().collect().await?;
@@ -219,7 +219,7 @@ impl Client {
         Ok(Err(Refused::read(node, status, serde_json::from_slice(&body).unwrap_or_default())))
     }
 
-    fn message(&self, node: &NodeUrl, request: &Wire<'_>) -> anyhow::Result<axum::http::Request<Full<Bytes>>> {
+    fn message(&self, node: &NodeUrl, request: &Wire<'_>) -> anyhow::Result<http::Request<Full<Bytes>>> {
         let (path, query) = match request.target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (request.target, None),
@@ -244,7 +244,7 @@ impl Client {
         getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
         let signed =
             self.signer.sign(&head, BodyDigest::of(&request.body), clock::unix(), Nonce::from_entropy(entropy))?;
-        let mut message = axum::http::Request::builder().method(request.method.clone()).uri(node.uri(request.target)?);
+        let mut message = http::Request::builder().method(request.method.clone()).uri(node.uri(request.target)?);
         for (name, value) in fields {
             message = message.header(name, value);
         }

@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::error::TalkError;
 use super::pins::{Pinned, Pins};
-use crate::client::{Client, ClientError, Request};
-use crate::conversation::{HpkePub, Recipient, Signature, Untrue};
-use crate::domain::{Handle, SignPub, Verifier};
+use crate::api::{Client, ClientError, Request};
 use crate::identity::Identity;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Handle, SignPub, Verifier};
+use unibus_crypto::{HpkePub, Recipient, Signature, Untrue};
 
 /// Somebody whose keys are known.
 #[derive(Debug, Clone, PartialEq, Eq)]

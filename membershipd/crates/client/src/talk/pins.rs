@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::conversation::{Epoch, HpkePub};
-use crate::domain::{Handle, RoomId, Schema, SignPub};
-use crate::private_file::{self, PrivateFileError};
+use unibus_core::domain::{Handle, RoomId, Schema, SignPub};
+use unibus_core::private_file::{self, PrivateFileError};
+use unibus_crypto::{Epoch, HpkePub};
 
 /// What is pinned of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,7 +237,7 @@ impl Pins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::HpkeSecret;
+    use unibus_crypto::HpkeSecret;
 
     struct Place(PathBuf);
 

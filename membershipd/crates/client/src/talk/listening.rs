@@ -15,11 +15,11 @@ use super::people::People;
 use super::pins::Pins;
 use super::reading::{Arrived, Message, Reader};
 use super::sending::record;
-use crate::client::{Client, NodeUrl, Room};
-use crate::clock;
-use crate::conversation::{FrameRefusal, Source};
-use crate::domain::{Handle, RoomId};
+use crate::api::{Client, NodeUrl, Room};
 use crate::identity::Identity;
+use unibus_core::clock;
+use unibus_core::domain::{Handle, RoomId};
+use unibus_crypto::{FrameRefusal, Source};
 
 /// Pauses before another attempt at a connection.
 const PAUSE: Duration = Duration::from_millis(250);

@@ -8,12 +8,12 @@ use super::keyring::Keyring;
 use super::people::People;
 use super::pins::Pins;
 use super::sending::record;
-use crate::blobs::BlobId;
-use crate::client::{Added, Client, NodeUrl, Room};
-use crate::conversation::{Untrue, blob};
-use crate::domain::RoomId;
+use crate::api::{Added, Client, NodeUrl, Room};
 use crate::identity::Identity;
+use unibus_api_types::BlobId;
 use unibus_api_types::limits::BLOB_BYTES;
+use unibus_core::domain::RoomId;
+use unibus_crypto::{Untrue, blob};
 
 /// The attachments of a room, as one of its members has them.
 #[derive(Debug)]

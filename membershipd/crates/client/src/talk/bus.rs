@@ -11,11 +11,11 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::error::TalkError;
-use crate::bus;
-use crate::client::{Client, NodeUrl, Request};
-use crate::conversation::MessageId;
-use crate::domain::Handle;
+use crate::api::{Client, NodeUrl, Request};
 use crate::identity::Identity;
+use unibus_core::bus;
+use unibus_core::domain::Handle;
+use unibus_crypto::MessageId;
 
 /// Patience with an engine.
 const WAIT: Duration = Duration::from_secs(5);

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use nkeys::{KeyPair, KeyPairType};
 use serde::{Deserialize, Serialize};
 
-use crate::conversation::{HpkeSecret, Recipient};
-use crate::domain::{Handle, SignPub};
-use crate::private_file;
-use crate::secret::Secret;
+use unibus_core::domain::{Handle, SignPub};
+use unibus_core::private_file;
+use unibus_core::secret::Secret;
+use unibus_crypto::{HpkeSecret, Recipient};
 
 const VERSION: u32 = 1;
 

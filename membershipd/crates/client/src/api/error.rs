@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use axum::http::StatusCode;
+use http::StatusCode;
 use serde_json::Value;
 
 use super::url::NodeUrl;
-use crate::signature::NONCE_UNKNOWN;
 use unibus_api_types::problem::Kind;
+use unibus_http_signature::NONCE_UNKNOWN;
 
 /// A refusal, as a problem document says it (RFC 9457).
 #[derive(Debug, Clone, PartialEq, Eq)]
