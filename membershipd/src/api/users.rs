@@ -11,9 +11,9 @@ use super::paging::{Paging, cursor};
 use super::precondition::IfMatch;
 use super::problem::{self, Problem};
 use super::shared::Shared;
-use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::domain::{Handle, RevocationOutcome, Role, SignPub, State, User};
 use crate::recorded::By;
-use crate::users::{Outcome, Passed, Wish};
+use crate::users::{Outcome, Wish};
 use crate::view::{Versioned, View};
 
 /// The record of a user. Its revision is the ETag of the answer where there is one record in it.
@@ -129,7 +129,7 @@ pub(super) struct ChangedUser {
     /// taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    fence: Option<Passed>,
+    fence: Option<RevocationOutcome>,
 }
 
 fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {

@@ -3,8 +3,9 @@
 use serde::Deserialize;
 
 use crate::blobs::BlobId;
-use crate::domain::{Author, Handle, InviteId, MemberState, Policy, Role, RoomId, RoomRole, RoomState, Subject};
-use crate::users::Passed;
+use crate::domain::{
+    Author, Handle, InviteId, MemberState, Policy, RevocationOutcome, Role, RoomId, RoomRole, RoomState, Subject,
+};
 
 /// How the caller stands to a room.
 #[derive(Debug, Clone, Deserialize)]
@@ -73,7 +74,7 @@ pub struct Changed<T> {
     /// False where it was so already.
     pub changed: bool,
     /// How it is known that no node honours what was taken away; none: nothing was.
-    pub fence: Option<Passed>,
+    pub fence: Option<RevocationOutcome>,
     /// Milliseconds that were waited for that.
     #[serde(default)]
     pub waited_ms: u64,
