@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::commands::Settled;
-use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::commands::{Fence as _, Revoked};
+use crate::domain::{Handle, RecordKey, RevocationOutcome, Role, SignPub, State, User};
 use crate::fence::RevocationFence;
 use crate::gate::Gate;
 use crate::store::{self, Key, Operation, Records, Revision, Standing, Store, StoreError};
@@ -86,10 +86,8 @@ pub struct Outcome {
     /// Milliseconds waited until no node could honour the old state any more; 0 where nothing was taken away.
     pub waited_ms: u64,
     /// How that became certain; none: nothing was taken away.
-    pub fence: Option<Passed>,
+    pub fence: Option<RevocationOutcome>,
 }
-
-pub use unibus_core::domain::RevocationOutcome as Passed;
 
 impl Outcome {
     pub(crate) fn at_once(user: User, revision: u64, changed: bool) -> Self {
@@ -218,12 +216,12 @@ impl Users {
     /// Waits until nobody honours what `user` was before `revision`.
     async fn passed(&self, user: User, revision: u64, changed: bool) -> Outcome {
         let Some(fence) = &self.fence else { return Outcome::at_once(user, revision, changed) };
-        let settled = fence.passed(Records::Users.bucket(), revision).await;
-        let fence = match settled {
-            Settled::Acknowledged(_) => Passed::Acknowledged,
-            Settled::WaitedOut(_) => Passed::WaitedOut,
-        };
-        let waited_ms = u64::try_from(settled.waited().as_millis()).unwrap_or(u64::MAX);
+        let record = RecordKey::User(user.handle.clone());
+        let revoked: Vec<_> =
+            Revision::new(revision).map(|revision| Revoked { record, revision }).into_iter().collect();
+        let begun = Instant::now();
+        let fence = fence.wait_for_revocation(&revoked).await;
+        let waited_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         Outcome { user, revision, changed, waited_ms, fence: Some(fence) }
     }
 

@@ -8,7 +8,8 @@ use super::precondition::IfMatch;
 use super::problem::Problem;
 use super::problem::Refuse as _;
 use super::shared::Shared;
-use crate::commands::{Actor, Demand, Order, Outcome, Settled, Unfinished};
+use crate::commands::{Actor, Demand, Order, Outcome, Unfinished};
+use crate::domain::RevocationOutcome;
 use crate::store::Revision;
 use unibus_api_types::problem::Kind;
 
@@ -23,7 +24,8 @@ pub(super) struct Passed {
     /// How it is known that no node honours what was taken away: `acknowledged`, every node said so; `waited_out`, so much
     /// time has passed that none can. Left out where nothing was taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fence: Option<&'static str>,
+    #[schema(value_type = Option<String>)]
+    fence: Option<RevocationOutcome>,
     /// Milliseconds waited for that; 0 where nothing was taken away.
     waited_ms: u64,
     /// What is left for a repair, and decides nothing: `index`, `claim` or `record`.
@@ -33,11 +35,6 @@ pub(super) struct Passed {
 
 impl Passed {
     pub(super) fn of(outcome: &Outcome) -> Self {
-        let fence = outcome.fenced.map(|settled| match settled {
-            Settled::Acknowledged(_) => "acknowledged",
-            Settled::WaitedOut(_) => "waited_out",
-        });
-        let waited = outcome.fenced.map(Settled::waited).unwrap_or_default();
         let word = |what: &Unfinished| match what {
             Unfinished::Index => "index",
             Unfinished::Claim => "claim",
@@ -46,8 +43,8 @@ impl Passed {
         Self {
             changed: outcome.changed,
             audit: outcome.id.to_string(),
-            fence,
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            fence: outcome.fenced,
+            waited_ms: u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX),
             unfinished: outcome.unfinished.iter().map(word).collect(),
         }
     }

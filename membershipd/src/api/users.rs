@@ -12,9 +12,9 @@ use super::precondition::IfMatch;
 use super::problem::Problem;
 use super::problem::Refuse as _;
 use super::shared::Shared;
-use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::domain::{Handle, RevocationOutcome, Role, SignPub, State, User};
 use crate::recorded::By;
-use crate::users::{Outcome, Passed, Wish};
+use crate::users::{Outcome, Wish};
 use crate::view::{Versioned, View};
 use unibus_api_types::problem::Kind;
 
@@ -131,7 +131,7 @@ pub(super) struct ChangedUser {
     /// taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    fence: Option<Passed>,
+    fence: Option<RevocationOutcome>,
 }
 
 fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {

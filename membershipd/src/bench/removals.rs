@@ -12,7 +12,7 @@ use super::drive::Measured;
 use super::raw::{self, Raw};
 use crate::bus;
 use crate::client::{Changed, Member, Request};
-use crate::users::Passed;
+use crate::domain::RevocationOutcome;
 
 /// Time for the client library to tell that its connection was closed.
 const TOLD: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ async fn one(crew: &Crew, owner: &Hand, member: &Hand) -> Result<Duration> {
     let removed = owner.api.ask_for::<Changed<Member>>(&Request::delete(path)).await.context("removing")?;
     let took = since.elapsed();
     ensure!(
-        removed.fence == Some(Passed::Acknowledged),
+        removed.fence == Some(RevocationOutcome::Acknowledged),
         "not all nodes acknowledged a removal: is the cluster healthy?"
     );
     match tokio::time::timeout(TOLD, told).await {

@@ -11,8 +11,7 @@ use super::table::{Table, word};
 use super::{DONE, Daemon, Output, Problem, offline};
 use crate::bus;
 use crate::control::{self, Request};
-use crate::domain::{Handle, SignPub, State, User};
-use crate::users::Passed;
+use crate::domain::{Handle, RevocationOutcome, SignPub, State, User};
 
 /// Arguments of `user`.
 #[derive(Debug, clap::Args)]
@@ -122,7 +121,7 @@ fn print(lists: bool, answer: Value) -> anyhow::Result<()> {
         users: Vec<User>,
         user: Option<User>,
         changed: Option<bool>,
-        fence: Option<Passed>,
+        fence: Option<RevocationOutcome>,
         #[serde(default)]
         waited_ms: u64,
     }
@@ -141,8 +140,8 @@ fn print(lists: bool, answer: Value) -> anyhow::Result<()> {
     }
     let waited = answer.waited_ms;
     match answer.fence {
-        Some(Passed::Acknowledged) => println!("acknowledged by every node after {waited} ms"),
-        Some(Passed::WaitedOut) => {
+        Some(RevocationOutcome::Acknowledged) => println!("acknowledged by every node after {waited} ms"),
+        Some(RevocationOutcome::WaitedOut) => {
             println!("not acknowledged by every node; after {waited} ms none can honour what was taken away any more");
         }
         None => {}

@@ -44,7 +44,7 @@ mod tests;
 
 pub use derived::put_right;
 pub use error::{CommandError, Retry};
-pub use fence::{Fence, Revoked, Settled, WaitOut};
+pub use fence::{Fence, Revoked, WaitOut};
 pub use gated::Gated;
 pub use index::Indexed;
 pub use load::load;

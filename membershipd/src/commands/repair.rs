@@ -136,10 +136,10 @@ impl<F: Fence> Repair<'_, F> {
         }
         // Whoever moved the room or removed it may have died before the fence.
         let revoked: Vec<_> = ended.iter().map(|(_, _, revoked)| revoked.clone()).collect();
-        let _ = self.fence.settle(&revoked).await;
+        let _ = self.fence.wait_for_revocation(&revoked).await;
         for (id, subject, Revoked { record, revision }) in ended {
             let RecordKey::Room(room) = &record else { continue };
-            if !self.fence.let_go(room, &subject).await {
+            if !self.fence.release_subject(room, &subject).await {
                 continue;
             }
             if claiming::release(&*self.store, room, &subject).await?.is_some() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::audit::{CommandId, Journal, Stage};
 use super::error::CommandError;
-use super::fence::{Fence, Revoked, Settled};
+use super::fence::{Fence, Revoked};
 use super::order::{Demand, Order};
 use super::pace::{Pace, back_off, within};
 use super::plan::{Earlier, Plan, Step, fetch, plan, stands_as_attempted};
@@ -14,7 +14,7 @@ use super::queues::{Held, Queues};
 use super::state::{State, revision_of};
 use super::{claiming, index, keys};
 use crate::bus;
-use crate::domain::{Handle, Record, RecordKey, Refusal, Subject};
+use crate::domain::{Handle, Record, RecordKey, Refusal, RevocationOutcome, Subject};
 use crate::store::{Records, Revision, Standing, Store, StoreError};
 
 /// How long is waited for what.
@@ -62,7 +62,9 @@ pub struct Outcome {
     /// All records that were written, with their revisions.
     pub written: BTreeMap<RecordKey, Revision>,
     /// How the fence was passed; none: nothing was taken away.
-    pub fenced: Option<Settled>,
+    pub fenced: Option<RevocationOutcome>,
+    /// Time that this took.
+    pub waited: Duration,
     /// What is left for a repair.
     pub unfinished: Vec<Unfinished>,
 }
@@ -267,8 +269,13 @@ impl<S: State, F: Fence> Commands<S, F> {
             .into_iter()
             .map(|(record, revision)| Revoked { record: record.clone(), revision: *revision })
             .collect();
-        let fence = async { if run.must_fence { Some(self.fence.settle(&revoked).await) } else { None } };
-        let (recorded, fenced, indexed) = futures::join!(self.conclude(order, &run), fence, self.index(order, &run));
+        let fence = async {
+            let begun = self.pace.now();
+            let outcome = if run.must_fence { Some(self.fence.wait_for_revocation(&revoked).await) } else { None };
+            (outcome, outcome.map(|_| self.pace.now().saturating_duration_since(begun)).unwrap_or_default())
+        };
+        let (recorded, (fenced, waited), indexed) =
+            futures::join!(self.conclude(order, &run), fence, self.index(order, &run));
         let released = self.release(order, &run).await;
         let marks = [(indexed, Unfinished::Index), (released, Unfinished::Claim), (recorded, Unfinished::Record)];
         let unfinished = marks.into_iter().filter(|(done, _)| !done).map(|(_, what)| what).collect();
@@ -277,7 +284,7 @@ impl<S: State, F: Fence> Commands<S, F> {
         let now = known.into_iter().chain(own).max_by_key(|(revision, _)| *revision);
         let (revision, value) = now.unzip();
         let changed = run.changed || !run.doubts.is_empty();
-        Outcome { id: run.id, changed, record, revision, value, written: run.landed, fenced, unfinished }
+        Outcome { id: run.id, changed, record, revision, value, written: run.landed, fenced, waited, unfinished }
     }
 
     /// Brings `rooms_by_member` up to date. What is missing there decides nothing, and is left to a repair.
@@ -309,7 +316,7 @@ impl<S: State, F: Fence> Commands<S, F> {
     async fn release(&self, order: &Order, run: &Run) -> bool {
         let mut done = true;
         for subject in &run.releases {
-            if !self.fence.let_go(&order.room, subject).await {
+            if !self.fence.release_subject(&order.room, subject).await {
                 done = false;
                 continue;
             }
