@@ -4,7 +4,6 @@
 //! `serve` is the way in; modules only look downwards from there.
 
 pub mod api;
-pub mod bench;
 pub mod blobs;
 pub mod bootstrap;
 pub mod callout;
@@ -24,7 +23,6 @@ pub mod heartbeat;
 pub mod history;
 pub mod invites;
 pub mod kick;
-pub mod load;
 pub mod posture;
 pub mod probe;
 pub mod probe_routes;

@@ -9,9 +9,9 @@ use futures::StreamExt;
 
 use super::kinds::Failure;
 use super::orders::{NodeOrder, Orders};
-use crate::bus;
-use crate::domain::Handle;
-use crate::identity::Identity;
+use unibus_client::identity::Identity;
+use unibus_core::bus;
+use unibus_core::domain::Handle;
 
 /// Time to connect to one node; longer than the engine itself waits for its daemon's verdict.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -70,7 +70,7 @@ impl BusUser {
     }
 
     /// Its public key.
-    pub(super) fn sign_pub(&self) -> crate::domain::SignPub {
+    pub(super) fn sign_pub(&self) -> unibus_core::domain::SignPub {
         self.identity.sign_pub
     }
 

@@ -10,8 +10,8 @@ use async_nats::{Client, ConnectOptions, HeaderMap};
 use bytes::Bytes;
 use futures::StreamExt;
 
+use super::Node;
 use super::drive::Next;
-use crate::config::Config;
 
 /// The stream, in the account of the buckets; what a bench that was killed left behind is used again.
 const STREAM: &str = "UNIBUS_bench";
@@ -34,24 +34,24 @@ pub(super) struct Raw {
 
 impl Raw {
     /// Connects with the daemon's own key to the engine of the node that is so configured, and makes the stream there.
-    pub(super) async fn open(config: &Config) -> Result<Self> {
-        let address = SocketAddr::new(config.own_address(), config.ports.client).to_string();
-        let seed = config.secrets.control.seed()?;
-        let tls = config.tls.as_ref().map(|tls| unibus_tls::trusting(&tls.ca)).transpose()?;
+    pub(super) async fn open(node: &Node) -> Result<Self> {
+        let address = SocketAddr::new(node.address, node.client_port).to_string();
+        let seed = node.control.seed()?;
+        let tls = node.ca.as_deref().map(unibus_tls::trusting).transpose()?;
         let client = options(&seed, tls.as_ref()).connect(&*address).await;
-        let client = client.with_context(|| format!("cannot connect to the engine of {} at {address}", config.node))?;
+        let client = client.with_context(|| format!("cannot connect to the engine of {} at {address}", node.name))?;
         let jetstream = jetstream::new(client.clone());
         let settings = stream::Config {
             name: STREAM.to_owned(),
             subjects: vec![format!("{SUBJECTS}.>")],
             storage: stream::StorageType::File,
-            num_replicas: config.kv_replicas,
+            num_replicas: node.copies,
             max_messages_per_subject: 1,
             discard: stream::DiscardPolicy::New,
             ..Default::default()
         };
         let made = jetstream.get_or_create_stream(settings).await;
-        let stream = made.with_context(|| format!("cannot make the stream {STREAM} on {}", config.node))?;
+        let stream = made.with_context(|| format!("cannot make the stream {STREAM} on {}", node.name))?;
         stream.purge().await.with_context(|| format!("cannot empty {STREAM}"))?;
         Ok(Self { address, seed, tls, client, next: AtomicU64::new(0) })
     }

@@ -16,10 +16,10 @@ use super::kinds::Failure;
 use super::orders::Orders;
 use super::relay::Relay;
 use super::room::RoomOfRun;
-use crate::client::Request as ApiRequest;
-use crate::control::Request;
-use crate::domain::{Handle, Role, State};
-use crate::identity::Identity;
+use unibus_api_types::control::Request;
+use unibus_client::api::Request as ApiRequest;
+use unibus_client::identity::Identity;
+use unibus_core::domain::{Handle, Role, State};
 
 /// Time for a node to make or show a user.
 const ASK: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The asking side of the control socket.
+//! How root and the daemon's own user ask the daemon of this machine.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Answer, Failure, socket};
+use unibus_api_types::control::{Answer, Failure, socket};
 
 /// Longest wait for an answer: a revocation waits its bound out.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks the daemon that runs with `runtime_dir`. What it can be asked is [`super::Request`]; a relay passes on what it was given.
+/// Asks the daemon that runs with `runtime_dir`. What it can be asked is [`unibus_api_types::control::Request`]; a relay passes on what it was given.
 pub fn ask(runtime_dir: &Path, request: &impl Serialize) -> Result<serde_json::Value, Failure> {
     ask_for(runtime_dir, request, PATIENCE)
 }
 
-/// The same, for whoever cannot wait that long.
+/// The same, for a caller that cannot wait that long.
 pub fn ask_for(runtime_dir: &Path, request: &impl Serialize, patience: Duration) -> Result<serde_json::Value, Failure> {
     let path = socket(runtime_dir);
     let fail = |code: &str, message: String, remedy: &str| Failure {

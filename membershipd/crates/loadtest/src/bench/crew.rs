@@ -11,11 +11,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
 use super::{Orders, raw};
-use crate::bus;
-use crate::client::{Client, NodeUrl, Request, room_path};
-use crate::control::{self, Request as Control};
-use crate::domain::{Handle, Role, RoomId, State};
-use crate::identity::Identity;
+use unibus_api_types::control::Request as Control;
+use unibus_client::api::{Client, NodeUrl, Request, room_path};
+use unibus_client::control;
+use unibus_client::identity::Identity;
+use unibus_core::bus;
+use unibus_core::domain::{Handle, Role, RoomId, State};
 
 /// Users that are made or removed at once.
 const AT_ONCE: usize = 16;
@@ -56,11 +57,10 @@ pub(super) struct Crew {
 impl Crew {
     /// So many, who are nobody yet.
     pub(super) fn new(orders: &Orders, size: usize) -> Result<Self> {
-        let config = &orders.config;
-        let (address, ports) = (config.own_address(), config.ports);
-        let scheme = if config.tls.is_some() { "https" } else { "http" };
-        let api: NodeUrl = format!("{scheme}://{}", SocketAddr::new(address, ports.api)).parse()?;
-        let ca = config.tls.as_ref().map(|tls| &*tls.ca);
+        let node = &orders.node;
+        let (address, ca) = (node.address, node.ca.as_deref());
+        let scheme = if ca.is_some() { "https" } else { "http" };
+        let api: NodeUrl = format!("{scheme}://{}", SocketAddr::new(address, node.api_port)).parse()?;
         let run = data_encoding::HEXLOWER.encode(&random::<4>()?);
         let hand = |number: usize| {
             let handle: Handle = format!("bench-{run}-{number}").parse()?;
@@ -78,7 +78,7 @@ impl Crew {
         Ok(Self {
             hands: (0..size).map(hand).collect::<Result<_>>()?,
             runtime_dir: orders.runtime_dir.clone(),
-            bus: SocketAddr::new(address, ports.client).to_string(),
+            bus: SocketAddr::new(address, node.client_port).to_string(),
             tls: ca.map(unibus_tls::trusting).transpose()?,
         })
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::client::NodeUrl;
+use unibus_client::api::NodeUrl;
 
 const SCHEMA: u32 = 4;
 

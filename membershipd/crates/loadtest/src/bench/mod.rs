@@ -14,13 +14,13 @@ mod removals;
 mod report;
 mod requests;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::Config;
 use crew::Crew;
 use drive::Measured;
 use raw::Raw;
@@ -39,11 +39,32 @@ const _: () = assert!(TURNS as usize * requests::INVITED < REQUESTS);
 /// Removals for each second that other things are measured, each beside one insert.
 const REMOVALS_A_SECOND: usize = 25;
 
+/// A node, and what its operator knows of it.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Where it serves its own machine.
+    pub address: IpAddr,
+    /// Port of its engine, for clients.
+    pub client_port: u16,
+    /// Port of its API.
+    pub api_port: u16,
+    /// The CA of its certificate; none: it serves without TLS.
+    pub ca: Option<PathBuf>,
+    /// The daemon's own key in the account of the buckets.
+    pub control: nkeys::KeyPair,
+    /// Copies of each bucket.
+    pub copies: usize,
+    /// The other nodes.
+    pub others: Vec<IpAddr>,
+}
+
 /// What to measure, and how.
 #[derive(Debug)]
 pub struct Orders {
-    /// The node, as its daemon is configured.
-    pub config: Config,
+    /// The node.
+    pub node: Node,
     /// Directory of its control socket.
     pub runtime_dir: PathBuf,
     /// Time for each thing that is measured by the second.
@@ -53,7 +74,7 @@ pub struct Orders {
 /// Measures. Whatever it made for this is gone at the end, also where it failed or was told to stop; of the users the tombstones
 /// stay.
 pub async fn run(orders: Orders) -> Result<Report> {
-    let raw = Raw::open(&orders.config).await?;
+    let raw = Raw::open(&orders.node).await?;
     let crew = Crew::new(&orders, REQUESTS)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let measured = tokio::select! {
@@ -76,7 +97,7 @@ pub async fn run(orders: Orders) -> Result<Report> {
 }
 
 async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
-    eprintln!("bench: making {REQUESTS} users and rooms on {}", orders.config.node);
+    eprintln!("bench: making {REQUESTS} users and rooms on {}", orders.node.name);
     crew.join().await?;
     let turn = orders.each / u32::from(TURNS);
     let [mut inserts, mut unsigned, mut reads, mut writes] = [const { Measured::none() }; 4];
@@ -102,6 +123,6 @@ async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
     let (alone, removed) = removals::measure(raw, crew, count).await?;
     eprintln!("bench: conversations, one speaks and three listen");
     let spoken = conversation::measure(orders, crew, turn).await.context("conversations")?;
-    let node = orders.config.node.clone();
+    let node = orders.node.name.clone();
     Ok(Report { node, inserts, unsigned, reads, writes, known, admitted, alone, removed, spoken })
 }

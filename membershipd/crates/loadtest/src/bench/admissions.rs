@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::crew::Crew;
 use super::drive::Next;
 use super::raw;
-use crate::bus;
+use unibus_core::bus;
 
 /// Connects as one of the crew, for one round trip.
 pub(super) async fn connect(crew: &Crew, worker: usize) -> Result<Next> {

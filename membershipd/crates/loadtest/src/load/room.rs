@@ -10,8 +10,8 @@ use super::api_user::{ApiUser, CHANGE};
 use super::bench::Bench;
 use super::history::Op;
 use super::kinds::Kind;
-use crate::client::Request;
-use crate::domain::{Handle, Policy, RoomId, RoomRole, Subject};
+use unibus_client::api::Request;
+use unibus_core::domain::{Handle, Policy, RoomId, RoomRole, Subject};
 
 /// Time for a removal: its fence, the write, and a node that is only just coming back.
 const REMOVAL: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ impl RoomOfRun {
 
     /// Where it is.
     pub(super) fn path(&self) -> String {
-        crate::client::room_path(&self.id)
+        unibus_client::api::room_path(&self.id)
     }
 
     /// Where somebody's membership of it is.

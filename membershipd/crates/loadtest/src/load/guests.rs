@@ -21,7 +21,7 @@ use super::bench::Bench;
 use super::bus_user::BusUser;
 use super::kinds::{Failure, Kind};
 use super::room::RoomOfRun;
-use crate::client::Request;
+use unibus_client::api::Request;
 
 /// How long a guest is a member, and how long he tries in vain afterwards.
 const BEFORE: Duration = Duration::from_secs(2);

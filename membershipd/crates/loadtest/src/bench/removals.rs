@@ -10,9 +10,9 @@ use tokio::sync::oneshot;
 use super::crew::{Crew, Hand};
 use super::drive::Measured;
 use super::raw::{self, Raw};
-use crate::bus;
-use crate::client::{Changed, Member, Request};
-use crate::domain::RevocationOutcome;
+use unibus_client::api::{Changed, Member, Request};
+use unibus_core::bus;
+use unibus_core::domain::RevocationOutcome;
 
 /// Time for the client library to tell that its connection was closed.
 const TOLD: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::kinds::Failure;
 use super::orders::NodeOrder;
-use crate::control::{Answer, Request};
+use unibus_api_types::control::{Answer, Request};
 
 /// Pause between two starts of the command.
 const BACK_OFF: Duration = Duration::from_secs(1);

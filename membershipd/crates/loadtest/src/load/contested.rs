@@ -19,8 +19,8 @@ use super::bench::Bench;
 use super::dice::Dice;
 use super::kinds::{Failure, Kind};
 use super::room::RoomOfRun;
-use crate::client::{Changed, Member, Request};
-use crate::domain::{Author, Handle, RoomRole};
+use unibus_client::api::{Changed, Member, Request};
+use unibus_core::domain::{Author, Handle, RoomRole};
 
 /// What is written: anything but what is there.
 const ROLES: [RoomRole; 3] = [RoomRole::Reader, RoomRole::Member, RoomRole::Moderator];

@@ -20,11 +20,11 @@ use super::api_user::ApiUser;
 use super::bench::Bench;
 use super::kinds::{Content, Failure, Found, Kind};
 use super::room::RoomOfRun;
-use crate::bus;
-use crate::client::{Client, NodeUrl};
-use crate::conversation::{Epoch, FrameRefusal};
-use crate::domain::{Policy, RoomRole};
-use crate::talk::{From, Heard, Keyring, Listener, People, Pins, Sender, Sent, TalkError};
+use unibus_client::api::{Client, NodeUrl};
+use unibus_client::talk::{From, Heard, Keyring, Listener, People, Pins, Sender, Sent, TalkError};
+use unibus_core::bus;
+use unibus_core::domain::{Policy, RoomRole};
+use unibus_crypto::{Epoch, FrameRefusal};
 
 /// Time for something to be said: what the client module tries by itself, and the attempt that it ends with.
 const SAID: Duration = bus::STORE_BUDGET.saturating_add(Duration::from_secs(5));

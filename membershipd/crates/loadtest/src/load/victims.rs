@@ -13,8 +13,8 @@ use super::bench::Bench;
 use super::bus_user::BusUser;
 use super::connects::connect_steadily;
 use super::kinds::{Failure, Kind};
-use crate::control::Request;
-use crate::domain::State;
+use unibus_api_types::control::Request;
+use unibus_core::domain::State;
 
 /// How long a victim is an ordinary user, and how long it knocks in vain afterwards.
 const BEFORE: Duration = Duration::from_secs(3);

@@ -31,11 +31,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::control::Request;
-use crate::probe::Register;
 use api_user::ApiUser;
 use bench::Bench;
 use history::History;
+use unibus_api_types::control::Register;
+use unibus_api_types::control::Request;
 
 pub use history::Shown;
 pub use orders::Orders;

@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::crew::{Crew, Hand};
 use super::drive::Next;
-use crate::client::{Changed, Member, Request, Room};
-use crate::domain::RoomRole;
+use unibus_client::api::{Changed, Member, Request, Room};
+use unibus_core::domain::RoomRole;
 
 /// The roles to which somebody is raised, one after the other, who was invited as a reader.
 const RAISED: [RoomRole; 3] = [RoomRole::Member, RoomRole::Moderator, RoomRole::Owner];

@@ -13,9 +13,9 @@ use super::bench::Bench;
 use super::dice::Dice;
 use super::kinds::{Failure, Kind};
 use super::relay::Relay;
-use crate::bus;
-use crate::control::Request;
-use crate::probe::{ProbeValue, REGISTERS, Register};
+use unibus_api_types::control::Request;
+use unibus_api_types::control::{ProbeValue, REGISTERS, Register};
+use unibus_core::bus;
 
 /// Time for the first node to answer, before the second is asked the same: long enough for a healthy one, short beside an
 /// election.

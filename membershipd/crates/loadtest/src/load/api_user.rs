@@ -10,8 +10,8 @@ use tokio::time::sleep;
 use super::bus_user::BusUser;
 use super::kinds::Failure;
 use super::orders::Orders;
-use crate::client::{Client, ClientError, Request};
-use crate::domain::Handle;
+use unibus_client::api::{Client, ClientError, Request};
+use unibus_core::domain::Handle;
 
 /// Time for a change that takes nothing away; longer than an election usually lasts.
 pub(super) const CHANGE: Duration = Duration::from_secs(4);

@@ -18,11 +18,11 @@ use tokio::task::JoinHandle;
 use super::crew::{Crew, Hand, random};
 use super::drive::Measured;
 use super::{Orders, raw};
-use crate::client::{Request, Room, room_path};
-use crate::conversation::{Epoch, MessageId, RoomKey, Sealer, Source};
-use crate::domain::RoomId;
-use crate::talk::{Arrived, Keyring, People, Pins, Reader};
-use crate::{bus, clock};
+use unibus_client::api::{Request, Room, room_path};
+use unibus_client::talk::{Arrived, Keyring, People, Pins, Reader};
+use unibus_core::domain::RoomId;
+use unibus_core::{bus, clock};
+use unibus_crypto::{Epoch, MessageId, RoomKey, Sealer, Source};
 
 /// A message.
 const TEXT: [u8; 256] = [b'.'; 256];
@@ -238,11 +238,10 @@ impl<'a> Hall<'a> {
     }
 
     async fn connect(&self, listener: usize, subject: &str) -> Result<(Connection, Subscriber)> {
-        let (config, hand) = (&self.orders.config, self.crew.hand(listener + 1)?);
-        let others = config.cluster.iter().flat_map(|cluster| &cluster.routes).map(SocketAddr::ip);
-        let nodes: Vec<_> = std::iter::once(config.own_address()).chain(others).collect();
-        let node = nodes.get(listener % nodes.len().max(1)).context("there is no node")?;
-        let at = SocketAddr::new(*node, config.ports.client).to_string();
+        let (node, hand) = (&self.orders.node, self.crew.hand(listener + 1)?);
+        let nodes: Vec<_> = std::iter::once(&node.address).chain(&node.others).collect();
+        let address = nodes.get(listener % nodes.len().max(1)).context("there is no node")?;
+        let at = SocketAddr::new(**address, node.client_port).to_string();
         let connection = raw::connected(self.crew.options(hand), &at).await?;
         let messages = connection.subscribe(subject.to_owned()).await?;
         raw::round_trip(&connection, &bus::inbox(hand.identity.handle.as_str())).await?;
