@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::paths::Paths;
-use crate::transport::bounded;
+use crate::process::bounded;
 use crate::ui::Line;
 
 /// Lines of a failed build that are worth showing; an error of rustc is rarely longer.

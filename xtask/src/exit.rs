@@ -75,9 +75,9 @@ pub(crate) fn report(error: &Error) -> ExitCode {
     if error.is::<WouldChange>() {
         return ExitCode::from(WOULD_CHANGE);
     }
-    eprintln!("error: {error}");
+    errln!("error: {error}");
     for cause in error.chain().skip(1) {
-        eprintln!("  caused by: {cause}");
+        errln!("  caused by: {cause}");
     }
     ExitCode::from(code(error))
 }

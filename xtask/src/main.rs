@@ -1,17 +1,16 @@
 //! `cargo xtask`: every step between a laptop and a running unibus cluster, one verb each.
 
-use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::paths::Paths;
-use crate::topology::Topology;
+use crate::global::Global;
 
 // First: what it defines is for all that follow.
 #[macro_use]
-mod said;
+mod stdio;
 
 mod build;
 mod cargo;
@@ -20,13 +19,17 @@ mod cmd;
 mod doctor;
 mod engine;
 mod exit;
+mod first_admin;
 #[cfg(target_os = "linux")]
 mod fleet;
 mod fsx;
+mod global;
+mod install_dir;
 #[cfg(target_os = "linux")]
 mod local;
 mod local_state;
 mod lock;
+mod machine_host;
 mod making;
 mod node_files;
 mod overview;
@@ -36,6 +39,7 @@ mod plan;
 mod posture;
 mod prerequisites;
 mod previous;
+mod process;
 #[cfg(target_os = "linux")]
 mod proofs;
 mod random;
@@ -68,44 +72,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// Options that every verb understands.
-#[derive(Args)]
-pub(crate) struct Global {
-    /// The cluster's nodes, instead of deploy/nodes.toml
-    #[arg(long, value_name = "FILE", global = true)]
-    topology: Option<PathBuf>,
-    /// Work on this clone of unibus instead of the one this command was built from
-    #[arg(long, value_name = "DIR", env = "UNIBUS_ROOT", global = true, hide_env_values = true)]
-    root: Option<PathBuf>,
-}
-
-impl Global {
-    /// Where everything lies.
-    pub(crate) fn paths(&self) -> Result<Paths> {
-        Paths::find(self.root.as_deref())
-    }
-
-    /// What was typed of these options, as words for another run of this program.
-    pub(crate) fn words(&self, paths: &Paths) -> Vec<String> {
-        let topology = self.topology.iter().map(|file| ("--topology", file.display().to_string()));
-        let root = ("--root", paths.root().display().to_string());
-        topology.chain([root]).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
-    }
-
-    /// The topology this run is about: `--topology`, else deploy/nodes.toml.
-    pub(crate) fn topology(&self, paths: &Paths) -> Result<Topology> {
-        match &self.topology {
-            Some(file) => Topology::load(file),
-            None => Topology::load(&paths.topology()),
-        }
-    }
-
-    /// The file that `--topology` names, if it was given.
-    pub(crate) fn topology_flag(&self) -> Option<&PathBuf> {
-        self.topology.as_ref()
-    }
 }
 
 #[derive(Subcommand)]
@@ -193,7 +159,7 @@ fn main() -> ExitCode {
         Verb::Prove(args) => cmd::prove::run(global, &args),
         Verb::Previous(args) => cmd::previous::run(global, &args),
         #[cfg(target_os = "linux")]
-        Verb::Supervise(args) => supervisor::supervise(&args),
+        Verb::Supervise(args) => supervisor::supervise(Path::new(cmd::RUNNING_PROGRAM), &args),
         #[cfg(target_os = "linux")]
         Verb::ExecChild(args) => supervisor::exec_child(&args),
         Verb::Secrets(args) => cmd::secrets::run(global, &args),

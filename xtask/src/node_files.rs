@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::engine;
 use crate::fsx::{PRIVATE, PUBLIC};
-use crate::local_state::BOOTSTRAP;
+use crate::install_dir::BOOTSTRAP;
 use crate::making::Making;
 use crate::paths::Paths;
 use crate::pki::{self, Force};

@@ -12,7 +12,7 @@ use crate::cargo;
 use crate::exit::BadInput;
 use crate::paths::Paths;
 use crate::prerequisites::once;
-use crate::transport::{Output, bounded};
+use crate::process::{Output, bounded};
 use crate::ui::Line;
 
 /// Unpacking some hundred files.

@@ -53,10 +53,10 @@ impl Report {
                 Outcome::Kept => "kept",
             };
             let why = if file.why.is_empty() { String::new() } else { format!("  ({})", file.why) };
-            println!("{word:<8} {}{why}", Paths::shown(&file.path));
+            outln!("{word:<8} {}{why}", Paths::shown(&file.path));
         }
         for note in &self.notes {
-            println!("note: {note}");
+            outln!("note: {note}");
         }
     }
 }

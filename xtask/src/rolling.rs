@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::build;
 use crate::engine;
-use crate::local_state::ENV_FILE;
+use crate::install_dir::ENV_FILE;
 use crate::node_files::SECRETS;
 use crate::plan::{Effect, Explain, Step, Unless, words};
 use crate::staging::{self, CURRENT, PREVIOUS, STAGED, UNIT};

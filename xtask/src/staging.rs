@@ -9,12 +9,13 @@ use ring::digest;
 use crate::build::{self, Built};
 use crate::engine::{self, Engine};
 use crate::fsx::{PRIVATE, PUBLIC};
-use crate::local_state::{BOOTSTRAP, STORES};
+use crate::install_dir::{BOOTSTRAP, STORES};
 use crate::node_files::{self, CLIENT_CA, CLUSTER_ENV, ROUTE_CA, SECRETS, TLS_OWN};
 use crate::paths::Paths;
-use crate::plan::{Effect, Mode, SentFile, Step, Unless, words};
+use crate::plan::{Effect, SentFile, Step, Unless, words};
 use crate::secrets::{PER_NODE, SHARED};
 use crate::topology::{INSTALL_DIR, Topology};
+use crate::transport::Mode;
 
 /// The user that the daemon runs as, and its group.
 pub(crate) const USER: &str = "unibus";

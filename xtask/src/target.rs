@@ -1,15 +1,15 @@
 //! Which cluster a verb is about: servers of a topology, or the one that `local` runs. Nothing is guessed.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::Global;
 use crate::engine::Pin;
 use crate::exit::BadInput;
-use crate::local_state::{RUNTIME_DIR, State};
+use crate::global::Global;
+use crate::install_dir::RUNTIME_DIR;
+use crate::local_state::State;
 use crate::paths::Paths;
 use crate::plan::{self, LockFlags, Step};
 use crate::rolling::Service;
@@ -62,11 +62,10 @@ impl Which {
         if self.local { State::new(paths, self.state.as_deref()).map(Some) } else { Ok(None) }
     }
 
-    /// Who starts and stops its daemons.
-    pub(crate) fn service(&self, global: &Global) -> Result<Service> {
+    /// Who starts and stops its daemons; `xtask` is the program that does it on this machine.
+    pub(crate) fn service(&self, global: &Global, xtask: PathBuf) -> Result<Service> {
         let paths = global.paths()?;
         let Some(state) = self.state(&paths)? else { return Ok(Service::Systemd) };
-        let xtask = env::current_exe().context("finding this program's own file")?;
         Ok(Service::Local { xtask, root: paths.root().to_path_buf(), state: state.dir().to_path_buf() })
     }
 }

@@ -186,7 +186,7 @@ impl Progress {
         match &self.live {
             // A terminal that is gone is no reason to stop.
             Some(live) => drop(live.println(text)),
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
 
@@ -259,7 +259,7 @@ impl Line {
     fn print(&self, text: &str) {
         let Ok(mut said) = self.said.lock() else { return };
         if *said != text {
-            eprintln!("{}: {text}", self.name);
+            errln!("{}: {text}", self.name);
             text.clone_into(&mut said);
         }
     }
@@ -283,10 +283,10 @@ impl Screen {
             let up = self.drawn.lines().count();
             let back = if up == 0 { String::new() } else { format!("\x1b[{up}A\r\x1b[J") };
             // A line that were wrapped would count as two the next time: the terminal shall cut it off.
-            print!("{back}\x1b[?7l{text}\x1b[?7h");
+            out!("{back}\x1b[?7l{text}\x1b[?7h");
             text.clone_into(&mut self.drawn);
         } else if self.drawn != same {
-            print!("{text}");
+            out!("{text}");
             same.clone_into(&mut self.drawn);
         }
         io::Write::flush(&mut io::stdout()).map_err(|_| fmt::Error)

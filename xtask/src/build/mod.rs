@@ -15,7 +15,7 @@ use crate::engine::sha256_of;
 use crate::exit::BadInput;
 use crate::fsx;
 use crate::paths::Paths;
-use crate::transport::bounded;
+use crate::process::bounded;
 use crate::ui::Line;
 
 mod builder;
@@ -213,6 +213,6 @@ fn install(from: &Path, to: &Path) -> Result<()> {
 fn commit(root: &Path) -> Option<String> {
     let mut git = Command::new("git");
     git.current_dir(root).args(["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]);
-    let output = bounded(git, b"", VERSION_WITHIN).ok().filter(crate::transport::Output::ok)?;
+    let output = bounded(git, b"", VERSION_WITHIN).ok().filter(crate::process::Output::ok)?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|said| !said.is_empty())
 }

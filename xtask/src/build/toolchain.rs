@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::TARGET;
 use crate::prerequisites::on_path;
-use crate::transport::bounded;
+use crate::process::bounded;
 
 /// rustup may have to think about it.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -115,7 +115,7 @@ pub(super) fn zig() -> Option<PathBuf> {
     }
     let mut python = Command::new("python3");
     python.args(["-c", "import pathlib, ziglang; print(pathlib.Path(ziglang.__file__).with_name('zig'))"]);
-    let said = bounded(python, b"", WITHIN).ok().filter(crate::transport::Output::ok)?;
+    let said = bounded(python, b"", WITHIN).ok().filter(crate::process::Output::ok)?;
     Some(PathBuf::from(String::from_utf8_lossy(&said.stdout).trim())).filter(|zig| zig.is_file())
 }
 

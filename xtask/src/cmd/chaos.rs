@@ -12,12 +12,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
-use crate::Global;
 use crate::chaos::{
     Deed, Fault, Fleet, Half, Injector, Load, NodeOrder, Orders, Planned, Run, Shown, Systemd, Verdict, Victims, bound,
     known_ills, schedule, text, violations,
 };
 use crate::exit::BadInput;
+use crate::global::Global;
 use crate::local_state::State;
 use crate::paths::Paths;
 use crate::plan::{self, Effect, LockFlags, Step, Unless};
@@ -182,17 +182,17 @@ fn show(
             .collect();
         let locks = plan::json(locks, target.transport.as_ref(), false)?;
         let lock = locks.get("steps").cloned().unwrap_or_default();
-        println!("{}", json!({ "schema": 1, "done": false, "lock": lock, "load": orders.nodes, "faults": faults }));
+        outln!("{}", json!({ "schema": 1, "done": false, "lock": lock, "load": orders.nodes, "faults": faults }));
         return Ok(());
     }
     let locked: Vec<&str> = locks.iter().filter(|step| step.wave == 0).map(|step| step.node.as_str()).collect();
-    println!("lock: {}, as long as it takes", locked.join(", "));
-    println!(
+    outln!("lock: {}, as long as it takes", locked.join(", "));
+    outln!(
         "load: users and rooms chaos-{}-*, 16 registers, connections, messages and a conversation, through",
         orders.run
     );
     for node in &orders.nodes {
-        println!(
+        outln!(
             "     {}, {} and {}",
             node.url,
             node.api,
@@ -200,19 +200,19 @@ fn show(
         );
     }
     for (number, plan) in (1..).zip(planned) {
-        println!("{number:>3}. {} of {}", plan.fault, plan.victims);
+        outln!("{number:>3}. {} of {}", plan.fault, plan.victims);
         for (word, half) in [("do", Half::Inject), ("undo", Half::Heal)] {
             for command in halves(plan, half) {
-                println!("     {word:<4} {command}");
+                outln!("     {word:<4} {command}");
             }
         }
-        println!("     until verify is content");
+        outln!("     until verify is content");
     }
-    println!("dry run: nothing was changed");
+    outln!("dry run: nothing was changed");
     let only: Vec<String> = args.only.iter().map(Fault::to_string).collect();
     let only = if only.is_empty() { String::new() } else { format!(" --only {}", only.join(",")) };
     let seed = if args.seed == 1 { String::new() } else { format!(" --seed {}", args.seed) };
-    print!("{}", next(&[(&target.verb(&format!("chaos --yes{only}{seed}")), "")]));
+    out!("{}", next(&[(&target.verb(&format!("chaos --yes{only}{seed}")), "")]));
     Ok(())
 }
 
@@ -222,7 +222,7 @@ fn confirm(args: &Args, target: &Target) -> Result<()> {
     let typed = match &args.confirm {
         Some(typed) => typed.clone(),
         None if std::io::stdin().is_terminal() => {
-            eprint!("this stops servers of the cluster '{name}', at last a majority of them; type its name to go on: ");
+            err!("this stops servers of the cluster '{name}', at last a majority of them; type its name to go on: ");
             std::io::stderr().flush().context("asking")?;
             let mut line = String::new();
             std::io::stdin().lock().read_line(&mut line).context("reading the answer")?;
@@ -285,7 +285,7 @@ fn during(
     }
     let rules = Run::rules_of_watching(bound(target)?);
     let load = start(args, paths, state, orders)?;
-    let program = std::env::current_exe().context("finding this program")?;
+    let program = super::this_program()?;
     let mut command = Command::new(program);
     command.args(&args.verb).args(same_cluster(global, state)).arg("--root").arg(paths.root()).stdin(Stdio::null());
     if args.json {
@@ -312,9 +312,9 @@ fn same_cluster(global: &Global, state: Option<&State>) -> Vec<OsString> {
 
 fn conclude(args: &Args, target: &Target, verdict: &Verdict) -> Result<()> {
     if args.json {
-        println!("{}", serde_json::to_string(verdict).context("writing JSON")?);
+        outln!("{}", serde_json::to_string(verdict).context("writing JSON")?);
     } else {
-        print!("{}", text(verdict, Style::stdout()));
+        out!("{}", text(verdict, Style::stdout()));
     }
     if verdict.ok {
         return Ok(());

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::Global;
 use crate::cargo;
+use crate::global::Global;
 use crate::paths::Paths;
 use crate::prerequisites::{self, InstallArgs, Tool, Verb};
 use crate::testing::Steps;
@@ -28,7 +28,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let judged = judge(&paths, &mut steps);
     steps.show();
     judged?;
-    print!("{}", next(&[("cargo xtask test", "run the tests")]));
+    out!("{}", next(&[("cargo xtask test", "run the tests")]));
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::{check, test};
-use crate::Global;
 use crate::build;
+use crate::global::Global;
 use crate::prerequisites::{self, Consent, InstallArgs, Verb};
 use crate::rehearsal;
 use crate::testing::Steps;
@@ -39,7 +39,7 @@ fn prove(global: &Global, args: &Args, consent: Consent, steps: &mut Steps) -> R
     let paths = global.paths()?;
     // Alone: it keeps both cores busy, and what runs beside it waits for longer than its tests allow.
     let built = steps.step("static build", |line| build::build(&paths, None, line))?;
-    println!("membershipd {}, {} bytes, by {} ({})", built.version, built.bytes, built.builder, built.compiler);
+    outln!("membershipd {}, {} bytes, by {} ({})", built.version, built.bytes, built.builder, built.compiler);
     check::judge(&paths, steps)?;
     let program = build::place(&paths);
     let order = test::Order { filter: None, machines: false, membershipd: Some(&program), words: &[], consent };

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use crate::Global;
+use crate::global::Global;
 use crate::making::Making;
 use crate::pki;
 use crate::random::System;
@@ -19,6 +19,6 @@ pub(crate) fn run(global: &Global, _args: &Args) -> Result<()> {
     let mut making = Making::begin(&paths, OffsetDateTime::now_utc(), &random)?;
     pki::client_ca(&mut making)?;
     making.finish()?.print();
-    println!("next: cargo xtask cluster-certs");
+    outln!("next: cargo xtask cluster-certs");
     Ok(())
 }

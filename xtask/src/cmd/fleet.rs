@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::Global;
 use crate::exit::BadInput;
 use crate::fleet::{self, Base, Fleet, Layout, Network, Order, Power, Request, Status};
+use crate::global::Global;
 use crate::paths::Paths;
 use crate::prerequisites::Consent;
 use crate::ui::{Cell, Progress, Style, Table, next, took};
@@ -165,12 +165,12 @@ fn up(global: &Global, dir: &Path) -> Result<()> {
     let order = Order { dir: dir.to_path_buf(), topology, routes: None, base };
     let mut fleet = Fleet::up(&order, &progress)?;
     let status = fleet.ask(&Request::Status)?;
-    print!("{}", table(&status));
+    out!("{}", table(&status));
     fleet.stay()?;
-    println!("up after {}", took(begun.elapsed()));
+    outln!("up after {}", took(begun.elapsed()));
     let by = format!("cargo xtask fleet --dir {}", Paths::shown(fleet.layout().dir()));
     let node = status.nodes.first().map(|node| node.name.clone()).unwrap_or_default();
-    print!(
+    out!(
         "{}",
         next(&[
             (&format!("{by} ssh {node}"), "log in"),
@@ -185,8 +185,8 @@ fn down(dir: &Path) -> Result<()> {
     let layout = Layout::new(dir)?;
     let shown = Paths::shown(layout.dir());
     match fleet::take_down(&layout)? {
-        true => println!("the fleet in {shown} is gone"),
-        false => println!("there is no fleet in {shown}"),
+        true => outln!("the fleet in {shown} is gone"),
+        false => outln!("there is no fleet in {shown}"),
     }
     Ok(())
 }
@@ -194,16 +194,16 @@ fn down(dir: &Path) -> Result<()> {
 fn act(dir: &Path, request: &Request) -> Result<()> {
     let begun = Instant::now();
     Fleet::find(dir)?.ask(request)?;
-    println!("done after {}", took(begun.elapsed()));
+    outln!("done after {}", took(begun.elapsed()));
     Ok(())
 }
 
 fn status(dir: &Path, json: bool) -> Result<()> {
     let status = Fleet::find(dir)?.ask(&Request::Status)?;
     if json {
-        println!("{}", serde_json::to_string(&status).context("writing JSON")?);
+        outln!("{}", serde_json::to_string(&status).context("writing JSON")?);
     } else {
-        print!("{}", table(&status));
+        out!("{}", table(&status));
     }
     Ok(())
 }

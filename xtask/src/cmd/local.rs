@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::Global;
 use crate::exit::BadInput;
+use crate::global::Global;
 use crate::prerequisites::InstallArgs;
 
 /// Three real nodes on this machine, enforced and proved: the engine is fetched, certificates and secrets are minted,
@@ -123,10 +123,12 @@ pub(crate) use linux::run;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{Args, BadInput, Global, Result, What};
+    use super::super::RUNNING_PROGRAM;
+    use super::{Args, BadInput, Global, PathBuf, Result, What};
     use crate::exit;
+    use crate::install_dir::ENV_FILE;
     use crate::local::{self, Options, control, word};
-    use crate::local_state::{ENV_FILE, State};
+    use crate::local_state::State;
     use crate::paths::Paths;
     use crate::supervisor::{NodeStatus, Phase, Request, last_lines};
     use crate::topology::Topology;
@@ -168,6 +170,7 @@ mod linux {
 
     fn options(args: &Args) -> Options {
         Options {
+            program: PathBuf::from(RUNNING_PROGRAM),
             detach: args.detach,
             fresh: args.fresh,
             base_address: args.base_address,
@@ -190,7 +193,7 @@ mod linux {
             What::Logs { .. } | What::Ps { .. } | What::Bench { .. } => Request::Status,
         };
         let node = control(state)?.carry_out(&request)?;
-        println!("{}: {}", node.name, in_words(&node));
+        outln!("{}: {}", node.name, in_words(&node));
         if node.phase == Phase::Failed {
             let exit = node.last_exit.as_deref().unwrap_or("it ended");
             bail!("{} refuses to start: {exit}{}", node.name, last_lines(&node));
@@ -216,9 +219,9 @@ mod linux {
         let text = String::from_utf8_lossy(&text);
         let all: Vec<&str> = text.lines().collect();
         for line in all.iter().skip(all.len().saturating_sub(lines)) {
-            println!("{line}");
+            outln!("{line}");
         }
-        eprintln!("all of it: {}", Paths::shown(&file));
+        errln!("all of it: {}", Paths::shown(&file));
         Ok(())
     }
 
@@ -248,7 +251,7 @@ mod linux {
     fn ps(state: &State, json: bool) -> Result<()> {
         let status = control(state)?.ask(&Request::Status)?;
         if json {
-            println!("{}", serde_json::to_string(&status).context("writing JSON")?);
+            outln!("{}", serde_json::to_string(&status).context("writing JSON")?);
             return Ok(());
         }
         let mut table = Table::new(&["node", "state", "pid", "starts", "last end"]);
@@ -262,7 +265,7 @@ mod linux {
                 node.last_exit.as_deref().unwrap_or("-").into(),
             ]);
         }
-        print!("{}", table.render(Style::stdout()));
+        out!("{}", table.render(Style::stdout()));
         Ok(())
     }
 }

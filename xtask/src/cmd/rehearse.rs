@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::Global;
 #[cfg(not(target_os = "linux"))]
 use crate::exit::BadInput;
+use crate::global::Global;
 use crate::prerequisites::InstallArgs;
 
 /// Carry out the whole runbook against Debian machines booted here, and leave nothing

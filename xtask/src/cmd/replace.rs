@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::changing::{self, Besides, Flags, NoLocal, Words};
 use super::stage;
-use crate::Global;
 use crate::engine::Pin;
+use crate::global::Global;
 use crate::rolling::{Service, Site};
 use crate::staging;
 use crate::target::Target;

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::changing::{self, Besides, Flags, NoLocal, Words};
-use crate::Global;
 use crate::engine::Pin;
+use crate::global::Global;
 use crate::rolling::{Service, Site};
 use crate::target::Target;
 

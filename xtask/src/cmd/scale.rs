@@ -8,9 +8,9 @@ use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
 use super::changing::{self, Besides, Flags, Words};
-use crate::Global;
 use crate::exit::BadInput;
-use crate::local_state::RUNTIME_DIR;
+use crate::global::Global;
+use crate::install_dir::RUNTIME_DIR;
 use crate::making::Making;
 use crate::node_files::{self, CLUSTER_ENV, Cluster, Placement};
 use crate::paths::Paths;
@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let (making, settings) = settings(&paths, &target, args.copies, &random)?;
     let (making, here) = edit(making, &file, args.copies)?;
 
-    let service = args.which.service(global)?;
+    let service = args.which.service(global, super::this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     let steps = target.locked(site.scale(args.copies, settings), "scale", &args.flags.lock);
     let besides = Besides { here, ..Besides::default() };
@@ -64,7 +64,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     if outcome.failures().is_empty() {
         making.finish().context("the copies are raised; what is to be written here was not")?;
         if !args.flags.json {
-            besides.here.iter().for_each(|line| println!("{line}"));
+            besides.here.iter().for_each(|line| outln!("{line}"));
         }
     }
     let remedy = "nothing was written here; no bucket has fewer copies than before";

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use crate::Global;
 use crate::engine::Pin;
+use crate::global::Global;
 use crate::making::Making;
 use crate::node_files::{self, Cluster, Placement};
 use crate::random::System;

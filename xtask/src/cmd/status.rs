@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::Global;
+use crate::global::Global;
 use crate::overview::overview;
 use crate::posture::Posture;
-use crate::said;
+use crate::stdio::is_stdout_closed;
 use crate::target::{Target, Which};
 use crate::ui::{Screen, Style};
 use crate::verify::Answer;
@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     loop {
         let answers = target.ask();
         show(&target, &answers, args.json, &mut screen)?;
-        if !args.watch || said::unheard() {
+        if !args.watch || is_stdout_closed() {
             if answers.iter().all(|answer| answer.posture.is_err()) {
                 bail!("no node answers; next: {}", target.verb("verify"));
             }
@@ -68,7 +68,7 @@ fn show(target: &Target, answers: &[Answer], json: bool, screen: &mut Screen) ->
             posture: answer.posture.as_ref().ok(),
         });
         let shown = Shown { schema: SCHEMA, nodes: nodes.collect() };
-        println!("{}", serde_json::to_string(&shown).context("writing JSON")?);
+        outln!("{}", serde_json::to_string(&shown).context("writing JSON")?);
         return Ok(());
     }
     let view = overview(&target.expected, answers, Style::stdout());

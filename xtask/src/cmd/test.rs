@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::Global;
 use crate::cargo;
 use crate::exit::BadInput;
+use crate::global::Global;
 use crate::paths::Paths;
 use crate::prerequisites::{self, InstallArgs, Tool, Verb};
+use crate::process::bounded;
 use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
-use crate::transport::bounded;
 use crate::ui::{Cell, Style, Table, Tone, next, took};
+#[cfg(target_os = "linux")]
+use crate::{local, machine_host};
 
 /// Run all tests that this machine can run, or those that match a name
 ///
@@ -184,7 +186,7 @@ fn suite_of(target: &Target) -> Suite {
 /// The program to be tested, if it is a membershipd.
 fn chosen(file: &Path) -> Result<PathBuf> {
     #[cfg(target_os = "linux")]
-    return crate::local::chosen(file);
+    return local::chosen(file);
     #[cfg(not(target_os = "linux"))]
     Err(BadInput::new(format!("--membershipd {}: the daemon is tested on Linux", file.display())))
 }
@@ -192,7 +194,7 @@ fn chosen(file: &Path) -> Result<PathBuf> {
 /// Why this machine boots no machines.
 fn obstacles() -> Vec<String> {
     #[cfg(target_os = "linux")]
-    return crate::fleet::obstacles();
+    return machine_host::obstacles();
     #[cfg(not(target_os = "linux"))]
     vec!["machines need Linux".to_owned()]
 }
@@ -225,7 +227,7 @@ fn run_all(
             }
         }
         words.extend(order.words.iter().cloned());
-        eprintln!("\n{}", Style::stderr().paint(Tone::Bold, &program.title()));
+        errln!("\n{}", Style::stderr().paint(Tone::Bold, &program.title()));
         let tally = testing::run(&program, &words, environment, before)?;
         steps.add(&tally.title, tally.took, tally.ok());
         tallies.push(tally);
@@ -255,9 +257,9 @@ fn conclude(tallies: &[Tally], left_out: &[NotRun], order: &Order<'_>) -> Result
             took(tally.took).into(),
         ]);
     }
-    println!("\n{}", table.render(Style::stdout()).trim_end());
+    outln!("\n{}", table.render(Style::stdout()).trim_end());
     for set in left_out {
-        println!("\nnot run: {}, since {}\n  run them: {}", set.what, set.why, set.command);
+        outln!("\nnot run: {}, since {}\n  run them: {}", set.what, set.why, set.command);
     }
     let broken =
         tallies.iter().filter_map(|tally| Some(format!("{} ended early: {}", tally.title, tally.broken.as_ref()?)));
@@ -266,7 +268,7 @@ fn conclude(tallies: &[Tally], left_out: &[NotRun], order: &Order<'_>) -> Result
     let passed: usize = tallies.iter().map(|tally| tally.passed).sum();
     if let Some(first) = wrong.first() {
         let name = first.split(' ').next().unwrap_or_default();
-        print!("{}", next(&[(&format!("cargo xtask test {name}"), "the first of them alone")]));
+        out!("{}", next(&[(&format!("cargo xtask test {name}"), "the first of them alone")]));
         bail!(
             "{} of {} tests failed; what each said is above:\n  {}",
             wrong.len(),
@@ -280,6 +282,6 @@ fn conclude(tallies: &[Tally], left_out: &[NotRun], order: &Order<'_>) -> Result
             "no test ran: {filter:?} matches only tests that are ignored; add -- --ignored"
         )));
     }
-    println!("\nall {passed} tests passed");
+    outln!("\nall {passed} tests passed");
     Ok(())
 }

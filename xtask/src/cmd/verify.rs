@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::Global;
+use crate::global::Global;
 use crate::target::Which;
 use crate::ui::Style;
 use crate::verify::{all_hold, json, summary, table};
@@ -22,9 +22,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let target = args.which.open(global)?;
     let (checks, answers) = target.verify();
     if args.json {
-        println!("{}", json(&checks, &answers).context("writing JSON")?);
+        outln!("{}", json(&checks, &answers).context("writing JSON")?);
     } else {
-        print!("{}", table(&checks, Style::stdout()));
+        out!("{}", table(&checks, Style::stdout()));
     }
     if all_hold(&checks) {
         return Ok(());

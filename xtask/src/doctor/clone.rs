@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use super::{Check, HERE, Level};
 use crate::paths::Paths;
 use crate::prerequisites::{Manager, Package};
+use crate::process::{Output, bounded};
 use crate::secrets::{PER_NODE, SHARED};
 use crate::topology::Topology;
-use crate::transport::{Output, bounded};
 
 const WITHIN: Duration = Duration::from_secs(20);
 const OTHERS: u32 = 0o077;

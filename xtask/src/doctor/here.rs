@@ -12,8 +12,8 @@ use crate::build;
 use crate::engine::{self, Pin};
 use crate::paths::Paths;
 use crate::prerequisites::{self, Manager, PREREQUISITES, Prerequisite, Probe, Source, Tool, Verb, find};
+use crate::process::bounded;
 use crate::topology::Topology;
-use crate::transport::bounded;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const GIB: u64 = 1 << 30;
@@ -109,7 +109,7 @@ fn ssh_key(topology: &Path) -> Check {
 fn identity_file(host: &str) -> Option<PathBuf> {
     let mut command = Command::new("ssh");
     command.args(["-G", "--", host]);
-    let output = bounded(command, b"", WITHIN).ok().filter(crate::transport::Output::ok)?;
+    let output = bounded(command, b"", WITHIN).ok().filter(crate::process::Output::ok)?;
     let home = std::env::home_dir()?;
     String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.strip_prefix("identityfile ")).find_map(
         |file| {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::judge::{self, Clock};
 use super::question::{self, Facts};
 use super::{Check, Level, reach};
-use crate::local_state::STORES;
+use crate::install_dir::STORES;
 use crate::plan::words;
+use crate::process::{Failure, Output};
 use crate::staging::USER;
 use crate::topology::{Node, Topology};
-use crate::transport::{Call, Failure, Output, Session, Transport};
+use crate::transport::{Call, Session, Transport};
 use crate::ui::{Line, Progress};
 use crate::verify::unix_ms;
 

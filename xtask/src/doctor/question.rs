@@ -185,7 +185,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_question_has_an_answer_on_a_real_machine() {
-        use crate::transport::bounded;
+        use crate::process::bounded;
         let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();

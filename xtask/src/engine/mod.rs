@@ -12,7 +12,7 @@ use ring::digest;
 
 use crate::exit::BadInput;
 use crate::paths::Paths;
-use crate::transport::bounded;
+use crate::process::bounded;
 
 pub(crate) use self::pin::Pin;
 
@@ -108,7 +108,7 @@ fn chosen(pin: &Pin, file: &Path) -> Result<Engine> {
             pin.version
         )));
     }
-    eprintln!(
+    errln!(
         "warning: {named} is nats-server {version} (sha256 {sha256}), not the pinned build of {}; \
          good enough to try here, never to be staged",
         pin.version

@@ -133,21 +133,6 @@ impl Cgroup {
     }
 }
 
-/// Where the hierarchy of version 2 is mounted; several controllers may still be with version 1.
-pub(super) fn mounted() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts").context("reading /proc/self/mounts")?;
-    of_version_2(&mounts).ok_or_else(|| {
-        BadInput::new("no cgroup2 is mounted on this host, and machines are powered off by it: mount -t cgroup2 none /sys/fs/cgroup")
-    })
-}
-
-fn of_version_2(mounts: &str) -> Option<PathBuf> {
-    mounts.lines().map(|line| line.split(' ')).find_map(|mut fields| {
-        let (place, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then(|| PathBuf::from(place))
-    })
-}
-
 fn remove(dir: &Path) -> io::Result<()> {
     for child in below(dir)? {
         remove(&child)?;
@@ -174,18 +159,4 @@ fn below(dir: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn version_2_is_found_also_beside_version_1() {
-        let hybrid = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
-        assert_eq!(of_version_2(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(of_version_2("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n"), Some(PathBuf::from("/sys/fs/cgroup")));
-        assert_eq!(of_version_2("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\n"), None);
-    }
 }

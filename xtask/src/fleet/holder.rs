@@ -91,7 +91,7 @@ impl Holder {
             let (holder, stream) = (Arc::clone(self), stream.context("accepting a connection")?);
             thread::spawn(move || {
                 if let Err(error) = holder.answer(&stream) {
-                    eprintln!("a request was not answered: {error:#}");
+                    errln!("a request was not answered: {error:#}");
                 }
             });
         }

@@ -13,7 +13,7 @@ use rustix::process::setsid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::cgroup::{self, Cgroup};
+use super::cgroup::Cgroup;
 use super::enter;
 use super::layout::{Claim, Layout};
 use super::members;
@@ -23,6 +23,7 @@ use super::proto::{News, STAY, Spec};
 use super::sweep;
 use crate::exit;
 use crate::fsx;
+use crate::machine_host::cgroup_mount;
 use crate::topology::Topology;
 
 /// Lines of the holder's log that tell why it ended.
@@ -67,7 +68,7 @@ fn run(claim: &Claim) -> Result<()> {
     thread::spawn(move || signals.forever().next().map(|_| on_signal.send(Over::Signal)));
     let spec = hear(over.clone())?;
     prepare(layout, &spec)?;
-    let cgroup = Cgroup::make(cgroup::mounted()?.join(layout.cgroup_name()))?;
+    let cgroup = Cgroup::make(cgroup_mount()?.join(layout.cgroup_name()))?;
     let mut holder = start(layout, &spec, &cgroup)?;
     let waiting = thread::spawn(move || {
         let ended = holder.wait();

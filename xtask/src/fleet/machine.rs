@@ -25,7 +25,7 @@ use super::operator;
 use super::preflight;
 use super::proto::Power;
 use crate::exit::BadInput;
-use crate::transport::bounded;
+use crate::process::bounded;
 
 /// How long a machine may take to take logins, on a loaded host.
 const BOOTING: Duration = Duration::from_secs(120);

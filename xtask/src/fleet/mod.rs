@@ -29,6 +29,6 @@ pub(crate) use enter::{Enter, Init, enter, init};
 pub(crate) use holder::{Hold, hold};
 pub(crate) use keeper::keep;
 pub(crate) use layout::Layout;
-pub(crate) use preflight::{check, has_room_for, obstacles};
+pub(crate) use preflight::{check, has_room_for};
 pub(crate) use proto::{Network, Power, Request, Status};
 pub(crate) use sweep::{fleets, sweep_dead};

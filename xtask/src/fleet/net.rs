@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 
 use super::members::{Member, OPERATOR, PREFIX};
 use super::proto::{Network, Unheard};
-use crate::transport::bounded;
+use crate::process::bounded;
 
 const SWITCH: &str = "switch";
 /// The operator's end of its cable, and the switch's.

@@ -19,7 +19,7 @@ use super::members::Member;
 use super::preflight;
 use crate::exit::BadInput;
 use crate::fsx::{Batch, PRIVATE, PUBLIC};
-use crate::transport::bounded;
+use crate::process::bounded;
 
 const KEYGEN_WITHIN: Duration = Duration::from_secs(30);
 

@@ -3,22 +3,17 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::cgroup;
 use crate::exit::BadInput;
+use crate::machine_host::obstacles;
 use crate::paths::Paths;
 use crate::prerequisites::{self, Consent, Missing, Verb};
-use crate::transport::bounded;
 use crate::ui::Progress;
 
 /// Where programs are looked for, here and by everything that a fleet starts.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-const WITHIN: Duration = Duration::from_secs(10);
 
 /// Inotify instances of one machine: systemd has five, and the bus and the logins one each.
 const WATCHERS: usize = 7;
@@ -33,25 +28,6 @@ pub(crate) fn check(paths: &Paths, consent: Consent, progress: &Progress) -> Res
     let packages = missing.map(|command| format!("packages are missing: {command}"));
     let lines: Vec<String> = obstacles.into_iter().chain(packages).collect();
     Err(BadInput::new(format!("this host cannot carry machines; nothing was changed:\n  {}", lines.join("\n  "))))
-}
-
-/// What no package mends: why this process cannot boot machines here. Empty where it can.
-pub(crate) fn obstacles() -> Vec<String> {
-    if !rustix::process::geteuid().is_root() {
-        return vec![
-            "you are not root, and machines need mounts and networks of their own: run it with sudo".to_owned(),
-        ];
-    }
-    let mut obstacles: Vec<String> = cgroup::mounted().err().map(|error| error.to_string()).into_iter().collect();
-    let mut probe = Command::new("unshare");
-    probe.args(["--mount", "--net", "--pid", "--fork", "mount", "--make-rprivate", "/"]);
-    match bounded(probe, b"", WITHIN) {
-        Ok(output) if output.ok() => {}
-        // Absent in no Debian; its package is in the table.
-        Err(_) => {}
-        Ok(output) => obstacles.push(format!("namespaces cannot be made here ({})", output.reason())),
-    }
-    obstacles
 }
 
 /// Fails where so many machines more would hang while they boot: the kernel has given its last inotify instance away, and

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::cgroup::{self, Cgroup};
+use super::cgroup::Cgroup;
 use super::layout::{Claim, Layout};
+use crate::machine_host::cgroup_mount;
 use crate::paths::Paths;
 
 /// How long killed processes may take to be gone: one may be writing to a slow disk.
@@ -16,7 +17,7 @@ const ENDING: Duration = Duration::from_secs(30);
 
 /// The fleet's cgroup, if it has one.
 pub(super) fn cgroup(layout: &Layout) -> Result<Option<Cgroup>> {
-    Ok(Cgroup::find(cgroup::mounted()?.join(layout.cgroup_name())))
+    Ok(Cgroup::find(cgroup_mount()?.join(layout.cgroup_name())))
 }
 
 /// Ends everything that runs in the fleet's cgroup.

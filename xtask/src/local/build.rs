@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::cargo::build_membershipd;
 use crate::exit::BadInput;
 use crate::paths::Paths;
-use crate::transport::bounded;
+use crate::process::bounded;
 use crate::ui::Progress;
 
 const WITHIN: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Shows the cluster until it is taken down, by a signal to this process or by another command.
 pub(super) fn watch(target: &Target, control: &Control, interrupted: &AtomicBool) -> Result<()> {
     let mut screen = Screen::new();
-    println!();
+    outln!();
     loop {
         let begun = Instant::now();
         let answers = target.ask();

@@ -23,7 +23,8 @@ pub(crate) use setup::MEMBERSHIPD;
 
 use crate::exit::BadInput;
 use crate::fsx;
-use crate::local_state::{BOOTSTRAP, State};
+use crate::install_dir::BOOTSTRAP;
+use crate::local_state::State;
 use crate::paths::Paths;
 use crate::prerequisites::{self, Consent, Verb};
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
@@ -40,6 +41,8 @@ const LOOK: Duration = Duration::from_millis(250);
 /// What was typed.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
+    /// The program that has the hidden verbs of the supervisor.
+    pub(crate) program: PathBuf,
     pub(crate) detach: bool,
     pub(crate) fresh: bool,
     pub(crate) base_address: Option<Ipv4Addr>,
@@ -70,28 +73,28 @@ pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> 
     let target = Target::local(state)?;
     if !setup::has_data(state) {
         // Before the start: the daemon finds it as soon as it has a lease.
-        crate::cmd::seed_admin::leave_record(&target, &admin.handle, &admin.sign_pub)?;
+        crate::first_admin::leave_record(&target, &admin.handle, &admin.sign_pub)?;
     }
     // From here on a signal must not end us alone.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listening to signals")?;
-    let (control, mut supervisor) = supervisor::start(state, target.nodes(), !options.detach)?;
+    let (control, mut supervisor) = supervisor::start(&options.program, state, target.nodes(), !options.detach)?;
     let interrupted = take_down_on(signals, control.clone());
     let (checks, answers) = match prove(state, &target, &control, &admin, &progress, &interrupted) {
         Ok(proof) => proof,
         Err(error) => {
             // Half a cluster is of no use to anyone; its logs and stores stay.
             if let Err(also) = control.down() {
-                eprintln!("error: {also:#}");
+                errln!("error: {also:#}");
             }
             return Err(error);
         }
     };
     write_environment(paths, state, &target)?;
     if options.json {
-        println!("{}", json(&checks, &answers).context("writing JSON")?);
+        outln!("{}", json(&checks, &answers).context("writing JSON")?);
     } else {
-        print!("{}\n{}", table(&checks, Style::stdout()), endpoints(paths, state, &target, &admin, options.detach));
-        println!("up and proved after {}", took(begun.elapsed()));
+        out!("{}\n{}", table(&checks, Style::stdout()), endpoints(paths, state, &target, &admin, options.detach));
+        outln!("up and proved after {}", took(begun.elapsed()));
     }
     if options.detach {
         return Ok(());
@@ -101,7 +104,7 @@ pub(crate) fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> 
     if !ended.success() {
         bail!("the supervisor ended with {ended}; see {}", Paths::shown(&state.supervisor_log()));
     }
-    eprintln!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
+    errln!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
     Ok(())
 }
 
@@ -117,9 +120,9 @@ fn take_down_on(mut signals: Signals, control: Control) -> Arc<AtomicBool> {
     thread::spawn(move || {
         if signals.forever().next().is_some() {
             heard.store(true, Ordering::Relaxed);
-            eprintln!("taking everything down");
+            errln!("taking everything down");
             if let Err(error) = control.down() {
-                eprintln!("error: {error:#}");
+                errln!("error: {error:#}");
             }
         }
     });
@@ -131,14 +134,14 @@ pub(crate) fn down(state: &State) -> Result<()> {
     match Control::find(state)? {
         Some(control) => {
             control.down()?;
-            println!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
+            outln!("everything is down; what it stored is in {}", Paths::shown(&state.nodes()));
         }
         None => {
             Control::clean_up(state)?;
-            println!("no local cluster runs in {}", Paths::shown(state.dir()));
+            outln!("no local cluster runs in {}", Paths::shown(state.dir()));
         }
     }
-    print!("{}", next(&[(&format!("cargo xtask local{}", state.flags_of_local()), "start it")]));
+    out!("{}", next(&[(&format!("cargo xtask local{}", state.flags_of_local()), "start it")]));
     Ok(())
 }
 
@@ -213,7 +216,7 @@ fn prove(
             return Ok((checks, answers));
         }
         if !seeded && lost_its_record(state, target, &answers)? {
-            crate::cmd::seed_admin::leave_record(target, &admin.handle, &admin.sign_pub)?;
+            crate::first_admin::leave_record(target, &admin.handle, &admin.sign_pub)?;
             seeded = true;
         }
         for (node, line) in &lines {

@@ -11,16 +11,17 @@ use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
 use super::{Options, build, preflight};
-use crate::cmd::seed_admin;
 use crate::engine;
 use crate::exit::BadInput;
+use crate::first_admin;
 use crate::fsx::{self, Batch};
-use crate::local_state::{BOOTSTRAP, RUNTIME_DIR, Record, STORES, State};
+use crate::install_dir::{BOOTSTRAP, RUNTIME_DIR, STORES};
+use crate::local_state::{Record, State};
 use crate::node_files::{self, Cluster, Placement};
 use crate::paths::Paths;
+use crate::process::bounded;
 use crate::random::System;
 use crate::topology::Topology;
-use crate::transport::bounded;
 use crate::ui::Progress;
 
 /// The daemon's file name on a node.
@@ -217,6 +218,6 @@ fn admin(state: &State) -> Result<Admin> {
     }
     let shown = Paths::shown(&file);
     let output = bounded(command, b"", WITHIN).with_context(|| format!("the identity {shown}"))?;
-    let (handle, sign_pub) = seed_admin::identity(&output).with_context(|| format!("the identity {shown}"))?;
+    let (handle, sign_pub) = first_admin::identity(&output).with_context(|| format!("the identity {shown}"))?;
     Ok(Admin { handle, sign_pub })
 }

@@ -11,7 +11,8 @@ use super::operator::Operator;
 use super::outcome::Outcome;
 use super::peer::Peer;
 use super::{Effect, Probe, State, Step};
-use crate::transport::{Transport, with_remedy};
+use crate::process::with_remedy;
+use crate::transport::Transport;
 use crate::ui::{Line, Progress, took};
 
 /// A question is answered at once, or the node is ill.
@@ -253,7 +254,8 @@ mod tests {
 
     use super::*;
     use crate::plan::{Unless, words};
-    use crate::transport::{Call, Failure, Output, Session};
+    use crate::process::{Failure, Output};
+    use crate::transport::{Call, Session};
 
     /// A node on which sudo asks for a password.
     struct NoSudo;

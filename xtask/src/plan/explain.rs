@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::Step;
 use super::peer::Peer;
-use crate::transport::with_remedy;
+use crate::process::with_remedy;
 
 /// What else is asked of a node when a step has failed there; it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

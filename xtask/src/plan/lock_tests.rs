@@ -11,7 +11,8 @@ use super::execute::execute_as;
 use super::lock::tests::{record, text};
 use super::operator::Operator;
 use super::{Effect, Goal, LockFlags, Outcome, State, Step, Unless, locked, words};
-use crate::transport::{Call, Failure, Local, Output, Transport};
+use crate::process::{Failure, Output};
+use crate::transport::{Call, Local, Transport};
 use crate::ui::Progress;
 
 const NODES: [&str; 3] = ["a", "b", "c"];

@@ -7,8 +7,9 @@ use super::lock::{Answer, Held, Record, Verdict, judge, majority, printable};
 use super::operator::Operator;
 use super::peer::Peer;
 use super::{Effect, State, Step, words};
+use crate::process::{Failure, Output, with_remedy};
 use crate::random::{self, System};
-use crate::transport::{Call, Failure, Output, Transport, with_remedy};
+use crate::transport::{Call, Transport};
 use crate::ui::{Progress, took};
 
 /// A lock is one small file on a tmpfs; who takes longer is ill.

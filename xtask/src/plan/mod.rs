@@ -1,6 +1,5 @@
 //! What a verb is about to do to nodes, as data: one printer and one executor work on the same steps.
 
-use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
 use ring::digest;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::paths::Paths;
-use crate::transport::{Call, Files};
+use crate::transport::{Call, Files, Mode};
 
 pub(crate) use self::execute::{Goal, execute, execute_or};
 pub(crate) use self::explain::Explain;
@@ -112,22 +111,6 @@ pub(crate) enum State {
     Done,
     /// It could not be done on this node, and the others are enough.
     Without(String),
-}
-
-/// Permission bits, read and written as people do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mode(pub(crate) u32);
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04o}", self.0)
-    }
-}
-
-impl Serialize for Mode {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
 }
 
 /// Prints mode and owner of every file, then every sha256. Their names come after the script, so that nothing is quoted twice.

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::transport::{Call, Failure, Output, Session, Transport};
+use crate::process::{Failure, Output};
+use crate::transport::{Call, Session, Transport};
 
 /// A node, and the way there.
 pub(super) struct Peer<'a> {

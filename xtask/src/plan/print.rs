@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{Effect, Outcome, Probe, State, Step, locking};
 use crate::paths::Paths;
-use crate::transport::{Call, Failure, Transport, quote};
+use crate::process::Failure;
+use crate::transport::{Call, Transport, quote};
 use crate::ui::{Style, Tone};
 
 const SCHEMA: u32 = 2;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use super::look::on_path;
 use crate::cargo;
 use crate::exit::BadInput;
-use crate::transport::{Output, bounded};
+use crate::process::{Output, bounded};
 use crate::ui::Line;
 
 /// Reading the package lists takes a second; a machine with a slow disk may take longer.

@@ -9,7 +9,7 @@ use super::table::{Prerequisite, Probe, Source};
 use super::unpack;
 use crate::build;
 use crate::paths::Paths;
-use crate::transport::bounded;
+use crate::process::bounded;
 
 /// Enough of what a program says of itself.
 const SHOWN: usize = 50;

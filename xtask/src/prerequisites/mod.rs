@@ -200,8 +200,8 @@ fn agree(missing: &Missing, names: &str, consent: Consent) -> Result<()> {
         Consent::Never => Err(refuse("--no-install was given; ")),
         Consent::Ask if io::stdin().is_terminal() && io::stderr().is_terminal() => {
             let sudo = if privilege == Privilege::Sudo { ", with sudo" } else { "" };
-            eprintln!("this machine lacks what {names} needs:{lines}");
-            eprint!("install {by_hand}{sudo}? [y/N] ");
+            errln!("this machine lacks what {names} needs:{lines}");
+            err!("install {by_hand}{sudo}? [y/N] ");
             io::stderr().flush().context("asking")?;
             let mut answer = String::new();
             io::stdin().lock().read_line(&mut answer).context("reading the answer")?;

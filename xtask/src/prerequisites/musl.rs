@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::look::on_path;
 use crate::build::TARGET;
 use crate::paths::Paths;
-use crate::transport::bounded;
+use crate::process::bounded;
 use crate::ui::Line;
 
 /// What adds it to the toolchain of this clone.

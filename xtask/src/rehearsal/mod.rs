@@ -66,14 +66,14 @@ pub(crate) fn rehearse(paths: &Paths, options: &Options) -> Result<()> {
     record.end(played.as_ref().err());
     if let Some(file) = &options.report {
         fsx::write(file, fsx::PUBLIC, report::html(&record)?.as_bytes())?;
-        println!("report: {}", Paths::shown(file));
+        outln!("report: {}", Paths::shown(file));
     }
-    eprint!("\n{}", table(&record));
+    err!("\n{}", table(&record));
     let kept = played
         .map_err(|error| error.context(format!("the rehearsal failed; all that was said: {}", Paths::shown(&log))))?;
-    println!("rehearsed in {}; all that was said: {}", took(record.took()), Paths::shown(&log));
+    outln!("rehearsed in {}; all that was said: {}", took(record.took()), Paths::shown(&log));
     for fleet in kept {
-        print!("{}", how_to_look(&fleet)?);
+        out!("{}", how_to_look(&fleet)?);
     }
     Ok(())
 }

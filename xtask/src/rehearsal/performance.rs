@@ -13,9 +13,9 @@ use super::act::{Act, Chapter, Known, Meanwhile, Who, fill};
 use super::record::{Done, Record};
 use crate::fleet::{Fleet, Request};
 use crate::paths::Paths;
+use crate::process::{Go, Output, bounded, watched};
 use crate::staging::UNIT;
 use crate::topology::Topology;
-use crate::transport::{Go, Output, bounded, watched};
 use crate::ui::{Line, Progress, took};
 
 /// Lines of a failed command that are shown; all of them are in the log.

@@ -1,6 +1,5 @@
 //! The remote part of a rotation, done by the very verbs that an operator would type.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -11,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use super::RemoteWork;
 use super::proof::{Route, Shown, parse_routes};
 use crate::posture::complaint;
+use crate::process::Output;
 use crate::target::Target;
-use crate::transport::{Output, Transport};
+use crate::transport::Transport;
 
 /// Two handshakes of a few seconds at most, and ssh.
 const WITHIN: Duration = Duration::from_secs(40);
@@ -20,6 +20,8 @@ const WITHIN: Duration = Duration::from_secs(40);
 /// Verbs of this program, for one cluster.
 pub(crate) struct Commands<'a> {
     pub(crate) target: &'a Target,
+    /// The program that has the verbs.
+    pub(crate) program: PathBuf,
     /// What this program was told about clone, topology and cluster: words before a verb and words after it.
     pub(crate) before: Vec<String>,
     pub(crate) after: Vec<String>,
@@ -34,10 +36,9 @@ const RESTART: &str = "roll --yes";
 
 impl Commands<'_> {
     fn run(&self, verb: &str) -> Result<()> {
-        let program: PathBuf = env::current_exe().context("finding this program's own file")?;
         let (typed, verb) = (self.typed(verb), format!("{verb}{}", self.lock));
-        println!("running: {typed}");
-        let mut command = Command::new(program);
+        outln!("running: {typed}");
+        let mut command = Command::new(&self.program);
         command.args(&self.before).args(verb.split_whitespace()).args(&self.after).stdin(Stdio::null());
         let status = command.status().with_context(|| format!("starting {typed}"))?;
         if !status.success() {

@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::env_file;
 use super::log_file::LogFile;
 use super::machine::WATCHDOG;
-use crate::local_state::ENV_FILE;
+use crate::install_dir::ENV_FILE;
 
 /// What systemd gives its services.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -51,6 +51,8 @@ pub(super) struct Child {
 /// Where a daemon is started.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
+    /// The program that has the verb `exec-child`.
+    pub(super) program: PathBuf,
     pub(super) dir: PathBuf,
     pub(super) log: Arc<Mutex<LogFile>>,
     /// The directory of sockets. Paths through its descriptor are short however deep the clone lies
@@ -66,8 +68,7 @@ pub(super) fn spawn(place: &Place, tell: &Tell) -> Result<Child> {
     let notify = listen(place)?;
     let fd = place.sockets.as_raw_fd();
     let own = std::process::id();
-    // Our own program, also when cargo has meanwhile put another one in its place.
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(&place.program);
     command
         .arg0("xtask")
         .args(["exec-child", "--parent", &own.to_string(), "--", "./membershipd", "serve"])
@@ -215,7 +216,7 @@ fn keep_log(stderr: ChildStderr, log: Arc<Mutex<LogFile>>) -> mpsc::Receiver<()>
             if let Err(error) = log.line(&line)
                 && !std::mem::replace(&mut complained, true)
             {
-                eprintln!("a node's log cannot be written: {error}");
+                errln!("a node's log cannot be written: {error}");
             }
             drop(log);
             line.clear();

@@ -164,7 +164,9 @@ pub(crate) fn last_lines(node: &NodeStatus) -> String {
 }
 
 /// Starts a supervisor. In the foreground the child must be kept: when its standard input closes, everything ends.
-pub(crate) fn start(state: &State, nodes: &[String], foreground: bool) -> Result<(Control, Child)> {
+///
+/// `program` has the hidden verbs `supervise` and `exec-child`.
+pub(crate) fn start(program: &Path, state: &State, nodes: &[String], foreground: bool) -> Result<(Control, Child)> {
     let shown = Paths::shown(&state.supervisor_log());
     let log = OpenOptions::new()
         .create(true)
@@ -174,8 +176,7 @@ pub(crate) fn start(state: &State, nodes: &[String], foreground: bool) -> Result
         .open(state.supervisor_log())
         .with_context(|| format!("opening {shown}"))?;
     let error_log = log.try_clone().with_context(|| format!("opening {shown}"))?;
-    // Our own program, also when cargo has meanwhile put another one in its place.
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(program);
     command.arg0("xtask").arg("supervise").arg("--state").arg(state.dir());
     if foreground {
         command.arg("--lifeline").stdin(Stdio::piped());

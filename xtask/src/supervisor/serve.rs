@@ -67,6 +67,7 @@ struct Node {
 }
 
 struct Supervisor {
+    program: PathBuf,
     nodes: BTreeMap<String, Node>,
     order: Vec<String>,
     sockets: Arc<File>,
@@ -78,7 +79,9 @@ struct Supervisor {
 }
 
 /// Runs until it is told to end.
-pub(crate) fn run(args: &Supervise) -> Result<()> {
+///
+/// `program` has the hidden verb `exec-child`, through which the daemons are started.
+pub(crate) fn run(program: &Path, args: &Supervise) -> Result<()> {
     let state = State::at(&args.state);
     // Nothing made here is anybody else's business.
     umask(Mode::from_raw_mode(0o077));
@@ -110,6 +113,7 @@ pub(crate) fn run(args: &Supervise) -> Result<()> {
         (name.clone(), Node { machine: Machine::default(), child: None, life: 0, frozen: false, dir, log })
     });
     let supervisor = Supervisor {
+        program: program.to_path_buf(),
         nodes: nodes.collect(),
         order: args.nodes.clone(),
         sockets,
@@ -222,6 +226,7 @@ impl Supervisor {
             log.forget();
         }
         let place = Place {
+            program: self.program.clone(),
             dir: node.dir.clone(),
             log: Arc::clone(&node.log),
             sockets: Arc::clone(&self.sockets),
@@ -418,5 +423,5 @@ fn unix_seconds() -> i64 {
 
 /// To the supervisor's own log.
 fn say(text: &str) {
-    eprintln!("{} {text}", unix_seconds());
+    errln!("{} {text}", unix_seconds());
 }

@@ -67,6 +67,6 @@ impl Steps {
         }
         let all: Duration = self.steps.iter().map(|(_, time, _)| *time).sum();
         table.row(vec!["all".into(), "".into(), took(all).into()]);
-        eprint!("\n{}", table.render(Style::stderr()));
+        err!("\n{}", table.render(Style::stderr()));
     }
 }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Call, Failure, Output, Transport, bounded};
+use super::{Call, Transport};
 use crate::fsx;
 use crate::paths::Paths;
+use crate::process::{Failure, Output, bounded};
 
 /// Reaches the nodes of a local cluster.
 pub(crate) struct Local {

@@ -1,8 +1,6 @@
 //! How a node is reached: a process here, or ssh. Verbs see this trait and nothing else of a machine.
 
-mod cause;
 mod local;
-mod process;
 mod shell;
 mod ssh;
 
@@ -10,70 +8,12 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use cause::with_remedy;
 pub(crate) use local::Local;
-pub(crate) use process::{Go, bounded, watched};
 pub(crate) use ssh::{Ssh, make_control_dir, quote};
 
-use crate::plan::Mode;
+use serde::{Serialize, Serializer};
 
-/// What a command on a node left behind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
-    /// The exit code; none when a signal ended it.
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: String,
-}
-
-impl Output {
-    /// Whether the command succeeded.
-    pub(crate) fn ok(&self) -> bool {
-        self.code == Some(0)
-    }
-
-    /// Why it failed: the line that tells most of what it complained about.
-    pub(crate) fn reason(&self) -> String {
-        cause::telling(&self.stderr)
-    }
-}
-
-/// Why there is no [`Output`].
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
-    /// The command did not begin: nothing was changed.
-    Unreachable(String),
-    /// The command may or may not have had its effect.
-    Unknown(String),
-}
-
-impl Failure {
-    /// The same, with the program that met it and the host it was meant for.
-    fn at(self, program: &str, host: &str) -> Self {
-        match self {
-            Self::Unreachable(why) => Self::Unreachable(format!("{program} {host}: {why}")),
-            Self::Unknown(why) => Self::Unknown(format!("{program} {host}: {why}")),
-        }
-    }
-
-    /// Why, where it does not matter whether there was an effect.
-    pub(crate) fn why(self) -> String {
-        match self {
-            Self::Unreachable(why) | Self::Unknown(why) => why,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable(why) => f.write_str(why),
-            Self::Unknown(why) => write!(f, "{why}; whether it had an effect is unknown"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
+use crate::process::{Failure, Output};
 
 /// One thing that is done on a node, as root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,4 +83,20 @@ pub(crate) struct Opening {
     pub(crate) command: Vec<String>,
     /// What is written to it before anything else.
     pub(crate) stdin: String,
+}
+
+/// Permission bits, read and written as people do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode(pub(crate) u32);
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }

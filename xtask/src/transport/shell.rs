@@ -6,8 +6,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::process::end_group;
-use super::{Failure, Output, quote};
+use super::quote;
+use crate::process::{Failure, Output, end_group};
 
 /// What the shell says once it listens. Whatever a login prints comes before it.
 const READY: &str = "unibus: ready";

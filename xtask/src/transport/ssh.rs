@@ -7,9 +7,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::process::Command;
 use std::time::Duration;
 
-use super::cause::not_begun;
 use super::shell::{self, Shell};
-use super::{Call, Failure, Files, Opening, Output, Session, Transport, bounded};
+use super::{Call, Files, Opening, Session, Transport};
+use crate::process::{Failure, Output, bounded, not_begun};
 
 /// ssh gives up by itself long before; this is for one that does not.
 const OPENS_WITHIN: Duration = Duration::from_secs(30);
@@ -357,7 +357,7 @@ mod tests {
             from: vec!["/x/cluster.pass".into()],
             to: "/opt/unibus/secrets".to_owned(),
             owner: "root:root".to_owned(),
-            mode: crate::plan::Mode(0o600),
+            mode: crate::transport::Mode(0o600),
         };
         let words = ssh.rsync("a", &files).unwrap();
         for word in ["--checksum", "--chmod=F0600", "--chown=root:root", "/x/cluster.pass"] {

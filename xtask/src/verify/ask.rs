@@ -67,7 +67,8 @@ pub(crate) fn unix_ms() -> i64 {
 mod tests {
     use super::*;
     use crate::posture::fixture;
-    use crate::transport::{Call, Failure, Output};
+    use crate::process::{Failure, Output};
+    use crate::transport::Call;
 
     struct Fake;
 

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use super::{Deed, Fault, Half, Injector, systemd};
 use crate::plan::Step;
-use crate::transport::{Transport, bounded};
+use crate::process::bounded;
+use crate::transport::Transport;
 
 /// A machine boots within seconds; its end in good order may wait for its services.
 const WITHIN: Duration = Duration::from_secs(180);

@@ -1,12 +1,73 @@
 //! A child process that is bounded in time: what hangs is ended and reported, never waited for.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Failure, Output};
+pub(crate) use self::cause::{not_begun, with_remedy};
+
+mod cause;
+
+/// What a command on a node left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// The exit code; none when a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Whether the command succeeded.
+    pub(crate) fn ok(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Why it failed: the line that tells most of what it complained about.
+    pub(crate) fn reason(&self) -> String {
+        cause::telling(&self.stderr)
+    }
+}
+
+/// Why there is no [`Output`].
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The command did not begin: nothing was changed.
+    Unreachable(String),
+    /// The command may or may not have had its effect.
+    Unknown(String),
+}
+
+impl Failure {
+    /// The same, with the program that met it and the host it was meant for.
+    pub(crate) fn at(self, program: &str, host: &str) -> Self {
+        match self {
+            Self::Unreachable(why) => Self::Unreachable(format!("{program} {host}: {why}")),
+            Self::Unknown(why) => Self::Unknown(format!("{program} {host}: {why}")),
+        }
+    }
+
+    /// Why, where it does not matter whether there was an effect.
+    pub(crate) fn why(self) -> String {
+        match self {
+            Self::Unreachable(why) | Self::Unknown(why) => why,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => f.write_str(why),
+            Self::Unknown(why) => write!(f, "{why}; whether it had an effect is unknown"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// Runs `command` with `stdin`, and kills it when it takes longer than `within`.
 pub(crate) fn bounded(command: Command, stdin: &[u8], within: Duration) -> Result<Output, Failure> {
@@ -126,7 +187,7 @@ fn overdue(child: &mut Child, program: &str, within: Duration) -> Failure {
 
 /// Kills the group that the child leads. The child is not reaped yet, so its id cannot be anybody else's.
 #[cfg(unix)]
-pub(super) fn end_group(child: &Child) {
+pub(crate) fn end_group(child: &Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }

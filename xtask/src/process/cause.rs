@@ -121,7 +121,7 @@ pub(crate) fn with_remedy(why: &str) -> String {
 }
 
 /// Whether ssh failed before anything began on the node.
-pub(super) fn not_begun(stderr: &str) -> bool {
+pub(crate) fn not_begun(stderr: &str) -> bool {
     let text = stderr.to_lowercase();
     NOT_BEGUN.iter().any(|part| text.contains(part))
 }
