@@ -1,10 +1,5 @@
 //! One module a verb, each with its `Args` and a `run`.
 
-use std::env;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result};
-
 pub(crate) mod backup;
 pub(crate) mod build;
 mod changing;
@@ -36,12 +31,3 @@ pub(crate) mod status;
 pub(crate) mod test;
 pub(crate) mod up;
 pub(crate) mod verify;
-
-/// The program that runs, even where cargo has put another in its place.
-#[cfg(target_os = "linux")]
-pub(crate) const RUNNING_PROGRAM: &str = "/proc/self/exe";
-
-/// The file of this program, which other processes can start, too.
-pub(crate) fn this_program() -> Result<PathBuf> {
-    env::current_exe().context("finding this program's own file")
-}

@@ -40,6 +40,7 @@ mod posture;
 mod prerequisites;
 mod previous;
 mod process;
+mod program;
 #[cfg(target_os = "linux")]
 mod proofs;
 mod random;
@@ -48,12 +49,14 @@ mod rehearsal;
 mod report;
 mod rolling;
 mod rotate;
+mod search_path;
 mod secrets;
 mod staging;
 #[cfg(target_os = "linux")]
 mod supervisor;
 mod target;
 mod testing;
+mod tools;
 mod topology;
 mod transport;
 mod ui;
@@ -159,7 +162,7 @@ fn main() -> ExitCode {
         Verb::Prove(args) => cmd::prove::run(global, &args),
         Verb::Previous(args) => cmd::previous::run(global, &args),
         #[cfg(target_os = "linux")]
-        Verb::Supervise(args) => supervisor::supervise(Path::new(cmd::RUNNING_PROGRAM), &args),
+        Verb::Supervise(args) => supervisor::supervise(Path::new(program::RUNNING_PROGRAM), &args),
         #[cfg(target_os = "linux")]
         Verb::ExecChild(args) => supervisor::exec_child(&args),
         Verb::Secrets(args) => cmd::secrets::run(global, &args),

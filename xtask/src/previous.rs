@@ -11,8 +11,8 @@ use serde::Deserialize;
 use crate::cargo;
 use crate::exit::BadInput;
 use crate::paths::Paths;
-use crate::prerequisites::once;
 use crate::process::{Output, bounded};
+use crate::tools::once;
 use crate::ui::Line;
 
 /// Unpacking some hundred files.

@@ -10,7 +10,8 @@ use clap::ValueEnum;
 use super::TARGET;
 use super::toolchain::{Std, Toolchain, container_engine, toolchains, without_cargo, zig};
 use crate::paths::Paths;
-use crate::prerequisites::{self, on_path};
+use crate::search_path::on_path;
+use crate::tools;
 
 /// C compilers that make code for musl, by the names their packages give them.
 const MUSL_CC: [&str; 2] = ["x86_64-linux-musl-gcc", "musl-gcc"];
@@ -96,7 +97,7 @@ fn zigbuild(paths: &Paths) -> Result<With, String> {
 /// The operator's own, else the fetched one.
 fn zig_linker(paths: &Paths) -> Result<(PathBuf, PathBuf), String> {
     let own = on_path("cargo-zigbuild").and_then(|zigbuild| Some((zigbuild, zig()?)));
-    own.or_else(|| prerequisites::zig(paths))
+    own.or_else(|| tools::zig(paths))
         .ok_or_else(|| "there is no zig with cargo-zigbuild, neither on PATH nor in deploy/build".to_owned())
 }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::TARGET;
-use crate::prerequisites::on_path;
 use crate::process::bounded;
+use crate::search_path::on_path;
 
 /// rustup may have to think about it.
 const WITHIN: Duration = Duration::from_secs(20);

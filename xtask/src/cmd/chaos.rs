@@ -21,6 +21,7 @@ use crate::global::Global;
 use crate::local_state::State;
 use crate::paths::Paths;
 use crate::plan::{self, Effect, LockFlags, Step, Unless};
+use crate::program::this_program;
 use crate::random::{System, bytes};
 use crate::target::{Target, Which};
 use crate::transport::quote;
@@ -285,7 +286,7 @@ fn during(
     }
     let rules = Run::rules_of_watching(bound(target)?);
     let load = start(args, paths, state, orders)?;
-    let program = super::this_program()?;
+    let program = this_program()?;
     let mut command = Command::new(program);
     command.args(&args.verb).args(same_cluster(global, state)).arg("--root").arg(paths.root()).stdin(Stdio::null());
     if args.json {

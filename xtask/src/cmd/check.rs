@@ -7,8 +7,9 @@ use anyhow::Result;
 use crate::cargo;
 use crate::global::Global;
 use crate::paths::Paths;
-use crate::prerequisites::{self, InstallArgs, Tool, Verb};
+use crate::prerequisites::{self, InstallArgs, Verb};
 use crate::testing::Steps;
+use crate::tools::Tool;
 use crate::ui::next;
 
 /// Judge format, lints, dependencies and documentation

@@ -15,6 +15,7 @@ use crate::paths::Paths;
 use crate::pki::rotation::Phase;
 use crate::pki::{self, Force};
 use crate::plan::LockFlags;
+use crate::program::this_program;
 use crate::random::System;
 use crate::rotate::{self, Commands, Reached, RemoteWork, Site};
 use crate::target::{Target, Which};
@@ -91,8 +92,7 @@ fn rotate_servers(global: &Global, args: &Args) -> Result<()> {
     let cluster = Cluster { topology: &topology, placement: &Placement::server, engine_sha256: &engine_sha256 };
     let target = Target::servers(topology.clone(), pin, global.topology_flag());
     let (before, lock) = (global.words(&paths), args.lock.typed());
-    let work =
-        Commands { target: &target, program: super::this_program()?, before, after: Vec::new(), lock, ship_here: None };
+    let work = Commands { target: &target, program: this_program()?, before, after: Vec::new(), lock, ship_here: None };
     rotate(&Site { paths: &paths, cluster }, &work, &target, args)
 }
 
@@ -108,8 +108,7 @@ fn rotate_local(global: &Global, args: &Args, state: &State) -> Result<()> {
     let ship = || crate::local::ship(&paths, state, &target.topology);
     let after = ["--local", "--state", &state.dir().display().to_string()].map(str::to_owned).to_vec();
     let (before, lock) = (global.words(&paths), args.lock.typed());
-    let work =
-        Commands { target: &target, program: super::this_program()?, before, after, lock, ship_here: Some(&ship) };
+    let work = Commands { target: &target, program: this_program()?, before, after, lock, ship_here: Some(&ship) };
     rotate(&Site { paths: &base, cluster }, &work, &target, args)
 }
 

@@ -123,13 +123,13 @@ pub(crate) use linux::run;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::super::RUNNING_PROGRAM;
     use super::{Args, BadInput, Global, PathBuf, Result, What};
     use crate::exit;
     use crate::install_dir::ENV_FILE;
     use crate::local::{self, Options, control, word};
     use crate::local_state::State;
     use crate::paths::Paths;
+    use crate::program::RUNNING_PROGRAM;
     use crate::supervisor::{NodeStatus, Phase, Request, last_lines};
     use crate::topology::Topology;
     use crate::ui::{Cell, Style, Table};

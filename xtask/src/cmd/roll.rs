@@ -6,6 +6,7 @@ use serde_json::json;
 use super::changing::{self, Besides, Flags, Words};
 use crate::global::Global;
 use crate::plan::{self, Outcome, State};
+use crate::program::this_program;
 use crate::rolling::{Restart, SWITCH, Site};
 use crate::target::{Target, Which};
 
@@ -37,7 +38,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     for name in &args.node {
         target.topology.node(name)?;
     }
-    let service = args.which.service(global, super::this_program()?)?;
+    let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     let restart = if args.restart { Restart::Always } else { Restart::WhereChanged };
     let steps = target.locked(site.roll(&args.node, restart), "roll", &args.flags.lock);

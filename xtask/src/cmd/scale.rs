@@ -15,6 +15,7 @@ use crate::making::Making;
 use crate::node_files::{self, CLUSTER_ENV, Cluster, Placement};
 use crate::paths::Paths;
 use crate::plan::Step;
+use crate::program::this_program;
 use crate::random::{Random, System};
 use crate::rolling::Site;
 use crate::staging;
@@ -50,7 +51,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let (making, settings) = settings(&paths, &target, args.copies, &random)?;
     let (making, here) = edit(making, &file, args.copies)?;
 
-    let service = args.which.service(global, super::this_program()?)?;
+    let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     let steps = target.locked(site.scale(args.copies, settings), "scale", &args.flags.lock);
     let besides = Besides { here, ..Besides::default() };

@@ -12,9 +12,10 @@ use crate::cargo;
 use crate::exit::BadInput;
 use crate::global::Global;
 use crate::paths::Paths;
-use crate::prerequisites::{self, InstallArgs, Tool, Verb};
+use crate::prerequisites::{self, InstallArgs, Verb};
 use crate::process::bounded;
 use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
+use crate::tools::Tool;
 use crate::ui::{Cell, Style, Table, Tone, next, took};
 #[cfg(target_os = "linux")]
 use crate::{local, machine_host};

@@ -11,8 +11,10 @@ use super::{Check, HERE, Level, clone};
 use crate::build;
 use crate::engine::{self, Pin};
 use crate::paths::Paths;
-use crate::prerequisites::{self, Manager, PREREQUISITES, Prerequisite, Probe, Source, Tool, Verb, find};
+use crate::prerequisites::{self, Manager, PREREQUISITES, Prerequisite, Probe, Source, Verb};
 use crate::process::bounded;
+use crate::search_path::find;
+use crate::tools::Tool;
 use crate::topology::Topology;
 
 const WITHIN: Duration = Duration::from_secs(20);

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::look::on_path;
 use crate::cargo;
 use crate::exit::BadInput;
 use crate::process::{Output, bounded};
+use crate::search_path::on_path;
 use crate::ui::Line;
 
 /// Reading the package lists takes a second; a machine with a slow disk may take longer.

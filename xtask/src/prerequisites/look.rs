@@ -1,7 +1,6 @@
 //! Whether a prerequisite is here. Only looks: nothing that it starts stays or changes anything.
 
-use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,14 +9,14 @@ use super::unpack;
 use crate::build;
 use crate::paths::Paths;
 use crate::process::bounded;
+use crate::search_path::find;
+use crate::tools::Tool;
 
 /// Enough of what a program says of itself.
 const SHOWN: usize = 50;
 const WITHIN: Duration = Duration::from_secs(20);
 /// The first with `--chown`; what macOS brings calls itself 2.6.9.
 const OLDEST_RSYNC: (u32, u32) = (3, 1);
-/// The system's own directories, which are not on everybody's PATH.
-const SYSTEM_DIRS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// What is here in the row's place; else why it does not count.
 pub(crate) fn look(paths: &Paths, row: &Prerequisite) -> Result<String, String> {
@@ -33,21 +32,10 @@ pub(crate) fn look(paths: &Paths, row: &Prerequisite) -> Result<String, String> 
         Probe::MuslStd => build::compiler(paths),
         Probe::Fetched(tool) => match tool.here(paths) {
             Some(place) => Ok(Paths::shown(&place)),
-            None if tool == super::Tool::Zig => build::linker(paths),
+            None if tool == Tool::Zig => build::linker(paths),
             None => Err("not fetched yet".to_owned()),
         },
     }
-}
-
-/// The program of that name, as a shell would find it.
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-/// The program of that name on PATH or among the system's own.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    on_path(program).or_else(|| SYSTEM_DIRS.iter().map(|dir| Path::new(dir).join(program)).find(|file| file.is_file()))
 }
 
 /// The first line that a program says of itself, on whichever stream; or why it does not run.

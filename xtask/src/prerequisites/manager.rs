@@ -1,7 +1,7 @@
 //! What installs programs on this machine, and the command that one would type.
 
-use super::look::on_path;
 use super::table::Package;
+use crate::search_path::on_path;
 
 /// A package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

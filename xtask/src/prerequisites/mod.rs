@@ -2,7 +2,6 @@
 //! deploy/build.
 
 mod apt;
-mod fetch;
 mod look;
 mod manager;
 mod musl;
@@ -18,14 +17,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-pub(crate) use self::fetch::{Tool, once, zig};
-pub(crate) use self::look::{find, look, on_path};
+pub(crate) use self::look::look;
 pub(crate) use self::manager::Manager;
 pub(crate) use self::table::{PREREQUISITES, Package, Prerequisite, Probe, Source, Verb};
 
 use self::apt::{Privilege, Transaction};
 use crate::exit::BadInput;
 use crate::paths::Paths;
+use crate::search_path::on_path;
+use crate::tools;
 use crate::ui::{Cell, Progress, Style, Table, Tone};
 
 /// Node.js, the linker and the clients take half of it; what is built takes the rest, and more.
@@ -313,7 +313,7 @@ fn step(progress: &Progress, name: &str, work: impl FnOnce(&crate::ui::Line) -> 
 /// PATH with what was fetched and unpacked at its end: what the system has comes first.
 pub(crate) fn path(paths: &Paths) -> OsString {
     let own = env::var_os("PATH").unwrap_or_default();
-    let more = fetch::node_bin(paths).into_iter().chain([unpack::bin(paths)]);
+    let more = tools::node_bin(paths).into_iter().chain([unpack::bin(paths)]);
     let dirs = env::split_paths(&own).chain(more);
     // What came from a PATH fits into one; a clone whose path has a colon in it keeps the system's.
     env::join_paths(dirs).unwrap_or(own)

@@ -3,10 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::look::on_path;
 use crate::build::TARGET;
 use crate::paths::Paths;
 use crate::process::bounded;
+use crate::search_path::on_path;
 use crate::ui::Line;
 
 /// What adds it to the toolchain of this clone.

@@ -1,6 +1,6 @@
 //! The one table of what a verb needs of this machine; doctor, every verb's own check and the documents read it.
 
-use super::fetch::Tool;
+use crate::tools::Tool;
 
 /// What an operator or a programmer wants to do here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]

@@ -8,12 +8,12 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::apt;
-use super::fetch::{once, short_hash};
-use super::look::on_path;
 use super::table::{PREREQUISITES, Probe, Source};
 use crate::cargo;
 use crate::exit::BadInput;
 use crate::paths::Paths;
+use crate::search_path::on_path;
+use crate::tools::{once, short_hash};
 use crate::transport::quote;
 use crate::ui::Line;
 

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use crate::cargo;
 use crate::exit::BadInput;
 use crate::paths::Paths;
-use crate::prerequisites::{self, Consent, Verb, find};
+use crate::prerequisites::{self, Consent, Verb};
+use crate::search_path::find;
 use crate::ui::{Progress, took};
 
 const SUITE: &str = "bookworm";

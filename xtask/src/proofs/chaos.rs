@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cmd::this_program;
 use crate::paths::Paths;
+use crate::program::this_program;
 
 const RUNS: u64 = 10;
 /// Beside the cluster that a user of this machine may have, which stays as it is.

@@ -8,11 +8,11 @@ use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
 use ring::digest;
 
-use super::look::on_path;
 use crate::cargo;
 use crate::engine::{self, Pin};
 use crate::lock::Lock;
 use crate::paths::Paths;
+use crate::search_path::on_path;
 use crate::ui::Line;
 
 /// The release that deny.toml was written for.
