@@ -1,66 +1,29 @@
 //! `cargo xtask`: every step between a laptop and a running unibus cluster, one verb each.
+//!
+//! Here belong the command line, a thin function for each verb, and what proves a change (`testing`, `proofs`). What several verbs
+//! do is in `unibus-ops`, a cluster on this machine in `unibus-local`. It never depends on `unibus-rehearsal`, whose verbs are a
+//! program of their own, and never on `membershipd`.
 
 #[cfg(target_os = "linux")]
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+#[cfg(target_os = "linux")]
+use unibus_local::supervisor;
+use unibus_ops::exit;
+use unibus_ops::global::Global;
 
-use crate::global::Global;
-
-// First: what it defines is for all that follow.
 #[macro_use]
-mod stdio;
+extern crate unibus_ops;
 
-mod build;
-mod cargo;
-mod chaos;
 mod cmd;
-mod doctor;
-mod engine;
-mod exit;
-mod first_admin;
-#[cfg(target_os = "linux")]
-mod fleet;
-mod fsx;
-mod global;
-mod install_dir;
-#[cfg(target_os = "linux")]
-mod local;
-mod local_state;
-mod lock;
-mod machine_host;
-mod making;
-mod node_files;
-mod overview;
-mod paths;
-mod pki;
-mod plan;
-mod posture;
-mod prerequisites;
+mod external;
 mod previous;
-mod process;
 mod program;
 #[cfg(target_os = "linux")]
 mod proofs;
-mod random;
-#[cfg(target_os = "linux")]
-mod rehearsal;
-mod report;
-mod rolling;
-mod rotate;
-mod search_path;
-mod secrets;
-mod staging;
-#[cfg(target_os = "linux")]
-mod supervisor;
-mod target;
 mod testing;
-mod tools;
-mod topology;
-mod transport;
-mod ui;
-mod verify;
 
 /// Brings the unibus cluster up: on this machine (`local`), or on the servers of deploy/nodes.toml.
 #[derive(Parser)]
@@ -80,7 +43,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Doctor(cmd::doctor::Args),
-    Chaos(cmd::chaos::Args),
+    /// Break the cluster on purpose while it is used, and judge what that came to
+    Chaos(external::Args),
     /// Make the client CA in deploy/tls, if there is none
     ClientCa(cmd::client_ca::Args),
     /// Make or renew the route CA and every node's certificates
@@ -90,7 +54,8 @@ enum Verb {
     Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
-    Rehearse(cmd::rehearse::Args),
+    /// Carry out the whole runbook against Debian machines booted here, and leave nothing
+    Rehearse(external::Args),
     Stage(cmd::stage::Args),
     Up(cmd::up::Args),
     Roll(cmd::roll::Args),
@@ -116,9 +81,8 @@ enum Verb {
     Previous(cmd::previous::Args),
     /// Fetch the engine, prove its sha256 and say where it lies
     Engine(cmd::engine::Args),
-    #[cfg(target_os = "linux")]
     #[command(hide = true)]
-    Fleet(cmd::fleet::Args),
+    Fleet(external::Args),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Supervise(supervisor::Supervise),
@@ -133,16 +97,13 @@ fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Backup(args) => cmd::backup::run(global, &args),
         Verb::Build(args) => cmd::build::run(global, &args),
-        Verb::Chaos(args) => cmd::chaos::run(global, &args),
+        Verb::Chaos(_) | Verb::Fleet(_) | Verb::Rehearse(_) => external::become_it(),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Doctor(args) => cmd::doctor::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
-        #[cfg(target_os = "linux")]
-        Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
-        Verb::Rehearse(args) => cmd::rehearse::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
         Verb::Up(args) => cmd::up::run(global, &args),
         Verb::Roll(args) => cmd::roll::run(global, &args),

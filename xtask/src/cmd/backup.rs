@@ -10,16 +10,16 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::build;
-use crate::exit::BadInput;
-use crate::global::Global;
-use crate::paths::Paths;
-use crate::plan::sha256;
-use crate::posture::complaint;
-use crate::process::Output;
-use crate::target::{Target, Which};
-use crate::transport::Mode;
-use crate::ui::{Progress, next};
+use unibus_ops::build;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::plan::sha256;
+use unibus_ops::posture::complaint;
+use unibus_ops::process::Output;
+use unibus_ops::target::{Target, Which};
+use unibus_ops::transport::Mode;
+use unibus_ops::ui::{Progress, next};
 
 /// Whoever reads it knows who may do what.
 const MODE: Mode = Mode(0o600);

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::build::{self, Builder};
-use crate::global::Global;
-use crate::paths::Paths;
-use crate::ui::{Progress, next, took};
+use unibus_ops::build::{self, Builder};
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::ui::{Progress, next, took};
 
 /// Build the static membershipd that servers run
 ///

@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::exit::BadInput;
-use crate::plan::{self, LockFlags, Outcome, State, Step};
-use crate::rolling;
-use crate::target::Target;
-use crate::transport::Transport;
-use crate::ui::{Progress, Style, Tone, next};
+use unibus_ops::exit::BadInput;
+use unibus_ops::plan::{self, LockFlags, Outcome, State, Step};
+use unibus_ops::rolling;
+use unibus_ops::target::Target;
+use unibus_ops::transport::Transport;
+use unibus_ops::ui::{Progress, Style, Tone, next};
 
 /// The flags of such a verb.
 #[derive(Clone, Debug, clap::Args)]

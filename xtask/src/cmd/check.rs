@@ -4,13 +4,13 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::cargo;
-use crate::global::Global;
-use crate::paths::Paths;
-use crate::prerequisites::{self, InstallArgs, Verb};
 use crate::testing::Steps;
-use crate::tools::Tool;
-use crate::ui::next;
+use unibus_ops::cargo;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::prerequisites::{self, InstallArgs, Verb};
+use unibus_ops::tools::Tool;
+use unibus_ops::ui::next;
 
 /// Judge format, lints, dependencies and documentation
 ///

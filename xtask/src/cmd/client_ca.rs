@@ -3,10 +3,10 @@
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use crate::global::Global;
-use crate::making::Making;
-use crate::pki;
-use crate::random::System;
+use unibus_ops::global::Global;
+use unibus_ops::making::Making;
+use unibus_ops::pki;
+use unibus_ops::random::System;
 
 /// One that is already there, also one made by openssl, is proved and kept.
 #[derive(clap::Args)]

@@ -4,23 +4,23 @@ use anyhow::Result;
 use clap::ArgAction;
 use time::OffsetDateTime;
 
-use crate::engine::Pin;
-use crate::exit::BadInput;
-use crate::global::Global;
-use crate::install_dir::RUNTIME_DIR;
-use crate::local_state::State;
-use crate::making::Making;
-use crate::node_files::{self, Cluster, Placement};
-use crate::paths::Paths;
-use crate::pki::rotation::Phase;
-use crate::pki::{self, Force};
-use crate::plan::LockFlags;
 use crate::program::this_program;
-use crate::random::System;
-use crate::rotate::{self, Commands, Reached, RemoteWork, Site};
-use crate::target::{Target, Which};
-use crate::topology::{Node, Topology};
-use crate::ui::next;
+use unibus_ops::engine::Pin;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::install_dir::RUNTIME_DIR;
+use unibus_ops::local_state::State;
+use unibus_ops::making::Making;
+use unibus_ops::node_files::{self, Cluster, Placement};
+use unibus_ops::paths::Paths;
+use unibus_ops::pki::rotation::Phase;
+use unibus_ops::pki::{self, Force};
+use unibus_ops::plan::LockFlags;
+use unibus_ops::random::System;
+use unibus_ops::rotate::{self, Commands, Reached, RemoteWork, Site};
+use unibus_ops::target::{Target, Which};
+use unibus_ops::topology::{Node, Topology};
+use unibus_ops::ui::next;
 
 /// Certificates that are valid and still fit are kept; one that expires within 30 days, or whose node has other
 /// addresses now, is renewed. What was done to each file is printed, and why.
@@ -105,7 +105,7 @@ fn rotate_local(global: &Global, args: &Args, state: &State) -> Result<()> {
     let placement =
         |topology: &Topology, node: &Node| Placement::local(topology, node, std::path::Path::new(RUNTIME_DIR));
     let cluster = Cluster { topology: &target.topology, placement: &placement, engine_sha256: &record.engine_sha256 };
-    let ship = || crate::local::ship(&paths, state, &target.topology);
+    let ship = || unibus_local::cluster::ship(&paths, state, &target.topology);
     let after = ["--local", "--state", &state.dir().display().to_string()].map(str::to_owned).to_vec();
     let (before, lock) = (global.words(&paths), args.lock.typed());
     let work = Commands { target: &target, program: this_program()?, before, after, lock, ship_here: Some(&ship) };

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::doctor::{self, Check};
-use crate::engine::Pin;
-use crate::exit::BadInput;
-use crate::global::Global;
-use crate::paths::Paths;
-use crate::target::Target;
-use crate::topology::Topology;
-use crate::ui::{Progress, Style, next};
+use unibus_ops::doctor::{self, Check};
+use unibus_ops::engine::Pin;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::target::Target;
+use unibus_ops::topology::Topology;
+use unibus_ops::ui::{Progress, Style, next};
 
 /// Look at this machine, and with --nodes at every server, for whatever could stand in the way
 ///

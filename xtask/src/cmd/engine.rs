@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::engine;
-use crate::global::Global;
-use crate::paths::Paths;
+use unibus_ops::engine;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
 
 /// `local` does this by itself. Alone it serves to fill the cache before the network goes away.
 #[derive(clap::Args)]

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::exit::BadInput;
-use crate::global::Global;
-use crate::prerequisites::InstallArgs;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::prerequisites::InstallArgs;
 
 /// Three real nodes on this machine, enforced and proved: the engine is fetched, certificates and secrets are minted,
 /// an admin is seeded. Stays in the foreground with a live status; Ctrl-C takes everything down. What was stored is
@@ -124,16 +124,16 @@ pub(crate) use linux::run;
 #[cfg(target_os = "linux")]
 mod linux {
     use super::{Args, BadInput, Global, PathBuf, Result, What};
-    use crate::exit;
-    use crate::install_dir::ENV_FILE;
-    use crate::local::{self, Options, control, word};
-    use crate::local_state::State;
-    use crate::paths::Paths;
     use crate::program::RUNNING_PROGRAM;
-    use crate::supervisor::{NodeStatus, Phase, Request, last_lines};
-    use crate::topology::Topology;
-    use crate::ui::{Cell, Style, Table};
     use anyhow::{Context, bail};
+    use unibus_local::cluster::{self, Options, control, word};
+    use unibus_local::supervisor::{NodeStatus, Phase, Request, last_lines};
+    use unibus_ops::exit;
+    use unibus_ops::install_dir::ENV_FILE;
+    use unibus_ops::local_state::State;
+    use unibus_ops::paths::Paths;
+    use unibus_ops::topology::Topology;
+    use unibus_ops::ui::{Cell, Style, Table};
 
     /// Brings the cluster up, takes it down, or does something to one of its nodes.
     pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
@@ -143,8 +143,8 @@ mod linux {
         let paths = global.paths()?;
         let state = State::new(&paths, args.state.as_deref())?;
         match &args.what {
-            None if args.down => local::down(&state),
-            None => local::up(&paths, &state, &options(args)),
+            None if args.down => cluster::down(&state),
+            None => cluster::up(&paths, &state, &options(args)),
             Some(_) if args.is_up() => {
                 Err(BadInput::new("the flags that start a cluster have no place beside a subcommand of `local`"))
             }
@@ -236,7 +236,7 @@ mod linux {
             None => topology.seed()?,
         };
         let dir = state.node(&node.name);
-        let mut command = std::process::Command::new(dir.join(local::MEMBERSHIPD));
+        let mut command = std::process::Command::new(dir.join(cluster::MEMBERSHIPD));
         command.args(["bench", "--env-file", ENV_FILE]).current_dir(&dir);
         if let Some(seconds) = seconds {
             command.arg("--seconds").arg(seconds.to_string());

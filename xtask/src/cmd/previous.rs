@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::global::Global;
-use crate::paths::Paths;
 use crate::previous::Previous;
-use crate::ui::Progress;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::ui::Progress;
 
 /// Build the previous release from this clone's history, and say where its programs lie
 ///

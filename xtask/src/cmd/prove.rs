@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::global::Global;
 use crate::proofs::Proof;
-use crate::ui::{Progress, Style, Table, next, took};
+use unibus_ops::global::Global;
+use unibus_ops::ui::{Progress, Style, Table, next, took};
 
 /// Carry out a proof that takes too long for CI; without a name, list them
 #[derive(clap::Args)]

@@ -4,11 +4,11 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::changing::{self, Besides, Flags, Words};
-use crate::global::Global;
-use crate::plan::{self, Outcome, State};
 use crate::program::this_program;
-use crate::rolling::{Restart, SWITCH, Site};
-use crate::target::{Target, Which};
+use unibus_ops::global::Global;
+use unibus_ops::plan::{self, Outcome, State};
+use unibus_ops::rolling::{Restart, SWITCH, Site};
+use unibus_ops::target::{Target, Which};
 
 /// Take the nodes to the staged release and settings, one at a time and never below quorum
 ///

@@ -8,19 +8,19 @@ use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
 use super::changing::{self, Besides, Flags, Words};
-use crate::exit::BadInput;
-use crate::global::Global;
-use crate::install_dir::RUNTIME_DIR;
-use crate::making::Making;
-use crate::node_files::{self, CLUSTER_ENV, Cluster, Placement};
-use crate::paths::Paths;
-use crate::plan::Step;
 use crate::program::this_program;
-use crate::random::{Random, System};
-use crate::rolling::Site;
-use crate::staging;
-use crate::target::{Target, Which};
-use crate::topology::{self, Node, Topology};
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::install_dir::RUNTIME_DIR;
+use unibus_ops::making::Making;
+use unibus_ops::node_files::{self, CLUSTER_ENV, Cluster, Placement};
+use unibus_ops::paths::Paths;
+use unibus_ops::plan::Step;
+use unibus_ops::random::{Random, System};
+use unibus_ops::rolling::Site;
+use unibus_ops::staging;
+use unibus_ops::target::{Target, Which};
+use unibus_ops::topology::{self, Node, Topology};
 
 /// Raise every bucket to N copies while the cluster works
 ///

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
-use crate::first_admin::{carry_out, handle, plan as record, sign_pub};
-use crate::global::Global;
-use crate::plan::{self, LockFlags};
-use crate::process::Output;
-use crate::target::{Target, Which};
-use crate::ui::{Progress, Style, next};
+use unibus_ops::first_admin::{carry_out, handle, plan as record, sign_pub};
+use unibus_ops::global::Global;
+use unibus_ops::plan::{self, LockFlags};
+use unibus_ops::process::Output;
+use unibus_ops::target::{Target, Which};
+use unibus_ops::ui::{Progress, Style, next};
 
 const WITHIN: Duration = Duration::from_secs(15);
 
@@ -112,7 +112,7 @@ fn ask_users(target: &Target) -> (Option<Vec<User>>, String) {
                 Ok(users) => return (Some(users.users), String::new()),
                 Err(error) => format!("its answer is not the JSON this xtask knows: {error}"),
             },
-            Ok(output) => crate::posture::complaint(&output.stdout, &output.stderr),
+            Ok(output) => unibus_ops::posture::complaint(&output.stdout, &output.stderr),
             Err(failure) => failure.to_string(),
         };
         reasons.push((node, said));

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::exit::WouldChange;
-use crate::global::Global;
-use crate::prerequisites::{self, Consent, Missing, Verb};
-use crate::ui::{Progress, Style, next};
+use unibus_ops::exit::WouldChange;
+use unibus_ops::global::Global;
+use unibus_ops::prerequisites::{self, Consent, Missing, Verb};
+use unibus_ops::ui::{Progress, Style, next};
 
 /// Show what this machine lacks, and with --yes install it
 ///

@@ -6,20 +6,20 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
 
-use crate::build;
-use crate::engine::{self, Engine, Pin};
-use crate::exit::{BadInput, WouldChange};
-use crate::global::Global;
-use crate::making::Making;
-use crate::node_files::{self, Cluster, Placement};
-use crate::paths::Paths;
-use crate::pki::{self, Force};
-use crate::plan::{self, Goal, LockFlags, Outcome, State, Step};
-use crate::random::System;
-use crate::staging::{self, Release};
-use crate::target::Target;
-use crate::topology::Topology;
-use crate::ui::{Progress, Style, next};
+use unibus_ops::build;
+use unibus_ops::engine::{self, Engine, Pin};
+use unibus_ops::exit::{BadInput, WouldChange};
+use unibus_ops::global::Global;
+use unibus_ops::making::Making;
+use unibus_ops::node_files::{self, Cluster, Placement};
+use unibus_ops::paths::Paths;
+use unibus_ops::pki::{self, Force};
+use unibus_ops::plan::{self, Goal, LockFlags, Outcome, State, Step};
+use unibus_ops::random::System;
+use unibus_ops::staging::{self, Release};
+use unibus_ops::target::Target;
+use unibus_ops::topology::Topology;
+use unibus_ops::ui::{Progress, Style, next};
 
 /// Put release, certificates, secrets, settings and unit on every server; starts nothing
 ///

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::global::Global;
-use crate::overview::overview;
-use crate::posture::Posture;
-use crate::stdio::is_stdout_closed;
-use crate::target::{Target, Which};
-use crate::ui::{Screen, Style};
-use crate::verify::Answer;
+use unibus_ops::global::Global;
+use unibus_ops::overview::overview;
+use unibus_ops::posture::Posture;
+use unibus_ops::stdio::is_stdout_closed;
+use unibus_ops::target::{Target, Which};
+use unibus_ops::ui::{Screen, Style};
+use unibus_ops::verify::Answer;
 
 const SCHEMA: u32 = 1;
 const EVERY: Duration = Duration::from_secs(1);

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo;
-use crate::exit::BadInput;
-use crate::global::Global;
-use crate::paths::Paths;
-use crate::prerequisites::{self, InstallArgs, Verb};
-use crate::process::bounded;
 use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
-use crate::tools::Tool;
-use crate::ui::{Cell, Style, Table, Tone, next, took};
+use unibus_ops::cargo;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::prerequisites::{self, InstallArgs, Verb};
+use unibus_ops::process::bounded;
+use unibus_ops::tools::Tool;
+use unibus_ops::ui::{Cell, Style, Table, Tone, next, took};
 #[cfg(target_os = "linux")]
-use crate::{local, machine_host};
+use {unibus_local::cluster, unibus_ops::machine_host};
 
 /// Run all tests that this machine can run, or those that match a name
 ///
@@ -187,7 +187,7 @@ fn suite_of(target: &Target) -> Suite {
 /// The program to be tested, if it is a membershipd.
 fn chosen(file: &Path) -> Result<PathBuf> {
     #[cfg(target_os = "linux")]
-    return local::chosen(file);
+    return cluster::chosen(file);
     #[cfg(not(target_os = "linux"))]
     Err(BadInput::new(format!("--membershipd {}: the daemon is tested on Linux", file.display())))
 }

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo;
-use crate::exit::BadInput;
-use crate::paths::Paths;
-use crate::prerequisites::{self, Consent, Verb};
-use crate::search_path::find;
-use crate::ui::{Progress, took};
+use unibus_ops::cargo;
+use unibus_ops::exit::BadInput;
+use unibus_ops::paths::Paths;
+use unibus_ops::prerequisites::{self, Consent, Verb};
+use unibus_ops::search_path::find;
+use unibus_ops::ui::{Progress, took};
 
 const SUITE: &str = "bookworm";
 /// What README asks for beside Rust.

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::paths::Paths;
 use crate::program::this_program;
+use unibus_ops::paths::Paths;
 
 const RUNS: u64 = 10;
 /// Beside the cluster that a user of this machine may have, which stays as it is.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cargo::{Artifact, artifacts};
+use unibus_ops::cargo::{Artifact, artifacts};
 
 /// Which part of a package a test program is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

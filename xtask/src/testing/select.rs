@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::Kind;
-use crate::paths::Paths;
+use unibus_ops::paths::Paths;
 
 /// A test program by what cargo calls it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

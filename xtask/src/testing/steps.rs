@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::cargo;
-use crate::ui::{Cell, Line, Progress, Style, Table, took};
+use unibus_ops::cargo;
+use unibus_ops::ui::{Cell, Line, Progress, Style, Table, took};
 
 /// The steps so far.
 pub(crate) struct Steps {
