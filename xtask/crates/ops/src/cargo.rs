@@ -20,7 +20,7 @@ use crate::ui::Line;
 /// Lines of a failed build that are worth showing; an error of rustc is rarely longer.
 const SHOWN: usize = 200;
 /// How pip announces that it asks once more.
-pub const RETRYING: &str = "WARNING: Retrying";
+pub(crate) const RETRYING: &str = "WARNING: Retrying";
 const VERSION_WITHIN: Duration = Duration::from_secs(10);
 
 /// The cargo that started us, else the one on PATH.

@@ -23,12 +23,14 @@ pub fn leave_record(target: &Target, handle: &str, sign_pub: &str) -> Result<()>
     carry_out(target, plan(target, handle, sign_pub)?, &Progress::silent()).map(drop)
 }
 
+/// Carries the steps out, and returns them as they were left; fails where one of them did.
 pub fn carry_out(target: &Target, steps: Vec<Step>, progress: &Progress) -> Result<Vec<Step>> {
     let outcome = plan::execute(steps, target.transport.as_ref(), Goal::Do, progress);
     let failures = outcome.failures();
     if failures.is_empty() { Ok(outcome.steps) } else { bail!(failures.join("; ")) }
 }
 
+/// The step that leaves the record on the seed node.
 pub fn plan(target: &Target, handle: &str, sign_pub: &str) -> Result<Vec<Step>> {
     let record = json!({ "schema": 1, "handle": handle, "sign_pub": sign_pub });
     // On a server the daemon runs as a user of its own, which must read the record and delete it.
@@ -40,6 +42,7 @@ pub fn plan(target: &Target, handle: &str, sign_pub: &str) -> Result<Vec<Step>> 
     Ok(vec![Step::new("bootstrap", &target.seed()?.name, effect)])
 }
 
+/// The public signing key as it was typed, in lower case; else what is wrong with it.
 pub fn sign_pub(typed: &str) -> Result<String, String> {
     let digits = typed.chars().filter(char::is_ascii_hexdigit).count();
     if digits != typed.chars().count() {
@@ -51,6 +54,7 @@ pub fn sign_pub(typed: &str) -> Result<String, String> {
     Ok(typed.to_ascii_lowercase())
 }
 
+/// The admin's name as it was typed; else the rule for such names.
 pub fn handle(typed: &str) -> Result<String, String> {
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let good = (1..=32).contains(&typed.len())

@@ -41,7 +41,7 @@ impl Batch {
     }
 
     /// Like [`Batch::read`] for a secret: one on disk must be readable by its owner only.
-    pub fn read_private(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read_private(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         match self.files.get(path) {
             Some((_, bytes)) => Ok(Some(bytes.clone())),
             None => read_private(path),
@@ -75,7 +75,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// A secret's content, or nothing if there is no such file. Refused if anyone but its owner may read it.
-pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     let shown = Paths::shown(path);
     let mut file = match File::open(path) {
         Ok(file) => file,

@@ -11,9 +11,9 @@ use crate::report::Report;
 
 /// One run. Nothing is on disk before [`Making::finish`], and a second xtask waits until then.
 pub struct Making<'a> {
-    pub paths: &'a Paths,
-    pub now: OffsetDateTime,
-    pub random: &'a dyn Random,
+    pub(crate) paths: &'a Paths,
+    pub(crate) now: OffsetDateTime,
+    pub(crate) random: &'a dyn Random,
     pub batch: Batch,
     pub report: Report,
     _one_at_a_time: Lock,

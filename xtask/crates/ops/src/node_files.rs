@@ -19,7 +19,7 @@ use crate::secrets::{self, PER_NODE, SHARED};
 use crate::topology::{Node, RouteNetwork, Topology};
 
 /// What a node trusts in its clients, and they in it.
-pub const CLIENT_CA: &str = "tls/client-ca.crt";
+pub(crate) const CLIENT_CA: &str = "tls/client-ca.crt";
 /// What nodes trust in each other.
 pub const ROUTE_CA: &str = "tls/cluster-ca.crt";
 /// The folder of the secrets.
@@ -27,7 +27,7 @@ pub const SECRETS: &str = "secrets";
 /// The settings of the daemon.
 pub const CLUSTER_ENV: &str = "cluster.env";
 /// Made in their place by [`pki`].
-pub const TLS_OWN: [&str; 4] = ["tls/route.crt", "tls/route.key", "tls/server.crt", "tls/server.key"];
+pub(crate) const TLS_OWN: [&str; 4] = ["tls/route.crt", "tls/route.key", "tls/server.crt", "tls/server.key"];
 
 /// What differs between a node on a server and one on this machine.
 #[derive(Clone, Debug)]
@@ -35,9 +35,9 @@ pub struct Placement {
     /// Where clients and the API listen.
     pub bind: IpAddr,
     /// The address that clients reach it by.
-    pub advertise: IpAddr,
+    pub(crate) advertise: IpAddr,
     /// Where routes listen.
-    pub route_bind: IpAddr,
+    pub(crate) route_bind: IpAddr,
     /// The engine's monitor, on loopback.
     pub monitor: SocketAddr,
     /// Where the control socket lies; relative to the install directory, or absolute.
@@ -216,12 +216,12 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
 }
 
 /// Which engine the daemon runs, and what it must be.
-pub fn engine_settings(file: &str, sha256: &str) -> [(&'static str, String); 2] {
+pub(crate) fn engine_settings(file: &str, sha256: &str) -> [(&'static str, String); 2] {
     [("ENGINE", file.to_owned()), ("ENGINE_SHA256", sha256.to_owned())]
 }
 
 /// Settings as the daemon's environment file has them.
-pub fn as_env(settings: &[(&str, String)]) -> String {
+pub(crate) fn as_env(settings: &[(&str, String)]) -> String {
     let mut text = String::new();
     for (key, value) in settings {
         // Writing to a String cannot fail.

@@ -75,12 +75,12 @@ impl Paths {
     }
 
     /// The client CA's key.
-    pub fn client_ca_key(&self) -> PathBuf {
+    pub(crate) fn client_ca_key(&self) -> PathBuf {
         self.base.join("tls/ca.key")
     }
 
     /// The directories that hold key material.
-    pub fn key_material(&self) -> [PathBuf; 3] {
+    pub(crate) fn key_material(&self) -> [PathBuf; 3] {
         ["tls", "secrets", "out"].map(|dir| self.base.join(dir))
     }
 
@@ -95,7 +95,7 @@ impl Paths {
     }
 
     /// The route CA's certificate.
-    pub fn cluster_ca_cert(&self, cluster: &str) -> PathBuf {
+    pub(crate) fn cluster_ca_cert(&self, cluster: &str) -> PathBuf {
         self.out(cluster).join("cluster-ca.crt")
     }
 
@@ -110,7 +110,7 @@ impl Paths {
     }
 
     /// The certificate of the route CA that a rotation brings.
-    pub fn next_ca_cert(&self, cluster: &str) -> PathBuf {
+    pub(crate) fn next_ca_cert(&self, cluster: &str) -> PathBuf {
         self.out(cluster).join("cluster-ca-next.crt")
     }
 

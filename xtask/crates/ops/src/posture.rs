@@ -10,27 +10,27 @@ const SCHEMA: u32 = 1;
 /// A node's own account of itself. What it cannot tell is absent, never assumed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Posture {
-    pub schema: u32,
-    pub node: String,
+    pub(crate) schema: u32,
+    pub(crate) node: String,
     /// Made anew at every start of the daemon.
     pub boot: String,
-    pub version: String,
-    pub store: String,
-    pub bus_auth: String,
+    pub(crate) version: String,
+    pub(crate) store: String,
+    pub(crate) bus_auth: String,
     /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`. An older daemon does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clear_rooms: Option<String>,
-    pub acl: bool,
-    pub tls: bool,
-    pub engine: Option<Engine>,
+    pub(crate) clear_rooms: Option<String>,
+    pub(crate) acl: bool,
+    pub(crate) tls: bool,
+    pub(crate) engine: Option<Engine>,
     pub cluster: Option<Cluster>,
-    pub kv_replicas: u32,
+    pub(crate) kv_replicas: u32,
     pub replicas: Vec<Replica>,
     pub lease: Lease,
     pub admins: Option<u64>,
-    pub clients: Option<u64>,
-    pub certificates: Vec<Certificate>,
-    pub unix_ms: i64,
+    pub(crate) clients: Option<u64>,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) unix_ms: i64,
     pub bootstrap_pending: bool,
     /// Safeguards that a test build has switched off.
     pub faults: Vec<String>,
@@ -42,21 +42,21 @@ pub struct Posture {
 /// The running nats-server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Engine {
-    pub version: String,
+    pub(crate) version: String,
     pub sha256: String,
-    pub server_id: String,
-    pub pid: u32,
+    pub(crate) server_id: String,
+    pub(crate) pid: u32,
 }
 
 /// The cluster as the engine's meta group and its routes show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cluster {
-    pub name: String,
-    pub id: String,
-    pub size: Option<u32>,
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) size: Option<u32>,
     pub leader: Option<String>,
     /// The other nodes to which a route stands.
-    pub peers: Vec<String>,
+    pub(crate) peers: Vec<String>,
 }
 
 /// One bucket's replication.
@@ -66,7 +66,7 @@ pub struct Replica {
     /// As the stream is configured.
     pub want: u32,
     /// Those that are caught up, the leader included; none when nobody answered.
-    pub current: Option<u32>,
+    pub(crate) current: Option<u32>,
     pub leader: Option<String>,
 }
 
@@ -74,21 +74,21 @@ pub struct Replica {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub valid: bool,
-    pub age_ms: Option<u64>,
-    pub lease_ms: u64,
+    pub(crate) age_ms: Option<u64>,
+    pub(crate) lease_ms: u64,
     pub bound_ms: u64,
 }
 
 /// A certificate that the node uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
-    pub name: String,
-    pub file: String,
+    pub(crate) name: String,
+    pub(crate) file: String,
     /// Of what the daemon was started with: the certificate, or each CA of the file. An older daemon does not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sha256: Vec<String>,
-    pub not_after: String,
-    pub not_after_unix: i64,
+    pub(crate) not_after: String,
+    pub(crate) not_after_unix: i64,
 }
 
 /// Why a node's answer is not a posture.
@@ -144,7 +144,7 @@ pub mod fixture {
     use super::*;
 
     /// 2026-09-21T14:13:20Z.
-    pub const NOW_MS: i64 = 1_790_000_000_000;
+    pub(crate) const NOW_MS: i64 = 1_790_000_000_000;
 
     /// `node` as it is when all is well among `all`.
     pub fn healthy(node: &str, all: &[&str]) -> Posture {

@@ -12,6 +12,12 @@ pub trait Random {
 /// The operating system's generator.
 pub struct System(SystemRandom);
 
+impl Default for System {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl System {
     /// The generator, ready to use.
     pub fn new() -> Self {

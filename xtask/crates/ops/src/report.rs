@@ -14,7 +14,7 @@ pub enum Outcome {
 
 /// One file, or a pair of files that belong together.
 #[derive(Clone, Debug)]
-pub struct FileReport {
+pub(crate) struct FileReport {
     pub path: PathBuf,
     pub outcome: Outcome,
     pub why: String,

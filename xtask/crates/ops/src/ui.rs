@@ -170,6 +170,12 @@ pub struct Progress {
     style: Style,
 }
 
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Progress {
     /// Progress as this process' standard error allows.
     pub fn new() -> Self {
@@ -269,6 +275,12 @@ impl Line {
 pub struct Screen {
     terminal: bool,
     drawn: String,
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Screen {

@@ -51,12 +51,12 @@ impl Control {
     }
 
     /// Whether the supervisor still runs.
-    pub fn alive(&self) -> Result<bool> {
+    pub(crate) fn alive(&self) -> Result<bool> {
         Ok(Self::find(&self.state)?.is_some())
     }
 
     /// Removes what a supervisor that was killed has left.
-    pub fn clean_up(state: &State) -> Result<()> {
+    pub(crate) fn clean_up(state: &State) -> Result<()> {
         match fs::remove_dir_all(state.sockets()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("removing {}", Paths::shown(&state.sockets())))

@@ -9,7 +9,7 @@ use unibus_ops::fsx;
 use unibus_ops::paths::Paths;
 
 /// The variables of a cluster.env.
-pub fn read(file: &Path) -> Result<Vec<(String, String)>> {
+pub(crate) fn read(file: &Path) -> Result<Vec<(String, String)>> {
     let shown = Paths::shown(file);
     let bytes = fsx::read(file)?.with_context(|| format!("{shown} is not there"))?;
     let text = String::from_utf8(bytes).map_err(|_| BadInput::new(format!("{shown} is not UTF-8")))?;

@@ -62,11 +62,11 @@ pub struct NodeStatus {
 /// The supervisor's answer to every request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    pub schema: u32,
-    pub pid: u32,
+    pub(crate) schema: u32,
+    pub(crate) pid: u32,
     /// Ends with the `cargo xtask local` that started it.
-    pub foreground: bool,
-    pub since_unix: i64,
+    pub(crate) foreground: bool,
+    pub(crate) since_unix: i64,
     pub nodes: Vec<NodeStatus>,
     /// Why the request was not carried out.
     pub error: Option<String>,

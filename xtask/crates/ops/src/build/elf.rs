@@ -14,7 +14,7 @@ const DYNAMIC_ENTRY: usize = 16;
 const SHT_SYMTAB: u32 = 2;
 
 /// Everything about `file` that keeps it from being a static, stripped program for x86-64 Linux; empty when it is one.
-pub fn faults(file: &[u8]) -> Vec<String> {
+pub(crate) fn faults(file: &[u8]) -> Vec<String> {
     read(file).unwrap_or_else(|| vec!["its headers are cut short or damaged".to_owned()])
 }
 

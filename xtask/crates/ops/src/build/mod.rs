@@ -23,7 +23,7 @@ mod elf;
 mod toolchain;
 
 /// What servers run.
-pub const TARGET: &str = "x86_64-unknown-linux-musl";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-musl";
 /// The daemon's file name, here and on a node.
 pub const FILE: &str = "membershipd";
 const RECORD: &str = "membershipd.json";
@@ -41,11 +41,11 @@ pub struct Built {
     pub bytes: u64,
     pub builder: String,
     pub compiler: String,
-    pub commit: Option<String>,
+    pub(crate) commit: Option<String>,
 }
 
 /// The Rust on PATH that this workspace can be built with; else why there is none.
-pub fn rust(root: &Path) -> Result<String, String> {
+pub(crate) fn rust(root: &Path) -> Result<String, String> {
     let (found, refused) = toolchain::toolchains(root);
     match found.into_iter().next() {
         Some(toolchain) => Ok(toolchain.version),
@@ -65,7 +65,7 @@ pub fn compiler(paths: &Paths) -> Result<String, String> {
 }
 
 /// What would link a static program here; else why nothing can.
-pub fn linker(paths: &Paths) -> Result<String, String> {
+pub(crate) fn linker(paths: &Paths) -> Result<String, String> {
     builder::linker(paths)
 }
 

@@ -239,7 +239,7 @@ fn or_unknown(text: &str) -> &str {
 pub(super) mod tests {
     use super::*;
 
-    pub fn topology(network: &str) -> Topology {
+    pub(crate) fn topology(network: &str) -> Topology {
         let mut text =
             "[cluster]\nname = \"test\"\nroute_network = \"NET\"\nkv_replicas = 3\ninstall_dir = \"/opt/unibus\"\n\
                         [ports]\nclient = 4250\ncontrol_plane = 8470\nroute = 6250\nmonitor = 8250\n"
@@ -253,7 +253,7 @@ pub(super) mod tests {
     }
 
     /// A bare Debian 12, ready to be staged.
-    pub fn bare(n: u8) -> Facts {
+    pub(crate) fn bare(n: u8) -> Facts {
         let room = || Some(Room { free_kib: 40 * KIB_A_GIB, mount: "/".to_owned() });
         Facts {
             arch: "x86_64".to_owned(),
@@ -272,7 +272,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn listening(address: &str, port: u16, name: &str) -> Listener {
+    pub(crate) fn listening(address: &str, port: u16, name: &str) -> Listener {
         let address: IpAddr = address.parse().unwrap();
         let unit = if name == "sshd" { "ssh.service" } else { UNIT };
         Listener {

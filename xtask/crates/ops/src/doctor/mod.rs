@@ -23,7 +23,7 @@ pub const HERE: &str = "here";
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Level {
+pub(crate) enum Level {
     /// As it should be.
     Ok,
     /// Worth knowing; nothing is wrong.
@@ -51,14 +51,14 @@ impl Level {
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    pub id: String,
+    pub(crate) id: String,
     /// A node's name, or [`HERE`].
     pub node: String,
     pub ok: bool,
-    pub level: Level,
+    pub(crate) level: Level,
     /// What it should be; on this machine, what it is for.
     pub want: String,
-    pub got: String,
+    pub(crate) got: String,
     /// What to do; empty when nothing is to be done.
     pub remedy: String,
 }

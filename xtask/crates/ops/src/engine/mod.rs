@@ -51,7 +51,7 @@ pub fn cached(paths: &Paths, pin: &Pin) -> bool {
 }
 
 /// The pinned engine if it is here already, proved.
-pub fn obtain_cached(paths: &Paths, pin: &Pin) -> Result<Option<Engine>> {
+pub(crate) fn obtain_cached(paths: &Paths, pin: &Pin) -> Result<Option<Engine>> {
     if cached(paths, pin) { pinned(paths, pin).map(Some) } else { Ok(None) }
 }
 

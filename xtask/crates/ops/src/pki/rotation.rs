@@ -101,7 +101,7 @@ pub(super) fn no_force(paths: &Paths, cluster: &str) -> anyhow::Error {
 }
 
 /// What nodes trust in each other at this phase, as PEM; none where it has yet to be made.
-pub fn trusted(making: &Making<'_>, cluster: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) fn trusted(making: &Making<'_>, cluster: &str) -> Result<Option<Vec<u8>>> {
     let Some(rotation) = load(making, cluster)? else {
         return making.batch.read(&making.paths.cluster_ca_cert(cluster));
     };
@@ -184,7 +184,7 @@ impl Rotation {
     }
 
     /// Removes what the last phase leaves over, once its files are in place: what lay apart is the CA now.
-    pub fn settle(&self, paths: &Paths, cluster: &str) -> Result<()> {
+    pub(crate) fn settle(&self, paths: &Paths, cluster: &str) -> Result<()> {
         let (key, next) = (paths.cluster_ca_key(cluster), paths.next_ca_key(cluster));
         let in_place = fsx::read_private(&key)?.is_some_and(|text| is_key(&text, &self.new, &[]));
         if self.phase != Phase::Retire || !in_place {

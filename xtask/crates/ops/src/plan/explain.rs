@@ -8,7 +8,7 @@ use crate::process::with_remedy;
 
 /// What else is asked of a node when a step has failed there; it changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// Prints a program's latest lines.
     pub argv: Vec<String>,
     /// How the line begins with which the program took its leave; what follows it belongs to it.

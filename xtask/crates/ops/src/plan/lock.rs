@@ -13,7 +13,7 @@ const SHOWN: usize = 200;
 /// What lies on every node while somebody works on the cluster. It holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub(crate) struct Record {
     schema: u32,
     /// user@host.
     pub holder: String,
@@ -22,13 +22,13 @@ pub struct Record {
     pub since: String,
     pub verb: String,
     /// Tells this run from every other.
-    pub token: String,
+    pub(crate) token: String,
 }
 
 /// One process of one machine, so exactly that a later one with its number is another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Process {
+pub(crate) struct Process {
     pub pid: u32,
     /// When it began, in the words of its system.
     pub started: String,
@@ -42,7 +42,7 @@ pub struct Process {
 
 impl Record {
     /// A record of today's form.
-    pub fn new(holder: String, process: Process, since: String, verb: &str, token: String) -> Self {
+    pub(crate) fn new(holder: String, process: Process, since: String, verb: &str, token: String) -> Self {
         Self { schema: SCHEMA, holder, process, since, verb: verb.to_owned(), token }
     }
 
@@ -73,7 +73,7 @@ impl Record {
 
 /// What came of asking one node for its lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// What lies there now: the sha256 of it, and its text.
     Lies { sha256: String, text: String },
     /// No answer, and why.
@@ -82,7 +82,7 @@ pub enum Answer {
 
 impl Answer {
     /// Reads what [`super::locking`]'s command prints: a line with the hash, then the record.
-    pub fn read(said: &str) -> Self {
+    pub(crate) fn read(said: &str) -> Self {
         let (hash, text) = said.split_once('\n').unwrap_or((said, ""));
         let sha256 = hash.split_whitespace().next().unwrap_or_default();
         if sha256.len() != SHA256_DIGITS || !sha256.chars().all(|c| c.is_ascii_hexdigit()) {
@@ -94,7 +94,7 @@ impl Answer {
 
 /// How one node stands to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub(crate) enum Held {
     /// It is ours.
     Ours,
     /// It belongs to a run of ours that is over; with its hash.
@@ -107,7 +107,7 @@ pub enum Held {
 
 impl Held {
     /// What an answer means for `me`.
-    pub fn of(answer: &Answer, me: &Record, started: &dyn Fn(u32) -> Option<String>) -> Self {
+    pub(crate) fn of(answer: &Answer, me: &Record, started: &dyn Fn(u32) -> Option<String>) -> Self {
         let (sha256, text) = match answer {
             Answer::Silent(why) => return Self::Silent(why.clone()),
             Answer::Lies { sha256, text } => (sha256.clone(), text),
@@ -123,7 +123,7 @@ impl Held {
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// A majority is ours.
     Granted,
     /// Ask these nodes again, each with the hash of what may be replaced there.
@@ -133,13 +133,13 @@ pub enum Verdict {
 }
 
 /// How many of `nodes` are a majority.
-pub fn majority(nodes: usize) -> usize {
+pub(crate) fn majority(nodes: usize) -> usize {
     nodes / 2 + 1
 }
 
 /// Judges the whole cluster. `may_replace` are the hashes of foreign locks that the operator has said to break; a run that is
 /// over is replaced anyhow. What was `tried` already is not tried again: whoever holds it now is somebody else.
-pub fn judge(nodes: &[Held], may_replace: &[String], tried: &[(usize, String)]) -> Verdict {
+pub(crate) fn judge(nodes: &[Held], may_replace: &[String], tried: &[(usize, String)]) -> Verdict {
     let replaceable = nodes.iter().enumerate().filter_map(|(at, held)| match held {
         Held::Over { sha256, .. } => Some((at, sha256.clone())),
         Held::Foreign { sha256, .. } if may_replace.contains(sha256) => Some((at, sha256.clone())),
@@ -166,7 +166,7 @@ pub fn judge(nodes: &[Held], may_replace: &[String], tried: &[(usize, String)]) 
 }
 
 /// Text of a node, fit for a terminal: no control characters, and not endless.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut shown = String::new();
     for c in text.trim_end().chars().take(SHOWN) {
         if c.is_control() {
@@ -180,10 +180,10 @@ pub fn printable(text: &str) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    pub fn record(holder: &str, pid: u32, token: &str) -> Record {
+    pub(crate) fn record(holder: &str, pid: u32, token: &str) -> Record {
         let process = Process {
             pid,
             started: "77".to_owned(),
@@ -194,7 +194,7 @@ pub mod tests {
         Record::new(holder.to_owned(), process, "2026-11-23T00:05:41Z".to_owned(), "roll", token.to_owned())
     }
 
-    pub fn text(record: &Record) -> String {
+    pub(crate) fn text(record: &Record) -> String {
         serde_json::to_string(record).unwrap()
     }
 

@@ -13,7 +13,7 @@ use crate::paths::Paths;
 use crate::transport::{Call, Files, Mode};
 
 pub use self::execute::{Goal, execute, execute_or};
-pub use self::explain::Explain;
+pub(crate) use self::explain::Explain;
 pub use self::locking::under_lock;
 pub use self::outcome::Outcome;
 pub use self::print::{count, json, print, summary};
@@ -40,7 +40,7 @@ pub struct Step {
     /// How long carrying it out may take, if that is not the usual time.
     pub within: Option<Duration>,
     /// Where more is said when it fails.
-    pub explain: Option<Explain>,
+    pub(crate) explain: Option<Explain>,
     pub state: State,
 }
 
@@ -133,7 +133,7 @@ impl Step {
     }
 
     /// The same step, about whose failure somebody on the node knows more.
-    pub fn explained_by(self, explain: Explain) -> Self {
+    pub(crate) fn explained_by(self, explain: Explain) -> Self {
         Self { explain: Some(explain), ..self }
     }
 

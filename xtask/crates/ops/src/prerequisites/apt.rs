@@ -35,7 +35,7 @@ const MARGIN: u64 = 100 * MIB;
 
 /// How commands become root's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Privilege {
+pub(crate) enum Privilege {
     /// This process is root's.
     Root,
     /// Through sudo, which asks for a password where it needs one.
@@ -44,7 +44,7 @@ pub enum Privilege {
 
 impl Privilege {
     /// How this user becomes root; none: there is no sudo.
-    pub fn find() -> Option<Self> {
+    pub(crate) fn find() -> Option<Self> {
         if rustix::process::geteuid().is_root() {
             return Some(Self::Root);
         }
@@ -52,7 +52,7 @@ impl Privilege {
     }
 
     /// Has sudo ask for the password now, on the terminal, where it needs one.
-    pub fn confirm(self) -> Result<()> {
+    pub(crate) fn confirm(self) -> Result<()> {
         if self == Self::Root {
             return Ok(());
         }
@@ -78,16 +78,16 @@ impl Privilege {
 
 /// What an installation would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transaction {
+pub(crate) struct Transaction {
     asked: Vec<String>,
     /// Not here at all so far; removing them undoes the installation.
     pub new: Vec<String>,
     /// Here in an older version.
-    pub upgraded: Vec<String>,
+    pub(crate) upgraded: Vec<String>,
 }
 
 /// What apt would do for these packages. Where its lists do not know them, the lists are fetched first.
-pub fn plan(packages: &BTreeSet<&str>, privilege: Privilege, line: &Line) -> Result<Transaction> {
+pub(crate) fn plan(packages: &BTreeSet<&str>, privilege: Privilege, line: &Line) -> Result<Transaction> {
     let asked: Vec<String> = packages.iter().map(|name| (*name).to_owned()).collect();
     let first = simulate(&asked, &[])?;
     let output = if unknown(&first).is_empty() {
@@ -184,12 +184,12 @@ fn update(privilege: Privilege, line: &Line) -> Result<()> {
 
 impl Transaction {
     /// Whether nothing would change.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.new.is_empty() && self.upgraded.is_empty()
     }
 
     /// Downloads everything, then installs it.
-    pub fn carry_out(&self, privilege: Privilege, line: &Line) -> Result<()> {
+    pub(crate) fn carry_out(&self, privilege: Privilege, line: &Line) -> Result<()> {
         self.must_fit()?;
         line.set(format!("downloading {} packages", self.new.len() + self.upgraded.len()));
         if self.download(privilege, line).is_err() {
@@ -224,7 +224,7 @@ impl Transaction {
     }
 
     /// The command that takes the new packages away.
-    pub fn undo(&self, privilege: Privilege) -> String {
+    pub(crate) fn undo(&self, privilege: Privilege) -> String {
         let sudo = if privilege == Privilege::Sudo { "sudo " } else { "" };
         format!("{sudo}apt-get purge {}", self.new.join(" "))
     }

@@ -5,7 +5,7 @@ use crate::search_path::on_path;
 
 /// A package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manager {
+pub(crate) enum Manager {
     Apt,
     Brew,
     Other,
@@ -13,7 +13,7 @@ pub enum Manager {
 
 impl Manager {
     /// The one that is here.
-    pub fn find() -> Self {
+    pub(crate) fn find() -> Self {
         if cfg!(target_os = "macos") {
             Self::Brew
         } else if on_path("apt-get").is_some() {
@@ -24,7 +24,7 @@ impl Manager {
     }
 
     /// The command that installs the package.
-    pub fn install(self, package: Package) -> String {
+    pub(crate) fn install(self, package: Package) -> String {
         match (self, package.brew) {
             (Self::Apt, _) => format!("apt-get install {}", package.debian),
             (Self::Brew, Some(name)) => format!("brew install {name}"),

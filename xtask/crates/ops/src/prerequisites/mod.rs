@@ -18,8 +18,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 pub use self::look::look;
-pub use self::manager::Manager;
-pub use self::table::{PREREQUISITES, Package, Prerequisite, Probe, Source, Verb};
+pub(crate) use self::manager::Manager;
+pub(crate) use self::table::PREREQUISITES;
+pub use self::table::Package;
+pub use self::table::Source;
+pub use self::table::Verb;
+pub use self::table::{Prerequisite, Probe};
 
 use self::apt::{Privilege, Transaction};
 use crate::exit::BadInput;
@@ -63,7 +67,7 @@ impl InstallArgs {
 }
 
 /// A prerequisite, and what is here in its place or why that does not count.
-pub type Finding = (&'static Prerequisite, Result<String, String>);
+pub(crate) type Finding = (&'static Prerequisite, Result<String, String>);
 
 /// Looks for everything that these verbs need.
 pub fn look_for(paths: &Paths, verbs: &[Verb]) -> Vec<Finding> {

@@ -69,9 +69,9 @@ pub enum Source {
 /// What a program comes in. Several packages are separated by blanks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Package {
-    pub debian: &'static str,
+    pub(crate) debian: &'static str,
     /// None: what macOS brings itself, or lacks for good.
-    pub brew: Option<&'static str>,
+    pub(crate) brew: Option<&'static str>,
 }
 
 impl Package {
@@ -81,7 +81,7 @@ impl Package {
     }
 
     /// A package of Debian.
-    pub const fn debian(name: &'static str) -> Self {
+    pub(crate) const fn debian(name: &'static str) -> Self {
         Self { debian: name, brew: None }
     }
 }
@@ -91,16 +91,16 @@ impl Package {
 pub struct Prerequisite {
     /// As doctor calls it.
     pub name: &'static str,
-    pub probe: Probe,
-    pub source: Source,
+    pub(crate) probe: Probe,
+    pub(crate) source: Source,
     /// The verbs that cannot do without it.
     pub verbs: &'static [Verb],
-    pub purpose: &'static str,
+    pub(crate) purpose: &'static str,
 }
 
 impl Prerequisite {
     /// Its verbs in words.
-    pub fn for_verbs(&self) -> String {
+    pub(crate) fn for_verbs(&self) -> String {
         if self.verbs.len() == Verb::ALL.len() {
             return "all".to_owned();
         }
@@ -140,7 +140,7 @@ const SERVERS: &[Verb] = &[Verb::Rehearse, Verb::Deploy];
 const ALL: &[Verb] = &[Verb::Local, Verb::Check, Verb::Test, Verb::Build, Verb::Rehearse, Verb::Deploy];
 
 /// Everything that any verb needs. No package among those that are installed starts a service.
-pub const PREREQUISITES: [Prerequisite; 26] = [
+pub(crate) const PREREQUISITES: [Prerequisite; 26] = [
     installed("cc", "--version", Package::debian("gcc libc6-dev"), ALL, "compiles what is written in C"),
     installed("git", "--version", Package::same("git"), &[Verb::Test, Verb::Build], "names the commit; makes clones"),
     Prerequisite {
@@ -194,13 +194,13 @@ pub const PREREQUISITES: [Prerequisite; 26] = [
 ];
 
 /// The rows that these verbs need, in the table's order.
-pub fn needed_by(verbs: &[Verb]) -> Vec<&'static Prerequisite> {
+pub(crate) fn needed_by(verbs: &[Verb]) -> Vec<&'static Prerequisite> {
     PREREQUISITES.iter().filter(|row| row.verbs.iter().any(|verb| verbs.contains(verb))).collect()
 }
 
 /// The Debian packages of each verb as rows of Markdown, for the documents.
 #[cfg(test)]
-pub fn as_markdown() -> String {
+pub(crate) fn as_markdown() -> String {
     let mut lines =
         vec!["| for | Debian packages | fetched into `deploy/build` |".to_owned(), "|---|---|---|".to_owned()];
     for verb in Verb::ALL {

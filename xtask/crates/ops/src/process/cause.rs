@@ -113,7 +113,7 @@ pub(super) fn telling(stderr: &str) -> String {
 }
 
 /// The same complaint with what helps, where that is known.
-pub fn with_remedy(why: &str) -> String {
+pub(crate) fn with_remedy(why: &str) -> String {
     match KNOWN.iter().find(|(parts, _)| fits(why, parts)) {
         Some((_, cause)) => format!("{why}; {}", cause.remedy()),
         None => why.to_owned(),
@@ -121,7 +121,7 @@ pub fn with_remedy(why: &str) -> String {
 }
 
 /// Whether ssh failed before anything began on the node.
-pub fn not_begun(stderr: &str) -> bool {
+pub(crate) fn not_begun(stderr: &str) -> bool {
     let text = stderr.to_lowercase();
     NOT_BEGUN.iter().any(|part| text.contains(part))
 }

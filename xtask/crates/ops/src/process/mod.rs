@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use self::cause::{not_begun, with_remedy};
+pub(crate) use self::cause::{not_begun, with_remedy};
 
 mod cause;
 
@@ -187,7 +187,7 @@ fn overdue(child: &mut Child, program: &str, within: Duration) -> Failure {
 
 /// Kills the group that the child leads. The child is not reaped yet, so its id cannot be anybody else's.
 #[cfg(unix)]
-pub fn end_group(child: &Child) {
+pub(crate) fn end_group(child: &Child) {
     if let Some(group) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use time::OffsetDateTime;
 
-pub use proof::{Shown, Wanted, unproved};
+pub use proof::Shown;
+pub(crate) use proof::{Wanted, unproved};
 pub use work::Commands;
 
 use crate::making::Making;

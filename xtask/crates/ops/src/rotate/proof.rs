@@ -23,25 +23,25 @@ const CLUSTER_CA: &str = "cluster-ca";
 
 /// The certificates that a node must run with. A certificate is known by its sha256.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     pub node: String,
     /// Where the others dial it.
     pub address: SocketAddr,
-    pub leaf: String,
-    pub trusts: BTreeSet<String>,
+    pub(crate) leaf: String,
+    pub(crate) trusts: BTreeSet<String>,
 }
 
 /// What a node shows of itself.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    pub node: String,
-    pub posture: Result<Posture, String>,
-    pub routes: Result<Vec<Route>, String>,
+    pub(crate) node: String,
+    pub(crate) posture: Result<Posture, String>,
+    pub(crate) routes: Result<Vec<Route>, String>,
 }
 
 /// A fresh handshake with another node's route port.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Route {
+pub(crate) struct Route {
     pub address: String,
     pub ok: bool,
     /// Of the certificate that answered.
@@ -69,7 +69,7 @@ pub(super) fn parse_routes(json: &[u8]) -> Result<Vec<Route>, String> {
 
 impl Wanted {
     /// As the files say that were made for the nodes.
-    pub fn all(paths: &Paths, topology: &Topology) -> Result<Vec<Self>> {
+    pub(crate) fn all(paths: &Paths, topology: &Topology) -> Result<Vec<Self>> {
         let [route, ..] = TLS_OWN;
         let one = |node: &crate::topology::Node| -> Result<Self> {
             let dir = paths.node(&topology.cluster.name, &node.name);
@@ -96,7 +96,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// All that is still to be proved, one line each. What nobody said is not proved.
-pub fn unproved(wanted: &[Wanted], shown: &[Shown]) -> Vec<String> {
+pub(crate) fn unproved(wanted: &[Wanted], shown: &[Shown]) -> Vec<String> {
     let mut lacks = Vec::new();
     for want in wanted {
         let mut lack = |why: String| lacks.push(format!("{}: {why}", want.node));

@@ -76,7 +76,7 @@ pub struct Node {
 }
 
 /// Where everything lies on a node, as shipped; the unit is written for it.
-pub const INSTALL_DIR: &str = "/opt/unibus";
+pub(crate) const INSTALL_DIR: &str = "/opt/unibus";
 
 impl Topology {
     /// Reads a topology; every mistake in it is reported, with its line.
@@ -99,7 +99,7 @@ impl Topology {
     }
 
     /// What is still to be filled in, and what is wrong besides; each with its file and line. Both empty: it may be loaded.
-    pub fn unfinished(file: &Path) -> Result<(Vec<String>, Vec<String>)> {
+    pub(crate) fn unfinished(file: &Path) -> Result<(Vec<String>, Vec<String>)> {
         let shown = Paths::shown(file);
         let text = fs::read_to_string(file)
             .map_err(|error| BadInput::new(format!("reading the topology {shown}: {error}")))?;
@@ -161,7 +161,7 @@ impl Topology {
     }
 
     /// Where the other nodes dial this one.
-    pub fn route_address(&self, node: &Node) -> IpAddr {
+    pub(crate) fn route_address(&self, node: &Node) -> IpAddr {
         match self.cluster.route_network {
             RouteNetwork::Wg => node.wg,
             RouteNetwork::Public => node.public,

@@ -31,10 +31,10 @@ pub enum Call {
 /// Files of this machine for one directory of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
-    pub from: Vec<PathBuf>,
-    pub to: String,
-    pub owner: String,
-    pub mode: Mode,
+    pub(crate) from: Vec<PathBuf>,
+    pub(crate) to: String,
+    pub(crate) owner: String,
+    pub(crate) mode: Mode,
 }
 
 /// Reaches the nodes of one cluster.
@@ -80,7 +80,7 @@ pub trait Session: Send {
 /// How a session begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    pub command: Vec<String>,
+    pub(crate) command: Vec<String>,
     /// What is written to it before anything else.
     pub stdin: String,
 }

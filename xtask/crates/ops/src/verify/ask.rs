@@ -14,8 +14,8 @@ const WITHIN: Duration = Duration::from_secs(15);
 pub struct Answer {
     pub node: String,
     pub posture: Result<Posture, String>,
-    pub sent_ms: i64,
-    pub received_ms: i64,
+    pub(crate) sent_ms: i64,
+    pub(crate) received_ms: i64,
 }
 
 /// Asks all nodes in parallel; the answers come in the order of `nodes`.
@@ -58,7 +58,7 @@ fn ask(transport: &dyn Transport, node: &str, runtime_dir: &str) -> Answer {
     Answer { node: node.to_owned(), posture, sent_ms, received_ms }
 }
 
-pub fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

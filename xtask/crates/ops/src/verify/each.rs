@@ -141,7 +141,7 @@ fn renewal(expected: &Expected) -> String {
 
 /// How far a node's clock is off for certain, in milliseconds, and in words. It was read somewhere between sending and
 /// receiving; only what lies outside is skew.
-pub fn skew(sent_ms: i64, received_ms: i64, node_ms: i64) -> (i64, String) {
+pub(crate) fn skew(sent_ms: i64, received_ms: i64, node_ms: i64) -> (i64, String) {
     let ahead = node_ms.saturating_sub(received_ms);
     let behind = sent_ms.saturating_sub(node_ms);
     let skew = ahead.max(behind).max(0);

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use ask::{Answer, ask_all, unix_ms};
-pub use each::skew;
+pub(crate) use ask::unix_ms;
+pub use ask::{Answer, ask_all};
+pub(crate) use each::skew;
 pub use report::{json, missing, summary, table};
 
 use crate::posture::Posture;
@@ -18,11 +19,11 @@ use crate::posture::Posture;
 /// The node of a check that is about the cluster as a whole.
 pub const CLUSTER: &str = "*";
 /// What the ids of the checks of certificates begin with.
-pub const CERTIFICATE: &str = "certificate";
+pub(crate) const CERTIFICATE: &str = "certificate";
 /// A certificate that ends sooner than this fails.
-pub const CERTIFICATE_DAYS: i64 = 30;
+pub(crate) const CERTIFICATE_DAYS: i64 = 30;
 /// How far a node's clock may be from ours, beyond what the round trip explains.
-pub const SKEW_MS: i64 = 2_000;
+pub(crate) const SKEW_MS: i64 = 2_000;
 /// Fewer replicas than this do not survive the loss of a node.
 const HA_REPLICAS: u32 = 3;
 
@@ -32,8 +33,8 @@ pub struct Check {
     pub id: String,
     pub node: String,
     pub ok: bool,
-    pub want: String,
-    pub got: String,
+    pub(crate) want: String,
+    pub(crate) got: String,
     /// What to do; empty when all is well.
     pub remedy: String,
 }
@@ -41,9 +42,9 @@ pub struct Check {
 /// What the operator's files say the cluster is.
 #[derive(Clone, Debug)]
 pub struct Expected {
-    pub cluster: String,
-    pub nodes: Vec<String>,
-    pub kv_replicas: u32,
+    pub(crate) cluster: String,
+    pub(crate) nodes: Vec<String>,
+    pub(crate) kv_replicas: u32,
     pub engine: Option<ExpectedEngine>,
     /// A build with switchable faults may run here: only where tests run, never on a server.
     pub test_build: bool,
@@ -53,7 +54,7 @@ pub struct Expected {
 /// The nats-server that should run.
 #[derive(Clone, Debug)]
 pub struct ExpectedEngine {
-    pub version: String,
+    pub(crate) version: String,
     pub sha256: String,
 }
 
