@@ -14,7 +14,8 @@ use unibus_ops::ui::Progress;
 
 use crate::program::this_program;
 
-const PACKAGE: &str = "unibus-rehearsal";
+/// The package, and its program.
+pub(crate) const PACKAGE: &str = "unibus-rehearsal";
 /// Names a program that is built already. Tests and rehearsals set it: where they run there may be no cargo.
 pub(crate) const PROGRAM_VAR: &str = "UNIBUS_REHEARSAL";
 /// Tells the program which `xtask` started it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::external;
 use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
 use unibus_ops::cargo;
 use unibus_ops::exit::BadInput;
@@ -110,10 +111,10 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
         _ => Some(steps.step("fault build", |line| cargo::build_faults(paths, line))?),
     };
     let messages = match &targets {
-        None => build(paths, &["--workspace".to_owned()], steps)?,
+        None => build(paths, &["--workspace"], steps)?,
         Some(targets) => {
             // One at a time: cargo gives `--lib` to every package that is named beside it.
-            let built = targets.iter().map(|target| build(paths, &target.words(paths), steps));
+            let built = targets.iter().map(|target| build(paths, &target.words(), steps));
             built.collect::<Result<Vec<String>>>()?.concat()
         }
     };
@@ -126,6 +127,11 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
                 None => steps.step("membershipd", |line| cargo::build_membershipd(paths, line))?,
             },
         };
+        if targets.as_ref().is_none_or(|targets| targets.iter().any(|target| target.package() == "xtask")) {
+            let built = cargo::executable(&messages, external::PACKAGE);
+            let rehearsal = built.map_or_else(|| external::program(&steps.progress), Ok)?;
+            environment.0.push((external::PROGRAM_VAR, rehearsal.into()));
+        }
         let tool = |tool: Tool| tool.here(paths).with_context(|| format!("{tool:?} is gone again"));
         let found = [
             (ENGINE_VAR, tool(Tool::Engine)?),
@@ -153,7 +159,7 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
 }
 
 /// Builds test programs, and returns cargo's messages.
-fn build(paths: &Paths, what: &[String], steps: &mut Steps) -> Result<String> {
+fn build(paths: &Paths, what: &[&str], steps: &mut Steps) -> Result<String> {
     let mut build = cargo::cargo(paths);
     build.args(["test", "--locked", "--no-run", "--message-format", "json-render-diagnostics"]).args(what);
     steps.step("build", |line| cargo::run(build, line))

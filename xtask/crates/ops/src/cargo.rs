@@ -131,10 +131,22 @@ fn progress(line: &str) -> Option<&str> {
 /// Something that cargo built, as its messages tell.
 #[derive(Debug, Deserialize)]
 pub struct Artifact {
+    package_id: String,
     pub manifest_path: PathBuf,
     pub target: Target,
     pub profile: Profile,
     pub executable: Option<PathBuf>,
+}
+
+impl Artifact {
+    /// The name of its package, from an id such as `path+file:///w/xtask#0.1.0` or `path+file:///w/x#unibus-ops@0.1.0`.
+    pub fn package(&self) -> &str {
+        let (path, version) = self.package_id.split_once('#').unwrap_or((&self.package_id, ""));
+        match version.split_once('@') {
+            Some((name, _)) => name,
+            None => path.rsplit('/').next().unwrap_or(path),
+        }
+    }
 }
 
 /// What it was built from.
@@ -171,7 +183,7 @@ mod tests {
     fn the_program_is_where_cargo_says() {
         let message = |name: &str, test: bool, executable: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/x/Cargo.toml","target":{{"name":"{name}","kind":["bin"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#
+                r#"{{"reason":"compiler-artifact","package_id":"path+file:///x#membershipd@0.1.0","manifest_path":"/x/Cargo.toml","target":{{"name":"{name}","kind":["bin"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#
             )
         };
         let messages = [

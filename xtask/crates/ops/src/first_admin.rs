@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::json;
+use unibus_names::{HANDLE_RULE, SIGN_PUB_DIGITS, is_handle};
 
 use crate::exit::BadInput;
 use crate::install_dir::BOOTSTRAP;
@@ -16,7 +17,6 @@ use crate::ui::Progress;
 
 /// The daemon deletes the record once it has read it.
 const MODE: Mode = Mode(0o600);
-const HANDLE_RULE: &str = "1 to 32 of a-z, 0-9, '_' and '-', the first a letter or digit";
 
 /// Leaves the record for `local`, whose cluster is not up yet and is its own: nobody else may work on it.
 pub fn leave_record(target: &Target, handle: &str, sign_pub: &str) -> Result<()> {
@@ -48,19 +48,15 @@ pub fn sign_pub(typed: &str) -> Result<String, String> {
     if digits != typed.chars().count() {
         return Err("it must be hexadecimal digits only".to_owned());
     }
-    if digits != 64 {
-        return Err(format!("it has {digits} hex digits, an Ed25519 public key has 64"));
+    if digits != SIGN_PUB_DIGITS {
+        return Err(format!("it has {digits} hex digits, an Ed25519 public key has {SIGN_PUB_DIGITS}"));
     }
     Ok(typed.to_ascii_lowercase())
 }
 
 /// The admin's name as it was typed; else the rule for such names.
 pub fn handle(typed: &str) -> Result<String, String> {
-    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let good = (1..=32).contains(&typed.len())
-        && typed.starts_with(word)
-        && typed.chars().all(|c| word(c) || c == '_' || c == '-');
-    if good { Ok(typed.to_owned()) } else { Err(HANDLE_RULE.to_owned()) }
+    if is_handle(typed) { Ok(typed.to_owned()) } else { Err(HANDLE_RULE.to_owned()) }
 }
 
 /// Asks a `membershipd` here for the public half of an identity file, or makes one.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use unibus_names::{CLUSTER_ID_DIGITS, CLUSTER_PASS_DIGITS, secret_files};
 
 use crate::exit::BadInput;
 use crate::fsx::{PRIVATE, PUBLIC};
@@ -41,19 +42,20 @@ pub(crate) struct Secret {
 }
 
 /// Names the cluster in a store's marker. No secret.
-pub(crate) const CLUSTER_ID: Secret = Secret { file: "cluster.id", kind: Kind::Hex(16), mode: PUBLIC };
+pub(crate) const CLUSTER_ID: Secret =
+    Secret { file: "cluster.id", kind: Kind::Hex(CLUSTER_ID_DIGITS / 2), mode: PUBLIC };
 /// The same on every node.
 pub(crate) const SHARED: [Secret; 3] = [
-    Secret { file: "cluster.pass", kind: Kind::Hex(32), mode: PRIVATE },
-    Secret { file: "issuer.nk", kind: Kind::Nkey(Prefix::Account), mode: PRIVATE },
-    Secret { file: "xkey.nk", kind: Kind::Nkey(Prefix::Curve), mode: PRIVATE },
+    Secret { file: "cluster.pass", kind: Kind::Hex(CLUSTER_PASS_DIGITS / 2), mode: PRIVATE },
+    Secret { file: secret_files::ISSUER, kind: Kind::Nkey(Prefix::Account), mode: PRIVATE },
+    Secret { file: secret_files::XKEY, kind: Kind::Nkey(Prefix::Curve), mode: PRIVATE },
 ];
 /// Each node's own.
 pub(crate) const PER_NODE: [Secret; 4] = [
-    Secret { file: "callout.nk", kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
-    Secret { file: "control.nk", kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
-    Secret { file: "system.nk", kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
-    Secret { file: "bus.nk", kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
+    Secret { file: secret_files::CALLOUT, kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
+    Secret { file: secret_files::CONTROL, kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
+    Secret { file: secret_files::SYSTEM, kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
+    Secret { file: secret_files::BUS, kind: Kind::Nkey(Prefix::User), mode: PRIVATE },
 ];
 
 /// Makes what is missing and proves what is there.

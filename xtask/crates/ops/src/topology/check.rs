@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use unibus_names::{LABEL_RULE, MIN_CLUSTER_NODES, REPLICAS, is_cluster_size, is_label};
+
 use super::typed::{self, At, Field, Mistakes};
 use super::{Cluster, INSTALL_DIR, Node, Ports, RouteNetwork, Topology};
 
-/// JetStream itself knows no more replicas than this.
-const MOST_REPLICAS: i64 = 5;
-const FEWEST_NODES: usize = 3;
 /// The daemon does not run as root and gets no capability for lower ones.
 const LOWEST_PORT: i64 = 1024;
 
@@ -47,13 +46,14 @@ fn replicas(typed: &At<i64>, nodes: usize, mistakes: &mut Mistakes) -> Option<u3
     let mut wrong = |why: String| {
         mistakes.add(line, format!("cluster.kv_replicas is {value}; {why}"));
     };
+    let copies = usize::try_from(value).unwrap_or(0);
     if value < 1 {
         wrong("there must be at least one".to_owned());
     } else if value % 2 == 0 {
         wrong("it must be odd: an even number tolerates no more failures than one less".to_owned());
-    } else if value > MOST_REPLICAS {
-        wrong(format!("the engine allows {MOST_REPLICAS} at most"));
-    } else if usize::try_from(value).is_ok_and(|value| value > nodes) && nodes > 0 {
+    } else if !REPLICAS.contains(&copies) {
+        wrong(format!("the engine allows {} at most", REPLICAS.into_iter().max().unwrap_or_default()));
+    } else if copies > nodes && nodes > 0 {
         wrong(format!("there are only {nodes} nodes to hold them"));
     }
     u32::try_from(value).ok()
@@ -134,17 +134,9 @@ fn node(typed: &typed::Node, mistakes: &mut Mistakes) -> Option<Node> {
 /// A label of a host name: node and cluster names become host names in certificates, folders and account names.
 fn label(key: &str, field: &Field<String>, mistakes: &mut Mistakes) -> Option<String> {
     let At { value, line } = field.as_ref()?;
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let good =
-        (1..=63).contains(&value.len()) && value.bytes().all(inner) && !value.starts_with('-') && !value.ends_with('-');
+    let good = is_label(value);
     if !good {
-        mistakes.add(
-            *line,
-            format!(
-                "{key} is {value:?}; it must be a host name label: 1 to 63 of a-z, 0-9 and -, \
-                 neither first nor last a -"
-            ),
-        );
+        mistakes.add(*line, format!("{key} is {value:?}; it must be a host name label: {LABEL_RULE}"));
     }
     good.then(|| value.clone())
 }
@@ -182,10 +174,12 @@ fn address(key: &str, field: &Field<String>, mistakes: &mut Mistakes) -> Option<
 fn node_count(file: &typed::File, mistakes: &mut Mistakes) {
     let count = file.nodes.len();
     let line = file.nodes.last().map_or(1, |node| node.line);
-    if count < FEWEST_NODES {
-        mistakes
-            .add(line, format!("{count} node(s): a cluster needs at least {FEWEST_NODES} to survive the loss of one"));
-    } else if count.is_multiple_of(2) {
+    if count < MIN_CLUSTER_NODES {
+        mistakes.add(
+            line,
+            format!("{count} node(s): a cluster needs at least {MIN_CLUSTER_NODES} to survive the loss of one"),
+        );
+    } else if !is_cluster_size(count) {
         mistakes.add(
             line,
             format!(
