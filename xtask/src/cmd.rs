@@ -3,7 +3,6 @@
 pub(crate) mod backup;
 pub(crate) mod build;
 mod changing;
-pub(crate) mod chaos;
 pub(crate) mod check;
 #[cfg(target_os = "linux")]
 pub(crate) mod ci;
@@ -11,13 +10,10 @@ pub(crate) mod client_ca;
 pub(crate) mod cluster_certs;
 pub(crate) mod doctor;
 pub(crate) mod engine;
-#[cfg(target_os = "linux")]
-pub(crate) mod fleet;
 pub(crate) mod local;
 pub(crate) mod previous;
 #[cfg(target_os = "linux")]
 pub(crate) mod prove;
-pub(crate) mod rehearse;
 pub(crate) mod replace;
 pub(crate) mod restore;
 pub(crate) mod roll;

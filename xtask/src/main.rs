@@ -1,59 +1,29 @@
 //! `cargo xtask`: every step between a laptop and a running unibus cluster, one verb each.
+//!
+//! Here belong the command line, a thin function for each verb, and what proves a change (`testing`, `proofs`). What several verbs
+//! do is in `unibus-ops`, a cluster on this machine in `unibus-local`. It never depends on `unibus-rehearsal`, whose verbs are a
+//! program of their own, and never on `membershipd`.
 
-use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+#[cfg(target_os = "linux")]
+use unibus_local::supervisor;
+use unibus_ops::exit;
+use unibus_ops::global::Global;
 
-use crate::paths::Paths;
-use crate::topology::Topology;
-
-// First: what it defines is for all that follow.
 #[macro_use]
-mod said;
+extern crate unibus_ops;
 
-mod build;
-mod cargo;
-mod chaos;
 mod cmd;
-mod doctor;
-mod engine;
-mod exit;
-#[cfg(target_os = "linux")]
-mod fleet;
-mod fsx;
-#[cfg(target_os = "linux")]
-mod local;
-mod local_state;
-mod lock;
-mod making;
-mod node_files;
-mod overview;
-mod paths;
-mod pki;
-mod plan;
-mod posture;
-mod prerequisites;
+mod external;
 mod previous;
+mod program;
 #[cfg(target_os = "linux")]
 mod proofs;
-mod random;
-#[cfg(target_os = "linux")]
-mod rehearsal;
-mod report;
-mod rolling;
-mod rotate;
-mod secrets;
-mod staging;
-#[cfg(target_os = "linux")]
-mod supervisor;
-mod target;
 mod testing;
-mod topology;
-mod transport;
-mod ui;
-mod verify;
 
 /// Brings the unibus cluster up: on this machine (`local`), or on the servers of deploy/nodes.toml.
 #[derive(Parser)]
@@ -70,48 +40,11 @@ struct Cli {
     verb: Verb,
 }
 
-/// Options that every verb understands.
-#[derive(Args)]
-pub(crate) struct Global {
-    /// The cluster's nodes, instead of deploy/nodes.toml
-    #[arg(long, value_name = "FILE", global = true)]
-    topology: Option<PathBuf>,
-    /// Work on this clone of unibus instead of the one this command was built from
-    #[arg(long, value_name = "DIR", env = "UNIBUS_ROOT", global = true, hide_env_values = true)]
-    root: Option<PathBuf>,
-}
-
-impl Global {
-    /// Where everything lies.
-    pub(crate) fn paths(&self) -> Result<Paths> {
-        Paths::find(self.root.as_deref())
-    }
-
-    /// What was typed of these options, as words for another run of this program.
-    pub(crate) fn words(&self, paths: &Paths) -> Vec<String> {
-        let topology = self.topology.iter().map(|file| ("--topology", file.display().to_string()));
-        let root = ("--root", paths.root().display().to_string());
-        topology.chain([root]).flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
-    }
-
-    /// The topology this run is about: `--topology`, else deploy/nodes.toml.
-    pub(crate) fn topology(&self, paths: &Paths) -> Result<Topology> {
-        match &self.topology {
-            Some(file) => Topology::load(file),
-            None => Topology::load(&paths.topology()),
-        }
-    }
-
-    /// The file that `--topology` names, if it was given.
-    pub(crate) fn topology_flag(&self) -> Option<&PathBuf> {
-        self.topology.as_ref()
-    }
-}
-
 #[derive(Subcommand)]
 enum Verb {
     Doctor(cmd::doctor::Args),
-    Chaos(cmd::chaos::Args),
+    /// Break the cluster on purpose while it is used, and judge what that came to
+    Chaos(external::Args),
     /// Make the client CA in deploy/tls, if there is none
     ClientCa(cmd::client_ca::Args),
     /// Make or renew the route CA and every node's certificates
@@ -121,7 +54,8 @@ enum Verb {
     Build(cmd::build::Args),
     /// Run the whole cluster on this machine
     Local(cmd::local::Args),
-    Rehearse(cmd::rehearse::Args),
+    /// Carry out the whole runbook against Debian machines booted here, and leave nothing
+    Rehearse(external::Args),
     Stage(cmd::stage::Args),
     Up(cmd::up::Args),
     Roll(cmd::roll::Args),
@@ -147,9 +81,8 @@ enum Verb {
     Previous(cmd::previous::Args),
     /// Fetch the engine, prove its sha256 and say where it lies
     Engine(cmd::engine::Args),
-    #[cfg(target_os = "linux")]
     #[command(hide = true)]
-    Fleet(cmd::fleet::Args),
+    Fleet(external::Args),
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     Supervise(supervisor::Supervise),
@@ -164,16 +97,13 @@ fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Backup(args) => cmd::backup::run(global, &args),
         Verb::Build(args) => cmd::build::run(global, &args),
-        Verb::Chaos(args) => cmd::chaos::run(global, &args),
+        Verb::Chaos(_) | Verb::Fleet(_) | Verb::Rehearse(_) => external::become_it(),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Doctor(args) => cmd::doctor::run(global, &args),
         Verb::Engine(args) => cmd::engine::run(global, &args),
-        #[cfg(target_os = "linux")]
-        Verb::Fleet(args) => cmd::fleet::run(global, &args),
         Verb::Local(args) => cmd::local::run(global, &args),
         Verb::Verify(args) => cmd::verify::run(global, &args),
-        Verb::Rehearse(args) => cmd::rehearse::run(global, &args),
         Verb::Stage(args) => cmd::stage::run(global, &args),
         Verb::Up(args) => cmd::up::run(global, &args),
         Verb::Roll(args) => cmd::roll::run(global, &args),
@@ -193,7 +123,7 @@ fn main() -> ExitCode {
         Verb::Prove(args) => cmd::prove::run(global, &args),
         Verb::Previous(args) => cmd::previous::run(global, &args),
         #[cfg(target_os = "linux")]
-        Verb::Supervise(args) => supervisor::supervise(&args),
+        Verb::Supervise(args) => supervisor::supervise(Path::new(program::RUNNING_PROGRAM), &args),
         #[cfg(target_os = "linux")]
         Verb::ExecChild(args) => supervisor::exec_child(&args),
         Verb::Secrets(args) => cmd::secrets::run(global, &args),

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::cargo;
-use crate::exit::BadInput;
-use crate::paths::Paths;
-use crate::prerequisites::once;
-use crate::transport::{Output, bounded};
-use crate::ui::Line;
+use unibus_ops::cargo;
+use unibus_ops::exit::BadInput;
+use unibus_ops::paths::Paths;
+use unibus_ops::process::{Output, bounded};
+use unibus_ops::tools::once;
+use unibus_ops::ui::Line;
 
 /// Unpacking some hundred files.
 const WITHIN: Duration = Duration::from_secs(120);

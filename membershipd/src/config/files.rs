@@ -11,6 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use unibus_names::{CLUSTER_PASS_DIGITS, secret_files};
+
 use super::errors::ConfigErrors;
 use crate::private_file;
 use crate::secret::Secret;
@@ -234,15 +236,15 @@ const SEEDS_REMEDY: &str = "run 'cargo xtask secrets' and ship the result to the
 impl Secrets {
     /// Reads the seeds in `directory`.
     pub(super) fn load(e: &mut ConfigErrors, directory: &Path) -> Option<Self> {
-        let issuer = nkey(e, &directory.join("issuer.nk"), KeyPairType::Account);
-        let xkey = seed(e, &directory.join("xkey.nk")).and_then(|(path, seed)| {
+        let issuer = nkey(e, &directory.join(secret_files::ISSUER), KeyPairType::Account);
+        let xkey = seed(e, &directory.join(secret_files::XKEY)).and_then(|(path, seed)| {
             XKey::from_seed(seed.reveal())
                 .map_err(|_| e.add(SECRETS_FLAG, format!("{} holds no curve seed (SX…)", path.display()), SEEDS_REMEDY))
                 .ok()
         });
         let mut user = |name| nkey(e, &directory.join(name), KeyPairType::User);
-        let (callout, control) = (user("callout.nk"), user("control.nk"));
-        let (system, bus) = (user("system.nk"), user("bus.nk"));
+        let (callout, control) = (user(secret_files::CALLOUT), user(secret_files::CONTROL));
+        let (system, bus) = (user(secret_files::SYSTEM), user(secret_files::BUS));
         Some(Self { issuer: issuer?, xkey: xkey?, callout: callout?, control: control?, system: system?, bus: bus? })
     }
 
@@ -287,9 +289,9 @@ pub(super) fn read_route_password(e: &mut ConfigErrors, path: Option<PathBuf>) -
     };
     let text = private_file::read(&path).map_err(|error| e.add(FLAG, error, SEEDS_REMEDY)).ok()?;
     let pass = text.trim();
-    if pass.len() == 64 && pass.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if pass.len() == CLUSTER_PASS_DIGITS && pass.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Some(Secret::new(pass.to_owned()));
     }
-    e.add(FLAG, format!("{} does not hold 64 hexadecimal digits", path.display()), SEEDS_REMEDY);
+    e.add(FLAG, format!("{} does not hold {CLUSTER_PASS_DIGITS} hexadecimal digits", path.display()), SEEDS_REMEDY);
     None
 }

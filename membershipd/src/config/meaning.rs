@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use unibus_names::{CLUSTER_ID_DIGITS, LABEL_RULE, REPLICAS, SHA256_DIGITS, is_cluster_size, is_label, is_lower_hex};
+
 use super::errors::ConfigErrors;
 use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
 use super::typed::Typed;
@@ -57,19 +59,19 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         &[("text", LogFormat::Text), ("json", LogFormat::Json)],
         LogFormat::Text,
     );
-    let engine_sha256 = typed.engine_sha256.filter(|hex| hexadecimal(e, "--engine-sha256", hex, 64));
+    let engine_sha256 = typed.engine_sha256.filter(|hex| hexadecimal(e, "--engine-sha256", hex, SHA256_DIGITS));
 
     let tls = TlsFiles::group(e, TlsPurpose::DataPlane, [typed.tls_cert, typed.tls_key, typed.tls_ca], now_unix);
     let node = node_name(e, typed.node_name, typed.cluster_name.is_some());
     let cluster = match typed.cluster_name {
         Some(name) => {
             if !is_label(&name) {
-                e.add("--cluster-name", format!("'{name}' is not a name"), "1 to 32 of a-z, 0-9 and '-'");
+                e.add("--cluster-name", format!("'{name}' is not a name"), LABEL_RULE);
             }
             let route_tls =
                 TlsFiles::group(e, TlsPurpose::Routes, [typed.route_cert, typed.route_key, typed.route_ca], now_unix);
             let pass = read_route_password(e, typed.cluster_pass_file);
-            let id = typed.cluster_id.filter(|hex| hexadecimal(e, "--cluster-id", hex, 32));
+            let id = typed.cluster_id.filter(|hex| hexadecimal(e, "--cluster-id", hex, CLUSTER_ID_DIGITS));
             if id.is_none() {
                 e.add("--cluster-id", "a cluster needs its identity", "take it from the node's cluster.env");
             }
@@ -252,7 +254,7 @@ fn distinct_ports(e: &mut ConfigErrors, ports: &[(&'static str, u16)]) {
 }
 
 fn hexadecimal(e: &mut ConfigErrors, flag: &'static str, value: &str, digits: usize) -> bool {
-    let ok = value.len() == digits && value.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let ok = is_lower_hex(value, digits);
     if !ok {
         let problem = format!("'{value}' is not {digits} lower-case hexadecimal digits");
         e.add(flag, problem, "take it from the node's cluster.env");
@@ -260,17 +262,11 @@ fn hexadecimal(e: &mut ConfigErrors, flag: &'static str, value: &str, digits: us
     ok
 }
 
-fn is_label(name: &str) -> bool {
-    (1..=32).contains(&name.len())
-        && !name.starts_with('-')
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
 fn node_name(e: &mut ConfigErrors, name: Option<String>, clustered: bool) -> String {
     match name {
         Some(name) if is_label(&name) => name,
         Some(name) => {
-            e.add("--node-name", format!("'{name}' is not a node name"), "1 to 32 of a-z, 0-9 and '-'");
+            e.add("--node-name", format!("'{name}' is not a node name"), LABEL_RULE);
             name
         }
         None => {
@@ -298,7 +294,7 @@ fn routes(e: &mut ConfigErrors, value: Option<&str>) -> Vec<SocketAddr> {
         }
     }
     let nodes = routes.len() + 1;
-    if nodes < 3 || nodes.is_multiple_of(2) {
+    if !is_cluster_size(nodes) {
         e.add(
             "--routes",
             format!("{nodes} node{} cannot survive a loss", if nodes == 1 { "" } else { "s" }),
@@ -311,7 +307,7 @@ fn routes(e: &mut ConfigErrors, value: Option<&str>) -> Vec<SocketAddr> {
 fn replicas(e: &mut ConfigErrors, value: Option<&str>, cluster: Option<&Cluster>) -> usize {
     let nodes = cluster.map_or(1, |c| c.routes.len() + 1);
     let replicas = parsed(e, "--kv-replicas", value, "1, 3 or 5").unwrap_or_else(|| nodes.min(3));
-    if !matches!(replicas, 1 | 3 | 5) {
+    if !REPLICAS.contains(&replicas) {
         e.add("--kv-replicas", format!("{replicas} copies have no majority of their own"), "give 1, 3 or 5");
     } else if cluster.is_some() && replicas > nodes || cluster.is_none() && replicas > 1 {
         e.add("--kv-replicas", format!("{replicas} copies on {nodes} node(s)"), "at most one copy a node");

@@ -10,15 +10,16 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::Global;
-use crate::build;
-use crate::exit::BadInput;
-use crate::paths::Paths;
-use crate::plan::{Mode, sha256};
-use crate::posture::complaint;
-use crate::target::{Target, Which};
-use crate::transport::Output;
-use crate::ui::{Progress, next};
+use unibus_ops::build;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::plan::sha256;
+use unibus_ops::posture::complaint;
+use unibus_ops::process::Output;
+use unibus_ops::target::{Target, Which};
+use unibus_ops::transport::Mode;
+use unibus_ops::ui::{Progress, next};
 
 /// Whoever reads it knows who may do what.
 const MODE: Mode = Mode(0o600);
@@ -95,13 +96,13 @@ fn tell(target: &Target, args: &Args, node: &str, content: &str, bytes: usize) {
         let answer = json!({
             "schema": SCHEMA, "ok": true, "file": file, "node": node, "content_sha256": content, "bytes": bytes,
         });
-        println!("{answer}");
+        outln!("{answer}");
         return;
     }
-    println!("{bytes} bytes from {node} are in {file}");
-    println!("content  {content}");
-    println!("keep it as you keep a secret: it says who may do what, and who talks to whom");
-    print!("{}", next(&[(&target.verb(&format!("restore {file}")), "into a cluster that is empty")]));
+    outln!("{bytes} bytes from {node} are in {file}");
+    outln!("content  {content}");
+    outln!("keep it as you keep a secret: it says who may do what, and who talks to whom");
+    out!("{}", next(&[(&target.verb(&format!("restore {file}")), "into a cluster that is empty")]));
 }
 
 /// A copy by the word of `node`: the hash over its content, and the file. What it leaves on the node is gone again, also where

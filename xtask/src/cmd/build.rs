@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::Global;
-use crate::build::{self, Builder};
-use crate::paths::Paths;
-use crate::ui::{Progress, next, took};
+use unibus_ops::build::{self, Builder};
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::ui::{Progress, next, took};
 
 /// Build the static membershipd that servers run
 ///
@@ -47,13 +47,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     };
     line.done(&took(begun.elapsed()));
     if args.json {
-        println!("{}", serde_json::to_string(&built).context("writing JSON")?);
+        outln!("{}", serde_json::to_string(&built).context("writing JSON")?);
         return Ok(());
     }
-    println!("membershipd {}, static, stripped, x86-64, {} bytes", built.version, built.bytes);
-    println!("built with {} ({})", built.builder, built.compiler);
-    println!("sha256 {}", built.sha256);
-    println!("{}", Paths::shown(&build::place(&paths)));
-    print!("{}", next(&[("cargo xtask stage", "")]));
+    outln!("membershipd {}, static, stripped, x86-64, {} bytes", built.version, built.bytes);
+    outln!("built with {} ({})", built.builder, built.compiler);
+    outln!("sha256 {}", built.sha256);
+    outln!("{}", Paths::shown(&build::place(&paths)));
+    out!("{}", next(&[("cargo xtask stage", "")]));
     Ok(())
 }

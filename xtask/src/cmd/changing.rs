@@ -3,12 +3,12 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::exit::BadInput;
-use crate::plan::{self, LockFlags, Outcome, State, Step};
-use crate::rolling;
-use crate::target::Target;
-use crate::transport::Transport;
-use crate::ui::{Progress, Style, Tone, next};
+use unibus_ops::exit::BadInput;
+use unibus_ops::plan::{self, LockFlags, Outcome, State, Step};
+use unibus_ops::rolling;
+use unibus_ops::target::Target;
+use unibus_ops::transport::Transport;
+use unibus_ops::ui::{Progress, Style, Tone, next};
 
 /// The flags of such a verb.
 #[derive(Clone, Debug, clap::Args)]
@@ -70,24 +70,24 @@ pub(crate) fn dry_run(
 ) -> Result<()> {
     let transport = target.transport.as_ref();
     if flags.json {
-        println!("{}", json(steps, besides, transport, false)?);
+        outln!("{}", json(steps, besides, transport, false)?);
         return Ok(());
     }
     let style = Style::stdout();
-    print!("{}", plan::print(steps, transport, style));
+    out!("{}", plan::print(steps, transport, style));
     if !besides.if_a_node_fails.is_empty() {
-        println!("\n{}", style.paint(Tone::Warn, besides.title));
-        print!("{}", plan::print(&besides.if_a_node_fails, transport, style));
+        outln!("\n{}", style.paint(Tone::Warn, besides.title));
+        out!("{}", plan::print(&besides.if_a_node_fails, transport, style));
     }
     for line in &besides.here {
-        println!("here, when all of that has ended well: {line}");
+        outln!("here, when all of that has ended well: {line}");
     }
-    println!("\n{} steps, each skipped where it is so already; the whole commands: --json", plan::count(steps));
+    outln!("\n{} steps, each skipped where it is so already; the whole commands: --json", plan::count(steps));
     for note in words.notes {
-        println!("{note}");
+        outln!("{note}");
     }
-    println!("dry run: nothing was changed, no connection was opened");
-    print!("{}", next(&[(&with_yes(target, flags, words), "do it")]));
+    outln!("dry run: nothing was changed, no connection was opened");
+    out!("{}", next(&[(&with_yes(target, flags, words), "do it")]));
     Ok(())
 }
 
@@ -141,9 +141,9 @@ pub(crate) fn report(
 ) -> Result<()> {
     let failures = outcome.failures();
     if flags.json {
-        println!("{}", json(&outcome.steps, besides, target.transport.as_ref(), failures.is_empty())?);
+        outln!("{}", json(&outcome.steps, besides, target.transport.as_ref(), failures.is_empty())?);
     } else {
-        println!("{}", plan::summary(outcome));
+        outln!("{}", plan::summary(outcome));
     }
     if outcome.is_refused() {
         bail!("{}\nnothing was done; then: {}", failures.join("\n"), with_yes(target, flags, words));
@@ -158,11 +158,11 @@ pub(crate) fn report(
     }
     if !flags.json {
         if outcome.count(&State::Changed) == 0 && besides.here.is_empty() {
-            println!("everything was so already: nothing was changed");
+            outln!("everything was so already: nothing was changed");
         }
         let commands: Vec<(String, &str)> = words.next.iter().map(|(verb, why)| (target.verb(verb), *why)).collect();
         let commands: Vec<(&str, &str)> = commands.iter().map(|(command, why)| (command.as_str(), *why)).collect();
-        print!("{}", next(&commands));
+        out!("{}", next(&commands));
     }
     Ok(())
 }

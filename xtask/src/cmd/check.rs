@@ -4,12 +4,13 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::Global;
-use crate::cargo;
-use crate::paths::Paths;
-use crate::prerequisites::{self, InstallArgs, Tool, Verb};
 use crate::testing::Steps;
-use crate::ui::next;
+use unibus_ops::cargo;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::prerequisites::{self, InstallArgs, Verb};
+use unibus_ops::tools::Tool;
+use unibus_ops::ui::next;
 
 /// Judge format, lints, dependencies and documentation
 ///
@@ -28,7 +29,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let judged = judge(&paths, &mut steps);
     steps.show();
     judged?;
-    print!("{}", next(&[("cargo xtask test", "run the tests")]));
+    out!("{}", next(&[("cargo xtask test", "run the tests")]));
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use super::{check, test};
-use crate::Global;
-use crate::build;
-use crate::prerequisites::{self, Consent, InstallArgs, Verb};
-use crate::rehearsal;
+use crate::external;
 use crate::testing::Steps;
+use unibus_ops::build;
+use unibus_ops::global::Global;
+use unibus_ops::prerequisites::{self, Consent, InstallArgs, Verb};
 
 /// Prove a change: static build, check, test with the static program, rehearse
 ///
@@ -39,23 +39,15 @@ fn prove(global: &Global, args: &Args, consent: Consent, steps: &mut Steps) -> R
     let paths = global.paths()?;
     // Alone: it keeps both cores busy, and what runs beside it waits for longer than its tests allow.
     let built = steps.step("static build", |line| build::build(&paths, None, line))?;
-    println!("membershipd {}, {} bytes, by {} ({})", built.version, built.bytes, built.builder, built.compiler);
+    outln!("membershipd {}, {} bytes, by {} ({})", built.version, built.bytes, built.builder, built.compiler);
     check::judge(&paths, steps)?;
     let program = build::place(&paths);
     let order = test::Order { filter: None, machines: false, membershipd: Some(&program), words: &[], consent };
     test::carry_out(&paths, &order, steps)?;
+    let mut rehearse = external::command(&steps.progress)?;
+    rehearse.args(global.words(&paths)).args(["rehearse", "--report"]).arg(&args.report).args(args.install.words());
     steps.aloud("rehearsal", || {
-        rehearsal::rehearse(
-            &paths,
-            &rehearsal::Options {
-                topology: global.topology_flag().cloned().unwrap_or_else(|| paths.topology()),
-                routes: None,
-                membershipd: None,
-                keep: false,
-                report: Some(args.report.clone()),
-                only: Vec::new(),
-                consent,
-            },
-        )
+        let status = rehearse.status().context("starting the rehearsal")?;
+        if status.success() { Ok(()) } else { bail!("the rehearsal ended with {status}; what it said is above") }
     })
 }

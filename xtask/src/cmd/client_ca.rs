@@ -3,10 +3,10 @@
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use crate::Global;
-use crate::making::Making;
-use crate::pki;
-use crate::random::System;
+use unibus_ops::global::Global;
+use unibus_ops::making::Making;
+use unibus_ops::pki;
+use unibus_ops::random::System;
 
 /// One that is already there, also one made by openssl, is proved and kept.
 #[derive(clap::Args)]
@@ -19,6 +19,6 @@ pub(crate) fn run(global: &Global, _args: &Args) -> Result<()> {
     let mut making = Making::begin(&paths, OffsetDateTime::now_utc(), &random)?;
     pki::client_ca(&mut making)?;
     making.finish()?.print();
-    println!("next: cargo xtask cluster-certs");
+    outln!("next: cargo xtask cluster-certs");
     Ok(())
 }

@@ -4,21 +4,23 @@ use anyhow::Result;
 use clap::ArgAction;
 use time::OffsetDateTime;
 
-use crate::Global;
-use crate::engine::Pin;
-use crate::exit::BadInput;
-use crate::local_state::{RUNTIME_DIR, State};
-use crate::making::Making;
-use crate::node_files::{self, Cluster, Placement};
-use crate::paths::Paths;
-use crate::pki::rotation::Phase;
-use crate::pki::{self, Force};
-use crate::plan::LockFlags;
-use crate::random::System;
-use crate::rotate::{self, Commands, Reached, RemoteWork, Site};
-use crate::target::{Target, Which};
-use crate::topology::{Node, Topology};
-use crate::ui::next;
+use crate::program::this_program;
+use unibus_ops::engine::Pin;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::install_dir::RUNTIME_DIR;
+use unibus_ops::local_state::State;
+use unibus_ops::making::Making;
+use unibus_ops::node_files::{self, Cluster, Placement};
+use unibus_ops::paths::Paths;
+use unibus_ops::pki::rotation::Phase;
+use unibus_ops::pki::{self, Force};
+use unibus_ops::plan::LockFlags;
+use unibus_ops::random::System;
+use unibus_ops::rotate::{self, Commands, Reached, RemoteWork, Site};
+use unibus_ops::target::{Target, Which};
+use unibus_ops::topology::{Node, Topology};
+use unibus_ops::ui::next;
 
 /// Certificates that are valid and still fit are kept; one that expires within 30 days, or whose node has other
 /// addresses now, is renewed. What was done to each file is printed, and why.
@@ -76,8 +78,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     node_files::assemble(&mut making, &cluster)?;
     making.finish()?.print();
     if let Some(rotation) = pki::rotation::read(&paths, &topology.cluster.name)? {
-        println!("note: a rotation of the route CA is in phase {}: {}", rotation.phase, rotation.phase.about());
-        print!("{}", next(&[("cargo xtask cluster-certs --rotate", "how far it is, and how it goes on")]));
+        outln!("note: a rotation of the route CA is in phase {}: {}", rotation.phase, rotation.phase.about());
+        out!("{}", next(&[("cargo xtask cluster-certs --rotate", "how far it is, and how it goes on")]));
     }
     Ok(())
 }
@@ -90,7 +92,7 @@ fn rotate_servers(global: &Global, args: &Args) -> Result<()> {
     let cluster = Cluster { topology: &topology, placement: &Placement::server, engine_sha256: &engine_sha256 };
     let target = Target::servers(topology.clone(), pin, global.topology_flag());
     let (before, lock) = (global.words(&paths), args.lock.typed());
-    let work = Commands { target: &target, before, after: Vec::new(), lock, ship_here: None };
+    let work = Commands { target: &target, program: this_program()?, before, after: Vec::new(), lock, ship_here: None };
     rotate(&Site { paths: &paths, cluster }, &work, &target, args)
 }
 
@@ -103,10 +105,10 @@ fn rotate_local(global: &Global, args: &Args, state: &State) -> Result<()> {
     let placement =
         |topology: &Topology, node: &Node| Placement::local(topology, node, std::path::Path::new(RUNTIME_DIR));
     let cluster = Cluster { topology: &target.topology, placement: &placement, engine_sha256: &record.engine_sha256 };
-    let ship = || crate::local::ship(&paths, state, &target.topology);
+    let ship = || unibus_local::cluster::ship(&paths, state, &target.topology);
     let after = ["--local", "--state", &state.dir().display().to_string()].map(str::to_owned).to_vec();
     let (before, lock) = (global.words(&paths), args.lock.typed());
-    let work = Commands { target: &target, before, after, lock, ship_here: Some(&ship) };
+    let work = Commands { target: &target, program: this_program()?, before, after, lock, ship_here: Some(&ship) };
     rotate(&Site { paths: &base, cluster }, &work, &target, args)
 }
 
@@ -121,14 +123,14 @@ fn rotate(site: &Site<'_>, work: &Commands<'_>, target: &Target, args: &Args) ->
         return dry_run(site, work, target, args);
     }
     if !args.step {
-        site.carry_out(work, &|line| println!("{line}"))?;
-        print!("{}", next(&[(&target.verb("verify"), "prove it again")]));
+        site.carry_out(work, &|line| outln!("{line}"))?;
+        out!("{}", next(&[(&target.verb("verify"), "prove it again")]));
         return Ok(());
     }
     let reached = site.step(work)?;
-    println!("{}", rotate::in_words(&reached));
+    outln!("{}", rotate::in_words(&reached));
     match reached {
-        Reached::Complete => print!("{}", next(&[(&target.verb("verify"), "")])),
+        Reached::Complete => out!("{}", next(&[(&target.verb("verify"), "")])),
         Reached::Phase(_) => {
             if work.ship_here.is_some() {
                 work.ship()?;
@@ -138,7 +140,7 @@ fn rotate(site: &Site<'_>, work: &Commands<'_>, target: &Target, args: &Args) ->
                 work.commands().into_iter().zip(["to every node", "one node after the other"].into_iter().cycle());
             let commands: Vec<(String, &str)> = ship.chain([again]).collect();
             let commands: Vec<(&str, &str)> = commands.iter().map(|(command, why)| (command.as_str(), *why)).collect();
-            print!("{}", next(&commands));
+            out!("{}", next(&commands));
         }
     }
     Ok(())
@@ -148,26 +150,26 @@ fn rotate(site: &Site<'_>, work: &Commands<'_>, target: &Target, args: &Args) ->
 fn dry_run(site: &Site<'_>, work: &dyn RemoteWork, target: &Target, args: &Args) -> Result<()> {
     let at = site.rotation()?.map(|rotation| rotation.phase);
     match at {
-        None => println!("no rotation of the route CA is under way; with --yes one begins:"),
-        Some(phase) => println!("a rotation of the route CA is in phase {phase}; with --yes it goes on:"),
+        None => outln!("no rotation of the route CA is under way; with --yes one begins:"),
+        Some(phase) => outln!("a rotation of the route CA is in phase {phase}; with --yes it goes on:"),
     }
     let mut phase = Some(at.unwrap_or(Phase::Introduce));
     while let Some(present) = phase {
-        println!("\n{present}: {}", present.about());
+        outln!("\n{present}: {}", present.about());
         if at != Some(present) {
-            println!("  here   its files: {}", files(site.paths, &site.cluster.topology.cluster.name, present));
+            outln!("  here   its files: {}", files(site.paths, &site.cluster.topology.cluster.name, present));
         }
         for command in work.commands() {
-            println!("  nodes  {command}");
+            outln!("  nodes  {command}");
         }
-        println!("  proof  each node runs with these certificates, and takes those of the others in fresh handshakes");
+        outln!("  proof  each node runs with these certificates, and takes those of the others in fresh handshakes");
         phase = present.next();
     }
-    println!("\ndry run: nothing was changed, no connection was opened");
+    outln!("\ndry run: nothing was changed, no connection was opened");
     let lock = args.lock.typed();
     let all = (target.verb(&format!("cluster-certs --rotate --yes{lock}")), "all of it, phase by phase");
     let one = (target.verb(&format!("cluster-certs --rotate --step --yes{lock}")), "one phase, here only");
-    print!("{}", next(&[(&all.0, all.1), (&one.0, one.1)]));
+    out!("{}", next(&[(&all.0, all.1), (&one.0, one.1)]));
     Ok(())
 }
 

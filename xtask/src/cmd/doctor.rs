@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::Global;
-use crate::doctor::{self, Check};
-use crate::engine::Pin;
-use crate::exit::BadInput;
-use crate::paths::Paths;
-use crate::target::Target;
-use crate::topology::Topology;
-use crate::ui::{Progress, Style, next};
+use unibus_ops::doctor::{self, Check};
+use unibus_ops::engine::Pin;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::target::Target;
+use unibus_ops::topology::Topology;
+use unibus_ops::ui::{Progress, Style, next};
 
 /// Look at this machine, and with --nodes at every server, for whatever could stand in the way
 ///
@@ -41,7 +41,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let topology = if args.nodes { Some(Topology::load(&file)?) } else { None };
     let mut checks = doctor::this_machine(&paths, &file)?;
     if !args.json {
-        print!("{}", doctor::of_this_machine(&checks, Style::stdout()));
+        out!("{}", doctor::of_this_machine(&checks, Style::stdout()));
     }
     if let Some(topology) = topology {
         let pin = Pin::load(&paths.engine_pin())?;
@@ -50,8 +50,8 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         let answers = doctor::ask_all(&target.topology, target.transport.as_ref(), &progress);
         checks.extend(doctor::all_nodes(&target.topology, answers));
         if !args.json {
-            println!();
-            print!("{}", doctor::of_nodes(&checks, target.nodes(), Style::stdout()));
+            outln!();
+            out!("{}", doctor::of_nodes(&checks, target.nodes(), Style::stdout()));
         }
     }
     report(&checks, args, &file, &paths)
@@ -61,17 +61,17 @@ fn report(checks: &[Check], args: &Args, topology: &std::path::Path, paths: &Pat
     let flag =
         if topology == paths.topology() { String::new() } else { format!(" --topology {}", Paths::shown(topology)) };
     if args.json {
-        println!("{}", doctor::json(checks).context("writing JSON")?);
+        outln!("{}", doctor::json(checks).context("writing JSON")?);
     }
     if !doctor::fit(checks) {
         bail!("something is missing that a deployment needs: {}", doctor::summary(checks));
     }
     if !args.json {
-        println!("\nnothing is missing that a deployment needs");
+        outln!("\nnothing is missing that a deployment needs");
         let nodes = (format!("cargo xtask doctor --nodes{flag}"), "look at the servers too");
         let stage = (format!("cargo xtask stage{flag}"), "what would be put on the servers");
         let (command, why) = if args.nodes { stage } else { nodes };
-        print!("{}", next(&[(&command, why)]));
+        out!("{}", next(&[(&command, why)]));
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use crate::Global;
-use crate::engine;
-use crate::paths::Paths;
+use unibus_ops::engine;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
 
 /// `local` does this by itself. Alone it serves to fill the cache before the network goes away.
 #[derive(clap::Args)]
@@ -28,12 +28,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
             "schema": 1, "path": engine.path, "version": engine.version, "sha256": engine.sha256,
             "pinned": engine.pinned,
         });
-        println!("{}", serde_json::to_string(&value).context("writing JSON")?);
+        outln!("{}", serde_json::to_string(&value).context("writing JSON")?);
     } else {
         let pinned = if engine.pinned { "pinned" } else { "not pinned" };
-        println!("nats-server {} ({pinned})", engine.version);
-        println!("sha256 {}", engine.sha256);
-        println!("{}", Paths::shown(&engine.path));
+        outln!("nats-server {} ({pinned})", engine.version);
+        outln!("sha256 {}", engine.sha256);
+        outln!("{}", Paths::shown(&engine.path));
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::Global;
-use crate::exit::BadInput;
-use crate::prerequisites::InstallArgs;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::prerequisites::InstallArgs;
 
 /// Three real nodes on this machine, enforced and proved: the engine is fetched, certificates and secrets are minted,
 /// an admin is seeded. Stays in the foreground with a live status; Ctrl-C takes everything down. What was stored is
@@ -123,15 +123,17 @@ pub(crate) use linux::run;
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::{Args, BadInput, Global, Result, What};
-    use crate::exit;
-    use crate::local::{self, Options, control, word};
-    use crate::local_state::{ENV_FILE, State};
-    use crate::paths::Paths;
-    use crate::supervisor::{NodeStatus, Phase, Request, last_lines};
-    use crate::topology::Topology;
-    use crate::ui::{Cell, Style, Table};
+    use super::{Args, BadInput, Global, PathBuf, Result, What};
+    use crate::program::RUNNING_PROGRAM;
     use anyhow::{Context, bail};
+    use unibus_local::cluster::{self, Options, control, word};
+    use unibus_local::supervisor::{NodeStatus, Phase, Request, last_lines};
+    use unibus_ops::exit;
+    use unibus_ops::install_dir::ENV_FILE;
+    use unibus_ops::local_state::State;
+    use unibus_ops::paths::Paths;
+    use unibus_ops::topology::Topology;
+    use unibus_ops::ui::{Cell, Style, Table};
 
     /// Brings the cluster up, takes it down, or does something to one of its nodes.
     pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
@@ -141,8 +143,8 @@ mod linux {
         let paths = global.paths()?;
         let state = State::new(&paths, args.state.as_deref())?;
         match &args.what {
-            None if args.down => local::down(&state),
-            None => local::up(&paths, &state, &options(args)),
+            None if args.down => cluster::down(&state),
+            None => cluster::up(&paths, &state, &options(args)),
             Some(_) if args.is_up() => {
                 Err(BadInput::new("the flags that start a cluster have no place beside a subcommand of `local`"))
             }
@@ -168,6 +170,7 @@ mod linux {
 
     fn options(args: &Args) -> Options {
         Options {
+            program: PathBuf::from(RUNNING_PROGRAM),
             detach: args.detach,
             fresh: args.fresh,
             base_address: args.base_address,
@@ -190,7 +193,7 @@ mod linux {
             What::Logs { .. } | What::Ps { .. } | What::Bench { .. } => Request::Status,
         };
         let node = control(state)?.carry_out(&request)?;
-        println!("{}: {}", node.name, in_words(&node));
+        outln!("{}: {}", node.name, in_words(&node));
         if node.phase == Phase::Failed {
             let exit = node.last_exit.as_deref().unwrap_or("it ended");
             bail!("{} refuses to start: {exit}{}", node.name, last_lines(&node));
@@ -216,9 +219,9 @@ mod linux {
         let text = String::from_utf8_lossy(&text);
         let all: Vec<&str> = text.lines().collect();
         for line in all.iter().skip(all.len().saturating_sub(lines)) {
-            println!("{line}");
+            outln!("{line}");
         }
-        eprintln!("all of it: {}", Paths::shown(&file));
+        errln!("all of it: {}", Paths::shown(&file));
         Ok(())
     }
 
@@ -233,7 +236,7 @@ mod linux {
             None => topology.seed()?,
         };
         let dir = state.node(&node.name);
-        let mut command = std::process::Command::new(dir.join(local::MEMBERSHIPD));
+        let mut command = std::process::Command::new(dir.join(cluster::MEMBERSHIPD));
         command.args(["bench", "--env-file", ENV_FILE]).current_dir(&dir);
         if let Some(seconds) = seconds {
             command.arg("--seconds").arg(seconds.to_string());
@@ -248,7 +251,7 @@ mod linux {
     fn ps(state: &State, json: bool) -> Result<()> {
         let status = control(state)?.ask(&Request::Status)?;
         if json {
-            println!("{}", serde_json::to_string(&status).context("writing JSON")?);
+            outln!("{}", serde_json::to_string(&status).context("writing JSON")?);
             return Ok(());
         }
         let mut table = Table::new(&["node", "state", "pid", "starts", "last end"]);
@@ -262,7 +265,7 @@ mod linux {
                 node.last_exit.as_deref().unwrap_or("-").into(),
             ]);
         }
-        print!("{}", table.render(Style::stdout()));
+        out!("{}", table.render(Style::stdout()));
         Ok(())
     }
 }

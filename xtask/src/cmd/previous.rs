@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::Global;
-use crate::paths::Paths;
 use crate::previous::Previous;
-use crate::ui::Progress;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::ui::Progress;
 
 /// Build the previous release from this clone's history, and say where its programs lie
 ///
@@ -22,7 +22,7 @@ pub(crate) fn run(global: &Global, _args: &Args) -> Result<()> {
     let programs = previous.obtain(&paths, &line).inspect_err(|_| line.failed(""))?;
     line.done(&previous.version);
     for program in [&programs.membershipd, &programs.xtask, &programs.source] {
-        println!("{}", Paths::shown(program));
+        outln!("{}", Paths::shown(program));
     }
     Ok(())
 }

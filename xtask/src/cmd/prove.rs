@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::Global;
 use crate::proofs::Proof;
-use crate::ui::{Progress, Style, Table, next, took};
+use unibus_ops::global::Global;
+use unibus_ops::ui::{Progress, Style, Table, next, took};
 
 /// Carry out a proof that takes too long for CI; without a name, list them
 #[derive(clap::Args)]
@@ -23,12 +23,12 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         for proof in <Proof as clap::ValueEnum>::value_variants() {
             table.row(vec![proof.name().into(), proof.shows().into()]);
         }
-        print!("{}\n{}", table.render(Style::stdout()), next(&[("cargo xtask prove bare", "")]));
+        out!("{}\n{}", table.render(Style::stdout()), next(&[("cargo xtask prove bare", "")]));
         return Ok(());
     };
     let paths = global.paths()?;
     let begun = Instant::now();
     proof.run(&paths, &Progress::new())?;
-    println!("proved in {}", took(begun.elapsed()));
+    outln!("proved in {}", took(begun.elapsed()));
     Ok(())
 }

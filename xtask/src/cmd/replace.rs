@@ -4,11 +4,11 @@ use anyhow::Result;
 
 use super::changing::{self, Besides, Flags, NoLocal, Words};
 use super::stage;
-use crate::Global;
-use crate::engine::Pin;
-use crate::rolling::{Service, Site};
-use crate::staging;
-use crate::target::Target;
+use unibus_ops::engine::Pin;
+use unibus_ops::global::Global;
+use unibus_ops::rolling::{Service, Site};
+use unibus_ops::staging;
+use unibus_ops::target::Target;
 
 /// Put a machine in the place of a server that is gone for good, or give one a new address
 ///

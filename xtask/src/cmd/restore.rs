@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::changing::{self, Besides, Flags, NoLocal, Words};
-use crate::Global;
-use crate::build;
-use crate::engine::Pin;
-use crate::exit::BadInput;
-use crate::paths::Paths;
-use crate::plan::{Effect, Mode, SentFile, Step, Unless, words};
-use crate::target::Target;
+use unibus_ops::build;
+use unibus_ops::engine::Pin;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::plan::{Effect, SentFile, Step, Unless, words};
+use unibus_ops::target::Target;
+use unibus_ops::transport::Mode;
 
 /// What every file of SQLite begins with (its file format, section 1.3).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

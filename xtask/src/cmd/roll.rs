@@ -4,10 +4,11 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::changing::{self, Besides, Flags, Words};
-use crate::Global;
-use crate::plan::{self, Outcome, State};
-use crate::rolling::{Restart, SWITCH, Site};
-use crate::target::{Target, Which};
+use crate::program::this_program;
+use unibus_ops::global::Global;
+use unibus_ops::plan::{self, Outcome, State};
+use unibus_ops::rolling::{Restart, SWITCH, Site};
+use unibus_ops::target::{Target, Which};
 
 /// Take the nodes to the staged release and settings, one at a time and never below quorum
 ///
@@ -37,7 +38,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     for name in &args.node {
         target.topology.node(name)?;
     }
-    let service = args.which.service(global)?;
+    let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     let restart = if args.restart { Restart::Always } else { Restart::WhereChanged };
     let steps = target.locked(site.roll(&args.node, restart), "roll", &args.flags.lock);
@@ -58,7 +59,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let outcome = changing::carry_out_or(&target, steps, &mut |so_far| {
         let Some(node) = ill_with_a_new_release(so_far) else { return };
         let failures = so_far.failures().join("\n");
-        eprintln!("{failures}\n{node} is not well with the new release: taking it back to the previous one");
+        errln!("{failures}\n{node} is not well with the new release: taking it back to the previous one");
         let back = changing::carry_out(&target, site.back(&node));
         rescued = Some((node, back));
     });
@@ -93,7 +94,7 @@ fn went_wrong(target: &Target, outcome: &Outcome, node: &str, back: &Outcome, ar
     let failures = outcome.failures().join("\n");
     let remedies = &target.expected.remedies;
     if !args.flags.json {
-        println!("{}", plan::summary(outcome));
+        outln!("{}", plan::summary(outcome));
     }
     let is_back = back.failures().is_empty();
     if args.flags.json {
@@ -103,7 +104,7 @@ fn went_wrong(target: &Target, outcome: &Outcome, node: &str, back: &Outcome, ar
             let went_back = json!({ "node": node, "done": is_back, "steps": changing::steps_of(steps) });
             all.insert("went_back".to_owned(), went_back);
         }
-        println!("{value}");
+        outln!("{value}");
     }
     let others = "the other nodes were not touched after that";
     let log = remedies.log(node);

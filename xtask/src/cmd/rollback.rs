@@ -3,10 +3,10 @@
 use anyhow::Result;
 
 use super::changing::{self, Besides, Flags, NoLocal, Words};
-use crate::Global;
-use crate::engine::Pin;
-use crate::rolling::{Service, Site};
-use crate::target::Target;
+use unibus_ops::engine::Pin;
+use unibus_ops::global::Global;
+use unibus_ops::rolling::{Service, Site};
+use unibus_ops::target::Target;
 
 /// Take the nodes back to the release they had before the last `roll`
 ///

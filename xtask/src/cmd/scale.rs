@@ -8,18 +8,19 @@ use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
 use super::changing::{self, Besides, Flags, Words};
-use crate::Global;
-use crate::exit::BadInput;
-use crate::local_state::RUNTIME_DIR;
-use crate::making::Making;
-use crate::node_files::{self, CLUSTER_ENV, Cluster, Placement};
-use crate::paths::Paths;
-use crate::plan::Step;
-use crate::random::{Random, System};
-use crate::rolling::Site;
-use crate::staging;
-use crate::target::{Target, Which};
-use crate::topology::{self, Node, Topology};
+use crate::program::this_program;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::install_dir::RUNTIME_DIR;
+use unibus_ops::making::Making;
+use unibus_ops::node_files::{self, CLUSTER_ENV, Cluster, Placement};
+use unibus_ops::paths::Paths;
+use unibus_ops::plan::Step;
+use unibus_ops::random::{Random, System};
+use unibus_ops::rolling::Site;
+use unibus_ops::staging;
+use unibus_ops::target::{Target, Which};
+use unibus_ops::topology::{self, Node, Topology};
 
 /// Raise every bucket to N copies while the cluster works
 ///
@@ -50,7 +51,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let (making, settings) = settings(&paths, &target, args.copies, &random)?;
     let (making, here) = edit(making, &file, args.copies)?;
 
-    let service = args.which.service(global)?;
+    let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     let steps = target.locked(site.scale(args.copies, settings), "scale", &args.flags.lock);
     let besides = Besides { here, ..Besides::default() };
@@ -64,7 +65,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     if outcome.failures().is_empty() {
         making.finish().context("the copies are raised; what is to be written here was not")?;
         if !args.flags.json {
-            besides.here.iter().for_each(|line| println!("{line}"));
+            besides.here.iter().for_each(|line| outln!("{line}"));
         }
     }
     let remedy = "nothing was written here; no bucket has fewer copies than before";

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use time::OffsetDateTime;
 
-use crate::Global;
-use crate::engine::Pin;
-use crate::making::Making;
-use crate::node_files::{self, Cluster, Placement};
-use crate::random::System;
-use crate::secrets;
+use unibus_ops::engine::Pin;
+use unibus_ops::global::Global;
+use unibus_ops::making::Making;
+use unibus_ops::node_files::{self, Cluster, Placement};
+use unibus_ops::random::System;
+use unibus_ops::secrets;
 
 /// What is there is checked and kept: nothing is ever overwritten.
 #[derive(clap::Args)]

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use crate::Global;
-use crate::exit::WouldChange;
-use crate::prerequisites::{self, Consent, Missing, Verb};
-use crate::ui::{Progress, Style, next};
+use unibus_ops::exit::WouldChange;
+use unibus_ops::global::Global;
+use unibus_ops::prerequisites::{self, Consent, Missing, Verb};
+use unibus_ops::ui::{Progress, Style, next};
 
 /// Show what this machine lacks, and with --yes install it
 ///
@@ -29,23 +29,23 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     if args.yes {
         let progress = Progress::new();
         prerequisites::ensure(&paths, &verbs, Consent::Yes, &progress)?;
-        println!("nothing is missing for: {}", names(&verbs));
-        print!("{}", next(&[("cargo xtask local", "see it work"), ("cargo xtask test", "prove it")]));
+        outln!("nothing is missing for: {}", names(&verbs));
+        out!("{}", next(&[("cargo xtask local", "see it work"), ("cargo xtask test", "prove it")]));
         return Ok(());
     }
     let findings = prerequisites::look_for(&paths, &verbs);
-    print!("{}", prerequisites::table(&findings, Style::stdout()));
+    out!("{}", prerequisites::table(&findings, Style::stdout()));
     let missing = Missing::of(findings);
     if missing.is_empty() {
-        println!("\nnothing is missing for: {}", names(&verbs));
+        outln!("\nnothing is missing for: {}", names(&verbs));
         return Ok(());
     }
     if let Some(command) = missing.by_hand() {
-        println!("\nwould install: {command}");
+        outln!("\nwould install: {command}");
     }
     let typed: String = args.verbs.iter().map(|verb| format!(" {}", verb.name())).collect();
-    println!();
-    print!("{}", next(&[(&format!("cargo xtask setup{typed} --yes"), "install it, and say what undoes it")]));
+    outln!();
+    out!("{}", next(&[(&format!("cargo xtask setup{typed} --yes"), "install it, and say what undoes it")]));
     Err(WouldChange.into())
 }
 

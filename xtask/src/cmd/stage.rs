@@ -6,20 +6,20 @@ use std::thread::{self, ScopedJoinHandle};
 use anyhow::{Result, anyhow, bail};
 use time::OffsetDateTime;
 
-use crate::Global;
-use crate::build;
-use crate::engine::{self, Engine, Pin};
-use crate::exit::{BadInput, WouldChange};
-use crate::making::Making;
-use crate::node_files::{self, Cluster, Placement};
-use crate::paths::Paths;
-use crate::pki::{self, Force};
-use crate::plan::{self, Goal, LockFlags, Outcome, State, Step};
-use crate::random::System;
-use crate::staging::{self, Release};
-use crate::target::Target;
-use crate::topology::Topology;
-use crate::ui::{Progress, Style, next};
+use unibus_ops::build;
+use unibus_ops::engine::{self, Engine, Pin};
+use unibus_ops::exit::{BadInput, WouldChange};
+use unibus_ops::global::Global;
+use unibus_ops::making::Making;
+use unibus_ops::node_files::{self, Cluster, Placement};
+use unibus_ops::paths::Paths;
+use unibus_ops::pki::{self, Force};
+use unibus_ops::plan::{self, Goal, LockFlags, Outcome, State, Step};
+use unibus_ops::random::System;
+use unibus_ops::staging::{self, Release};
+use unibus_ops::target::Target;
+use unibus_ops::topology::Topology;
+use unibus_ops::ui::{Progress, Style, next};
 
 /// Put release, certificates, secrets, settings and unit on every server; starts nothing
 ///
@@ -73,14 +73,14 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
 
 fn dry_run(target: &Target, steps: &[Step], args: &Args) -> Result<()> {
     if args.json {
-        println!("{}", plan::json(steps, target.transport.as_ref(), false)?);
+        outln!("{}", plan::json(steps, target.transport.as_ref(), false)?);
         return Ok(());
     }
-    print!("{}", plan::print(steps, target.transport.as_ref(), Style::stdout()));
-    println!("{} steps, each skipped where it is so already; the whole commands: --json", plan::count(steps));
-    println!("dry run: nothing was changed, no connection was opened");
+    out!("{}", plan::print(steps, target.transport.as_ref(), Style::stdout()));
+    outln!("{} steps, each skipped where it is so already; the whole commands: --json", plan::count(steps));
+    outln!("dry run: nothing was changed, no connection was opened");
     let yes = again(target, args, " --yes");
-    print!("{}", next(&[(&yes, "do it"), (&again(target, args, " --diff"), "ask the servers what would change")]));
+    out!("{}", next(&[(&yes, "do it"), (&again(target, args, " --diff"), "ask the servers what would change")]));
     Ok(())
 }
 
@@ -88,12 +88,12 @@ fn report(target: &Target, outcome: &Outcome, goal: Goal, args: &Args) -> Result
     let failures = outcome.failures();
     if args.json {
         let done = goal == Goal::Do && failures.is_empty();
-        println!("{}", plan::json(&outcome.steps, target.transport.as_ref(), done)?);
+        outln!("{}", plan::json(&outcome.steps, target.transport.as_ref(), done)?);
     } else if goal == Goal::Look {
-        print!("{}", plan::print(&outcome.steps, target.transport.as_ref(), Style::stdout()));
+        out!("{}", plan::print(&outcome.steps, target.transport.as_ref(), Style::stdout()));
     }
     if !args.json {
-        println!("{}", plan::summary(outcome));
+        outln!("{}", plan::summary(outcome));
     }
     let again = again(target, args, if goal == Goal::Do { " --yes" } else { " --diff" });
     if !failures.is_empty() {
@@ -105,21 +105,21 @@ fn report(target: &Target, outcome: &Outcome, goal: Goal, args: &Args) -> Result
     }
     match goal {
         Goal::Look if would_change => {
-            print!("{}", next(&[(&self::again(target, args, " --yes"), "")]));
+            out!("{}", next(&[(&self::again(target, args, " --yes"), "")]));
             Err(WouldChange.into())
         }
         Goal::Look => {
-            println!("nothing would change");
+            outln!("nothing would change");
             Ok(())
         }
         Goal::Do => {
             if outcome.count(&State::Changed) == 0 {
-                println!("everything was so already: nothing was changed");
+                outln!("everything was so already: nothing was changed");
             }
-            println!("nothing was started");
+            outln!("nothing was started");
             let (up, roll) = (target.verb("up"), target.verb("roll"));
             let seed = target.verb("seed-admin --sign-pub HEX");
-            print!(
+            out!(
                 "{}",
                 next(&[
                     (&up, "start servers that do not run yet"),

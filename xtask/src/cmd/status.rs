@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::Global;
-use crate::overview::overview;
-use crate::posture::Posture;
-use crate::said;
-use crate::target::{Target, Which};
-use crate::ui::{Screen, Style};
-use crate::verify::Answer;
+use unibus_ops::global::Global;
+use unibus_ops::overview::overview;
+use unibus_ops::posture::Posture;
+use unibus_ops::stdio::is_stdout_closed;
+use unibus_ops::target::{Target, Which};
+use unibus_ops::ui::{Screen, Style};
+use unibus_ops::verify::Answer;
 
 const SCHEMA: u32 = 1;
 const EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     loop {
         let answers = target.ask();
         show(&target, &answers, args.json, &mut screen)?;
-        if !args.watch || said::unheard() {
+        if !args.watch || is_stdout_closed() {
             if answers.iter().all(|answer| answer.posture.is_err()) {
                 bail!("no node answers; next: {}", target.verb("verify"));
             }
@@ -68,7 +68,7 @@ fn show(target: &Target, answers: &[Answer], json: bool, screen: &mut Screen) ->
             posture: answer.posture.as_ref().ok(),
         });
         let shown = Shown { schema: SCHEMA, nodes: nodes.collect() };
-        println!("{}", serde_json::to_string(&shown).context("writing JSON")?);
+        outln!("{}", serde_json::to_string(&shown).context("writing JSON")?);
         return Ok(());
     }
     let view = overview(&target.expected, answers, Style::stdout());

@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::Global;
-use crate::cargo;
-use crate::exit::BadInput;
-use crate::paths::Paths;
-use crate::prerequisites::{self, InstallArgs, Tool, Verb};
+use crate::external;
 use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
-use crate::transport::bounded;
-use crate::ui::{Cell, Style, Table, Tone, next, took};
+use unibus_ops::cargo;
+use unibus_ops::exit::BadInput;
+use unibus_ops::global::Global;
+use unibus_ops::paths::Paths;
+use unibus_ops::prerequisites::{self, InstallArgs, Verb};
+use unibus_ops::process::bounded;
+use unibus_ops::tools::Tool;
+use unibus_ops::ui::{Cell, Style, Table, Tone, next, took};
+#[cfg(target_os = "linux")]
+use {unibus_local::cluster, unibus_ops::machine_host};
 
 /// Run all tests that this machine can run, or those that match a name
 ///
@@ -107,10 +111,10 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
         _ => Some(steps.step("fault build", |line| cargo::build_faults(paths, line))?),
     };
     let messages = match &targets {
-        None => build(paths, &["--workspace".to_owned()], steps)?,
+        None => build(paths, &["--workspace"], steps)?,
         Some(targets) => {
             // One at a time: cargo gives `--lib` to every package that is named beside it.
-            let built = targets.iter().map(|target| build(paths, &target.words(paths), steps));
+            let built = targets.iter().map(|target| build(paths, &target.words(), steps));
             built.collect::<Result<Vec<String>>>()?.concat()
         }
     };
@@ -123,6 +127,11 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
                 None => steps.step("membershipd", |line| cargo::build_membershipd(paths, line))?,
             },
         };
+        if targets.as_ref().is_none_or(|targets| targets.iter().any(|target| target.package() == "xtask")) {
+            let built = cargo::executable(&messages, external::PACKAGE);
+            let rehearsal = built.map_or_else(|| external::program(&steps.progress), Ok)?;
+            environment.0.push((external::PROGRAM_VAR, rehearsal.into()));
+        }
         let tool = |tool: Tool| tool.here(paths).with_context(|| format!("{tool:?} is gone again"));
         let found = [
             (ENGINE_VAR, tool(Tool::Engine)?),
@@ -150,7 +159,7 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
 }
 
 /// Builds test programs, and returns cargo's messages.
-fn build(paths: &Paths, what: &[String], steps: &mut Steps) -> Result<String> {
+fn build(paths: &Paths, what: &[&str], steps: &mut Steps) -> Result<String> {
     let mut build = cargo::cargo(paths);
     build.args(["test", "--locked", "--no-run", "--message-format", "json-render-diagnostics"]).args(what);
     steps.step("build", |line| cargo::run(build, line))
@@ -184,7 +193,7 @@ fn suite_of(target: &Target) -> Suite {
 /// The program to be tested, if it is a membershipd.
 fn chosen(file: &Path) -> Result<PathBuf> {
     #[cfg(target_os = "linux")]
-    return crate::local::chosen(file);
+    return cluster::chosen(file);
     #[cfg(not(target_os = "linux"))]
     Err(BadInput::new(format!("--membershipd {}: the daemon is tested on Linux", file.display())))
 }
@@ -192,7 +201,7 @@ fn chosen(file: &Path) -> Result<PathBuf> {
 /// Why this machine boots no machines.
 fn obstacles() -> Vec<String> {
     #[cfg(target_os = "linux")]
-    return crate::fleet::obstacles();
+    return machine_host::obstacles();
     #[cfg(not(target_os = "linux"))]
     vec!["machines need Linux".to_owned()]
 }
@@ -225,7 +234,7 @@ fn run_all(
             }
         }
         words.extend(order.words.iter().cloned());
-        eprintln!("\n{}", Style::stderr().paint(Tone::Bold, &program.title()));
+        errln!("\n{}", Style::stderr().paint(Tone::Bold, &program.title()));
         let tally = testing::run(&program, &words, environment, before)?;
         steps.add(&tally.title, tally.took, tally.ok());
         tallies.push(tally);
@@ -255,9 +264,9 @@ fn conclude(tallies: &[Tally], left_out: &[NotRun], order: &Order<'_>) -> Result
             took(tally.took).into(),
         ]);
     }
-    println!("\n{}", table.render(Style::stdout()).trim_end());
+    outln!("\n{}", table.render(Style::stdout()).trim_end());
     for set in left_out {
-        println!("\nnot run: {}, since {}\n  run them: {}", set.what, set.why, set.command);
+        outln!("\nnot run: {}, since {}\n  run them: {}", set.what, set.why, set.command);
     }
     let broken =
         tallies.iter().filter_map(|tally| Some(format!("{} ended early: {}", tally.title, tally.broken.as_ref()?)));
@@ -266,7 +275,7 @@ fn conclude(tallies: &[Tally], left_out: &[NotRun], order: &Order<'_>) -> Result
     let passed: usize = tallies.iter().map(|tally| tally.passed).sum();
     if let Some(first) = wrong.first() {
         let name = first.split(' ').next().unwrap_or_default();
-        print!("{}", next(&[(&format!("cargo xtask test {name}"), "the first of them alone")]));
+        out!("{}", next(&[(&format!("cargo xtask test {name}"), "the first of them alone")]));
         bail!(
             "{} of {} tests failed; what each said is above:\n  {}",
             wrong.len(),
@@ -280,6 +289,6 @@ fn conclude(tallies: &[Tally], left_out: &[NotRun], order: &Order<'_>) -> Result
             "no test ran: {filter:?} matches only tests that are ignored; add -- --ignored"
         )));
     }
-    println!("\nall {passed} tests passed");
+    outln!("\nall {passed} tests passed");
     Ok(())
 }

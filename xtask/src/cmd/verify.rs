@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::Global;
-use crate::target::Which;
-use crate::ui::Style;
-use crate::verify::{all_hold, json, summary, table};
+use unibus_ops::global::Global;
+use unibus_ops::target::Which;
+use unibus_ops::ui::Style;
+use unibus_ops::verify::{all_hold, json, summary, table};
 
 /// Asks every node for its posture and judges it; exit code 0 only when every check holds.
 #[derive(clap::Args)]
@@ -22,9 +22,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let target = args.which.open(global)?;
     let (checks, answers) = target.verify();
     if args.json {
-        println!("{}", json(&checks, &answers).context("writing JSON")?);
+        outln!("{}", json(&checks, &answers).context("writing JSON")?);
     } else {
-        print!("{}", table(&checks, Style::stdout()));
+        out!("{}", table(&checks, Style::stdout()));
     }
     if all_hold(&checks) {
         return Ok(());

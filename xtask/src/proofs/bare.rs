@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo;
-use crate::exit::BadInput;
-use crate::paths::Paths;
-use crate::prerequisites::{self, Consent, Verb, find};
-use crate::ui::{Progress, took};
+use unibus_ops::cargo;
+use unibus_ops::exit::BadInput;
+use unibus_ops::paths::Paths;
+use unibus_ops::prerequisites::{self, Consent, Verb};
+use unibus_ops::search_path::find;
+use unibus_ops::ui::{Progress, took};
 
 const SUITE: &str = "bookworm";
 /// What README asks for beside Rust.
@@ -77,7 +78,7 @@ pub(super) fn run(paths: &Paths, progress: &Progress) -> Result<()> {
     line.done("made");
     let mut done = Vec::new();
     for (command, script) in scripts {
-        eprintln!("\non the bare machine: {command}");
+        errln!("\non the bare machine: {command}");
         let begun = Instant::now();
         let status = enter(&root, &script)?.status().context("entering the bare machine")?;
         if !status.success() {
@@ -89,7 +90,7 @@ pub(super) fn run(paths: &Paths, progress: &Progress) -> Result<()> {
         done.push(format!("{command}: {}", took(begun.elapsed())));
     }
     drop(gone);
-    println!("\non a bare Debian 12, nothing else typed:\n  {}", done.join("\n  "));
+    outln!("\non a bare Debian 12, nothing else typed:\n  {}", done.join("\n  "));
     Ok(())
 }
 
@@ -139,7 +140,7 @@ impl Drop for Removed {
         if let Err(error) = fs::remove_dir_all(&self.0)
             && error.kind() != std::io::ErrorKind::NotFound
         {
-            eprintln!("warning: {} could not be removed: {error}", Paths::shown(&self.0));
+            errln!("warning: {} could not be removed: {error}", Paths::shown(&self.0));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Ten chaos runs, each with victims of its own.
 
-use std::env;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::paths::Paths;
+use crate::program::this_program;
+use unibus_ops::paths::Paths;
 
 const RUNS: u64 = 10;
 /// Beside the cluster that a user of this machine may have, which stays as it is.
@@ -15,7 +15,7 @@ const BASE_ADDRESS: &str = "127.0.91.11";
 pub(super) fn run(paths: &Paths) -> Result<()> {
     let state = paths.build().join("prove-chaos");
     let xtask = |words: &[&str]| -> Result<()> {
-        let mut command = Command::new(env::current_exe().context("finding this program")?);
+        let mut command = Command::new(this_program()?);
         command.arg("--root").arg(paths.root()).args(words).arg("--state").arg(&state);
         let status = command.status().context("starting xtask")?;
         if status.success() { Ok(()) } else { bail!("cargo xtask {} ended with {status}", words.join(" ")) }
@@ -23,7 +23,7 @@ pub(super) fn run(paths: &Paths) -> Result<()> {
     let runs = || -> Result<()> {
         xtask(&["local", "--detach", "--fresh", "--base-address", BASE_ADDRESS])?;
         for seed in 1..=RUNS {
-            eprintln!("\nchaos {seed} of {RUNS}");
+            errln!("\nchaos {seed} of {RUNS}");
             xtask(&["chaos", "--local", "--yes", "--seed", &seed.to_string()])?;
         }
         Ok(())
@@ -31,6 +31,6 @@ pub(super) fn run(paths: &Paths) -> Result<()> {
     let done = runs();
     let down = xtask(&["local", "--down"]);
     done.and(down)?;
-    println!("{RUNS} chaos runs, nothing lost");
+    outln!("{RUNS} chaos runs, nothing lost");
     Ok(())
 }

@@ -5,8 +5,8 @@ mod chaos;
 
 use anyhow::Result;
 
-use crate::paths::Paths;
-use crate::ui::Progress;
+use unibus_ops::paths::Paths;
+use unibus_ops::ui::Progress;
 
 /// A proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cargo::{Artifact, artifacts};
+use unibus_ops::cargo::{Artifact, artifacts};
 
 /// Which part of a package a test program is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Program {
         let dir = artifact.manifest_path.parent()?.to_path_buf();
         let integration = artifact.target.kind.iter().any(|kind| kind == "test");
         Some(Self {
-            package: dir.file_name()?.to_string_lossy().into_owned(),
+            package: artifact.package().to_owned(),
             name: artifact.target.name,
             kind: if integration { Kind::Integration } else { Kind::Unit },
             path: artifact.executable?,
@@ -90,7 +90,7 @@ impl Program {
     /// As people call it.
     pub(crate) fn title(&self) -> String {
         match self.kind {
-            Kind::Unit if self.name == self.package => format!("{} (units)", self.package),
+            Kind::Unit if self.name.replace('_', "-") == self.package => format!("{} (units)", self.package),
             Kind::Unit => format!("{} (units of {})", self.package, self.name),
             Kind::Integration => format!("{} {}", self.package, self.name),
         }
@@ -103,7 +103,8 @@ mod tests {
 
     fn message(package: &str, name: &str, kind: &str, test: bool, executable: &str) -> String {
         serde_json::json!({
-            "reason": "compiler-artifact", "manifest_path": format!("/w/{package}/Cargo.toml"),
+            "reason": "compiler-artifact", "package_id": if package.contains('#') { format!("path+file:///w/{package}") } else { format!("path+file:///w/{package}#0.1.0") },
+            "manifest_path": format!("/w/{package}/Cargo.toml"),
             "target": { "name": name, "kind": [kind] }, "profile": { "test": test },
             "executable": if executable.is_empty() { None } else { Some(executable) },
         })
@@ -118,11 +119,12 @@ mod tests {
             message("xtask", "cluster", "test", true, "/t/cluster-1"),
             message("membershipd", "membershipd", "bin", false, "/t/membershipd"),
             message("membershipd", "membershipd", "lib", true, "/t/membershipd-2"),
+            message("crates/ops#unibus-ops@0.1.0", "unibus_ops", "lib", true, "/t/unibus_ops-1"),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ]
         .join("\n");
         let titles: Vec<String> = Program::all(&messages).iter().map(Program::title).collect();
-        assert_eq!(titles, ["membershipd (units)", "xtask cluster", "xtask fleet"]);
+        assert_eq!(titles, ["membershipd (units)", "unibus-ops (units)", "xtask cluster", "xtask fleet"]);
         let last = Program::all(&messages).pop().unwrap();
         assert_eq!((last.dir.clone(), last.suite().machines), (PathBuf::from("/w/xtask"), true));
     }

@@ -86,7 +86,7 @@ pub(crate) fn run(program: &Program, words: &[String], environment: &Environment
         for line in BufReader::new(stdout).split(b'\n') {
             let line = String::from_utf8_lossy(&line.context("reading what the tests say")?).into_owned();
             tally.hear(&line);
-            println!("{line}");
+            outln!("{line}");
         }
     }
     let status = child.wait().context("waiting for the tests")?;

@@ -3,84 +3,104 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::Kind;
-use crate::paths::Paths;
+use unibus_ops::cargo;
+use unibus_ops::paths::Paths;
+use unibus_ops::process::bounded;
+
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// A test program by what cargo calls it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
-    /// The unit tests of a package.
-    Units(String),
+    /// The unit tests of a package: those of its library, or of its programs where it has none.
+    Units { package: String, library: bool },
     /// `tests/NAME` of a package.
-    Integration(String, String),
+    Integration { package: String, name: String },
 }
 
 impl Target {
     /// The words that make cargo build it.
-    pub(crate) fn words(&self, paths: &Paths) -> Vec<String> {
+    pub(crate) fn words(&self) -> Vec<&str> {
         match self {
-            Self::Units(package) => {
-                let library = paths.root().join(package).join("src/lib.rs").is_file();
-                vec!["--package".to_owned(), package.clone(), if library { "--lib" } else { "--bins" }.to_owned()]
-            }
-            Self::Integration(package, name) => {
-                vec!["--package".to_owned(), package.clone(), "--test".to_owned(), name.clone()]
-            }
+            Self::Units { package, library } => vec!["--package", package, if *library { "--lib" } else { "--bins" }],
+            Self::Integration { package, name } => vec!["--package", package, "--test", name],
         }
     }
 
     /// The package.
     pub(crate) fn package(&self) -> &str {
         match self {
-            Self::Units(package) | Self::Integration(package, _) => package,
+            Self::Units { package, .. } | Self::Integration { package, .. } => package,
         }
     }
 
     /// The name of the program below `tests/`, if it is one.
     pub(crate) fn kind(&self) -> (Kind, &str) {
         match self {
-            Self::Units(package) => (Kind::Unit, package),
-            Self::Integration(_, name) => (Kind::Integration, name),
+            Self::Units { package, .. } => (Kind::Unit, package),
+            Self::Integration { name, .. } => (Kind::Integration, name),
         }
     }
 }
 
+/// What cargo says about the workspace.
 #[derive(Deserialize)]
-struct Manifest {
-    workspace: Workspace,
+struct Metadata {
+    packages: Vec<Package>,
 }
 
 #[derive(Deserialize)]
-struct Workspace {
-    members: Vec<String>,
+struct Package {
+    name: String,
+    targets: Vec<Crate>,
 }
 
-/// The packages of the workspace, each named like its folder.
-fn packages(paths: &Paths) -> Result<Vec<String>> {
-    let text = fs::read_to_string(paths.root().join("Cargo.toml")).context("reading Cargo.toml")?;
-    let manifest: Manifest = toml::from_str(&text).context("reading the members of the workspace in Cargo.toml")?;
-    Ok(manifest.workspace.members)
+#[derive(Deserialize)]
+struct Crate {
+    name: String,
+    kind: Vec<String>,
+    src_path: PathBuf,
+}
+
+impl Crate {
+    fn is(&self, kind: &str) -> bool {
+        self.kind.iter().any(|one| one == kind)
+    }
+}
+
+fn packages(paths: &Paths) -> Result<Vec<Package>> {
+    let mut ask = cargo::cargo(paths);
+    ask.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let said = bounded(ask, b"", WITHIN)?;
+    if !said.ok() {
+        bail!("cargo metadata: {}", said.reason());
+    }
+    let metadata: Metadata =
+        serde_json::from_slice(&said.stdout).context("reading what cargo says of the workspace")?;
+    Ok(metadata.packages)
 }
 
 /// Every test program with a test whose full name contains the filter.
 pub(crate) fn matching(paths: &Paths, filter: &str) -> Result<BTreeSet<Target>> {
     let mut found = BTreeSet::new();
-    for package in packages(paths)? {
-        let dir = paths.root().join(&package);
-        if any_matches(&dir.join("src"), filter)? {
-            found.insert(Target::Units(package.clone()));
-        }
-        let tests = dir.join("tests");
-        let entries = fs::read_dir(&tests).with_context(|| format!("reading {}", Paths::shown(&tests)))?;
-        for entry in entries {
-            let path = entry.with_context(|| format!("reading {}", Paths::shown(&tests)))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.join("main.rs").is_file() && any_matches(&path, filter)? {
-                found.insert(Target::Integration(package.clone(), name));
+    for Package { name: package, targets } in packages(paths)? {
+        let library = targets.iter().any(|target| target.is("lib"));
+        for target in &targets {
+            let package = package.clone();
+            let program = match (target.is("test"), target.is("lib"), target.is("bin")) {
+                (true, ..) => Target::Integration { package, name: target.name.clone() },
+                (_, true, _) | (.., true) => Target::Units { package, library },
+                _ => continue,
+            };
+            let Some(root) = target.src_path.parent() else { continue };
+            if any_matches(root, filter)? {
+                found.insert(program);
             }
         }
     }
@@ -165,7 +185,10 @@ mod tests_of_names {
     fn this_very_test_is_found() {
         let paths = Paths::find(Path::new(env!("CARGO_MANIFEST_DIR")).parent()).unwrap();
         let found = matching(&paths, "testing::select::tests_of_names::this_very_test").unwrap();
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [Target::Units("xtask".to_owned())]);
+        assert_eq!(
+            found.into_iter().collect::<Vec<_>>(),
+            [Target::Units { package: "xtask".to_owned(), library: false }]
+        );
         assert!(matching(&paths, "no such test anywhere").unwrap().is_empty());
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::cargo;
-use crate::ui::{Cell, Line, Progress, Style, Table, took};
+use unibus_ops::cargo;
+use unibus_ops::ui::{Cell, Line, Progress, Style, Table, took};
 
 /// The steps so far.
 pub(crate) struct Steps {
@@ -67,6 +67,6 @@ impl Steps {
         }
         let all: Duration = self.steps.iter().map(|(_, time, _)| *time).sum();
         table.row(vec!["all".into(), "".into(), took(all).into()]);
-        eprint!("\n{}", table.render(Style::stderr()));
+        err!("\n{}", table.render(Style::stderr()));
     }
 }

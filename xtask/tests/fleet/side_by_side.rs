@@ -85,12 +85,17 @@ fn who_is_not_root_is_told_so() {
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     // The binary may lie where nobody else may look: a copy of it does not.
-    let program = std::env::temp_dir().join(format!("unibus-xtask-{}", std::process::id()));
+    let [program, rehearsal] =
+        ["xtask", "rehearsal"].map(|name| std::env::temp_dir().join(format!("unibus-{name}-{}", std::process::id())));
     fs::copy(env!("CARGO_BIN_EXE_xtask"), &program).unwrap();
+    let built = std::env::var_os("UNIBUS_REHEARSAL");
+    fs::copy(built.expect("UNIBUS_REHEARSAL is not set; run: cargo xtask test"), &rehearsal).unwrap();
+    command.env("UNIBUS_REHEARSAL", &rehearsal);
     let clone = Clone::new();
     command.arg(&program).args(["--root", clone.root.to_str().unwrap(), "fleet", "--dir", "/nonexistent/fleet", "up"]);
     let done = Done::of(command);
     fs::remove_file(&program).unwrap();
+    fs::remove_file(&rehearsal).unwrap();
     assert_eq!(done.code, Some(2), "{done:?}");
     assert!(done.stderr.contains("not root") && done.stderr.contains("nothing was changed"), "{done:?}");
 }

@@ -11,6 +11,7 @@ mod build;
 mod chaos;
 mod doctor;
 mod engine;
+mod layers;
 mod one_feature_set;
 mod pki;
 mod previous;

@@ -33,6 +33,9 @@ fn no_selection_compiles_a_dependency_again() {
         (&["--package", "membershipd"], TESTED),
         (&["--package", "xtask"], BUILT),
         (&["--package", "xtask"], TESTED),
+        (&["--package", "unibus-ops"], TESTED),
+        (&["--package", "unibus-rehearsal"], BUILT),
+        (&["--package", "unibus-rehearsal"], TESTED),
         (&["--workspace"], BUILT),
     ] {
         for (package, features) in packages(selection, edges) {
@@ -44,7 +47,7 @@ fn no_selection_compiles_a_dependency_again() {
     assert!(
         again.is_empty(),
         "compiled again, since cargo test --workspace compiles them with other features:\n{}\nremedy: name the features \
-         that are missing in Cargo.toml or xtask/Cargo.toml; cargo tree --workspace --edges features --invert PACKAGE \
+         that are missing in Cargo.toml or xtask/crates/ops/Cargo.toml; cargo tree --workspace --edges features --invert PACKAGE \
          says who asks for them",
         again.join("\n")
     );

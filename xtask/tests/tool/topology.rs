@@ -69,6 +69,7 @@ fn one_mistake_each() {
         ("name = \"b\"", "name = \"../b\"", "../b", "host name label"),
         ("name = \"b\"", "name = \"b-\"", "\"b-\"", "host name label"),
         ("name = \"b\"", "name = \"\"", "name = \"\"", "host name label"),
+        ("name = \"b\"", "name = \"a-name-of-thirty-three-characters\"", "a-name-of", "1 to 32 of"),
         ("name = \"test\"", "name = \"a b\"", "a b", "host name label"),
         ("host-b", "-oProxyCommand=x", "-oProxy", "a host as ssh knows it"),
         ("\"wg\"", "\"vpn\"", "vpn", "\"wg\" or \"public\""),

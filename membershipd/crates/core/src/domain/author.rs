@@ -18,7 +18,7 @@ pub enum Author {
     Root(NodeName),
 }
 
-/// Name of a node: 1 to 32 of `[a-z0-9_-]`.
+/// Name of a node in a record: 1 to 32 of `[a-z0-9_-]`. Wider than what a node may be called now, since records outlive rules.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeName(String);
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use nkeys::{KeyPair, KeyPairType};
 use serde::{Deserialize, Serialize};
+use unibus_names::{HANDLE_RULE, is_handle};
 
 /// A value that was refused at the edge.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
@@ -48,15 +49,7 @@ impl FromStr for Handle {
     type Err = InvalidValue;
 
     fn from_str(value: &str) -> Result<Self, InvalidValue> {
-        let ok = value.len() <= 32
-            && value.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-            && value.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-');
-        if ok {
-            Ok(Self(value.to_owned()))
-        } else {
-            let rule = "1 to 32 characters of a-z, 0-9, '_' and '-', the first a letter or digit";
-            Err(InvalidValue::new("handle", value, rule))
-        }
+        if is_handle(value) { Ok(Self(value.to_owned())) } else { Err(InvalidValue::new("handle", value, HANDLE_RULE)) }
     }
 }
 

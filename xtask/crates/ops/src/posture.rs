@@ -1,0 +1,240 @@
+//! What a node says about itself: the JSON of `membershipd status --json`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+/// The version of the JSON that this xtask understands.
+const SCHEMA: u32 = 1;
+
+/// A node's own account of itself. What it cannot tell is absent, never assumed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Posture {
+    pub(crate) schema: u32,
+    pub(crate) node: String,
+    /// Made anew at every start of the daemon.
+    pub boot: String,
+    pub(crate) version: String,
+    pub(crate) store: String,
+    pub(crate) bus_auth: String,
+    /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`. An older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clear_rooms: Option<String>,
+    pub(crate) acl: bool,
+    pub(crate) tls: bool,
+    pub(crate) engine: Option<Engine>,
+    pub cluster: Option<Cluster>,
+    pub(crate) kv_replicas: u32,
+    pub replicas: Vec<Replica>,
+    pub lease: Lease,
+    pub admins: Option<u64>,
+    pub(crate) clients: Option<u64>,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) unix_ms: i64,
+    pub bootstrap_pending: bool,
+    /// Safeguards that a test build has switched off.
+    pub faults: Vec<String>,
+    /// What a newer daemon says besides; passed on as it is.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// The running nats-server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    pub(crate) version: String,
+    pub sha256: String,
+    pub(crate) server_id: String,
+    pub(crate) pid: u32,
+}
+
+/// The cluster as the engine's meta group and its routes show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) size: Option<u32>,
+    pub leader: Option<String>,
+    /// The other nodes to which a route stands.
+    pub(crate) peers: Vec<String>,
+}
+
+/// One bucket's replication.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replica {
+    pub bucket: String,
+    /// As the stream is configured.
+    pub want: u32,
+    /// Those that are caught up, the leader included; none when nobody answered.
+    pub(crate) current: Option<u32>,
+    pub leader: Option<String>,
+}
+
+/// The proof that the node's view of members is current.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub valid: bool,
+    pub(crate) age_ms: Option<u64>,
+    pub(crate) lease_ms: u64,
+    pub bound_ms: u64,
+}
+
+/// A certificate that the node uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    pub(crate) name: String,
+    pub(crate) file: String,
+    /// Of what the daemon was started with: the certificate, or each CA of the file. An older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sha256: Vec<String>,
+    pub(crate) not_after: String,
+    pub(crate) not_after_unix: i64,
+}
+
+/// Why a node's answer is not a posture.
+#[derive(Debug, Error)]
+pub enum Unreadable {
+    #[error("its posture is not the JSON this xtask knows: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("its posture has schema {0}, this xtask knows {SCHEMA}: use the xtask of the release that runs there")]
+    Schema(u64),
+}
+
+impl Posture {
+    /// Reads a daemon's answer.
+    pub fn parse(json: &[u8]) -> Result<Self, Unreadable> {
+        // The schema first: another one's shape would be reported as a missing field.
+        let value: Value = serde_json::from_slice(json)?;
+        match value.get("schema").and_then(Value::as_u64) {
+            Some(schema) if schema != u64::from(SCHEMA) => Err(Unreadable::Schema(schema)),
+            _ => Ok(serde_json::from_value(value)?),
+        }
+    }
+}
+
+/// An error as every verb of membershipd prints it with `--json`.
+#[derive(Debug, Deserialize)]
+struct Reported {
+    error: ReportedError,
+}
+
+#[derive(Debug, Deserialize)]
+struct ReportedError {
+    message: String,
+    #[serde(default)]
+    remedy: Option<String>,
+}
+
+/// What a failed verb of membershipd says, from whichever stream says it.
+pub fn complaint(stdout: &[u8], stderr: &str) -> String {
+    if let Ok(Reported { error }) = serde_json::from_slice(stdout) {
+        return match error.remedy.filter(|remedy| !remedy.is_empty()) {
+            Some(remedy) => format!("{} ({remedy})", error.message),
+            None => error.message,
+        };
+    }
+    let said = stderr.lines().rev().find(|line| !line.trim().is_empty());
+    said.map_or_else(|| "it gave no reason".to_owned(), |line| line.trim().to_owned())
+}
+
+#[cfg(test)]
+pub mod fixture {
+    //! A healthy node, for tests to break.
+
+    use super::*;
+
+    /// 2026-09-21T14:13:20Z.
+    pub(crate) const NOW_MS: i64 = 1_790_000_000_000;
+
+    /// `node` as it is when all is well among `all`.
+    pub fn healthy(node: &str, all: &[&str]) -> Posture {
+        let replica = |bucket: &str| Replica {
+            bucket: bucket.to_owned(),
+            want: 3,
+            current: Some(3),
+            leader: Some("homer".to_owned()),
+        };
+        let certificate = |name: &str, file: &str| Certificate {
+            name: name.to_owned(),
+            file: file.to_owned(),
+            sha256: vec![format!("sha256 of {file} of {node}")],
+            not_after: "2027-09-21T14:13:20Z".to_owned(),
+            not_after_unix: NOW_MS / 1000 + 365 * 86_400,
+        };
+        Posture {
+            schema: 1,
+            node: node.to_owned(),
+            boot: format!("boot of {node}"),
+            version: "0.1.0".to_owned(),
+            store: "kv".to_owned(),
+            bus_auth: "enforce".to_owned(),
+            clear_rooms: Some("refuse".to_owned()),
+            acl: true,
+            tls: true,
+            engine: Some(Engine {
+                version: "2.15.1".to_owned(),
+                sha256: "dd9b".repeat(16),
+                server_id: format!("N{node}"),
+                pid: 42,
+            }),
+            cluster: Some(Cluster {
+                name: "unibus".to_owned(),
+                id: "ab".repeat(16),
+                size: Some(3),
+                leader: Some("homer".to_owned()),
+                peers: all.iter().filter(|&&name| name != node).map(|&name| name.to_owned()).collect(),
+            }),
+            kv_replicas: 3,
+            replicas: vec![replica("UNIBUS_users"), replica("UNIBUS_rooms"), replica("UNIBUS_members")],
+            lease: Lease { valid: true, age_ms: Some(300), lease_ms: 12_000, bound_ms: 15_000 },
+            admins: Some(1),
+            clients: Some(0),
+            certificates: vec![certificate("server", "tls/server.crt"), certificate("route", "tls/route.crt")],
+            unix_ms: NOW_MS,
+            bootstrap_pending: false,
+            faults: Vec::new(),
+            more: Map::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTRACT: &str = r#"{"schema":1,"node":"magnus","boot":"9f","version":"0.1.0","store":"kv","bus_auth":"enforce",
+        "acl":true,"tls":true,"engine":null,"cluster":{"name":"unibus","id":"00","size":null,"leader":null,"peers":[]},
+        "kv_replicas":3,"replicas":[{"bucket":"UNIBUS_users","want":3,"current":null,"leader":null}],
+        "lease":{"valid":false,"age_ms":null,"lease_ms":12000,"bound_ms":15000},"admins":null,"clients":0,
+        "certificates":[{"name":"server","file":"tls/server.crt","not_after":"2027-11-22T00:00:00Z","not_after_unix":1}],
+        "unix_ms":1790000000000,"bootstrap_pending":false,"faults":[],"of_the_future":7}"#;
+
+    #[test]
+    fn the_contract_is_read_and_passed_on() {
+        let posture = Posture::parse(CONTRACT.as_bytes()).unwrap();
+        assert_eq!(posture.node, "magnus");
+        assert_eq!(posture.replicas[0].current, None);
+        let again: Value = serde_json::to_value(&posture).unwrap();
+        assert_eq!(again, serde_json::from_str::<Value>(CONTRACT).unwrap());
+    }
+
+    #[test]
+    fn another_schema_is_named() {
+        let error = Posture::parse(br#"{"schema":2,"nodes":[]}"#).unwrap_err();
+        assert!(error.to_string().contains("schema 2"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_field_is_no_default() {
+        let error = Posture::parse(CONTRACT.replace(r#""acl":true,"#, "").as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("acl"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_verb_is_quoted() {
+        let json = br#"{"schema":1,"error":{"code":"no_daemon","message":"no daemon runs","remedy":"start it"}}"#;
+        assert_eq!(complaint(json, "noise"), "no daemon runs (start it)");
+        assert_eq!(complaint(b"", "first\nlast\n\n"), "last");
+        assert_eq!(complaint(b"", ""), "it gave no reason");
+    }
+}

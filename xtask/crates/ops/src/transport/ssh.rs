@@ -1,0 +1,368 @@
+//! Nodes that ssh reaches, with the operator's own configuration and known hosts.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::process::Command;
+use std::time::Duration;
+
+use super::shell::{self, Shell};
+use super::{Call, Files, Opening, Session, Transport};
+use crate::process::{Failure, Output, bounded, not_begun};
+
+/// ssh gives up by itself long before; this is for one that does not.
+const OPENS_WITHIN: Duration = Duration::from_secs(30);
+/// ssh's own exit code for 'I could not'.
+const SSH_FAILED: i32 = 255;
+/// The remote shell's exit codes for a program that is not there or may not be run.
+const NOT_RUNNABLE: [i32; 2] = [126, 127];
+
+/// Becomes root unless it is. `sudo` keeps the directory and the standard streams.
+const AS_ROOT: &str = "[ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
+
+/// Runs in the install directory. The arguments come after the script, so that nothing is quoted twice.
+const RUN: &str = "cd -- \"$1\" && shift || exit; [ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
+
+/// Takes install directory, path, mode, length and owner. The length is compared before the rename: a connection that
+/// dies half-way must leave the old file. A path below the install directory may lie where the daemon can write; so its
+/// temporary file is made in the install directory itself, where nobody but root can put another in its place.
+const PUT: &str = "set -eu; umask 077; cd -- \"$1\"; case $2 in \"$1\"/*) d=.;; /*) d=${2%/*};; *) d=.;; esac; \
+                   t=$(mktemp \"$d/.put.XXXXXXXX\"); trap 'rm -f -- \"$t\"' EXIT; \
+                   cat > \"$t\"; [ \"$(wc -c < \"$t\")\" -eq \"$4\" ] || { echo 'the file arrived incomplete' >&2; exit 1; }; \
+                   chmod -- \"$3\" \"$t\"; [ -z \"$5\" ] || chown -- \"$5\" \"$t\"; \
+                   sync -- \"$t\"; mv -fT -- \"$t\" \"$2\"; trap - EXIT";
+
+/// Reaches nodes by ssh.
+pub struct Ssh {
+    hosts: BTreeMap<String, String>,
+    install_dir: String,
+}
+
+impl Ssh {
+    /// Nodes by name, with the host that ssh knows each by.
+    pub fn new(hosts: BTreeMap<String, String>, install_dir: impl Into<String>) -> Self {
+        Self { hosts, install_dir: install_dir.into() }
+    }
+
+    fn host(&self, node: &str) -> Result<&str, Failure> {
+        match self.hosts.get(node).map(String::as_str) {
+            Some(host) if !host.is_empty() && !host.starts_with('-') => Ok(host),
+            Some(host) => Err(Failure::Unreachable(format!("'{host}' is no host name that ssh can take"))),
+            None => Err(Failure::Unreachable(format!("the topology has no node '{node}'"))),
+        }
+    }
+
+    /// The whole command that runs `script` on the node.
+    fn ssh(&self, node: &str, script: &str, args: &[&str]) -> Result<Vec<String>, Failure> {
+        let host = self.host(node)?;
+        let fixed = std::iter::once("ssh".to_owned()).chain(options());
+        Ok(fixed.chain(["--".to_owned(), host.to_owned(), remote_command(script, args)]).collect())
+    }
+
+    fn rsync(&self, node: &str, files: &Files) -> Result<Vec<String>, Failure> {
+        let host = self.host(node)?;
+        let rsh: Vec<String> = std::iter::once("ssh".to_owned()).chain(options()).collect();
+        let mut words = vec!["rsync".to_owned()];
+        // Content decides, not the time of a build; owner and mode are those of the plan, not those of this machine.
+        words.extend(["--checksum", "--perms", "--owner", "--group", "--itemize-changes"].map(str::to_owned));
+        words.extend([format!("--chmod=F{}", files.mode), format!("--chown={}", files.owner)]);
+        words.extend(["--timeout=30".to_owned(), format!("--rsh={}", rsh.join(" "))]);
+        words.push(format!("--rsync-path=sh -c {} sh rsync", quote(AS_ROOT)));
+        words.push("--".to_owned());
+        words.extend(files.from.iter().map(|file| file.display().to_string()));
+        words.push(format!("{host}:{}/", files.to));
+        Ok(words)
+    }
+
+    fn start(&self, node: &str, words: &[String], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+        let host = self.host(node)?;
+        let [program, args @ ..] = words else {
+            return Err(Failure::Unreachable("no command was given".to_owned()));
+        };
+        make_control_dir()?;
+        let mut command = Command::new(program);
+        command.args(args);
+        let output = bounded(command, stdin, within).map_err(|failure| failure.at(program, host))?;
+        match output.code {
+            Some(SSH_FAILED) if not_begun(&output.stderr) => {
+                Err(Failure::Unreachable(output.reason().to_owned()).at(program, host))
+            }
+            Some(SSH_FAILED) => Err(Failure::Unknown(output.reason().to_owned()).at(program, host)),
+            None => Err(Failure::Unknown(format!("{program} {host} was ended by a signal"))),
+            Some(_) => Ok(output),
+        }
+    }
+}
+
+impl Transport for Ssh {
+    fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+        let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
+        let output = self.start(node, &self.ssh(node, RUN, &args)?, stdin, within)?;
+        match output.code {
+            Some(code) if NOT_RUNNABLE.contains(&code) => Err(Failure::Unreachable(format!(
+                "{}: {} (is unibus installed in {}?)",
+                self.host(node)?,
+                output.reason(),
+                self.install_dir
+            ))),
+            _ => Ok(output),
+        }
+    }
+
+    fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure> {
+        match call {
+            Call::Sync(files) => self.start(node, &self.rsync(node, files)?, b"", within),
+            _ => self.talk(node)?.call(call, within),
+        }
+    }
+
+    fn open<'a>(&'a self, node: &str) -> Result<Option<Box<dyn Session + 'a>>, Failure> {
+        Ok(Some(Box::new(self.talk(node)?)))
+    }
+
+    fn opening(&self, node: &str) -> Result<Option<Opening>, Failure> {
+        let command = self.ssh(node, AS_ROOT, &["sh", "-s"])?;
+        Ok(Some(Opening { command, stdin: shell::opening(&self.install_dir) }))
+    }
+
+    fn command(&self, node: &str, call: &Call) -> Result<Option<Vec<String>>, Failure> {
+        match call {
+            Call::Sync(files) => self.rsync(node, files).map(Some),
+            _ => Ok(Some(self.words(call).0)),
+        }
+    }
+
+    fn relay(&self, node: &str, argv: &[&str]) -> Result<Vec<String>, Failure> {
+        let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
+        // It lasts for minutes, and must neither end with another's connection nor keep one up that is dead.
+        let own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"].map(str::to_owned);
+        let mut words = self.ssh(node, RUN, &args)?;
+        words.splice(1..1, own);
+        Ok(words)
+    }
+
+    fn place(&self, node: &str) -> String {
+        format!("{}:{}", self.hosts.get(node).map_or(node, String::as_str), self.install_dir)
+    }
+}
+
+impl Ssh {
+    fn talk(&self, node: &str) -> Result<Talk<'_>, Failure> {
+        let (host, opening) = (self.host(node)?, self.opening(node)?);
+        let Some(Opening { command: words, stdin }) = opening else {
+            return Err(Failure::Unreachable("no command was given".to_owned()));
+        };
+        make_control_dir()?;
+        let mut command = Command::new("ssh");
+        command.args(words.iter().skip(1));
+        let shell = Shell::open(command, &stdin, OPENS_WITHIN).map_err(|failure| failure.at("ssh", host))?;
+        Ok(Talk { ssh: self, host: host.to_owned(), shell })
+    }
+
+    /// What a session runs on the node, and what that reads.
+    fn words<'a>(&self, call: &'a Call) -> (Vec<String>, &'a str) {
+        match call {
+            Call::Run(argv) => (in_its_place(argv), ""),
+            Call::Feed { argv, stdin } => (in_its_place(argv), stdin),
+            Call::Put { path, owner, mode, content } => {
+                let (mode, length) = (mode.to_string(), content.len().to_string());
+                let put = [&self.install_dir, path, &mode, &length, owner.as_deref().unwrap_or_default()];
+                (["sh", "-c", PUT, "sh"].into_iter().chain(put).map(str::to_owned).collect(), content)
+            }
+            Call::Sync(_) => (Vec::new(), ""),
+        }
+    }
+}
+
+/// A path of the node's own, such as ./membershipd, is meant from the install directory.
+fn in_its_place(argv: &[String]) -> Vec<String> {
+    let own = argv.first().is_some_and(|program| program.starts_with("./"));
+    own.then(|| "here".to_owned()).into_iter().chain(argv.iter().cloned()).collect()
+}
+
+/// One connection, kept open.
+struct Talk<'a> {
+    ssh: &'a Ssh,
+    host: String,
+    shell: Shell,
+}
+
+impl Session for Talk<'_> {
+    fn ask(&mut self, questions: &[Vec<String>], within: Duration) -> Result<Vec<Output>, Failure> {
+        let text: String = questions.iter().map(|argv| shell::question(&in_its_place(argv))).collect();
+        self.shell.talk(&text, questions.len(), within).map_err(|failure| failure.at("ssh", &self.host))
+    }
+
+    fn call(&mut self, call: &Call, within: Duration) -> Result<Output, Failure> {
+        let (words, stdin) = self.ssh.words(call);
+        if words.is_empty() {
+            return Err(Failure::Unreachable("files are not sent that way".to_owned()));
+        }
+        let outputs = self.shell.talk(&shell::order(&words, stdin), 1, within);
+        let outputs = outputs.map_err(|failure| failure.at("ssh", &self.host))?;
+        outputs.into_iter().next().ok_or_else(|| Failure::Unknown("no answer".to_owned()).at("ssh", &self.host))
+    }
+}
+
+/// Never asks, never hangs for ever, never relaxes host key checking. One connection serves a whole run, and ends by itself
+/// soon after.
+fn options() -> Vec<String> {
+    let control = format!("ControlPath={}/%C", control_dir());
+    let wanted = ["BatchMode=yes", "ConnectTimeout=5", "ServerAliveInterval=5", "ServerAliveCountMax=3"];
+    let shared = ["ControlMaster=auto", "ControlPersist=10", control.as_str()];
+    wanted.iter().chain(&shared).flat_map(|option| ["-o".to_owned(), (*option).to_owned()]).collect()
+}
+
+/// Short, because the path of a socket is limited to about a hundred bytes, and the same for every run in one network: in
+/// another one, such as a rehearsal's, the same address is another machine.
+fn control_dir() -> String {
+    let network = fs::read_link("/proc/self/ns/net").unwrap_or_default();
+    let number: String = network.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    format!("/tmp/unibus-ssh-{}-{number}", rustix::process::getuid().as_raw())
+}
+
+/// The directory of the connections' sockets. Whoever can write there can use the operator's connections, so it must be
+/// ours alone.
+pub fn make_control_dir() -> Result<String, Failure> {
+    let dir = control_dir();
+    match DirBuilder::new().mode(0o700).create(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Failure::Unreachable(format!("making {dir} for the connections of ssh: {error}")));
+        }
+        _ => {}
+    }
+    let private = |meta: fs::Metadata| {
+        meta.is_dir() && meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o077 == 0
+    };
+    if fs::symlink_metadata(&dir).is_ok_and(private) {
+        return Ok(dir);
+    }
+    Err(Failure::Unreachable(format!("{dir} should be a private directory of yours and is not; find out whose it is")))
+}
+
+/// One word for ssh, which joins its arguments and gives them to the remote user's shell, whichever that is.
+fn remote_command(script: &str, args: &[&str]) -> String {
+    let mut words = vec!["exec sh -c".to_owned(), quote(script), "sh".to_owned()];
+    words.extend(args.iter().map(|arg| quote(arg)));
+    words.join(" ")
+}
+
+/// One argument for a shell. A quote is written as a double-quoted one: fish reads a backslash in its own way.
+pub fn quote(word: &str) -> String {
+    let safe = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(safe) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\"'\"'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the remote side does, with a local shell in ssh's place, which is root as far as it knows.
+    fn remote(script: &str, args: &[&str], stdin: &[u8]) -> Output {
+        let script = &script.replace("$(id -u)", "0");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(remote_command(script, args));
+        bounded(shell, stdin, Duration::from_secs(10)).unwrap()
+    }
+
+    fn scratch(name: &str) -> std::path::PathBuf {
+        let dir = std::env::temp_dir().join(format!("xtask ssh '{name}' {}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn every_argument_arrives_as_it_was() {
+        let nasty =
+            ["", " ", "a b", "it's", "\"", "$HOME", "`id`", "a\nb", "\\", "*", "-n", "é", "';exit 9;'", "$(id)"];
+        for word in nasty {
+            let output = remote(RUN, &["/", "printf", "%s", word], b"");
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+        assert_eq!(quote("./membershipd"), "./membershipd");
+        assert_eq!(quote("it's"), "'it'\"'\"'s'");
+    }
+
+    #[test]
+    fn a_command_runs_in_the_install_directory_with_its_exit_code() {
+        let dir = scratch("run");
+        let output = remote(RUN, &[dir.to_str().unwrap(), "sh", "-c", "pwd; cat; exit 4"], b"in");
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\nin", dir.display()));
+        assert_eq!(output.code, Some(4));
+    }
+
+    #[test]
+    fn a_file_is_put_whole_with_its_mode_or_not_at_all() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = scratch("put");
+        let at = dir.to_str().unwrap();
+        let put = |length: &str| remote(PUT, &[at, "bootstrap.json", "0640", length, ""], b"whole");
+        assert_eq!(put("9").code, Some(1), "cut short");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "nothing may be left");
+        let done = put("5");
+        assert!(done.ok(), "{}", done.stderr);
+        let file = dir.join("bootstrap.json");
+        assert_eq!(std::fs::read(&file).unwrap(), b"whole");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no temporary file is left");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_host_is_never_taken_for_an_option() {
+        let hosts = [("a", "-oProxyCommand=x"), ("b", "")].map(|(n, h)| (n.to_owned(), h.to_owned()));
+        let ssh = Ssh::new(BTreeMap::from(hosts), "/opt/unibus");
+        for node in ["a", "b", "c"] {
+            let failure = ssh.run(node, &["true"], b"", Duration::from_secs(1)).unwrap_err();
+            assert!(matches!(failure, Failure::Unreachable(_)), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_relay_has_a_connection_of_its_own() {
+        let ssh = Ssh::new(BTreeMap::from([("a".to_owned(), "host-a".to_owned())]), "/opt/unibus");
+        let words = ssh.relay("a", &["./membershipd", "control"]).unwrap();
+        // ssh takes the first value that it is given.
+        let first = words.iter().find(|word| word.starts_with("ControlPath=")).unwrap();
+        assert_eq!(first, "ControlPath=none");
+        assert!(words.iter().any(|word| word == "BatchMode=yes"));
+        assert!(words.last().unwrap().ends_with("sh /opt/unibus ./membershipd control"), "{words:?}");
+    }
+
+    #[test]
+    fn host_keys_are_always_checked() {
+        assert!(!options().iter().any(|option| option.contains("HostKey") || option.contains("KnownHosts")));
+    }
+
+    #[test]
+    fn who_is_not_root_asks_sudo_and_never_for_a_password() {
+        let script = AS_ROOT.replace("$(id -u)", "1000").replace("exec \"$@\"", "printf '%s|' \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script.as_str(), "sh", "install", "-d", "a b"]);
+        let output = bounded(shell, b"", Duration::from_secs(10)).unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "sudo|-n|--|install|-d|a b|");
+        assert!(RUN.ends_with(AS_ROOT), "the same way in the install directory");
+    }
+
+    #[test]
+    fn files_are_sent_by_content_with_the_owner_and_mode_of_the_plan() {
+        let ssh = Ssh::new(BTreeMap::from([("a".to_owned(), "host-a".to_owned())]), "/opt/unibus");
+        let files = Files {
+            from: vec!["/x/cluster.pass".into()],
+            to: "/opt/unibus/secrets".to_owned(),
+            owner: "root:root".to_owned(),
+            mode: crate::transport::Mode(0o600),
+        };
+        let words = ssh.rsync("a", &files).unwrap();
+        for word in ["--checksum", "--chmod=F0600", "--chown=root:root", "/x/cluster.pass"] {
+            assert!(words.iter().any(|w| w == word), "{word}: {words:?}");
+        }
+        assert_eq!(words.last().map(String::as_str), Some("host-a:/opt/unibus/secrets/"));
+    }
+}

@@ -1,0 +1,365 @@
+//! What a person sees: colour where a terminal wants it, one line of progress a node, tables, the next command.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How a word is meant; shown as a colour where there is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    #[default]
+    Plain,
+    Good,
+    Bad,
+    Warn,
+    Dim,
+    Bold,
+}
+
+impl Tone {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Good => "32",
+            Self::Bad => "31",
+            Self::Warn => "33",
+            Self::Dim => "2",
+            Self::Bold => "1",
+        }
+    }
+}
+
+/// Whether one output stream gets colour.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    colour: bool,
+}
+
+impl Style {
+    /// For what goes to standard output.
+    pub fn stdout() -> Self {
+        Self::decide(io::stdout().is_terminal())
+    }
+
+    /// For what goes to standard error.
+    pub fn stderr() -> Self {
+        Self::decide(io::stderr().is_terminal())
+    }
+
+    /// Never any colour.
+    #[cfg(test)]
+    pub const fn plain() -> Self {
+        Self { colour: false }
+    }
+
+    fn decide(terminal: bool) -> Self {
+        Self { colour: wants_colour(terminal, env::var_os("NO_COLOR").as_deref(), env::var_os("TERM").as_deref()) }
+    }
+
+    /// `text` in the tone's colour, or as it is.
+    pub fn paint(self, tone: Tone, text: &str) -> String {
+        if !self.colour || tone == Tone::Plain || text.is_empty() {
+            return text.to_owned();
+        }
+        format!("\x1b[{}m{text}\x1b[0m", tone.code())
+    }
+}
+
+/// Whether lines of this stream can be drawn again: it is a terminal that knows escapes. indicatif shows nothing on another one.
+fn can_be_drawn_on(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// no-color.org: any value but an empty one switches colour off.
+fn wants_colour(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
+    terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
+}
+
+/// A table's cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// A cell with a meaning.
+    pub fn toned(tone: Tone, text: impl Into<String>) -> Self {
+        Self { text: text.into(), tone }
+    }
+
+    /// Good or bad.
+    pub fn judged(good: bool, text: impl Into<String>) -> Self {
+        Self::toned(if good { Tone::Good } else { Tone::Bad }, text)
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), tone: Tone::Plain }
+    }
+}
+
+/// A table for people: aligned columns, no rules.
+#[derive(Clone, Debug)]
+pub struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table with these column names.
+    pub fn new(header: &[&str]) -> Self {
+        Self { header: header.iter().map(|&name| name.to_owned()).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+
+    /// The table as lines, each ended.
+    pub fn render(&self, style: Style) -> String {
+        let columns = self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| {
+                let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width(&cell.text));
+                cells.chain(self.header.get(column).map(|name| width(name))).max().unwrap_or(0)
+            })
+            .collect();
+        let header: Vec<Cell> = self.header.iter().map(|name| Cell::toned(Tone::Dim, name.as_str())).collect();
+        let mut out = String::new();
+        for row in std::iter::once(&header).chain(&self.rows) {
+            let last = row.len().saturating_sub(1);
+            for (column, (cell, wide)) in row.iter().zip(&widths).enumerate() {
+                out.push_str(&style.paint(cell.tone, &cell.text));
+                if column < last {
+                    let gap = wide.saturating_sub(width(&cell.text)) + 2;
+                    out.extend(std::iter::repeat_n(' ', gap));
+                }
+            }
+            while out.ends_with(' ') {
+                out.pop();
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// The last lines of a verb: what to type now.
+pub fn next(commands: &[(&str, &str)]) -> String {
+    let wide = commands.iter().map(|(command, _)| width(command)).max().unwrap_or(0);
+    let mut out = String::new();
+    for (index, (command, why)) in commands.iter().enumerate() {
+        let lead = if index == 0 { "next:" } else { "     " };
+        let gap = if why.is_empty() { 0 } else { wide.saturating_sub(width(command)) + 2 };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{lead} {command}{}{why}", " ".repeat(gap));
+    }
+    out
+}
+
+/// Lines of progress on standard error: live on a terminal, one line a change elsewhere.
+pub struct Progress {
+    live: Option<MultiProgress>,
+    style: Style,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress {
+    /// Progress as this process' standard error allows.
+    pub fn new() -> Self {
+        Self { live: can_be_drawn_on(&io::stderr()).then(MultiProgress::new), style: Style::stderr() }
+    }
+
+    /// Lines that nobody sees, for what is over at once.
+    pub fn silent() -> Self {
+        Self { live: Some(MultiProgress::with_draw_target(ProgressDrawTarget::hidden())), style: Style::stderr() }
+    }
+
+    /// Says something that stays, above the lines.
+    pub fn say(&self, text: &str) {
+        match &self.live {
+            // A terminal that is gone is no reason to stop.
+            Some(live) => drop(live.println(text)),
+            None => errln!("{text}"),
+        }
+    }
+
+    /// A line for `name`: a node, or a step.
+    pub fn line(&self, name: &str) -> Line {
+        let bar = self.live.as_ref().map(|live| {
+            let bar = live.add(ProgressBar::new_spinner());
+            if let Ok(spinner) = ProgressStyle::with_template("{spinner} {prefix:<12} {wide_msg} {elapsed:>4}") {
+                bar.set_style(spinner);
+            }
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Line { name: name.to_owned(), bar, said: Mutex::new(String::new()), style: self.style }
+    }
+}
+
+/// One line of progress.
+pub struct Line {
+    name: String,
+    bar: Option<ProgressBar>,
+    said: Mutex<String>,
+    style: Style,
+}
+
+impl Line {
+    /// What is happening now. Saying the same twice prints it once.
+    pub fn set(&self, text: impl Into<String>) {
+        let text = text.into();
+        match &self.bar {
+            Some(bar) => bar.set_message(text),
+            None => self.print(&text),
+        }
+    }
+
+    /// A detail of what is happening, worth a look on a terminal but not a line in a log.
+    pub fn doing(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Ends the line well.
+    pub fn done(&self, text: &str) {
+        self.end(Tone::Good, "ok", text);
+    }
+
+    /// Ends the line badly.
+    pub fn failed(&self, text: &str) {
+        self.end(Tone::Bad, "failed", text);
+    }
+
+    /// Takes the line away.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn end(&self, tone: Tone, word: &str, text: &str) {
+        let word = self.style.paint(tone, word);
+        let whole = if text.is_empty() { word } else { format!("{word}, {text}") };
+        match &self.bar {
+            Some(bar) => bar.finish_with_message(whole),
+            None => self.print(&whole),
+        }
+    }
+
+    fn print(&self, text: &str) {
+        let Ok(mut said) = self.said.lock() else { return };
+        if *said != text {
+            errln!("{}: {text}", self.name);
+            text.clone_into(&mut said);
+        }
+    }
+}
+
+/// A block of text that is drawn again in its place on a terminal, and only when it changed elsewhere.
+pub struct Screen {
+    terminal: bool,
+    drawn: String,
+}
+
+impl Default for Screen {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Screen {
+    /// A block on standard output.
+    pub fn new() -> Self {
+        Self { terminal: can_be_drawn_on(&io::stdout()), drawn: String::new() }
+    }
+
+    /// Shows `text` in place of what was shown before; `same` is what counts as a change without a terminal.
+    pub fn draw(&mut self, text: &str, same: &str) -> fmt::Result {
+        if self.terminal {
+            let up = self.drawn.lines().count();
+            let back = if up == 0 { String::new() } else { format!("\x1b[{up}A\r\x1b[J") };
+            // A line that were wrapped would count as two the next time: the terminal shall cut it off.
+            out!("{back}\x1b[?7l{text}\x1b[?7h");
+            text.clone_into(&mut self.drawn);
+        } else if self.drawn != same {
+            out!("{text}");
+            same.clone_into(&mut self.drawn);
+        }
+        io::Write::flush(&mut io::stdout()).map_err(|_| fmt::Error)
+    }
+}
+
+/// A length of time as people read it.
+pub fn took(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 60 {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_needs_a_terminal_and_nobody_who_objects() {
+        assert!(wants_colour(true, None, None));
+        assert!(wants_colour(true, Some(OsStr::new("")), Some(OsStr::new("xterm"))));
+        assert!(!wants_colour(false, None, None));
+        assert!(!wants_colour(true, Some(OsStr::new("1")), None));
+        assert!(!wants_colour(true, None, Some(OsStr::new("dumb"))));
+        assert_eq!(Style { colour: true }.paint(Tone::Bad, "no"), "\x1b[31mno\x1b[0m");
+        assert_eq!(Style::plain().paint(Tone::Bad, "no"), "no");
+    }
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_tail() {
+        let mut table = Table::new(&["node", "lease"]);
+        table.row(vec!["datardos".into(), Cell::judged(true, "0.3 s")]);
+        table.row(vec!["é".into(), "".into()]);
+        assert_eq!(table.render(Style::plain()), "node      lease\ndatardos  0.3 s\né\n");
+    }
+
+    #[test]
+    fn colour_does_not_move_columns() {
+        let mut table = Table::new(&["a", "b"]);
+        table.row(vec![Cell::judged(false, "x"), "y".into()]);
+        let coloured = table.render(Style { colour: true });
+        assert!(coloured.contains("\x1b[31mx\x1b[0m  y"), "{coloured:?}");
+    }
+
+    #[test]
+    fn next_lines_are_aligned() {
+        let text = next(&[("cargo xtask verify", "prove it"), ("cargo xtask x", "")]);
+        assert_eq!(text, "next: cargo xtask verify  prove it\n      cargo xtask x\n");
+    }
+
+    #[test]
+    fn times_read_well() {
+        assert_eq!(took(Duration::from_millis(640)), "0.6 s");
+        assert_eq!(took(Duration::from_secs(125)), "2 min 05 s");
+    }
+}

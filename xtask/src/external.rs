@@ -1,0 +1,68 @@
+//! Verbs that are a program of their own: no other verb waits for cargo to build them.
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use unibus_ops::cargo::{cargo, executable, run};
+use unibus_ops::exit::BadInput;
+use unibus_ops::paths::Paths;
+use unibus_ops::ui::Progress;
+
+use crate::program::this_program;
+
+/// The package, and its program.
+pub(crate) const PACKAGE: &str = "unibus-rehearsal";
+/// Names a program that is built already. Tests and rehearsals set it: where they run there may be no cargo.
+pub(crate) const PROGRAM_VAR: &str = "UNIBUS_REHEARSAL";
+/// Tells the program which `xtask` started it.
+const CALLER_VAR: &str = "UNIBUS_XTASK";
+
+/// All that was typed after the verb. The other program parses it, and its `--help` is the verb's.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Args {
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    _words: Vec<OsString>,
+}
+
+/// Becomes the program, with the command line of this one: exit code, signals and terminal are the program's own.
+pub(crate) fn become_it() -> Result<()> {
+    let mut command = command(&Progress::new())?;
+    let error = command.args(env::args_os().skip(1)).exec();
+    Err(error).with_context(|| format!("starting {}", command.get_program().display()))
+}
+
+/// The program, built unless it is current, without its words.
+pub(crate) fn command(progress: &Progress) -> Result<Command> {
+    let mut command = Command::new(program(progress)?);
+    command.env(CALLER_VAR, this_program()?);
+    Ok(command)
+}
+
+/// Where the program is.
+pub(crate) fn program(progress: &Progress) -> Result<PathBuf> {
+    if let Some(program) = env::var_os(PROGRAM_VAR) {
+        return Ok(program.into());
+    }
+    let line = progress.line(PACKAGE);
+    let mut build = cargo(&sources()?);
+    build.args(["build", "--locked", "--package", PACKAGE, "--message-format", "json-render-diagnostics"]);
+    let messages = run(build, &line).inspect_err(|_| line.failed(""))?;
+    line.clear();
+    executable(&messages, PACKAGE).with_context(|| format!("cargo built no program '{PACKAGE}'"))
+}
+
+/// The clone that this program was built from, whichever it works on.
+fn sources() -> Result<Paths> {
+    // Cargo says where the package lies now, which may not be where it was compiled.
+    let package = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let root = package.ancestors().find(|dir| dir.join("xtask/Cargo.toml").is_file()).map(Path::to_path_buf);
+    let gone = || {
+        BadInput::new(format!("the clone that this xtask was built from is gone; name a program: {PROGRAM_VAR}=FILE"))
+    };
+    Paths::find(Some(&root.ok_or_else(gone)?))
+}
