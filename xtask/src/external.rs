@@ -25,6 +25,7 @@ const CALLER_VAR: &str = "UNIBUS_XTASK";
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
+    /// Flags and words of the verb; its --help names them
     #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
     _words: Vec<OsString>,
 }

@@ -4,8 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 
 use unibus_ops::exit::BadInput;
-use unibus_ops::plan::{self, LockFlags, Outcome, State, Step};
-use unibus_ops::rolling;
+use unibus_ops::plan::{self, LockFlags, Outcome, Purpose, State, Step};
 use unibus_ops::target::Target;
 use unibus_ops::transport::Transport;
 use unibus_ops::ui::{Progress, Style, Tone, next};
@@ -104,7 +103,7 @@ pub(crate) fn carry_out(target: &Target, steps: Vec<Step>) -> Outcome {
 /// The same; where a step failed `rescue` comes before the lock is given back.
 pub(crate) fn carry_out_or(target: &Target, steps: Vec<Step>, rescue: &mut dyn FnMut(&Outcome)) -> Outcome {
     let mut outcome = plan::execute_or(steps, target.transport.as_ref(), &Progress::new(), rescue);
-    for step in outcome.steps.iter_mut().filter(|step| step.state == State::Changed && rolling::is_gate(step)) {
+    for step in outcome.steps.iter_mut().filter(|step| step.state == State::Changed && step.purpose == Purpose::Wait) {
         step.state = State::Done;
     }
     outcome

@@ -129,7 +129,7 @@ mod linux {
     use unibus_local::cluster::{self, Options, control, word};
     use unibus_local::supervisor::{NodeStatus, Phase, Request, last_lines};
     use unibus_ops::exit;
-    use unibus_ops::install_dir::ENV_FILE;
+    use unibus_ops::install_dir::CLUSTER_ENV;
     use unibus_ops::local_state::State;
     use unibus_ops::paths::Paths;
     use unibus_ops::topology::Topology;
@@ -237,7 +237,7 @@ mod linux {
         };
         let dir = state.node(&node.name);
         let mut command = std::process::Command::new(dir.join(cluster::MEMBERSHIPD));
-        command.args(["bench", "--env-file", ENV_FILE]).current_dir(&dir);
+        command.args(["bench", "--env-file", CLUSTER_ENV]).current_dir(&dir);
         if let Some(seconds) = seconds {
             command.arg("--seconds").arg(seconds.to_string());
         }

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::changing::{self, Besides, Flags, Words};
 use crate::program::this_program;
 use unibus_ops::global::Global;
-use unibus_ops::plan::{self, Outcome, State};
-use unibus_ops::rolling::{Restart, SWITCH, Site};
+use unibus_ops::plan::{self, Outcome, Purpose, State};
+use unibus_ops::rolling::{Restart, Site};
 use unibus_ops::target::{Target, Which};
 
 /// Take the nodes to the staged release and settings, one at a time and never below quorum
@@ -45,7 +45,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let mut besides = Besides::default();
     if target.install_dir().is_some() {
         besides.title = "a node that was switched to another release and does not get well goes back at once:";
-        let switched = steps.iter().filter(|step| step.id == SWITCH);
+        let switched = steps.iter().filter(|step| step.purpose == Purpose::SwitchRelease);
         besides.if_a_node_fails = switched.flat_map(|step| site.back(&step.node)).collect();
     }
     let verb = verb(args);
@@ -84,7 +84,10 @@ fn verb(args: &Args) -> String {
 /// such: its release was well before.
 fn ill_with_a_new_release(outcome: &Outcome) -> Option<String> {
     let switched = |node: &str| {
-        outcome.steps.iter().any(|step| step.node == node && step.id == SWITCH && step.state == State::Changed)
+        outcome
+            .steps
+            .iter()
+            .any(|step| step.node == node && step.purpose == Purpose::SwitchRelease && step.state == State::Changed)
     };
     changing::failed_nodes(outcome).into_iter().find(|node| switched(node)).map(str::to_owned)
 }

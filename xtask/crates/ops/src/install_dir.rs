@@ -1,10 +1,13 @@
 //! The names within a node's install directory, which a server and a node of `local` have alike.
 
-/// Where a node's control socket lies, seen from its install directory.
+/// Where the control socket of a node of `local` lies, seen from its install directory.
 pub const RUNTIME_DIR: &str = "run";
 /// The environment of a node's daemon, in its install directory.
-pub const ENV_FILE: &str = "cluster.env";
+pub const CLUSTER_ENV: &str = "cluster.env";
 /// The daemon's stores, in a node's install directory.
 pub const STORES: &str = "local_files";
 /// The record that seeds the first admin, in a node's install directory.
 pub const BOOTSTRAP: &str = "bootstrap/admin.json";
+
+/// Where the control socket of a server's daemon lies.
+pub const SERVER_RUNTIME_DIR: &str = "/run/unibus";

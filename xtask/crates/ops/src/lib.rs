@@ -19,6 +19,7 @@ pub mod exit;
 pub mod first_admin;
 pub mod fsx;
 pub mod global;
+pub mod hash;
 pub mod install_dir;
 pub mod local_state;
 pub mod lock;

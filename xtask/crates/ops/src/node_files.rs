@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use crate::engine;
 use crate::fsx::{PRIVATE, PUBLIC};
-use crate::install_dir::BOOTSTRAP;
+use crate::install_dir::{BOOTSTRAP, CLUSTER_ENV, SERVER_RUNTIME_DIR};
 use crate::making::Making;
 use crate::paths::Paths;
 use crate::pki::{self, Force};
@@ -24,8 +24,6 @@ pub(crate) const CLIENT_CA: &str = "tls/client-ca.crt";
 pub const ROUTE_CA: &str = "tls/cluster-ca.crt";
 /// The folder of the secrets.
 pub const SECRETS: &str = "secrets";
-/// The settings of the daemon.
-pub const CLUSTER_ENV: &str = "cluster.env";
 /// Made in their place by [`pki`].
 pub(crate) const TLS_OWN: [&str; 4] = ["tls/route.crt", "tls/route.key", "tls/server.crt", "tls/server.key"];
 
@@ -64,7 +62,7 @@ impl Placement {
                 RouteNetwork::Public => any,
             },
             monitor: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), topology.ports.monitor),
-            runtime_dir: PathBuf::from("/run/unibus"),
+            runtime_dir: PathBuf::from(SERVER_RUNTIME_DIR),
             names_engine: false,
         }
     }

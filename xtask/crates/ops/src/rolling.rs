@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::build;
 use crate::engine;
-use crate::install_dir::ENV_FILE;
+use crate::install_dir::CLUSTER_ENV;
 use crate::node_files::SECRETS;
-use crate::plan::{Effect, Explain, Step, Unless, words};
+use crate::plan::{Effect, Explain, Purpose, Step, Unless, words};
 use crate::staging::{self, CURRENT, PREVIOUS, STAGED, UNIT};
 use crate::topology::Topology;
 
@@ -90,9 +90,6 @@ pub enum Restart {
     Always,
 }
 
-/// The step after which a node runs another release from its next start.
-pub const SWITCH: &str = "switch release";
-
 /// Steps, wave after wave.
 #[derive(Default)]
 struct Waves {
@@ -120,11 +117,6 @@ fn last_words() -> Explain {
     Explain { argv: words(&[argv.as_slice(), &["--no-pager"]].concat()), begins: format!("{}: ", build::FILE) }
 }
 
-/// Whether a step changes nothing, but waits until something holds.
-pub fn is_gate(step: &Step) -> bool {
-    [Until::Alive, Until::Quorum, Until::Healthy, Until::Current].iter().any(|until| until.id() == step.id)
-}
-
 impl Site<'_> {
     /// Starts what does not run: the seed, then as many as make a quorum, then the rest. No node can be healthy before there
     /// is a quorum, and no bucket can be made before as many engines run as it has copies: so that is asked at the end.
@@ -133,7 +125,7 @@ impl Site<'_> {
         // A server that is not reached or not staged is found before anything is started.
         waves.then(self.nodes().map(|node| self.enable(node)));
         let (seeds, others): (Vec<_>, Vec<_>) = self.topology.nodes.iter().partition(|node| node.seed);
-        let quorum = self.topology.nodes.len() / 2 + 1;
+        let quorum = self.topology.majority();
         for (running, node) in (1..).zip(seeds.into_iter().chain(others)) {
             let mut steps = vec![self.start(&node.name), self.until(&node.name, Until::Alive)];
             if running == quorum {
@@ -248,7 +240,7 @@ impl Site<'_> {
         let (word, seconds) = what.word_and_seconds();
         let wait = |seconds: u32| self.membershipd(&["wait", "--for", word, "--within", &seconds.to_string()]);
         let unless = Unless { argv: wait(0), prints: None };
-        limited(what.id(), node, Effect::Run { argv: wait(seconds), unless }, seconds)
+        limited(what.id(), node, Effect::Run { argv: wait(seconds), unless }, seconds).with(Purpose::Wait)
     }
 
     fn well(&self, node: &str, last: Until) -> [Step; 2] {
@@ -299,7 +291,7 @@ impl Site<'_> {
         // On a server a link that was moved is the news; here the nodes' links lead to one file that is replaced.
         let (links, paths) = match &self.service {
             Service::Systemd => ("-P", staging::read_at_start(self.topology)),
-            Service::Local { .. } => ("-L", words(&[build::FILE, engine::FILE, ENV_FILE, "tls", SECRETS])),
+            Service::Local { .. } => ("-L", words(&[build::FILE, engine::FILE, CLUSTER_ENV, "tls", SECRETS])),
         };
         let mut argv = words(&["find", links]);
         argv.extend(paths);
@@ -337,7 +329,8 @@ impl Site<'_> {
         let rename = words(&["mv", "-fT", "--", &next, &current]);
         [
             Step::new("next release", node, Effect::Run { argv: copy, unless: self.runs(to) }),
-            Step::new(SWITCH, node, Effect::Run { argv: rename, unless: self.runs(to) }),
+            Step::new("switch release", node, Effect::Run { argv: rename, unless: self.runs(to) })
+                .with(Purpose::SwitchRelease),
         ]
     }
 

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use data_encoding::HEXLOWER;
-use ring::digest;
 
 use crate::build::{self, Built};
 use crate::engine::{self, Engine};
 use crate::fsx::{PRIVATE, PUBLIC};
-use crate::install_dir::{BOOTSTRAP, STORES};
-use crate::node_files::{self, CLIENT_CA, CLUSTER_ENV, ROUTE_CA, SECRETS, TLS_OWN};
+use crate::hash;
+use crate::install_dir::{BOOTSTRAP, CLUSTER_ENV, STORES};
+use crate::node_files::{self, CLIENT_CA, ROUTE_CA, SECRETS, TLS_OWN};
 use crate::paths::Paths;
 use crate::plan::{Effect, SentFile, Step, Unless, words};
 use crate::secrets::{PER_NODE, SHARED};
@@ -51,8 +50,7 @@ pub struct Release {
 impl Release {
     /// The release of these two programs. The same programs make the same release, whenever they are staged.
     pub fn new(paths: &Paths, built: &Built, engine: &Engine, unit: &str, topology: &Topology) -> Self {
-        let both = digest::digest(&digest::SHA256, format!("{} {}", built.sha256, engine.sha256).as_bytes());
-        let digits: String = HEXLOWER.encode(both.as_ref()).chars().take(RELEASE_DIGITS).collect();
+        let digits = hash::short(format!("{} {}", built.sha256, engine.sha256).as_bytes(), RELEASE_DIGITS);
         Self {
             id: format!("{}-{digits}", built.version),
             membershipd: SentFile { from: build::place(paths), sha256: Some(built.sha256.clone()) },
@@ -218,7 +216,7 @@ fn sync(to: &str, owner: &str, mode: Mode, files: Vec<SentFile>) -> Effect {
 }
 
 fn public(from: PathBuf) -> Result<SentFile> {
-    let sha256 = engine::sha256_of(&from)?;
+    let sha256 = hash::sha256_of(&from)?;
     Ok(SentFile { from, sha256: Some(sha256) })
 }
 

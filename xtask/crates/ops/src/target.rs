@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::engine::Pin;
 use crate::exit::BadInput;
 use crate::global::Global;
-use crate::install_dir::RUNTIME_DIR;
+use crate::install_dir::{RUNTIME_DIR, SERVER_RUNTIME_DIR};
 use crate::local_state::State;
 use crate::paths::Paths;
 use crate::plan::{self, LockFlags, Step};
@@ -16,9 +16,6 @@ use crate::rolling::Service;
 use crate::topology::{Node, Topology};
 use crate::transport::{self, Transport};
 use crate::verify::{Answer, Check, Expected, ExpectedEngine, Remedies, ask_all, checks};
-
-/// Where a daemon on a server has its control socket.
-const SERVER_RUNTIME_DIR: &str = "/run/unibus";
 
 /// The flags that choose the cluster.
 #[derive(Clone, Debug, clap::Args)]

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use data_encoding::HEXLOWER;
-use ring::digest;
 
 use crate::cargo;
 use crate::engine::{self, Pin};
+use crate::hash;
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::search_path::on_path;
@@ -178,8 +177,7 @@ fn hash_of(file: &Path) -> Result<String> {
 
 /// A short name for content.
 pub(super) fn short_hash(content: &[u8]) -> String {
-    let hash = HEXLOWER.encode(digest::digest(&digest::SHA256, content).as_ref());
-    hash.chars().take(16).collect()
+    hash::short(content, 16)
 }
 
 /// Makes `root` unless `proof` is there already: beside its place first, then renamed, so that it is whole or absent.

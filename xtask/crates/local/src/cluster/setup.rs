@@ -15,6 +15,7 @@ use unibus_ops::engine;
 use unibus_ops::exit::BadInput;
 use unibus_ops::first_admin;
 use unibus_ops::fsx::{self, Batch};
+use unibus_ops::hash;
 use unibus_ops::install_dir::{BOOTSTRAP, RUNTIME_DIR, STORES};
 use unibus_ops::local_state::{Record, State};
 use unibus_ops::node_files::{self, Cluster, Placement};
@@ -143,7 +144,7 @@ fn empty_stores(state: &State) -> Result<()> {
 /// A copy of a program, renamed into place: what runs is not changed by the next build.
 fn install(from: &Path, to: &Path) -> Result<()> {
     let shown = Paths::shown(to);
-    if engine::sha256_of(from)? == sha256_if_there(to)? {
+    if hash::sha256_of(from)? == sha256_if_there(to)? {
         return Ok(());
     }
     let new = to.with_extension("new");
@@ -155,7 +156,7 @@ fn install(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn sha256_if_there(file: &Path) -> Result<String> {
-    if file.exists() { engine::sha256_of(file) } else { Ok(String::new()) }
+    if file.exists() { hash::sha256_of(file) } else { Ok(String::new()) }
 }
 
 /// A node's install directory, as it looks on a server.

@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::env_file;
 use super::log_file::LogFile;
 use super::machine::WATCHDOG;
-use unibus_ops::install_dir::ENV_FILE;
+use unibus_ops::install_dir::CLUSTER_ENV;
 
 /// What systemd gives its services.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -64,7 +64,7 @@ pub(super) struct Place {
 
 /// Starts a daemon. The calling thread must live as long as the supervisor: PDEATHSIG is about threads.
 pub(super) fn spawn(place: &Place, tell: &Tell) -> Result<Child> {
-    let env = env_file::read(&place.dir.join(ENV_FILE))?;
+    let env = env_file::read(&place.dir.join(CLUSTER_ENV))?;
     let notify = listen(place)?;
     let fd = place.sockets.as_raw_fd();
     let own = std::process::id();

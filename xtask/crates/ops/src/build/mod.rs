@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::builder::Builder;
 use crate::cargo;
-use crate::engine::sha256_of;
 use crate::exit::BadInput;
 use crate::fsx;
+use crate::hash::sha256_of;
 use crate::paths::Paths;
 use crate::process::bounded;
 use crate::ui::Line;

@@ -14,8 +14,9 @@ use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::ui::{Line, Progress};
 
+use super::FILE;
 use super::pin::{Pin, Tarball};
-use super::{FILE, sha256_of};
+use crate::hash::sha256_of;
 
 const REMEDY: &str = "name an engine you have with --engine FILE, or add a [tarball] to deploy/engine.toml";
 const SCRATCH: &str = ".fetch-";

@@ -7,10 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use data_encoding::HEXLOWER;
-use ring::digest;
 
 use crate::exit::BadInput;
+use crate::hash::sha256_of;
 use crate::paths::Paths;
 use crate::process::bounded;
 
@@ -143,12 +142,6 @@ fn release(version: &str) -> Option<(u32, u32)> {
     let major = parts.next()?.parse().ok()?;
     let minor = parts.next()?.parse().ok()?;
     Some((major, minor))
-}
-
-/// The sha256 of a file, in lower-case hex.
-pub fn sha256_of(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("reading {}", Paths::shown(path)))?;
-    Ok(HEXLOWER.encode(digest::digest(&digest::SHA256, &bytes).as_ref()))
 }
 
 #[cfg(test)]

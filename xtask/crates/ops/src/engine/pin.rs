@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Deserialize;
 
+use unibus_names::{SHA256_DIGITS, is_lower_hex};
+
 use crate::exit::BadInput;
 use crate::paths::Paths;
 
@@ -52,8 +54,11 @@ impl Pin {
         })?;
         let hashes = [Some(&pin.sha256), Some(&pin.pypi.sha256), pin.tarball.as_ref().map(|tarball| &tarball.sha256)];
         for hash in hashes.into_iter().flatten() {
-            if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-                return Err((holding(text, hash), format!("sha256 {hash:?} is not 64 lower-case hex digits")));
+            if !is_lower_hex(hash, SHA256_DIGITS) {
+                return Err((
+                    holding(text, hash),
+                    format!("sha256 {hash:?} is not {SHA256_DIGITS} lower-case hex digits"),
+                ));
             }
         }
         // These become a folder's name and words of a requirement for pip.

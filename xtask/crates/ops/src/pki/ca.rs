@@ -3,15 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use data_encoding::HEXLOWER;
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use ring::digest;
 use time::{Duration, OffsetDateTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::prelude::FromDer;
 
 use crate::exit::BadInput;
+use crate::hash::sha256;
 use crate::paths::Paths;
 use crate::random::Random;
 
@@ -123,7 +122,7 @@ fn route_name(cluster: &str, key: &KeyPair) -> String {
 
 /// Names a key by its public half.
 pub(super) fn key_id(public: &[u8]) -> String {
-    HEXLOWER.encode(digest::digest(&digest::SHA256, public).as_ref())
+    sha256(public)
 }
 
 /// Why a certificate is no CA that may sign now.

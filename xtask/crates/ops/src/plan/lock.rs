@@ -4,9 +4,12 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use unibus_names::{SHA256_DIGITS, is_lower_hex};
+
+use crate::topology::majority;
+
 /// The form of a record; one with another number is somebody's, but not to be understood.
 const SCHEMA: u32 = 1;
-const SHA256_DIGITS: usize = 64;
 /// How much of a text that a node sent is shown.
 const SHOWN: usize = 200;
 
@@ -85,7 +88,7 @@ impl Answer {
     pub(crate) fn read(said: &str) -> Self {
         let (hash, text) = said.split_once('\n').unwrap_or((said, ""));
         let sha256 = hash.split_whitespace().next().unwrap_or_default();
-        if sha256.len() != SHA256_DIGITS || !sha256.chars().all(|c| c.is_ascii_hexdigit()) {
+        if !is_lower_hex(sha256, SHA256_DIGITS) {
             return Self::Silent(format!("it answered '{}' when asked for its lock", printable(said)));
         }
         Self::Lies { sha256: sha256.to_owned(), text: text.trim_end().to_owned() }
@@ -130,11 +133,6 @@ pub(crate) enum Verdict {
     Replace(Vec<(usize, String)>),
     /// No majority: give back what was granted. Waiting may help if somebody holds it.
     Refused { held: bool, why: String },
-}
-
-/// How many of `nodes` are a majority.
-pub(crate) fn majority(nodes: usize) -> usize {
-    nodes / 2 + 1
 }
 
 /// Judges the whole cluster. `may_replace` are the hashes of foreign locks that the operator has said to break; a run that is

@@ -3,12 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::lock::{Answer, Held, Record, Verdict, judge, majority, printable};
+use super::lock::{Answer, Held, Record, Verdict, judge, printable};
 use super::operator::Operator;
 use super::peer::Peer;
 use super::{Effect, State, Step, words};
 use crate::process::{Failure, Output, with_remedy};
 use crate::random::{self, System};
+use crate::topology::majority;
 use crate::transport::{Call, Transport};
 use crate::ui::{Progress, took};
 

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use data_encoding::HEXLOWER;
-use ring::digest;
 use serde::Serialize;
 
+use crate::hash::sha256;
 use crate::paths::Paths;
 use crate::transport::{Call, Files, Mode};
 
@@ -32,7 +31,9 @@ mod print;
 /// One change to one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// What people and scripts know it by.
     pub id: &'static str,
+    pub purpose: Purpose,
     pub node: String,
     /// Steps of one wave are worked on all nodes side by side; a wave begins when the one before it has ended well.
     pub wave: u32,
@@ -42,6 +43,18 @@ pub struct Step {
     /// Where more is said when it fails.
     pub(crate) explain: Option<Explain>,
     pub state: State,
+}
+
+/// What a step is there for, where that matters to more than its reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// It makes a node what it should be.
+    #[default]
+    Change,
+    /// It changes nothing, but waits until something holds.
+    Wait,
+    /// It is what makes a node run another release from its next start.
+    SwitchRelease,
 }
 
 /// What a step does. Paths are absolute on a server; a relative one lies in the node's install directory.
@@ -119,7 +132,22 @@ const LOOK_AT_FILES: &str = "stat -c '%04a %U:%G' -- \"$@\" && sha256sum -- \"$@
 impl Step {
     /// A step that nobody has looked at yet.
     pub fn new(id: &'static str, node: &str, effect: Effect) -> Self {
-        Self { id, node: node.to_owned(), wave: 0, effect, within: None, explain: None, state: State::default() }
+        let purpose = Purpose::default();
+        Self {
+            id,
+            purpose,
+            node: node.to_owned(),
+            wave: 0,
+            effect,
+            within: None,
+            explain: None,
+            state: State::default(),
+        }
+    }
+
+    /// The same step with a purpose of its own.
+    pub(crate) fn with(self, purpose: Purpose) -> Self {
+        Self { purpose, ..self }
     }
 
     /// The same step in another wave.
@@ -282,11 +310,6 @@ fn looks_like(mode: Mode, owner: &str, files: &[(String, String)]) -> String {
     let owners = files.iter().map(|_| format!("{mode} {owner}"));
     let hashes = files.iter().map(|(hash, path)| format!("{hash}  {path}"));
     owners.chain(hashes).collect::<Vec<_>>().join("\n")
-}
-
-/// sha256 of these bytes, in hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// Owned words of a command.

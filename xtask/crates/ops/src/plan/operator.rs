@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use data_encoding::HEXLOWER;
-use ring::digest;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::lock::{Process, Record};
+use crate::hash;
 use crate::random::{self, System};
 
 /// Random bytes of a token: two runs never have the same.
@@ -73,8 +73,7 @@ fn line_of(file: &str) -> String {
 
 /// A machine's identity is confidential, so only its hash leaves it.
 fn hashed(identity: &str) -> Option<String> {
-    let hash = digest::digest(&digest::SHA256, format!("unibus lock {identity}").as_bytes());
-    (!identity.is_empty()).then(|| HEXLOWER.encode(hash.as_ref()).chars().take(16).collect())
+    (!identity.is_empty()).then(|| hash::short(format!("unibus lock {identity}").as_bytes(), 16))
 }
 
 #[cfg(target_os = "linux")]

@@ -20,47 +20,49 @@ enum Cause {
     Cut,
 }
 
-/// What each complaint contains, in lower case. The first that fits counts: those that explain others come first.
-const KNOWN: [(&[&str], Cause); 27] = [
-    (&["remote host identification has changed"], Cause::HostKeyChanged),
-    (&["host key for", "has changed"], Cause::HostKeyChanged),
-    (&["host key verification failed"], Cause::HostKeyUnknown),
-    (&["no space left on device"], Cause::NoSpace),
-    (&["disk quota exceeded"], Cause::NoSpace),
-    (&["read-only file system"], Cause::ReadOnly),
-    (&["exec format error"], Cause::WrongProgram),
-    (&["rsync: command not found"], Cause::NoRsync),
-    (&["rsync: not found"], Cause::NoRsync),
-    (&["sudo: command not found"], Cause::NoSudo),
-    (&["sudo: not found"], Cause::NoSudo),
-    (&["is not in the sudoers file"], Cause::SudoForbidden),
-    (&["is not allowed to execute"], Cause::SudoForbidden),
-    (&["sudo: a password is required"], Cause::SudoPassword),
-    (&["sudo: a terminal is required"], Cause::SudoPassword),
-    (&["permission denied ("], Cause::Denied),
-    (&["too many authentication failures"], Cause::Denied),
-    (&["could not resolve hostname"], Cause::NoName),
-    (&["connect to host", "connection refused"], Cause::Refused),
-    (&["connect to host", "timed out"], Cause::NoAnswer),
-    (&["timeout, server", "not responding"], Cause::NoAnswer),
-    (&["connect to host", "no route to host"], Cause::NoRoute),
-    (&["connect to host", "network is unreachable"], Cause::NoRoute),
-    (&["closed by remote host"], Cause::Cut),
-    (&["connection unexpectedly closed"], Cause::Cut),
-    (&["connection reset by peer"], Cause::Cut),
-    (&["broken pipe"], Cause::Cut),
-];
+/// How far a command was when there was a complaint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// ssh never got as far as running it: nothing was begun on the node.
+    Connecting,
+    /// It may have begun.
+    Later,
+}
 
-/// What ssh says when it never got as far as running a command.
-const NOT_BEGUN: [&str; 8] = [
-    "connect to host",
-    "could not resolve hostname",
-    "permission denied (",
-    "too many authentication failures",
-    "host key verification failed",
-    "kex_exchange_identification",
-    "banner exchange",
-    "bad configuration option",
+/// What each complaint contains, in lower case. The first that fits counts: those that explain others come first, and those that
+/// tell no cause last.
+const KNOWN: [(&[&str], Stage, Option<Cause>); 31] = [
+    (&["remote host identification has changed"], Stage::Connecting, Some(Cause::HostKeyChanged)),
+    (&["host key for", "has changed"], Stage::Connecting, Some(Cause::HostKeyChanged)),
+    (&["host key verification failed"], Stage::Connecting, Some(Cause::HostKeyUnknown)),
+    (&["no space left on device"], Stage::Later, Some(Cause::NoSpace)),
+    (&["disk quota exceeded"], Stage::Later, Some(Cause::NoSpace)),
+    (&["read-only file system"], Stage::Later, Some(Cause::ReadOnly)),
+    (&["exec format error"], Stage::Later, Some(Cause::WrongProgram)),
+    (&["rsync: command not found"], Stage::Later, Some(Cause::NoRsync)),
+    (&["rsync: not found"], Stage::Later, Some(Cause::NoRsync)),
+    (&["sudo: command not found"], Stage::Later, Some(Cause::NoSudo)),
+    (&["sudo: not found"], Stage::Later, Some(Cause::NoSudo)),
+    (&["is not in the sudoers file"], Stage::Later, Some(Cause::SudoForbidden)),
+    (&["is not allowed to execute"], Stage::Later, Some(Cause::SudoForbidden)),
+    (&["sudo: a password is required"], Stage::Later, Some(Cause::SudoPassword)),
+    (&["sudo: a terminal is required"], Stage::Later, Some(Cause::SudoPassword)),
+    (&["permission denied ("], Stage::Connecting, Some(Cause::Denied)),
+    (&["too many authentication failures"], Stage::Connecting, Some(Cause::Denied)),
+    (&["could not resolve hostname"], Stage::Connecting, Some(Cause::NoName)),
+    (&["connect to host", "connection refused"], Stage::Connecting, Some(Cause::Refused)),
+    (&["connect to host", "timed out"], Stage::Connecting, Some(Cause::NoAnswer)),
+    (&["timeout, server", "not responding"], Stage::Later, Some(Cause::NoAnswer)),
+    (&["connect to host", "no route to host"], Stage::Connecting, Some(Cause::NoRoute)),
+    (&["connect to host", "network is unreachable"], Stage::Connecting, Some(Cause::NoRoute)),
+    (&["closed by remote host"], Stage::Later, Some(Cause::Cut)),
+    (&["connection unexpectedly closed"], Stage::Later, Some(Cause::Cut)),
+    (&["connection reset by peer"], Stage::Later, Some(Cause::Cut)),
+    (&["broken pipe"], Stage::Later, Some(Cause::Cut)),
+    (&["connect to host"], Stage::Connecting, None),
+    (&["kex_exchange_identification"], Stage::Connecting, None),
+    (&["banner exchange"], Stage::Connecting, None),
+    (&["bad configuration option"], Stage::Connecting, None),
 ];
 
 impl Cause {
@@ -98,7 +100,8 @@ const REMEDY: &str = "remedy: ";
 
 /// The line that tells most: one with a known cause, else the last; where that only says what helps, with the one before.
 pub(super) fn telling(stderr: &str) -> String {
-    let known = KNOWN.iter().find_map(|(parts, _)| stderr.lines().find(|line| fits(line, parts)));
+    let mut caused = KNOWN.iter().filter(|(.., cause)| cause.is_some());
+    let known = caused.find_map(|(parts, ..)| stderr.lines().find(|line| fits(line, parts)));
     // ssh frames its warning of a changed key.
     let bare = |line: &str| line.trim_matches(['@', ' ', '\r']).to_owned();
     let mut last = stderr.lines().rev().map(bare).filter(|line| !line.is_empty());
@@ -114,16 +117,15 @@ pub(super) fn telling(stderr: &str) -> String {
 
 /// The same complaint with what helps, where that is known.
 pub(crate) fn with_remedy(why: &str) -> String {
-    match KNOWN.iter().find(|(parts, _)| fits(why, parts)) {
-        Some((_, cause)) => format!("{why}; {}", cause.remedy()),
-        None => why.to_owned(),
+    match KNOWN.iter().find(|(parts, ..)| fits(why, parts)) {
+        Some((.., Some(cause))) => format!("{why}; {}", cause.remedy()),
+        _ => why.to_owned(),
     }
 }
 
 /// Whether ssh failed before anything began on the node.
 pub(crate) fn not_begun(stderr: &str) -> bool {
-    let text = stderr.to_lowercase();
-    NOT_BEGUN.iter().any(|part| text.contains(part))
+    KNOWN.iter().any(|(parts, stage, _)| *stage == Stage::Connecting && fits(stderr, parts))
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use data_encoding::HEXLOWER;
-use ring::digest;
 use serde::Deserialize;
 
 use crate::exit::BadInput;
 use crate::fsx;
+use crate::hash::sha256;
 use crate::node_files::{ROUTE_CA, TLS_OWN};
 use crate::paths::Paths;
 use crate::posture::Posture;
@@ -89,10 +88,6 @@ impl Wanted {
         };
         topology.nodes.iter().map(one).collect()
     }
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// All that is still to be proved, one line each. What nobody said is not proved.

@@ -75,6 +75,11 @@ pub struct Node {
     pub seed: bool,
 }
 
+/// So many of `all` are a majority, and without them there is none.
+pub const fn majority(all: usize) -> usize {
+    all / 2 + 1
+}
+
 /// Where everything lies on a node, as shipped; the unit is written for it.
 pub(crate) const INSTALL_DIR: &str = "/opt/unibus";
 
@@ -158,6 +163,11 @@ impl Topology {
     /// Every node but this one.
     pub fn others<'a>(&'a self, node: &'a Node) -> impl Iterator<Item = &'a Node> {
         self.nodes.iter().filter(move |other| other.name != node.name)
+    }
+
+    /// How many of the nodes are a majority.
+    pub fn majority(&self) -> usize {
+        majority(self.nodes.len())
     }
 
     /// Where the other nodes dial this one.

@@ -52,7 +52,7 @@ pub(super) fn cluster(expected: &Expected, reached: &[(&Answer, &Posture)]) -> V
 
 fn leader(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Check {
     let of = |posture: &Posture| posture.cluster.as_ref().and_then(|cluster| cluster.leader.clone());
-    let most = majority(reached.iter().filter_map(|(_, posture)| of(posture)));
+    let most = most_common(reached.iter().filter_map(|(_, posture)| of(posture)));
     let here = of(posture);
     let ok = here.is_some() && here == most && here.as_ref().is_some_and(|leader| expected.nodes.contains(leader));
     let want = most.as_deref().map_or_else(|| "one that all agree on".to_owned(), |leader| format!("{leader}, as all"));
@@ -124,7 +124,7 @@ fn missing_certificates(posture: &Posture, reached: &[(&Answer, &Posture)]) -> V
 fn engine(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Check {
     let of = |posture: &Posture| posture.engine.as_ref().map(|engine| (engine.version.clone(), engine.sha256.clone()));
     let pinned = expected.engine.as_ref().map(|engine| (engine.version.clone(), engine.sha256.clone()));
-    let right = pinned.or_else(|| majority(reached.iter().filter_map(|(_, posture)| of(posture))));
+    let right = pinned.or_else(|| most_common(reached.iter().filter_map(|(_, posture)| of(posture))));
     let here = of(posture);
     let show = |engine: &Option<(String, String)>, none: &str| {
         engine.as_ref().map_or_else(|| none.to_owned(), |(version, sha256)| format!("{version} sha256 {sha256}"))
@@ -143,7 +143,7 @@ fn engine(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)
 
 fn version(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Check {
     const TEST_BUILD: &str = "+faults";
-    let most = majority(reached.iter().map(|(_, posture)| posture.version.clone()));
+    let most = most_common(reached.iter().map(|(_, posture)| posture.version.clone()));
     let test_build = posture.version.ends_with(TEST_BUILD) && !expected.test_build;
     let ok = most.as_ref() == Some(&posture.version) && !test_build;
     let want = match &most {
@@ -159,7 +159,7 @@ fn version(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture
 fn clear_rooms(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Option<Check> {
     let said = || reached.iter().map(|(_, posture)| posture.clear_rooms.clone());
     said().flatten().next()?;
-    let most = majority(said()).flatten();
+    let most = most_common(said()).flatten();
     let ok = most.is_some() && most == posture.clear_rooms;
     let want = most.map_or_else(|| "the same on every node".to_owned(), |most| format!("{most}, as most"));
     let got = posture.clear_rooms.clone().unwrap_or_else(|| "it does not tell".to_owned());
@@ -172,7 +172,7 @@ fn clear_rooms(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Pos
 }
 
 /// What more than half of them say.
-fn majority<T: Ord + Clone>(said: impl Iterator<Item = T>) -> Option<T> {
+fn most_common<T: Ord + Clone>(said: impl Iterator<Item = T>) -> Option<T> {
     let mut counts: BTreeMap<T, usize> = BTreeMap::new();
     for one in said {
         *counts.entry(one).or_default() += 1;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use unibus_ops::topology::majority;
 
 /// Something that happens to servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -99,11 +100,6 @@ impl Victims {
             }
         }
     }
-}
-
-/// So many of `all` are a majority, and without them there is none.
-const fn majority(all: usize) -> usize {
-    all / 2 + 1
 }
 
 /// Every fault that `offered` has, and `only` those if there are any. Where victims are fixed, each node is stopped once,

@@ -11,8 +11,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use data_encoding::HEXLOWER;
-use ring::digest;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use super::base::USERS;
@@ -25,6 +23,7 @@ use super::operator;
 use super::preflight;
 use super::proto::Power;
 use unibus_ops::exit::BadInput;
+use unibus_ops::hash;
 use unibus_ops::process::bounded;
 
 /// How long a machine may take to take logins, on a loaded host.
@@ -308,8 +307,7 @@ impl Machine {
         put(&root.join("etc/ssh/ssh_host_ed25519_key"), 0o600, &own(&key)?)?;
         put(&root.join("etc/ssh/ssh_host_ed25519_key.pub"), 0o644, &own(&key.with_extension("pub"))?)?;
         put(&root.join("etc/hostname"), 0o644, format!("{name}\n").as_bytes())?;
-        let id = digest::digest(&digest::SHA256, name.as_bytes());
-        let id: String = HEXLOWER.encode(id.as_ref()).chars().take(32).collect();
+        let id = hash::short(name.as_bytes(), 32);
         put(&root.join("etc/machine-id"), 0o444, format!("{id}\n").as_bytes())?;
         put(&root.join("etc/hosts"), 0o644, self.hosts.as_bytes())?;
         let let_in = own(&operator::public_key(&self.layout))?;
