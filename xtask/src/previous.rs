@@ -70,6 +70,8 @@ impl Previous {
             line.set(format!("building {}, some minutes, once", self.version));
             let mut build = cargo::cargo(paths);
             build.current_dir(&source).env("CARGO_TARGET_DIR", place.join("target"));
+            // Dependencies that this clone has compiled already are not compiled again.
+            build.env("CARGO_BUILD_BUILD_DIR", paths.root().join("target"));
             build.args(["build", "--locked", "--bins"]);
             cargo::run(build, line).with_context(|| format!("building the previous release, {}", self.version))?;
             let [membershipd, _] = &programs;

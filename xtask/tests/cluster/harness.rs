@@ -22,6 +22,9 @@ pub(crate) enum Build {
     Real,
     /// With the cargo feature `fault-injection`.
     Faults,
+    /// That of the release before.
+    #[allow(dead_code, reason = "the tests of an upgrade start it")]
+    Previous,
 }
 
 impl Build {
@@ -29,6 +32,7 @@ impl Build {
         let variable = match self {
             Build::Real => "UNIBUS_TEST_MEMBERSHIPD",
             Build::Faults => "UNIBUS_TEST_MEMBERSHIPD_FAULTS",
+            Build::Previous => "UNIBUS_TEST_PREVIOUS",
         };
         let path = std::env::var_os(variable).map(PathBuf::from);
         path.unwrap_or_else(|| panic!("{variable} names no daemon; remedy: cargo xtask test builds it and sets this"))
