@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use unibus_ops::cargo::{cargo, executable, run};
+use unibus_ops::cargo::{JSON_MESSAGES, cargo, executable, run};
 use unibus_ops::exit::BadInput;
 use unibus_ops::paths::Paths;
+use unibus_ops::shell::shell_in;
 use unibus_ops::ui::Progress;
 
 use crate::program::this_program;
@@ -50,8 +51,8 @@ pub(crate) fn program(progress: &Progress) -> Result<PathBuf> {
         return Ok(program.into());
     }
     let line = progress.line(PACKAGE);
-    let mut build = cargo(&sources()?);
-    build.args(["build", "--locked", "--package", PACKAGE, "--message-format", "json-render-diagnostics"]);
+    let shell = shell_in(sources()?.root())?;
+    let build = cargo(&shell).args(["build", "--locked", "--package", PACKAGE]).args(JSON_MESSAGES);
     let messages = run(build, &line).inspect_err(|_| line.failed(""))?;
     line.clear();
     executable(&messages, PACKAGE).with_context(|| format!("cargo built no program '{PACKAGE}'"))

@@ -12,6 +12,7 @@ use unibus_ops::cargo;
 use unibus_ops::exit::BadInput;
 use unibus_ops::paths::Paths;
 use unibus_ops::process::{Output, bounded};
+use unibus_ops::shell::{cmd, shell_in};
 use unibus_ops::tools::once;
 use unibus_ops::ui::Line;
 
@@ -68,11 +69,11 @@ impl Previous {
         let proof = place.join("built");
         if !proof.exists() {
             line.set(format!("building {}, some minutes, once", self.version));
-            let mut build = cargo::cargo(paths);
-            build.current_dir(&source).env("CARGO_TARGET_DIR", place.join("target"));
+            let shell = shell_in(&source)?;
+            let build = cargo::cargo(&shell).args(["build", "--locked", "--bins"]);
+            let build = build.env("CARGO_TARGET_DIR", place.join("target"));
             // Dependencies that this clone has compiled already are not compiled again.
-            build.env("CARGO_BUILD_BUILD_DIR", paths.root().join("target"));
-            build.args(["build", "--locked", "--bins"]);
+            let build = build.env("CARGO_BUILD_BUILD_DIR", paths.root().join("target"));
             cargo::run(build, line).with_context(|| format!("building the previous release, {}", self.version))?;
             let [membershipd, _] = &programs;
             must_be(membershipd, &self.version)?;
@@ -84,9 +85,9 @@ impl Previous {
 
     /// The commit's tree, as git has it.
     fn unpack(&self, paths: &Paths, to: &Path) -> Result<()> {
-        let mut archive = Command::new("git");
-        archive.current_dir(paths.root()).args(["archive", "--format=tar", &self.commit]);
-        let output = bounded(archive, b"", WITHIN).map_err(|failure| BadInput::new(failure.to_string()))?;
+        let (shell, commit) = (shell_in(paths.root())?, &self.commit);
+        let output = bounded(cmd!(shell, "git archive --format=tar {commit}"), b"", WITHIN)
+            .map_err(|failure| BadInput::new(failure.to_string()))?;
         if !output.ok() {
             return Err(BadInput::new(format!(
                 "git has no commit {} of release {} here ({}); fetch the whole history: git fetch --unshallow --tags",
@@ -96,9 +97,8 @@ impl Previous {
             )));
         }
         fs::create_dir_all(to).with_context(|| format!("making {}", Paths::shown(to)))?;
-        let mut tar = Command::new("tar");
-        tar.arg("-xf").arg("-").arg("-C").arg(to);
-        let unpacked = bounded(tar, &output.stdout, WITHIN).map_err(|failure| BadInput::new(failure.to_string()))?;
+        let unpacked = bounded(cmd!(shell, "tar -xf - -C {to}"), &output.stdout, WITHIN)
+            .map_err(|failure| BadInput::new(failure.to_string()))?;
         if !unpacked.ok() {
             return Err(BadInput::new(format!("unpacking {}: {}", self.commit, unpacked.reason())));
         }

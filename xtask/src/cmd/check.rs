@@ -1,7 +1,5 @@
 //! `check`: what can be judged without running anything.
 
-use std::process::Command;
-
 use anyhow::Result;
 
 use crate::testing::Steps;
@@ -9,6 +7,7 @@ use unibus_ops::cargo;
 use unibus_ops::global::Global;
 use unibus_ops::paths::Paths;
 use unibus_ops::prerequisites::{self, InstallArgs, Verb};
+use unibus_ops::shell::{cmd, shell_in};
 use unibus_ops::tools::Tool;
 use unibus_ops::ui::next;
 
@@ -35,22 +34,16 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
 
 /// Everything, each as a step; the first failure ends it.
 pub(super) fn judge(paths: &Paths, steps: &mut Steps) -> Result<()> {
-    let cargo = |words: &[&str]| {
-        let mut command = cargo::cargo(paths);
-        command.args(words);
-        command
-    };
-    steps.quiet("format", cargo(&["fmt", "--all", "--check"]))?;
-    let lints = ["clippy", "--locked", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
-    steps.quiet("lints", cargo(&lints))?;
+    let shell = shell_in(paths.root())?;
+    let cargo = |words: &str| cargo::cargo(&shell).args(words.split(' '));
+    steps.quiet("format", cargo("fmt --all --check"))?;
+    steps.quiet("lints", cargo("clippy --locked --workspace --all-targets --all-features -- -D warnings"))?;
     let deny = steps.step("cargo-deny", |line| Tool::CargoDeny.obtain(paths, line))?;
     // Also those that only other systems need: a build does not fetch them, and they are judged too.
-    steps.quiet("crates", cargo(&["fetch", "--locked"]))?;
-    let mut check = Command::new(deny);
+    steps.quiet("crates", cargo("fetch --locked"))?;
     // Nothing of this needs the network any more.
-    check.current_dir(paths.root()).args(["--all-features", "--offline", "check", "bans", "licenses", "sources"]);
-    steps.quiet("dependencies", check)?;
-    let mut doc = cargo(&["doc", "--locked", "--no-deps", "--workspace", "--document-private-items"]);
-    doc.env("RUSTDOCFLAGS", "-D warnings");
+    let judge = cmd!(shell, "{deny} --all-features --offline check bans licenses sources");
+    steps.quiet("dependencies", judge)?;
+    let doc = cargo("doc --locked --no-deps --workspace --document-private-items").env("RUSTDOCFLAGS", "-D warnings");
     steps.quiet("documentation", doc)
 }

@@ -17,6 +17,7 @@ use unibus_ops::global::Global;
 use unibus_ops::paths::Paths;
 use unibus_ops::prerequisites::{self, InstallArgs, Verb};
 use unibus_ops::process::bounded;
+use unibus_ops::shell::shell_in;
 use unibus_ops::tools::Tool;
 use unibus_ops::ui::{Cell, Style, Table, Tone, next, took};
 #[cfg(target_os = "linux")]
@@ -167,8 +168,8 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
 
 /// Builds test programs, and returns cargo's messages.
 fn build(paths: &Paths, what: &[&str], steps: &mut Steps) -> Result<String> {
-    let mut build = cargo::cargo(paths);
-    build.args(["test", "--locked", "--no-run", "--message-format", "json-render-diagnostics"]).args(what);
+    let shell = shell_in(paths.root())?;
+    let build = cargo::cargo(&shell).args(["test", "--locked", "--no-run"]).args(cargo::JSON_MESSAGES).args(what);
     steps.step("build", |line| cargo::run(build, line))
 }
 

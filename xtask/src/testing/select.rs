@@ -12,6 +12,7 @@ use super::Kind;
 use unibus_ops::cargo;
 use unibus_ops::paths::Paths;
 use unibus_ops::process::bounded;
+use unibus_ops::shell::shell_in;
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -75,8 +76,8 @@ impl Crate {
 }
 
 fn packages(paths: &Paths) -> Result<Vec<Package>> {
-    let mut ask = cargo::cargo(paths);
-    ask.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let shell = shell_in(paths.root())?;
+    let ask = cargo::cargo(&shell).args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
     let said = bounded(ask, b"", WITHIN)?;
     if !said.ok() {
         bail!("cargo metadata: {}", said.reason());

@@ -21,7 +21,8 @@ impl Steps {
     }
 
     /// A command whose output matters only when it fails.
-    pub(crate) fn quiet(&mut self, name: &str, command: Command) -> Result<()> {
+    pub(crate) fn quiet(&mut self, name: &str, command: impl Into<Command>) -> Result<()> {
+        let command: Command = command.into();
         self.step(name, |line| {
             line.set(cargo::shown(&command));
             cargo::run(command, line).map(drop)

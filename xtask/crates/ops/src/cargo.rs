@@ -15,23 +15,25 @@ use serde::Deserialize;
 
 use crate::paths::Paths;
 use crate::process::bounded;
+use crate::shell::{Cmd, Shell, cmd, shell_in};
 use crate::ui::Line;
 
 /// Lines of a failed build that are worth showing; an error of rustc is rarely longer.
 const SHOWN: usize = 200;
 /// How pip announces that it asks once more.
 pub(crate) const RETRYING: &str = "WARNING: Retrying";
+/// Has cargo say on standard output what it builds, and people's messages on standard error.
+pub const JSON_MESSAGES: [&str; 2] = ["--message-format", "json-render-diagnostics"];
 const VERSION_WITHIN: Duration = Duration::from_secs(10);
 
 /// The cargo that started us, else the one on PATH.
-pub fn cargo(paths: &Paths) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-    command.current_dir(paths.root());
+pub fn cargo(shell: &Shell) -> Cmd<'_> {
+    let mut command = shell.cmd(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
     // `cargo run` describes xtask in these, and build scripts such as ring's look at them: with them passed on, every
     // other build would find the last one stale.
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
-            command.env_remove(name);
+            command = command.env_remove(name);
         }
     }
     command
@@ -52,9 +54,8 @@ pub fn build_faults(paths: &Paths, line: &Line) -> Result<PathBuf> {
     fs::copy(&built, &new)
         .and_then(|_| fs::rename(&new, &kept))
         .with_context(|| format!("writing {}", Paths::shown(&kept)))?;
-    let mut ask = Command::new(&kept);
-    ask.arg("--version");
-    let said = bounded(ask, b"", VERSION_WITHIN)?;
+    let shell = shell_in(paths.root())?;
+    let said = bounded(cmd!(shell, "{kept} --version"), b"", VERSION_WITHIN)?;
     if !String::from_utf8_lossy(&said.stdout).trim_end().ends_with("+faults") {
         bail!("another cargo built membershipd meanwhile; run this again");
     }
@@ -62,15 +63,15 @@ pub fn build_faults(paths: &Paths, line: &Line) -> Result<PathBuf> {
 }
 
 fn build(paths: &Paths, features: &[&str], line: &Line) -> Result<PathBuf> {
-    let mut command = cargo(paths);
-    command.args(["build", "--locked", "--package", "membershipd", "--message-format", "json-render-diagnostics"]);
-    command.args(features);
-    let stdout = run(command, line)?;
+    let shell = shell_in(paths.root())?;
+    let command = cargo(&shell).args(["build", "--locked", "--package", "membershipd"]).args(features);
+    let stdout = run(command.args(JSON_MESSAGES), line)?;
     executable(&stdout, "membershipd").context("cargo built no program 'membershipd'")
 }
 
 /// Runs a command whose standard error tells of its progress; its standard output is the result.
-pub fn run(mut command: Command, line: &Line) -> Result<String> {
+pub fn run(command: impl Into<Command>, line: &Line) -> Result<String> {
+    let mut command: Command = command.into();
     let shown = shown(&command);
     let program = Path::new(command.get_program()).display().to_string();
     let mut child = command

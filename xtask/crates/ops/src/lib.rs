@@ -39,6 +39,7 @@ pub mod rolling;
 pub mod rotate;
 pub mod search_path;
 pub mod secrets;
+pub mod shell;
 pub mod staging;
 pub mod target;
 pub mod tools;

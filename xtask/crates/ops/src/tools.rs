@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -12,6 +11,7 @@ use crate::hash;
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::search_path::on_path;
+use crate::shell::{Shell, cmd, shell_in};
 use crate::ui::Line;
 
 /// The release that deny.toml was written for.
@@ -24,7 +24,7 @@ const JS_FILES: [&str; 2] = ["package.json", "package-lock.json"];
 const NODE: &str = "deploy/pins/node.txt";
 const ZIG: &str = "deploy/pins/zig.txt";
 /// Without a network pip would try for a minute.
-const PIP_PATIENCE: [&str; 4] = ["--retries", "1", "--timeout", "15"];
+pub(crate) const PIP_PATIENCE: [&str; 4] = ["--retries", "1", "--timeout", "15"];
 
 /// Something that is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,10 +104,10 @@ fn cargo_deny(paths: &Paths, line: &Line) -> Result<PathBuf> {
     let root = program.ancestors().nth(2).context("cargo-deny's place has no directory")?.to_path_buf();
     once(&root, &program, line, |root| {
         line.set(format!("building cargo-deny {CARGO_DENY}, about a minute, once"));
-        let mut install = cargo::cargo(paths);
+        let shell = shell_in(paths.root())?;
         // Without optimization it builds in half the time, and it has little to do here.
-        install.args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"]).arg(root);
-        cargo::run(install, line).map(drop)
+        let install = ["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY, "--root"];
+        cargo::run(cargo::cargo(&shell).args(install).arg(root), line).map(drop)
     })?;
     Ok(program)
 }
@@ -124,14 +124,13 @@ fn pip_place(paths: &Paths, name: &str, requirements: &str) -> Result<PathBuf> {
 fn pip(paths: &Paths, root: &Path, requirements: &str, line: &Line) -> Result<PathBuf> {
     once(root, root, line, |root| {
         line.set(format!("fetching what {requirements} names, through pip"));
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes"])
-            .arg("--no-compile")
-            .args(PIP_PATIENCE)
-            .arg("--target")
-            .arg(root)
-            .arg("--requirement")
-            .arg(paths.root().join(requirements))
+        let (shell, file) = (Shell::new()?, paths.root().join(requirements));
+        let pip = cmd!(
+            shell,
+            "python3 -m pip install --quiet --no-input --disable-pip-version-check --require-hashes --no-compile
+            {PIP_PATIENCE...} --target {root} --requirement {file}"
+        );
+        let pip = pip
             // An operator's habit, which this is not about: the packages go into a directory of their own.
             .env("PIP_REQUIRE_VIRTUALENV", "0")
             // What pip says of its being root is no news to anyone who reads a failure.
@@ -157,13 +156,14 @@ fn js_clients(paths: &Paths, line: &Line) -> Result<PathBuf> {
             fs::copy(paths.root().join(JS).join(file), root.join(file))
                 .with_context(|| format!("copying {JS}/{file}"))?;
         }
-        let mut npm = Command::new(node.join("bin/node"));
+        let shell = Shell::new()?;
+        let (node, npm) = (node.join("bin/node"), node.join("lib/node_modules/npm/bin/npm-cli.js"));
         // Exactly what the lock file has the hashes of, and nothing of it is run.
-        npm.arg(node.join("lib/node_modules/npm/bin/npm-cli.js"))
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1"])
-            .arg("--prefix")
-            .arg(root);
-        cargo::run(npm, line).map(drop)
+        let ci = cmd!(
+            shell,
+            "{node} {npm} ci --ignore-scripts --no-audit --no-fund --loglevel=error --fetch-retries=1 --prefix {root}"
+        );
+        cargo::run(ci, line).map(drop)
     })
     .with_context(|| format!("{JS} needs a network, and a package registry that npm reaches"))?;
     Ok(root)

@@ -16,6 +16,7 @@ use crate::fsx;
 use crate::hash::sha256_of;
 use crate::paths::Paths;
 use crate::process::bounded;
+use crate::shell::{cmd, shell_in};
 use crate::ui::Line;
 
 mod builder;
@@ -211,8 +212,8 @@ fn install(from: &Path, to: &Path) -> Result<()> {
 
 /// The commit that was built, marked when the tree has changes on top of it; nothing where there is no git.
 fn commit(root: &Path) -> Option<String> {
-    let mut git = Command::new("git");
-    git.current_dir(root).args(["describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]);
-    let output = bounded(git, b"", VERSION_WITHIN).ok().filter(crate::process::Output::ok)?;
+    let shell = shell_in(root).ok()?;
+    let describe = cmd!(shell, "git describe --always --abbrev=12 --exclude=* --dirty");
+    let output = bounded(describe, b"", VERSION_WITHIN).ok().filter(crate::process::Output::ok)?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()).filter(|said| !said.is_empty())
 }

@@ -12,6 +12,7 @@ use crate::cargo::RETRYING;
 use crate::exit::BadInput;
 use crate::lock::Lock;
 use crate::paths::Paths;
+use crate::shell::{Shell, cmd};
 use crate::ui::{Line, Progress};
 
 use super::FILE;
@@ -76,45 +77,28 @@ fn from_pypi(pin: &Pin, scratch: &Path) -> Result<PathBuf> {
     File::create(&wanted)
         .and_then(|mut file| file.write_all(line.as_bytes()))
         .with_context(|| format!("writing {}", Paths::shown(&wanted)))?;
-    let mut pip = Command::new("python3");
-    // `download` installs nothing, so it works where Python is 'externally managed'.
-    pip.args(["-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"])
-        // Without a network pip would try for a minute.
-        .args(["--retries", "1", "--timeout", "15"])
-        .args(["--no-deps", "--only-binary=:all:", "--require-hashes", "--platform"])
-        .arg(&pin.pypi.platform)
-        .arg("--dest")
-        .arg(scratch)
-        .arg("--requirement")
-        .arg(&wanted)
-        // An operator's habit for installing, which this is not.
-        .env("PIP_REQUIRE_VIRTUALENV", "0");
-    run(pip, "python3 with pip (on Debian: apt-get install python3-pip)")?;
+    let (shell, platform) = (Shell::new()?, &pin.pypi.platform);
+    // `download` installs nothing, so it works where Python is 'externally managed'. Without a network pip would try for a minute.
+    let pip = cmd!(
+        shell,
+        "python3 -m pip download --quiet --no-input --disable-pip-version-check --retries 1 --timeout 15 --no-deps
+        --only-binary=:all: --require-hashes --platform {platform} --dest {scratch} --requirement {wanted}"
+    );
+    // An operator's habit for installing, which this is not.
+    run(pip.env("PIP_REQUIRE_VIRTUALENV", "0"), "python3 with pip (on Debian: apt-get install python3-pip)")?;
     let wheel = the_one(scratch, |path| path.extension().is_some_and(|kind| kind == "whl"))?;
     let open = scratch.join("wheel");
-    let mut unzip = Command::new("python3");
-    unzip.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&open);
-    run(unzip, "python3")?;
+    run(cmd!(shell, "python3 -m zipfile -e {wheel} {open}"), "python3")?;
     the_one(&open, is_engine)
 }
 
 fn from_tarball(tarball: &Tarball, scratch: &Path) -> Result<PathBuf> {
     let archive = scratch.join("engine.tar.gz");
-    let mut curl = Command::new("curl");
-    curl.args([
-        "--fail",
-        "--location",
-        "--silent",
-        "--show-error",
-        "--retry",
-        "2",
-        "--connect-timeout",
-        "15",
-        "--output",
-    ])
-    .arg(&archive)
-    .arg("--url")
-    .arg(&tarball.url);
+    let (shell, url) = (Shell::new()?, &tarball.url);
+    let curl = cmd!(
+        shell,
+        "curl --fail --location --silent --show-error --retry 2 --connect-timeout 15 --output {archive} --url {url}"
+    );
     run(curl, "curl")?;
     let sha256 = sha256_of(&archive)?;
     if sha256 != tarball.sha256 {
@@ -125,9 +109,7 @@ fn from_tarball(tarball: &Tarball, scratch: &Path) -> Result<PathBuf> {
     }
     let open = scratch.join("tarball");
     fs::create_dir(&open).with_context(|| format!("making {}", Paths::shown(&open)))?;
-    let mut tar = Command::new("tar");
-    tar.arg("-xzf").arg(&archive).arg("-C").arg(&open);
-    run(tar, "tar")?;
+    run(cmd!(shell, "tar -xzf {archive} -C {open}"), "tar")?;
     the_one(&open, is_engine)
 }
 
@@ -136,7 +118,8 @@ fn is_engine(path: &Path) -> bool {
 }
 
 /// Runs a tool whose output matters only when it fails.
-fn run(mut command: Command, needs: &str) -> Result<()> {
+fn run(command: impl Into<Command>, needs: &str) -> Result<()> {
+    let mut command: Command = command.into();
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => BadInput::new(format!(

@@ -12,6 +12,7 @@ use crate::cargo;
 use crate::exit::BadInput;
 use crate::process::{Output, bounded};
 use crate::search_path::on_path;
+use crate::shell::{Cmd, Shell, cmd};
 use crate::ui::Line;
 
 /// Reading the package lists takes a second; a machine with a slow disk may take longer.
@@ -61,18 +62,15 @@ impl Privilege {
     }
 
     /// apt-get for what was agreed to: it asks no more.
-    fn apt_get(self) -> Command {
-        let mut command = match self {
-            Self::Root => Command::new("env"),
-            Self::Sudo => {
-                let mut sudo = Command::new("sudo");
-                sudo.arg("env");
-                sudo
-            }
+    fn apt_get(self, shell: &Shell) -> Cmd<'_> {
+        let (program, more): (_, &[&str]) = match self {
+            Self::Root => ("env", &[]),
+            Self::Sudo => ("sudo", &["env"]),
         };
-        command.args(["DEBIAN_FRONTEND=noninteractive", "LC_ALL=C", "apt-get", "--quiet", "--yes"]);
-        command.arg("--no-install-recommends").args(OPTIONS);
-        command
+        cmd!(
+            shell,
+            "{program} {more...} DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get --quiet --yes --no-install-recommends {OPTIONS...}"
+        )
     }
 }
 
@@ -151,9 +149,10 @@ pub(super) fn closure(packages: &[String], options: &[String]) -> Result<Vec<Str
 }
 
 fn simulate(packages: &[String], options: &[String]) -> Result<Output> {
-    let mut apt = Command::new("apt-get");
-    apt.env("LC_ALL", "C").args(options).args(["--simulate", "--no-install-recommends", "install"]).args(packages);
-    bounded(apt, b"", WITHIN).map_err(|failure| anyhow!("asking apt what it would install: {failure}"))
+    let shell = Shell::new()?;
+    let apt = cmd!(shell, "apt-get {options...} --simulate --no-install-recommends install {packages...}");
+    bounded(apt.env("LC_ALL", "C"), b"", WITHIN)
+        .map_err(|failure| anyhow!("asking apt what it would install: {failure}"))
 }
 
 /// Packages that the lists do not know.
@@ -171,9 +170,8 @@ fn unknown(output: &Output) -> Vec<String> {
 
 fn update(privilege: Privilege, line: &Line) -> Result<()> {
     line.set("fetching the package lists");
-    let mut apt = privilege.apt_get();
-    apt.arg("update");
-    cargo::run(apt, line).map(drop).map_err(|error| {
+    let shell = Shell::new()?;
+    cargo::run(privilege.apt_get(&shell).arg("update"), line).map(drop).map_err(|error| {
         BadInput::new(format!(
             "the package lists could not be fetched; nothing was installed: {}\nSee that this machine reaches its package \
              mirror (/etc/apt/sources.list*), then run this again",
@@ -204,13 +202,12 @@ impl Transaction {
             })?;
         }
         line.set(format!("installing {}", self.asked.join(" ")));
-        let mut apt = privilege.apt_get();
-        apt.arg("install").args(&self.asked);
-        let Err(error) = cargo::run(apt, line) else { return Ok(()) };
+        let shell = Shell::new()?;
+        let install = privilege.apt_get(&shell).arg("install").args(&self.asked);
+        let Err(error) = cargo::run(install, line) else { return Ok(()) };
         line.set("taking back what was installed");
-        let mut undo = privilege.apt_get();
-        undo.arg("purge").args(&self.new);
-        let undone = match cargo::run(undo, line) {
+        let purge = privilege.apt_get(&shell).arg("purge").args(&self.new);
+        let undone = match cargo::run(purge, line) {
             Ok(_) => "what was new is removed again".to_owned(),
             Err(_) => format!("see what is left: dpkg --audit; then: {}", self.undo(privilege)),
         };
@@ -218,9 +215,9 @@ impl Transaction {
     }
 
     fn download(&self, privilege: Privilege, line: &Line) -> Result<()> {
-        let mut apt = privilege.apt_get();
-        apt.args(["--download-only", "install"]).args(&self.asked);
-        cargo::run(apt, line).map(drop)
+        let shell = Shell::new()?;
+        let download = privilege.apt_get(&shell).args(["--download-only", "install"]).args(&self.asked);
+        cargo::run(download, line).map(drop)
     }
 
     /// The command that takes the new packages away.
@@ -232,11 +229,12 @@ impl Transaction {
     /// Refuses where the disk would be full before the end.
     fn must_fit(&self) -> Result<()> {
         // To ask needs no root, and so no lock.
-        let mut apt = Command::new("apt-get");
-        apt.env("LC_ALL", "C").args(["--quiet", "--no-install-recommends", "-o", "Debug::NoLocking=1"]);
+        let (shell, asked) = (Shell::new()?, &self.asked);
         // Its question is answered with no; the sizes stand before it.
-        apt.args(["--assume-no", "install"]).args(&self.asked);
-        let output = bounded(apt, b"", WITHIN).map_err(|failure| anyhow!("asking apt for sizes: {failure}"))?;
+        let apt =
+            cmd!(shell, "apt-get --quiet --no-install-recommends -o Debug::NoLocking=1 --assume-no install {asked...}");
+        let output = bounded(apt.env("LC_ALL", "C"), b"", WITHIN)
+            .map_err(|failure| anyhow!("asking apt for sizes: {failure}"))?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let (download, installed) = (size_after(&said, "Need to get "), size_after(&said, "After this operation, "));
         for (place, bytes) in [("/var/cache/apt/archives", download), ("/usr", installed)] {

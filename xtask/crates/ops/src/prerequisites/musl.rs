@@ -1,12 +1,12 @@
 //! The standard library for static programs, from rustup.
 
-use std::process::Command;
 use std::time::Duration;
 
 use crate::build::TARGET;
 use crate::paths::Paths;
 use crate::process::bounded;
 use crate::search_path::on_path;
+use crate::shell::{cmd, shell_in};
 use crate::ui::Line;
 
 /// What adds it to the toolchain of this clone.
@@ -20,11 +20,10 @@ const WITHIN: Duration = Duration::from_secs(180);
 pub(super) fn add(paths: &Paths, line: &Line) -> Result<(), String> {
     let rustup = on_path("rustup").ok_or("it is not on PATH")?;
     line.set(COMMAND);
-    let mut command = Command::new(rustup);
-    command.current_dir(paths.root()).args(["target", "add", TARGET]);
+    let shell = shell_in(paths.root()).map_err(|error| format!("{error:#}"))?;
     // The toolchain that rust-toolchain.toml names, not the one that runs us.
-    command.env_remove("RUSTUP_TOOLCHAIN");
-    let output = bounded(command, b"", WITHIN).map_err(|failure| failure.to_string())?;
+    let add = cmd!(shell, "{rustup} target add {TARGET}").env_remove("RUSTUP_TOOLCHAIN");
+    let output = bounded(add, b"", WITHIN).map_err(|failure| failure.to_string())?;
     if output.ok() { Ok(()) } else { Err(output.reason()) }
 }
 

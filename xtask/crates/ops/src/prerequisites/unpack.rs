@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -13,6 +12,7 @@ use crate::cargo;
 use crate::exit::BadInput;
 use crate::paths::Paths;
 use crate::search_path::on_path;
+use crate::shell::{Shell, cmd, shell_in};
 use crate::tools::{once, short_hash};
 use crate::transport::quote;
 use crate::ui::Line;
@@ -54,6 +54,7 @@ pub(super) fn obtain(paths: &Paths, line: &Line) -> Result<()> {
             packages.join(", ")
         )));
     }
+    let shell = Shell::new()?;
     once(&place, &place, line, |root| {
         let archives = root.join("archives");
         fs::create_dir_all(&archives).with_context(|| format!("making {}", Paths::shown(&archives)))?;
@@ -65,9 +66,8 @@ pub(super) fn obtain(paths: &Paths, line: &Line) -> Result<()> {
         }
         line.set(format!("unpacking {} into {}", packages.join(" "), Paths::shown(&place)));
         for entry in fs::read_dir(&archives).with_context(|| format!("reading {}", Paths::shown(&archives)))? {
-            let mut unpack = Command::new("dpkg-deb");
-            unpack.arg("--extract").arg(entry.context("reading the archives")?.path()).arg(root.join("root"));
-            cargo::run(unpack, line)?;
+            let (archive, tree) = (entry.context("reading the archives")?.path(), root.join("root"));
+            cargo::run(cmd!(shell, "dpkg-deb --extract {archive} {tree}"), line)?;
         }
         fs::remove_dir_all(&archives).with_context(|| format!("removing {}", Paths::shown(&archives)))?;
         fs::create_dir(root.join("bin")).context("making the programs' directory")?;
@@ -81,10 +81,9 @@ fn download(packages: &[String], options: &[String], archives: &Path, line: &Lin
     wanted.extend(packages.iter().cloned());
     wanted.sort();
     wanted.dedup();
-    let mut download = Command::new("apt-get");
+    let shell = shell_in(archives)?;
     // As root, apt would fetch as a user who may not write here.
-    download.current_dir(archives).args(["-o", "APT::Sandbox::User=root"]).args(options);
-    download.args(["--quiet", "download"]).args(&wanted);
+    let download = cmd!(shell, "apt-get -o APT::Sandbox::User=root {options...} --quiet download {wanted...}");
     cargo::run(download, line)
         .map(drop)
         .map_err(|error| BadInput::new(format!("Debian packages could not be downloaded; is there a network? {error}")))
@@ -106,9 +105,10 @@ fn own_lists(paths: &Paths, line: &Line) -> Result<Vec<String>> {
     ]
     .concat();
     line.set("fetching the package lists");
-    let mut update = Command::new("apt-get");
-    update.env("LC_ALL", "C").args(&options).args(["--quiet", "update"]);
-    cargo::run(update, line).map_err(|error| {
+    let shell = Shell::new()?;
+    let given = &options;
+    let update = cmd!(shell, "apt-get {given...} --quiet update");
+    cargo::run(update.env("LC_ALL", "C"), line).map_err(|error| {
         BadInput::new(format!("the package lists could not be fetched; is there a network? {error}"))
     })?;
     Ok(options)

@@ -70,8 +70,8 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Runs `command` with `stdin`, and kills it when it takes longer than `within`.
-pub fn bounded(command: Command, stdin: &[u8], within: Duration) -> Result<Output, Failure> {
-    watched(command, stdin, within, |_| Go::On)
+pub fn bounded(command: impl Into<Command>, stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+    watched(command.into(), stdin, within, |_| Go::On)
 }
 
 /// What becomes of a command that has said something.
