@@ -38,7 +38,6 @@ pub mod posture;
 pub mod private_file;
 pub mod probe;
 pub mod probe_routes;
-pub mod recorded;
 pub mod room_keys;
 pub mod scale;
 pub mod secret;

@@ -13,12 +13,12 @@ use super::connections::Turnstile;
 use super::entrance;
 use super::limits;
 use super::shared::Shared;
+use crate::blobs::Blobs;
 use crate::clock;
-use crate::commands::NodeCommands;
+use crate::commands::Commands;
 use crate::config::TlsFiles;
+use crate::history::Histories;
 use crate::posture::Observer;
-use crate::recorded::RecordedUsers;
-use crate::store::Store;
 
 /// The API of a node, bound but not yet served.
 #[derive(Debug)]
@@ -31,12 +31,7 @@ pub struct Api {
 
 impl Api {
     /// Binds the API's address.
-    pub fn bind(
-        observer: Observer,
-        users: RecordedUsers,
-        commands: Arc<NodeCommands>,
-        store: Arc<dyn Store>,
-    ) -> Result<Self> {
+    pub fn bind(observer: Observer, commands: Arc<Commands>, histories: Histories, blobs: Blobs) -> Result<Self> {
         let config = observer.config.clone();
         let address = SocketAddr::new(config.bind, config.ports.api);
         let listener = TcpListener::bind(address)
@@ -48,7 +43,7 @@ impl Api {
             )),
             None => None,
         };
-        let shared = Arc::new(Shared::new(observer, users, commands, store, Instant::now()));
+        let shared = Arc::new(Shared::new(observer, commands, histories, blobs, Instant::now()));
         Ok(Self { listener, tls, router: entrance::router(shared.clone()), shared })
     }
 

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::blobs::BlobError;
 use crate::domain::{Denial, InvalidValue};
+use crate::lease::Closed;
 use crate::signature::Refusal;
 use crate::store::StoreError;
 use crate::users::UserError;
@@ -325,6 +326,7 @@ impl From<UserError> for Problem {
         let cause = Some(error.to_string().into());
         match error {
             UserError::NoLease => no_lease(),
+            UserError::Denied(denial) => denial.into(),
             UserError::Missing(_) => NOT_FOUND.because(error.to_string()),
             UserError::Conflict(why) => CONFLICT.because(why),
             UserError::Stale(_) => PRECONDITION_FAILED.because(error.to_string()),
@@ -335,12 +337,20 @@ impl From<UserError> for Problem {
             UserError::Write(StoreError::Conflict { .. }) => {
                 CONFLICT.because("others keep changing it; read again, and decide anew")
             }
-            UserError::Write(StoreError::Unknown { .. }) => Self { cause, store: true, ..unknown_outcome() },
+            UserError::Unknown { .. } | UserError::Write(StoreError::Unknown { .. }) => {
+                Self { cause, store: true, ..unknown_outcome() }
+            }
             UserError::Write(_) => {
                 let problem = UNAVAILABLE.because("the store did not take it; nothing was changed").soon();
                 Self { cause, store: true, ..problem }
             }
         }
+    }
+}
+
+impl From<Closed> for Problem {
+    fn from(_: Closed) -> Self {
+        no_lease()
     }
 }
 

@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Handle, Role, RoomId, SignPub};
+use crate::lease::Closed;
 use crate::probe::{ProbeValue, Register};
 use crate::transfer::Part;
+use crate::users::UserError;
 
 pub use blobs::{BlobCopy, Name, SentBlob};
 pub use client::{ask, ask_for};
@@ -140,6 +142,18 @@ impl Failure {
     /// Why, and what to do about it.
     pub fn new(code: &str, message: &str, remedy: &str) -> Self {
         Self { code: code.to_owned(), message: message.to_owned(), remedy: remedy.to_owned() }
+    }
+}
+
+impl From<&UserError> for Failure {
+    fn from(error: &UserError) -> Self {
+        Self::new(error.code(), &error.to_string(), error.remedy())
+    }
+}
+
+impl From<Closed> for Failure {
+    fn from(closed: Closed) -> Self {
+        Self::from(&UserError::from(closed))
     }
 }
 
