@@ -38,6 +38,7 @@ pub mod posture;
 pub mod private_file;
 pub mod probe;
 pub mod probe_routes;
+pub mod random;
 pub mod room_keys;
 pub mod scale;
 pub mod secret;

@@ -21,6 +21,7 @@ use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read}
 use crate::clock;
 use crate::commands::audit::{About, Decided, Stage};
 use crate::domain::{Action, Author, Handle, Records as _};
+use crate::random;
 use crate::store::{Operation, StoreError};
 
 /// Records that are asked for at a time, for a list.
@@ -153,10 +154,9 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
         digest.check(name)?;
         return Reply::json(&AddedBody { blob: record.into(), changed: false });
     }
-    let mut entropy = [0; 16];
     let no_randomness =
-        |error: getrandom::Error| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() };
-    getrandom::fill(&mut entropy).map_err(no_randomness)?;
+        |error: random::NoRandomness| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() };
+    let entropy = random::bytes().map_err(no_randomness)?;
     let mut upload = Upload::begin(&shared.blobs, name.clone(), arriving.length(), entropy).await?;
     loop {
         let pushed = match arriving.next().await {

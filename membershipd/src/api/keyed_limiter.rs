@@ -1,59 +1,82 @@
-//! Places for what takes long: so many in all, and so many of one user.
+//! Places for what takes long, so many in all and so many of one key: connections by address, transfers by user.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::problem::{self, Problem};
-use crate::domain::Handle;
 
-/// Who has places.
-#[derive(Debug)]
-pub(super) struct Slots {
-    taken: Arc<Mutex<HashMap<Handle, usize>>>,
+type Taken<K> = Arc<Mutex<HashMap<K, usize>>>;
+
+/// Limits what is under way at once. Clones count together. A key without a place takes no memory.
+#[derive(Debug, Clone)]
+pub(super) struct KeyedLimiter<K> {
+    taken: Taken<K>,
     all: usize,
     each: usize,
 }
 
-impl Slots {
-    /// `all` places, of which one user gets `each` at most.
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All places are taken.
+    All,
+    /// The key has this many, which is the most.
+    Key(usize),
+}
+
+impl<K: Clone + Eq + Hash> KeyedLimiter<K> {
+    /// `all` places, of which one key gets `each` at most.
     pub(super) fn new(all: usize, each: usize) -> Self {
         Self { taken: Arc::default(), all, each }
     }
 
-    /// A place for `user`, until it is dropped; refused where there is none.
-    pub(super) fn take(&self, user: &Handle) -> Result<Slot, Problem> {
+    /// A place for `key`, until it is dropped; refused where there is none.
+    pub(super) fn take(&self, key: &K) -> Result<Place<K>, Full> {
         let mut taken = lock(&self.taken);
         if taken.values().sum::<usize>() >= self.all {
-            return Err(problem::OVERLOADED.because("too many uploads or downloads at once; try again").soon());
+            return Err(Full::All);
         }
-        let own = taken.entry(user.clone()).or_default();
+        let own = taken.entry(key.clone()).or_default();
         if *own >= self.each {
-            let detail = format!("no more than {} at once; wait for one of yours to end", self.each);
-            return Err(problem::RATE_LIMITED.because(detail).soon());
+            return Err(Full::Key(self.each));
         }
         *own += 1;
-        Ok(Slot { taken: self.taken.clone(), user: user.clone() })
+        Ok(Place { taken: self.taken.clone(), key: key.clone() })
     }
 }
 
-fn lock(taken: &Mutex<HashMap<Handle, usize>>) -> MutexGuard<'_, HashMap<Handle, usize>> {
+fn lock<K>(taken: &Mutex<HashMap<K, usize>>) -> MutexGuard<'_, HashMap<K, usize>> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A place.
 #[derive(Debug)]
-pub(super) struct Slot {
-    taken: Arc<Mutex<HashMap<Handle, usize>>>,
-    user: Handle,
+pub(super) struct Place<K: Eq + Hash> {
+    taken: Taken<K>,
+    key: K,
 }
 
-impl Drop for Slot {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = lock(&self.taken);
-        if let Some(own) = taken.get_mut(&self.user) {
+        if let Some(own) = taken.get_mut(&self.key) {
             *own -= 1;
             if *own == 0 {
-                taken.remove(&self.user);
+                taken.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => problem::OVERLOADED.because("too many uploads or downloads at once; try again").soon(),
+            Full::Key(each) => {
+                let detail = format!("no more than {each} at once; wait for one of yours to end");
+                problem::RATE_LIMITED.because(detail).soon()
             }
         }
     }
@@ -64,16 +87,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_takes_all_places_and_what_is_left_is_free() {
-        let slots = Slots::new(3, 2);
-        let [alice, bob] = ["alice", "bob"].map(|handle| handle.parse().unwrap());
-        let held = [slots.take(&alice).unwrap(), slots.take(&alice).unwrap()];
-        assert_eq!(slots.take(&alice).unwrap_err().kind, problem::RATE_LIMITED);
-        let last = slots.take(&bob).unwrap();
-        assert_eq!(slots.take(&bob).unwrap_err().kind, problem::OVERLOADED);
+    fn no_key_takes_all_places_and_what_is_given_back_is_free() {
+        let limiter = KeyedLimiter::new(3, 2);
+        let held = [limiter.take(&"alice").unwrap(), limiter.take(&"alice").unwrap()];
+        assert_eq!(limiter.take(&"alice").unwrap_err(), Full::Key(2));
+        let last = limiter.clone().take(&"bob").unwrap();
+        assert_eq!(limiter.take(&"bob").unwrap_err(), Full::All);
         drop(held);
-        assert!(slots.take(&bob).is_ok());
+        assert!(limiter.take(&"bob").is_ok());
         drop(last);
-        assert!(lock(&slots.taken).is_empty(), "nobody is remembered");
+        assert!(lock(&limiter.taken).is_empty(), "no key is remembered");
+        assert_eq!(Problem::from(Full::All).kind, problem::OVERLOADED);
+        assert_eq!(Problem::from(Full::Key(2)).kind, problem::RATE_LIMITED);
     }
 }

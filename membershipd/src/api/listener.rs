@@ -9,7 +9,7 @@ use axum::Router;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 
-use super::connections::Turnstile;
+use super::connections::ConnectionLimit;
 use super::entrance;
 use super::limits;
 use super::shared::Shared;
@@ -58,13 +58,13 @@ impl Api {
         let under_way = self.shared.requests.clone();
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
         let server = limited(axum_server::from_tcp(self.listener)?.handle(handle));
-        let turnstile = Turnstile::default();
+        let connections = ConnectionLimit::default();
         let served = match self.tls {
             Some(tls) => {
-                let tls = RustlsAcceptor::new(tls).handshake_timeout(limits::HEAD_TIME).acceptor(turnstile);
+                let tls = RustlsAcceptor::new(tls).handshake_timeout(limits::HEAD_TIME).acceptor(connections);
                 server.acceptor(tls).serve(service).await
             }
-            None => server.acceptor(turnstile).serve(service).await,
+            None => server.acceptor(connections).serve(service).await,
         };
         served.context("the API stopped")?;
         let _all_places = under_way.acquire_many(u32::try_from(limits::REQUESTS)?).await?;

@@ -9,15 +9,15 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use super::body::Space;
+use super::keyed_limiter::KeyedLimiter;
 use super::limits;
 use super::metrics::Metrics;
 use super::names::Names;
 use super::rate::Rate;
-use super::slots::Slots;
 use crate::blobs::Blobs;
 use crate::commands::Commands;
 use crate::config::ClearRooms;
-use crate::domain::{SignPub, Terms};
+use crate::domain::{Handle, SignPub, Terms};
 use crate::gate::Gate;
 use crate::history::Histories;
 use crate::invites::Invites;
@@ -51,8 +51,8 @@ pub(super) struct Shared {
     /// Answers with messages that may be on their way.
     pub(super) readings: Arc<Semaphore>,
     pub(super) blobs: Blobs,
-    pub(super) uploads: Slots,
-    pub(super) downloads: Slots,
+    pub(super) uploads: KeyedLimiter<Handle>,
+    pub(super) downloads: KeyedLimiter<Handle>,
     /// Lists of attachments that may begin.
     pub(super) blob_lists: Semaphore,
     /// Identity of this process, and the requests of it so far: together the id of a request.
@@ -85,8 +85,8 @@ impl Shared {
             histories,
             readings: Arc::new(Semaphore::new(limits::READINGS)),
             blobs,
-            uploads: Slots::new(limits::UPLOADS, limits::UPLOADS_PER_USER),
-            downloads: Slots::new(limits::DOWNLOADS, limits::DOWNLOADS_PER_USER),
+            uploads: KeyedLimiter::new(limits::UPLOADS, limits::UPLOADS_PER_USER),
+            downloads: KeyedLimiter::new(limits::DOWNLOADS, limits::DOWNLOADS_PER_USER),
             blob_lists: Semaphore::new(limits::BLOB_LISTS),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),

@@ -17,6 +17,7 @@ use crate::control::{self, Request as Control};
 use crate::domain::{Handle, Role, RoomId, State};
 use crate::identity::Identity;
 use crate::link;
+use crate::random;
 
 /// Users that are made or removed at once.
 const AT_ONCE: usize = 16;
@@ -62,11 +63,11 @@ impl Crew {
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let api: NodeUrl = format!("{scheme}://{}", SocketAddr::new(address, ports.api)).parse()?;
         let ca = config.tls.as_ref().map(|tls| &*tls.ca);
-        let run = data_encoding::HEXLOWER.encode(&random::<4>()?);
+        let run = data_encoding::HEXLOWER.encode(&random::bytes::<4>()?);
         let hand = |number: usize| {
             let handle: Handle = format!("bench-{run}-{number}").parse()?;
             let room: RoomId = handle.as_str().parse()?;
-            let identity = Identity::from_entropy(handle, random()?)?;
+            let identity = Identity::from_entropy(handle, random::bytes()?)?;
             let api = Client::from_address(&identity, vec![api.clone()], ca, own_address(address, number))?;
             anyhow::Ok(Hand {
                 identity: Arc::new(identity),
@@ -181,10 +182,4 @@ impl Hand {
 fn own_address(node: IpAddr, number: usize) -> Option<IpAddr> {
     let last = u8::try_from(number % 250).ok()?;
     matches!(node, IpAddr::V4(node) if node.is_loopback()).then(|| Ipv4Addr::new(127, 1, 0, last + 1).into())
-}
-
-pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    Ok(bytes)
 }

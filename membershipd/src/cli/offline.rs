@@ -24,7 +24,7 @@ pub(super) fn ask(path: &Path, request: Request, json: bool) -> Result<serde_jso
     let file = |error: String| Problem::Daemon { failure: Failure::new("file", &error, "nothing was changed"), json };
     let store: Arc<dyn Store> = Arc::new(opened.map_err(|error| file(error.to_string()))?);
     let answer = block_on(async {
-        let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
+        let pace: Arc<dyn Pace> = Arc::new(Real::new()?);
         let state = Watched::follow(&store, &pace);
         state.ready().await?;
         let root = ROOT.parse().context("who does it")?;

@@ -35,7 +35,7 @@ use crate::domain::RoomId;
 use crate::identity::Identity;
 use crate::link::trusting;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
-use crate::{bus, clock};
+use crate::{bus, clock, random};
 
 /// Time for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -241,8 +241,7 @@ impl Client {
             query,
             fields: &fields,
         };
-        let mut entropy = [0; 16];
-        getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let entropy: [u8; 16] = random::bytes()?;
         let signed =
             self.signer.sign(&head, BodyDigest::of(&request.body), clock::unix(), Nonce::from_entropy(entropy))?;
         let mut message = axum::http::Request::builder().method(request.method.clone()).uri(node.uri(request.target)?);

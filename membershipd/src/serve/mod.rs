@@ -42,6 +42,7 @@ use crate::link::Link;
 use crate::posture::Observer;
 use crate::private_file;
 use crate::probe::Probes;
+use crate::random;
 use crate::store::{Backing, KvStore, SqliteStore};
 
 /// Time for requests of the API to end when the daemon stops.
@@ -67,8 +68,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
 
     ports_free(&config)?;
 
-    let mut boot = [0; 8];
-    getrandom::fill(&mut boot).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let boot: [u8; 8] = random::bytes()?;
     let boot = data_encoding::HEXLOWER.encode(&boot);
     let gate = Arc::new(Gate::new(config.bus_auth, started));
     let ledger = Arc::new(Ledger::new(Process { node: config.node.clone(), boot: boot.clone() }));
@@ -80,7 +80,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let backing = open(&config, link.clone())?;
     let (store, settling) = (backing.store(), backing.clone());
     let fence = RevocationFence::new(ledger.clone(), link.clone());
-    let pace: Arc<dyn Pace> = Arc::new(Real::new().map_err(|error| anyhow::anyhow!("no randomness: {error}"))?);
+    let pace: Arc<dyn Pace> = Arc::new(Real::new()?);
     let (histories, blobs) = (Histories::new(gate.clone(), link.clone()), Blobs::new(link.clone()));
     let passing: Arc<dyn Fence> = Keeping::new(fence, histories.clone());
     let state = Gated::new(gate.clone(), pace.clone());

@@ -14,6 +14,7 @@ use crate::client::{Added, Client, NodeUrl, Room};
 use crate::conversation::{Untrue, blob};
 use crate::domain::RoomId;
 use crate::identity::Identity;
+use crate::random;
 
 /// The attachments of a room, as one of its members has them.
 #[derive(Debug)]
@@ -54,8 +55,7 @@ impl Attachments {
         }
         let kept = if self.room.policy.encrypt {
             let (epoch, key) = self.keyring.fresh(&mut self.people).await?;
-            let mut salt = [0; 16];
-            getrandom::fill(&mut salt).map_err(|_| TalkError::Seal(Untrue::Randomness))?;
+            let salt = random::bytes().map_err(|_| TalkError::Seal(Untrue::Randomness))?;
             blob::seal(&self.room.id, epoch, key, salt, plain).map_err(TalkError::Seal)?
         } else {
             plain

@@ -19,7 +19,7 @@ use crate::conversation::{Epoch, Frame, MessageId, Sealer};
 use crate::domain::{MemberState, RoomId};
 use crate::faults::Fault;
 use crate::identity::Identity;
-use crate::{bus, clock};
+use crate::{bus, clock, random};
 
 /// How long the newest epoch is believed to be the newest while nobody is heard to come or go.
 const BELIEVED: Duration = Duration::from_secs(30);
@@ -101,8 +101,7 @@ impl Sender {
         if bytes > bus::VALUE_BYTES {
             return Err(TalkError::TooLarge { bytes: bytes - AROUND, most: bus::VALUE_BYTES });
         }
-        let mut entropy = [0; 10];
-        getrandom::fill(&mut entropy).map_err(|_| TalkError::Seal(crate::conversation::Untrue::Randomness))?;
+        let entropy = random::bytes().map_err(|_| TalkError::Seal(crate::conversation::Untrue::Randomness))?;
         let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), entropy);
         if Fault::AckBeforeWrite.active() {
             // Acknowledged whatever becomes of it: it is sent once, and nobody looks for it.
