@@ -26,7 +26,6 @@ pub mod kick;
 pub mod posture;
 pub mod probe;
 pub mod probe_routes;
-pub mod recorded;
 pub mod room_keys;
 pub mod scale;
 pub mod serve;
@@ -36,7 +35,7 @@ pub mod transfer;
 pub mod users;
 
 pub use unibus_client::{api as client, identity, talk};
-pub use unibus_core::{bus, clock, domain, faults, lease, private_file, secret, view};
+pub use unibus_core::{bus, clock, domain, faults, lease, private_file, random, secret, view};
 pub use unibus_crypto as conversation;
 pub use unibus_http_signature as signature;
 pub use unibus_store as store;

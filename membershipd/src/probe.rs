@@ -3,12 +3,14 @@
 //! They lie in the bucket of users, on the very path that a change of users takes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use unibus_api_types::control::{ProbeValue, Register};
 
+use crate::commands::keys::Address;
 use crate::gate::Gate;
 use crate::store::{Operation, Records, Revision, Store, StoreError};
-use crate::users::{UserError, key, proven};
+use crate::users::UserError;
 use crate::view::Versioned;
 
 /// The registers, through one node.
@@ -26,8 +28,8 @@ impl Probes {
 
     /// Sets a register that still has the revision `expected`. Returns the new one.
     pub async fn write(&self, register: Register, value: &ProbeValue, expected: u64) -> Result<u64, UserError> {
-        proven(&self.gate)?;
-        let (key, value) = (key(&register.key())?, value.as_str().as_bytes());
+        self.gate.require_lease(Instant::now())?;
+        let (Address { key, .. }, value) = (Address::new(Records::Users, &register.key())?, value.as_str().as_bytes());
         let written = match Revision::new(expected) {
             None => self.store.create(Records::Users, &key, value).await?,
             Some(expected) => self.store.update(Records::Users, &key, value, expected).await?,
@@ -37,8 +39,8 @@ impl Probes {
 
     /// What a register holds; none: it was never written.
     pub async fn read(&self, register: Register) -> Result<Option<Versioned<String>>, UserError> {
-        proven(&self.gate)?;
-        let key = key(&register.key())?;
+        self.gate.require_lease(Instant::now())?;
+        let Address { key, .. } = Address::new(Records::Users, &register.key())?;
         let Some(found) = self.store.get(Records::Users, &key).await? else { return Ok(None) };
         let text = String::from_utf8(found.value.to_vec());
         let value = text.map_err(|error| StoreError::Unreadable {

@@ -20,8 +20,9 @@ use super::routes::{self, Refused};
 use super::shared::Shared;
 use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read};
 use crate::clock;
-use crate::commands::audit::{AuditRecord, Decided, Stage};
+use crate::commands::audit::{About, Decided, Stage};
 use crate::domain::{Action, Author, Handle, Records as _};
+use crate::random;
 use crate::store::{Operation, StoreError};
 use unibus_api_types::problem::Kind;
 
@@ -155,10 +156,9 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
         digest.check(name)?;
         return Reply::json(&AddedBody { blob: record.into(), changed: false });
     }
-    let mut entropy = [0; 16];
     let no_randomness =
-        |error: getrandom::Error| Problem { cause: Some(error.to_string().into()), ..Kind::INTERNAL.problem() };
-    getrandom::fill(&mut entropy).map_err(no_randomness)?;
+        |error: random::NoRandomness| Problem { cause: Some(error.to_string().into()), ..Kind::INTERNAL.problem() };
+    let entropy = random::bytes().map_err(no_randomness)?;
     let mut upload = Upload::begin(&shared.blobs, name.clone(), arriving.length(), entropy).await?;
     loop {
         let pushed = match arriving.next().await {
@@ -224,20 +224,17 @@ pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
     }
     let journal = shared.commands.journal();
     let id = journal.number();
-    let of = |stage| {
-        let audited = journal.record(id, Author::User(call.caller.handle.clone()), action.name(), stage);
-        AuditRecord { room: Some(name.room.clone()), with: Some(format!("sha256={}", name.id)), ..audited }
-    };
+    let about = About::new(Author::User(call.caller.handle.clone()), action.name());
+    let about = About { room: Some(name.room.clone()), with: Some(format!("sha256={}", name.id)), ..about };
     let own = shared.gate.view(|view| view.membership(&name.room, &call.caller.handle).map(|own| own.role));
-    journal.append(of(Stage::Begun(Decided { bus: Some(call.caller.role), room: own }))).await?;
+    journal.begin(id, &about, Decided { bus: Some(call.caller.role), room: own }).await?;
     let removed = shared.blobs.remove(name).await;
     let stage = match &removed {
         Ok(_) => Stage::Done(Vec::new()),
         Err(error) if error.is_unknown() => Stage::Unknown(error.to_string()),
         Err(error) => Stage::Failed(error.to_string()),
     };
-    if let Err(error) = journal.append(of(stage)).await {
-        tracing::warn!(%id, "the audit has only the first record of the removal of an attachment: {error}");
-    }
+    // That it is missing is logged: the attachment is gone all the same.
+    let _ = journal.end(id, &about, stage).await;
     Reply::json(&RemovedBody { changed: removed?.is_some() })
 }

@@ -21,8 +21,8 @@ use super::invites::{self, Registration};
 use super::limits;
 use super::origin::Origin;
 use super::precondition::IfMatch;
+use super::problem::Problem;
 use super::problem::Refuse as _;
-use super::problem::{self, Problem};
 use super::rate::client_of;
 use super::routes::{self, Access, Allowed, Precondition, Refused, Signed};
 use super::shared::{Note, Shared, Spending};
@@ -169,7 +169,7 @@ async fn signed_request(
 
     let claim = claim(shared, &parts, note)?;
     let key = claim.key();
-    proven_view(shared)?;
+    shared.gate.require_lease(Instant::now())?;
     // Nobody's body is received for a key that nobody has.
     if shared.gate.view(|view| view.user_of_key(&key).is_none()) {
         return Err(Refusal::KeyUnknown.into());
@@ -183,7 +183,7 @@ async fn signed_request(
     let (proven, received, arriving) = match coming {
         Coming::Held(length, body) => {
             let received = body::receive(body, length, &shared.space).await?;
-            proven_view(shared)?;
+            shared.gate.require_lease(Instant::now())?;
             let digest = BodyDigest::of(&received.bytes);
             let proven = claim.prove(digest, clock::unix(), directory).map(|unspent| (unspent, digest));
             (proven, received, None)
@@ -252,10 +252,10 @@ async fn newcomer_request(shared: &Arc<Shared>, request: Request, note: &mut Not
 
     let claim = claim(shared, &parts, note)?;
     let key = claim.key();
-    proven_view(shared)?;
+    shared.gate.require_lease(Instant::now())?;
     let received = body::receive(body, Some(length), &shared.space).await?;
 
-    proven_view(shared)?;
+    shared.gate.require_lease(Instant::now())?;
     let proven = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
         // The key of nobody may register, and one that has registered may say so again.
         let state = shared.gate.view(|view| view.user_of_key(key).map(|user| user.state));
@@ -301,11 +301,6 @@ async fn carry_out(
         let cause = if broken.is_panic() { "the handler panicked" } else { "the handler was stopped" };
         Err(Problem { cause: Some(cause.into()), ..Kind::INTERNAL.problem() })
     })
-}
-
-/// Refuses everything for as long as the view proves nothing.
-fn proven_view(shared: &Shared) -> Result<(), Problem> {
-    if shared.gate.lease_valid(Instant::now()) { Ok(()) } else { Err(problem::no_lease()) }
 }
 
 fn precondition(parts: &Parts, wanted: Precondition) -> Result<Option<IfMatch>, Problem> {

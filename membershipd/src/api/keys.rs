@@ -1,6 +1,6 @@
 //! Keys over the API: those of users, public; those of rooms, sealed. The server opens none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -13,12 +13,9 @@ use super::problem::Problem;
 use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::clock;
-use crate::commands::audit::Decided;
 use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Signature};
 use crate::domain::{Handle, Records as _, RoomId, SignPub, State, User};
-use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient};
-use crate::store::StoreError;
-use crate::view::View;
+use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient, there};
 use unibus_api_types::problem::Kind;
 
 impl From<KeysError> for Problem {
@@ -29,6 +26,8 @@ impl From<KeysError> for Problem {
             KeysError::Taken { .. } => Kind::EPOCH_TAKEN.because(said),
             KeysError::NotNext(_) => Kind::EPOCH_NOT_NEXT.because(said),
             KeysError::Recipients(_) => Kind::RECIPIENTS.because(said),
+            KeysError::Denied(denial) => denial.into(),
+            KeysError::NotProven(_) => super::problem::no_lease(),
             KeysError::Audit(_) => {
                 let unavailable =
                     Kind::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
@@ -186,7 +185,7 @@ pub(super) async fn newest(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
     let Some((epoch, record)) = shared.keys.newest(room).await? else {
         return Reply::json(&NewestBody { epoch: None, stale: true, own: false });
     };
-    let stale = record.is_stale(&present(&shared, room).await?);
+    let stale = record.is_stale(&shared.keys.present(room).await?);
     let own = record.envelopes.contains_key(&call.caller.handle);
     Reply::json(&NewestBody { epoch: Some(epoch), stale, own })
 }
@@ -207,11 +206,8 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 pub(super) async fn begin(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let NewEpoch { key_id, envelopes } = call.json()?;
     let (room, epoch, caller) = (call.target.room()?, call.target.epoch()?, &call.caller);
-    let role = shared.gate.view(|view| view.membership(room, &caller.handle).map(|m| m.role));
-    let decided = Decided { bus: Some(caller.role), room: role };
     let record = EpochRecord::new(caller.handle.clone(), clock::unix_ms(), key_id, envelopes);
-    let present = present(&shared, room).await?;
-    let changed = shared.keys.begin((caller, decided), room, epoch, &record, &present).await?;
+    let changed = shared.keys.begin(caller, room, epoch, &record).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::json(&BegunBody { epoch, changed })?.status(status))
 }
@@ -230,17 +226,4 @@ pub(super) async fn recipients(shared: Arc<Shared>, call: Call) -> Result<Reply,
     let mut vouched = shared.keys.of_users(users.iter().map(|user| user.handle.clone()).collect()).await?;
     let with_key = |user: User| vouched.remove(&user.handle).map(|vouched| body_of(user, Some(vouched)));
     Reply::json(&RecipientsBody { recipients: users.into_iter().filter_map(with_key).collect(), next })
-}
-
-/// Who is in a room, or invited to it, and admitted to the bus; by handle. An invited user can have the key before he accepts,
-/// since nobody may be there any more to seal it when he does; he is given it only once he has.
-fn there<'a>(view: &'a View, room: &'a RoomId) -> impl Iterator<Item = &'a User> {
-    let present = view.members(room).filter(|membership| membership.state.is_present());
-    present.filter_map(|m| view.user(&m.handle)).filter(|user| user.state == State::Active)
-}
-
-/// Of those, who has an HPKE key.
-async fn present(shared: &Shared, room: &RoomId) -> Result<BTreeSet<Handle>, StoreError> {
-    let handles = shared.gate.view(|view| there(view, room).map(|user| user.handle.clone()).collect());
-    Ok(shared.keys.of_users(handles).await?.into_keys().collect())
 }

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::blobs::BlobError;
 use crate::domain::{Denial, InvalidValue};
+use crate::lease::Closed;
 use crate::signature::Refusal;
 use crate::store::StoreError;
 use crate::users::UserError;
@@ -212,6 +213,7 @@ impl From<UserError> for Problem {
             UserError::Missing(_) => Kind::NOT_FOUND.because(error.to_string()),
             UserError::Conflict(why) => Kind::CONFLICT.because(why),
             UserError::Stale(_) => Kind::PRECONDITION_FAILED.because(error.to_string()),
+            UserError::Denied(denial) => denial.into(),
             UserError::Audit(_) => {
                 let problem =
                     Kind::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
@@ -220,12 +222,20 @@ impl From<UserError> for Problem {
             UserError::Write(StoreError::Conflict { .. }) => {
                 Kind::CONFLICT.because("others keep changing it; read again, and decide anew")
             }
-            UserError::Write(StoreError::Unknown { .. }) => Self { cause, store: true, ..unknown_outcome() },
+            UserError::Unknown { .. } | UserError::Write(StoreError::Unknown { .. }) => {
+                Self { cause, store: true, ..unknown_outcome() }
+            }
             UserError::Write(_) => {
                 let problem = Kind::UNAVAILABLE.because("the store did not take it; nothing was changed").soon();
                 Self { cause, store: true, ..problem }
             }
         }
+    }
+}
+
+impl From<Closed> for Problem {
+    fn from(_: Closed) -> Self {
+        no_lease()
     }
 }
 

@@ -13,8 +13,7 @@ use super::problem::Problem;
 use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::domain::{Handle, RevocationOutcome, Role, SignPub, State, User};
-use crate::recorded::By;
-use crate::users::{Outcome, Wish};
+use crate::users::{self, Outcome, UserChange};
 use crate::view::{Versioned, View};
 use unibus_api_types::problem::Kind;
 
@@ -202,7 +201,7 @@ pub(super) async fn add(shared: Arc<Shared>, call: Call) -> Result<Reply, Proble
     let NewUser { sign_pub, role } = call.json()?;
     let handle = call.target.user()?.clone();
     let user = User { handle, sign_pub, role: role.unwrap_or(Role::User), state: State::Active };
-    let outcome = shared.users.add(&By::from(&call.caller), user).await?;
+    let outcome = shared.commands.change_user((&call.caller).into(), UserChange::Add(user, None)).await?;
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(changed(&call, outcome)?.status(status))
 }
@@ -217,16 +216,16 @@ pub(super) async fn change(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
         Switch::Active => State::Active,
         Switch::Disabled => State::Disabled,
     });
-    wish(&shared, &call, Wish { state, role, last_admin: false }).await
+    set(&shared, &call, users::UserPatch { state, role, last_admin: false }).await
 }
 
 /// Removes a user.
 pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    wish(&shared, &call, Wish { state: Some(State::Removed), role: None, last_admin: false }).await
+    set(&shared, &call, users::UserPatch { state: Some(State::Removed), role: None, last_admin: false }).await
 }
 
-async fn wish(shared: &Shared, call: &Call, wish: Wish) -> Result<Reply, Problem> {
-    let only = call.if_match.as_ref().and_then(IfMatch::revisions);
-    let by = By::from(&call.caller);
-    changed(call, shared.users.change(&by, call.target.user()?, wish, only).await?)
+async fn set(shared: &Shared, call: &Call, patch: users::UserPatch) -> Result<Reply, Problem> {
+    let only = call.if_match.as_ref().and_then(IfMatch::revisions).map(<[u64]>::to_vec);
+    let change = UserChange::Set(call.target.user()?.clone(), patch, only);
+    changed(call, shared.commands.change_user((&call.caller).into(), change).await?)
 }

@@ -15,6 +15,7 @@ use super::{DONE, Problem};
 use crate::client::{Changed, Invite, InviteLink, NodeUrl, Request};
 use crate::clock;
 use crate::domain::{Handle, Token};
+use crate::random;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -77,8 +78,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 }
 
 fn new(handle: &Handle, role: UserRole, api: &Api) -> Result<(), Problem> {
-    let mut entropy = [0; 32];
-    getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    let entropy: [u8; 32] = random::bytes().map_err(anyhow::Error::from)?;
     let (token, urls) = (Token::from_entropy(entropy), api.urls().to_vec());
     let over_tls = urls.iter().any(NodeUrl::is_https);
     let ca = match api.ca() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::copying::{Copying, OverSocket, explain};
 use super::{Failure, Request};
-use crate::blobs::{BlobName, Blobs};
+use crate::blobs::BlobName;
 use crate::posture::SCHEMA;
 use crate::transfer::{Answer, BlobEnd, Kept, Piece, TransferError, random};
 use unibus_api_types::control::{BlobCopy, Name, SentBlob};
@@ -59,7 +59,7 @@ impl Copying {
     /// Answers a copy, by the word of a node that can prove its view.
     pub(super) async fn blobs(&self, ask: BlobCopy) -> Result<Value, Failure> {
         self.proven()?;
-        let blobs = Blobs::new(self.observer.link.clone());
+        let blobs = &self.blobs;
         match ask {
             BlobCopy::List { after } => {
                 let listed = blobs.list(after.map(BlobName::from)).await.map_err(explain)?;
@@ -67,7 +67,7 @@ impl Copying {
                 Ok(json!({ "schema": SCHEMA, "blobs": listed }))
             }
             BlobCopy::Read { name, from } => {
-                let piece = BlobEnd::read(&blobs, &name.into(), from).await.map_err(explain)?;
+                let piece = BlobEnd::read(blobs, &name.into(), from).await.map_err(explain)?;
                 let (piece, next) = piece.map(|Piece { bytes, next }| (BASE64.encode(&bytes), next)).unzip();
                 Ok(json!({ "schema": SCHEMA, "piece": piece, "next": next.unwrap_or_default() }))
             }

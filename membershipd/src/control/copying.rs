@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Failure, Request};
+use crate::blobs::Blobs;
 use crate::config::StoreKind;
 use crate::domain::RoomId;
 use crate::posture::{Observer, SCHEMA};
@@ -79,6 +80,7 @@ struct Written {
 pub(super) struct Copying {
     pub(super) observer: Observer,
     pub(super) store: Arc<dyn Store>,
+    pub(super) blobs: Blobs,
 }
 
 impl Copying {
@@ -153,11 +155,7 @@ impl Copying {
     }
 
     pub(super) fn proven(&self) -> Result<(), Failure> {
-        if self.observer.gate.lease_valid(Instant::now()) {
-            return Ok(());
-        }
-        let message = "this node has no proof that its view is current: no quorum, or it has just started";
-        Err(Failure::new("unavailable", message, "see 'membershipd status'; try again, or on another node"))
+        self.observer.gate.require_lease(Instant::now()).map_err(super::not_proven)
     }
 }
 

@@ -11,3 +11,17 @@ pub use repairing::Repairing;
 pub use server::{of_users, serve};
 pub use unibus_api_types::control::{Answer, Failure, REQUEST_BYTES, Request, socket};
 pub use unibus_client::control::{ask, ask_for};
+
+use crate::lease::Closed;
+use crate::users::UserError;
+
+impl From<&UserError> for Failure {
+    fn from(error: &UserError) -> Self {
+        Self::new(error.code(), &error.to_string(), error.remedy())
+    }
+}
+
+/// What is said for as long as this node cannot prove its view.
+fn not_proven(closed: Closed) -> Failure {
+    Failure::from(&UserError::from(closed))
+}

@@ -11,5 +11,6 @@ pub mod faults;
 pub mod key;
 pub mod lease;
 pub mod private_file;
+pub mod random;
 pub mod secret;
 pub mod view;

@@ -238,9 +238,7 @@ pub(super) fn authorize(
     body: &[u8],
     now: Instant,
 ) -> Result<Allowed, Refused> {
-    if !shared.gate.lease_valid(now) {
-        return Err(problem::no_lease().into());
-    }
+    shared.gate.require_lease(now)?;
     shared.gate.view(|view| {
         let user = view.user_of_key(key).ok_or(Denial::UnknownKey)?;
         let target = signed.on.target(part, user)?;
@@ -268,9 +266,7 @@ pub(super) fn still(
     target: &Target,
     now: Instant,
 ) -> Result<(), Refused> {
-    if !shared.gate.lease_valid(now) {
-        return Err(problem::no_lease().into());
-    }
+    shared.gate.require_lease(now)?;
     let decided = |view: &View| decide(view.user_of_key(&caller.sign_pub), action, target.resource(), view);
     match shared.gate.view(decided) {
         Decision::Allow => Ok(()),

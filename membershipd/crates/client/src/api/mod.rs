@@ -33,7 +33,7 @@ pub use url::NodeUrl;
 use crate::identity::Identity;
 use unibus_api_types::limits::LIVEZ;
 use unibus_core::domain::RoomId;
-use unibus_core::{bus, clock};
+use unibus_core::{bus, clock, random};
 use unibus_http_signature::{BodyDigest, Nonce, RequestHead, Signer};
 
 /// Time for a connection.
@@ -240,8 +240,7 @@ impl Client {
             query,
             fields: &fields,
         };
-        let mut entropy = [0; 16];
-        getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let entropy: [u8; 16] = random::bytes()?;
         let signed =
             self.signer.sign(&head, BodyDigest::of(&request.body), clock::unix(), Nonce::from_entropy(entropy))?;
         let mut message = http::Request::builder().method(request.method.clone()).uri(node.uri(request.target)?);

@@ -13,6 +13,7 @@ use crate::identity::Identity;
 use unibus_api_types::BlobId;
 use unibus_api_types::limits::BLOB_BYTES;
 use unibus_core::domain::RoomId;
+use unibus_core::random;
 use unibus_crypto::{Untrue, blob};
 
 /// The attachments of a room, as one of its members has them.
@@ -54,8 +55,7 @@ impl Attachments {
         }
         let kept = if self.room.policy.encrypt {
             let (epoch, key) = self.keyring.fresh(&mut self.people).await?;
-            let mut salt = [0; 16];
-            getrandom::fill(&mut salt).map_err(|_| TalkError::Seal(Untrue::Randomness))?;
+            let salt = random::bytes().map_err(|_| TalkError::Seal(Untrue::Randomness))?;
             blob::seal(&self.room.id, epoch, key, salt, plain).map_err(TalkError::Seal)?
         } else {
             plain

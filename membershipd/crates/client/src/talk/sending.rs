@@ -18,7 +18,7 @@ use crate::api::{Client, NodeUrl, Request, Room, room_path};
 use crate::identity::Identity;
 use unibus_core::domain::{MemberState, RoomId};
 use unibus_core::faults::Fault;
-use unibus_core::{bus, clock};
+use unibus_core::{bus, clock, random};
 use unibus_crypto::{Epoch, Frame, MessageId, Sealer};
 
 /// How long the newest epoch is believed to be the newest while nobody is heard to come or go.
@@ -101,8 +101,7 @@ impl Sender {
         if bytes > bus::VALUE_BYTES {
             return Err(TalkError::TooLarge { bytes: bytes - AROUND, most: bus::VALUE_BYTES });
         }
-        let mut entropy = [0; 10];
-        getrandom::fill(&mut entropy).map_err(|_| TalkError::Seal(unibus_crypto::Untrue::Randomness))?;
+        let entropy = random::bytes().map_err(|_| TalkError::Seal(unibus_crypto::Untrue::Randomness))?;
         let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), entropy);
         if Fault::AckBeforeWrite.active() {
             // Acknowledged whatever becomes of it: it is sent once, and nobody looks for it.

@@ -15,13 +15,13 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::crew::{Crew, Hand, random};
+use super::crew::{Crew, Hand};
 use super::drive::Measured;
 use super::{Orders, raw};
 use unibus_client::api::{Request, Room, room_path};
 use unibus_client::talk::{Arrived, Keyring, People, Pins, Reader};
 use unibus_core::domain::RoomId;
-use unibus_core::{bus, clock};
+use unibus_core::{bus, clock, random};
 use unibus_crypto::{Epoch, MessageId, RoomKey, Sealer, Source};
 
 /// A message.
@@ -257,7 +257,7 @@ impl<'a> Hall<'a> {
                 return Ok(None);
             }
             How::Said(together) | How::Kept(together) => {
-                let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), random()?);
+                let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), random::bytes()?);
                 (id, sealer.seal(subject, id, &vec![TEXT; together])?)
             }
         };
@@ -353,7 +353,7 @@ impl<'a> Hall<'a> {
         let (sealer, subject) = (self.sealer().await?, self.subject(How::Said(1)));
         let at_ms = u64::try_from(clock::unix_ms()).unwrap_or_default();
         let frames: Vec<Vec<u8>> = (0..HISTORY)
-            .map(|_| Ok(sealer.seal(&subject, MessageId::new(at_ms, random()?), &[TEXT])?))
+            .map(|_| Ok(sealer.seal(&subject, MessageId::new(at_ms, random::bytes()?), &[TEXT])?))
             .collect::<Result<_>>()?;
         let mut measured = Measured::none();
         for _ in 0..OPENED {

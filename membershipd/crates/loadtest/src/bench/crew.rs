@@ -17,6 +17,7 @@ use unibus_client::control;
 use unibus_client::identity::Identity;
 use unibus_core::bus;
 use unibus_core::domain::{Handle, Role, RoomId, State};
+use unibus_core::random;
 
 /// Users that are made or removed at once.
 const AT_ONCE: usize = 16;
@@ -61,11 +62,11 @@ impl Crew {
         let (address, ca) = (node.address, node.ca.as_deref());
         let scheme = if ca.is_some() { "https" } else { "http" };
         let api: NodeUrl = format!("{scheme}://{}", SocketAddr::new(address, node.api_port)).parse()?;
-        let run = data_encoding::HEXLOWER.encode(&random::<4>()?);
+        let run = data_encoding::HEXLOWER.encode(&random::bytes::<4>()?);
         let hand = |number: usize| {
             let handle: Handle = format!("bench-{run}-{number}").parse()?;
             let room: RoomId = handle.as_str().parse()?;
-            let identity = Identity::from_entropy(handle, random()?)?;
+            let identity = Identity::from_entropy(handle, random::bytes()?)?;
             let api = Client::from_address(&identity, vec![api.clone()], ca, own_address(address, number))?;
             anyhow::Ok(Hand {
                 identity: Arc::new(identity),
@@ -180,10 +181,4 @@ impl Hand {
 fn own_address(node: IpAddr, number: usize) -> Option<IpAddr> {
     let last = u8::try_from(number % 250).ok()?;
     matches!(node, IpAddr::V4(node) if node.is_loopback()).then(|| Ipv4Addr::new(127, 1, 0, last + 1).into())
-}
-
-pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    Ok(bytes)
 }

@@ -20,6 +20,7 @@ use unibus_api_types::control::Request;
 use unibus_client::api::Request as ApiRequest;
 use unibus_client::identity::Identity;
 use unibus_core::domain::{Handle, Role, State};
+use unibus_core::random;
 
 /// Time for a node to make or show a user.
 const ASK: Duration = Duration::from_secs(5);
@@ -68,8 +69,7 @@ impl Bench {
     /// Makes a user `chaos-<run>-<role>`, through whichever node does it first.
     pub(super) async fn new_user(&self, role: &str, within: Duration) -> Result<BusUser> {
         let handle: Handle = format!("chaos-{}-{role}", self.orders.run).parse()?;
-        let mut entropy = [0; 64];
-        getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let entropy: [u8; 64] = random::bytes()?;
         let user = BusUser::new(Identity::from_entropy(handle.clone(), entropy)?, self.ways.clone());
         // Noted before it is made: an outcome that nobody knows has to be cleaned up as well.
         self.users.lock().unwrap_or_else(PoisonError::into_inner).push(handle.clone());
