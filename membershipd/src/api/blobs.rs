@@ -6,7 +6,6 @@ use std::time::Instant;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
@@ -21,9 +20,10 @@ use super::shared::Shared;
 use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read};
 use crate::clock;
 use crate::commands::audit::{About, Decided, Stage};
-use crate::domain::{Action, Author, Handle, Records as _};
+use crate::domain::{Action, Author, Records as _};
 use crate::random;
 use crate::store::{Operation, StoreError};
+use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 
 /// Records that are asked for at a time, for a list.
@@ -42,53 +42,10 @@ impl utoipa::PartialSchema for Octets {
 
 impl ToSchema for Octets {}
 
-/// An attachment.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Blob)]
-pub(super) struct BlobBody {
-    /// What it is called: the sha256 of its bytes, 64 hexadecimal digits.
-    #[schema(value_type = String)]
-    sha256: BlobId,
-    /// How long it is.
-    bytes: u64,
-    /// Who added it: a handle.
-    #[schema(value_type = String)]
-    by: Handle,
-    /// When: milliseconds since 1970.
-    at_ms: i64,
-}
-
-impl From<BlobRecord> for BlobBody {
+impl From<BlobRecord> for bodies::Blob {
     fn from(BlobRecord { name, bytes, by, at_ms, .. }: BlobRecord) -> Self {
         Self { sha256: name.id, bytes, by, at_ms }
     }
-}
-
-/// A page of attachments.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Blobs)]
-pub(super) struct BlobsBody {
-    blobs: Vec<BlobBody>,
-    /// `after` of the next page; none: this is the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-/// What adding an attachment came to.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = AddedBlob)]
-pub(super) struct AddedBody {
-    blob: BlobBody,
-    /// False where it was there already; then `by` and `at_ms` say who added it, and when.
-    changed: bool,
-}
-
-/// What removing an attachment came to.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = RemovedBlob)]
-pub(super) struct RemovedBody {
-    /// False where there was none.
-    changed: bool,
 }
 
 /// The attachments of a room.
@@ -109,9 +66,9 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
     let found: Vec<Result<Option<BlobRecord>, BlobError>> = found.buffered(AT_ONCE).collect().await;
     let found: Vec<Option<BlobRecord>> = found.into_iter().collect::<Result<_, _>>()?;
     // What was removed meanwhile is left out.
-    let blobs = found.into_iter().flatten().map(BlobBody::from).collect();
+    let blobs = found.into_iter().flatten().map(bodies::Blob::from).collect();
     may(&shared, &call, Action::ListBlobs)?;
-    Reply::json(&BlobsBody { blobs, next })
+    Reply::json(&bodies::Blobs { blobs, next })
 }
 
 /// An attachment, piece by piece. Each is handed out only while the caller may read it.
@@ -154,7 +111,7 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
             digest.add(&piece);
         }
         digest.check(name)?;
-        return Reply::json(&AddedBody { blob: record.into(), changed: false });
+        return Reply::json(&bodies::AddedBlob { blob: record.into(), changed: false });
     }
     let no_randomness =
         |error: random::NoRandomness| Problem { cause: Some(error.to_string().into()), ..Kind::INTERNAL.problem() };
@@ -177,7 +134,7 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
     let still = || may(&shared, &call, Action::WriteBlob);
     let Added { record, changed } = upload.finish(call.caller.handle.clone(), clock::unix_ms(), still).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(Reply::json(&AddedBody { blob: record.into(), changed })?.status(status))
+    Ok(Reply::json(&bodies::AddedBlob { blob: record.into(), changed })?.status(status))
 }
 
 /// Before its record is written nothing of an attachment is there, whatever is unknown about its chunks.
@@ -211,7 +168,7 @@ impl Digest {
 pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let name = call.target.blob()?;
     let Some(record) = shared.blobs.find(name).await? else {
-        return Reply::json(&RemovedBody { changed: false });
+        return Reply::json(&bodies::RemovedBlob { changed: false });
     };
     let action = if record.by == call.caller.handle { Action::RemoveOwnBlob } else { Action::RemoveBlob };
     match routes::still(&shared, &call.caller, action, &call.target, Instant::now()) {
@@ -236,5 +193,5 @@ pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
     };
     // That it is missing is logged: the attachment is gone all the same.
     let _ = journal.end(id, &about, stage).await;
-    Reply::json(&RemovedBody { changed: removed?.is_some() })
+    Reply::json(&bodies::RemovedBlob { changed: removed?.is_some() })
 }

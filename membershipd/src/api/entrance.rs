@@ -17,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::audit;
 use super::body::{self, Arriving, Received};
 use super::call::{Call, Query, Reply, Target};
-use super::invites::{self, Registration};
+use super::invites;
 use super::limits;
 use super::origin::Origin;
 use super::precondition::IfMatch;
@@ -29,6 +29,7 @@ use super::shared::{Note, Shared, Spending};
 use crate::clock;
 use crate::domain::{self, SignPub};
 use crate::signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
+use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 
 /// How a request for nothing that there is stands in the log and the metrics.
@@ -267,7 +268,7 @@ async fn newcomer_request(shared: &Arc<Shared>, request: Request, note: &mut Not
     body::is_json(&parts.headers)?;
     Query::parse(parts.uri.query(), &[])?;
     precondition(&parts, Precondition::Unsupported)?;
-    let Registration { token } = body::json(&received.bytes)?;
+    let bodies::Registration { token } = body::json(&received.bytes)?;
     let offer = shared.invites.look(&token, key, clock::unix()).await?;
     unspent.spend(&Spending(shared.store.as_ref())).await?;
     carry_out(invites::register(shared.clone(), offer), (place, received)).await

@@ -9,11 +9,10 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
 
 use super::body;
-use super::invites::{NewInvite, Registration};
 use super::problem::Problem;
 use super::routes::{self, Access, Needs, Signed};
-use super::users::{NewUser, UserPatch};
 use crate::domain::{Command, Role, State, User};
+use unibus_api_types::bodies;
 
 /// Longest problem document, in bytes: the detail is cut, and each of its characters may be an escape.
 const DOCUMENT: usize = 4096;
@@ -44,10 +43,10 @@ pub fn bodies(data: &[u8]) {
         );
         assert_eq!(make(&caller, &target, &printed(&command)).ok().as_ref(), Some(&command), "printed and read");
     }
-    let _ = taken(data, &body::json::<NewUser>);
-    let _ = taken(data, &body::json::<UserPatch>);
-    let _ = taken(data, &body::json::<NewInvite>);
-    let _ = taken(data, &body::json::<Registration>);
+    let _ = taken(data, &body::json::<bodies::NewUser>);
+    let _ = taken(data, &body::json::<bodies::UserPatch>);
+    let _ = taken(data, &body::json::<bodies::NewInvite>);
+    let _ = taken(data, &body::json::<bodies::Registration>);
 }
 
 /// Somebody who asks.

@@ -4,10 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
-use utoipa::ToSchema;
 
 use super::call::{AFTER, Call, LIMIT, Reply};
 use super::limits;
@@ -17,37 +15,11 @@ use super::shared::Shared;
 use crate::bus;
 use crate::history::{HistoryError, Page};
 use crate::store::Message;
+use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 
-/// Something that was said in a room.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Message)]
-pub(super) struct MessageBody {
-    /// Its place: larger than that of whatever was said before. After a restore places are given anew.
-    seq: u64,
-    /// When it was kept, milliseconds since 1970.
-    at_ms: i64,
-    /// Where it was said: the room's subject then, or below it.
-    subject: String,
-    /// What was said, as it was published, base64.
-    frame: String,
-}
-
-impl From<Message> for MessageBody {
-    fn from(Message { sequence, at_ms, subject, frame }: Message) -> Self {
-        Self { seq: sequence, at_ms, subject, frame: BASE64.encode(&frame) }
-    }
-}
-
-/// What was said in a room, oldest first. Where the last message is not the one at `last`, there is more: ask again after it.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = History)]
-pub(super) struct HistoryBody {
-    messages: Vec<MessageBody>,
-    /// Place of the oldest message that is kept; those before it have made way.
-    first: u64,
-    /// Place of the newest message; 0: there never was one.
-    last: u64,
+fn body_of(Message { sequence, at_ms, subject, frame }: Message) -> bodies::Message {
+    bodies::Message { seq: sequence, at_ms, subject, frame: BASE64.encode(&frame) }
 }
 
 /// A body, and its share of the memory that answers with messages may take: until it is sent, or nobody takes it.
@@ -70,8 +42,8 @@ pub(super) async fn read(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
     let share = timeout(bus::ASK, shared.readings.clone().acquire_owned()).await;
     let share = share.map_err(|_| crowded())?.map_err(|_| crowded())?;
     let Page { messages, first, last } = shared.histories.read(room, after, limit).await?;
-    let messages = messages.into_iter().map(MessageBody::from).collect();
-    Ok(Reply::json(&HistoryBody { messages, first, last })?
+    let messages = messages.into_iter().map(body_of).collect();
+    Ok(Reply::json(&bodies::History { messages, first, last })?
         .map_body(|body| Bytes::from_owner(Held { body, _share: share })))
 }
 

@@ -1,11 +1,8 @@
 //! Keys over the API: those of users, public; those of rooms, sealed. The server opens none.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::call::{Call, Reply};
 use super::paging::{InRoom, Paging, cursor};
@@ -13,9 +10,9 @@ use super::problem::Problem;
 use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::clock;
-use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Signature};
-use crate::domain::{Handle, Records as _, RoomId, SignPub, State, User};
+use crate::domain::{Records as _, User};
 use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient, there};
+use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 
 impl From<KeysError> for Problem {
@@ -38,125 +35,15 @@ impl From<KeysError> for Problem {
     }
 }
 
-/// A user as everybody sees him.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Listed)]
-pub(super) struct ListedBody {
-    /// Name.
-    #[schema(value_type = String)]
-    handle: Handle,
-    /// Public Ed25519 key, 64 hexadecimal digits.
-    #[schema(value_type = String)]
-    sign_pub: SignPub,
-    /// `active`, `disabled` or `removed`.
-    #[schema(value_type = String)]
-    state: State,
-    /// His HPKE key; none: he has not set one, and nothing can be sealed for him.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hpke: Option<HpkeBody>,
-}
-
-/// A user's HPKE key.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = Hpke)]
-pub(super) struct HpkeBody {
-    /// Public X25519 key, 64 hexadecimal digits.
-    #[schema(value_type = String)]
-    hpke_pub: HpkePub,
-    /// The user's Ed25519 signature of it, as docs/conversations.md says, in base64.
-    #[schema(value_type = String)]
-    signature: Signature,
-}
-
-impl From<Vouched> for HpkeBody {
+impl From<Vouched> for bodies::Hpke {
     fn from(Vouched { hpke_pub, signature, .. }: Vouched) -> Self {
         Self { hpke_pub, signature }
     }
 }
 
-/// The newest key of a room.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = NewestKey)]
-pub(super) struct NewestBody {
-    /// Its epoch; none: the room has no key yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<u32>)]
-    epoch: Option<Epoch>,
-    /// It is sealed for others than those who are there now, or there is none: whoever may begin an epoch should.
-    stale: bool,
-    /// It is sealed for the caller.
-    own: bool,
-}
-
-/// A key of a room, sealed for the caller.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SealedKey)]
-pub(super) struct EpochBody {
-    #[schema(value_type = String)]
-    room: RoomId,
-    #[schema(value_type = u32)]
-    epoch: Epoch,
-    /// Who made and sealed it.
-    #[schema(value_type = String)]
-    by: Handle,
-    /// When: milliseconds since 1970.
-    at_ms: i64,
-    /// Which key it is, 32 hexadecimal digits; derived from it.
-    #[schema(value_type = String)]
-    key_id: KeyId,
-    #[schema(value_type = EnvelopeBody)]
-    envelope: Envelope,
-}
-
-/// A key, sealed for one, as it is described. What the bytes are is in docs/conversations.md.
-#[derive(ToSchema)]
-#[schema(as = Envelope)]
-#[expect(dead_code, reason = "`Envelope` is what is read and written; this describes it")]
-pub(super) struct EnvelopeBody {
-    /// What HPKE encapsulated, base64 of 32 bytes.
-    enc: String,
-    /// The key, sealed: base64 of 48 bytes.
-    sealed: String,
-    /// The signature of who sealed it: base64 of 64 bytes.
-    signature: String,
-}
-
-/// A key that is to be.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewEpoch {
-    /// Which key it is, 32 hexadecimal digits; derived from it.
-    #[schema(value_type = String)]
-    key_id: KeyId,
-    /// The key, sealed for each recipient, by handle.
-    #[schema(value_type = BTreeMap<String, EnvelopeBody>)]
-    envelopes: BTreeMap<Handle, Envelope>,
-}
-
-/// What beginning an epoch came to.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Begun)]
-pub(super) struct BegunBody {
-    #[schema(value_type = u32)]
-    epoch: Epoch,
-    /// False where it was so already.
-    changed: bool,
-}
-
-/// A page of those for whom a key is to be sealed.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Recipients)]
-pub(super) struct RecipientsBody {
-    recipients: Vec<ListedBody>,
-    /// `after` of the next page; none: this is the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-fn body_of(user: User, vouched: Option<Vouched>) -> ListedBody {
+fn body_of(user: User, vouched: Option<Vouched>) -> bodies::Listed {
     let User { handle, sign_pub, state, .. } = user;
-    ListedBody { handle, sign_pub, state, hpke: vouched.map(HpkeBody::from) }
+    bodies::Listed { handle, sign_pub, state, hpke: vouched.map(bodies::Hpke::from) }
 }
 
 /// The public keys of a user.
@@ -170,7 +57,7 @@ pub(super) async fn listed(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 
 /// Sets the caller's HPKE key.
 pub(super) async fn publish(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let HpkeBody { hpke_pub, signature } = call.json()?;
+    let bodies::Hpke { hpke_pub, signature } = call.json()?;
     let vouched = Vouched::new(hpke_pub, signature);
     let vouches = recipient(&call.caller, &vouched).check(signature);
     vouches.map_err(|error| Kind::NOT_VOUCHED.because(error.to_string()))?;
@@ -183,11 +70,11 @@ pub(super) async fn publish(shared: Arc<Shared>, call: Call) -> Result<Reply, Pr
 pub(super) async fn newest(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let room = call.target.room()?;
     let Some((epoch, record)) = shared.keys.newest(room).await? else {
-        return Reply::json(&NewestBody { epoch: None, stale: true, own: false });
+        return Reply::json(&bodies::NewestKey { epoch: None, stale: true, own: false });
     };
     let stale = record.is_stale(&shared.keys.present(room).await?);
     let own = record.envelopes.contains_key(&call.caller.handle);
-    Reply::json(&NewestBody { epoch: Some(epoch), stale, own })
+    Reply::json(&bodies::NewestKey { epoch: Some(epoch), stale, own })
 }
 
 /// One key.
@@ -199,17 +86,17 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
     let envelope = envelopes.remove(&call.caller.handle).ok_or_else(|| {
         Kind::NOT_SEALED.because(format!("whoever began epoch {epoch} of '{room}' did not seal its key for you"))
     })?;
-    Reply::json(&EpochBody { room, epoch, by, at_ms, key_id, envelope })
+    Reply::json(&bodies::SealedKey { room, epoch, by, at_ms, key_id, envelope })
 }
 
 /// Begins an epoch.
 pub(super) async fn begin(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let NewEpoch { key_id, envelopes } = call.json()?;
+    let bodies::NewEpoch { key_id, envelopes } = call.json()?;
     let (room, epoch, caller) = (call.target.room()?, call.target.epoch()?, &call.caller);
     let record = EpochRecord::new(caller.handle.clone(), clock::unix_ms(), key_id, envelopes);
     let changed = shared.keys.begin(caller, room, epoch, &record).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(Reply::json(&BegunBody { epoch, changed })?.status(status))
+    Ok(Reply::json(&bodies::Begun { epoch, changed })?.status(status))
 }
 
 /// For whom a key is to be sealed.
@@ -225,5 +112,5 @@ pub(super) async fn recipients(shared: Arc<Shared>, call: Call) -> Result<Reply,
     });
     let mut vouched = shared.keys.of_users(users.iter().map(|user| user.handle.clone()).collect()).await?;
     let with_key = |user: User| vouched.remove(&user.handle).map(|vouched| body_of(user, Some(vouched)));
-    Reply::json(&RecipientsBody { recipients: users.into_iter().filter_map(with_key).collect(), next })
+    Reply::json(&bodies::Recipients { recipients: users.into_iter().filter_map(with_key).collect(), next })
 }

@@ -2,89 +2,32 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
 use super::body;
 use super::call::{Call, Reply, Target};
-use super::outcome::{self, Passed};
+use super::outcome;
 use super::paging::{InRoom, Paging, cursor};
 use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use super::shared::Shared;
-use crate::domain::{
-    Author, Command, Denial, Handle, MemberState, Membership, Record, Records as _, RoomId, RoomRole, User,
-};
+use crate::domain::{Command, Denial, MemberState, Membership, Record, Records as _, User};
 use crate::view::Versioned;
+use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 
-/// How a user stands to a room. Its revision is the ETag of the answer where there is one membership in it.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Member)]
-pub(super) struct MemberBody {
-    /// The room.
-    #[schema(value_type = String)]
-    room: RoomId,
-    /// The user.
-    #[schema(value_type = String)]
-    handle: Handle,
-    /// `owner`, `moderator`, `member` or `reader`; of who is not in the room, the role that he had.
-    #[schema(value_type = String)]
-    role: RoomRole,
-    /// `invited`, `joined`, `removed` or `banned`.
-    #[schema(value_type = String)]
-    state: MemberState,
-    /// Who made the last change: a handle, or `root@` and a node.
-    #[schema(value_type = String)]
-    changed_by: Author,
-    /// What If-Match names, in quotes, for a change of this very record.
-    revision: u64,
-}
-
-impl MemberBody {
-    fn of(membership: Membership, revision: u64) -> Self {
-        let Membership { schema: _, room, handle, role, state, by } = membership;
-        Self { room, handle, role, state, changed_by: by, revision }
-    }
-}
-
-/// A page of members.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Members)]
-pub(super) struct MembersBody {
-    members: Vec<MemberBody>,
-    /// `after` of the next page; none: this is the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-/// A role in a room.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = MemberRole)]
-pub(super) struct RoleBody {
-    /// `owner`, `moderator`, `member` or `reader`.
-    #[schema(value_type = String)]
-    role: RoomRole,
-}
-
-/// What a change of a membership came to.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChangedMember {
-    member: MemberBody,
-    #[serde(flatten)]
-    passed: Passed,
+fn body_of(membership: Membership, revision: u64) -> bodies::Member {
+    let Membership { schema: _, room, handle, role, state, by } = membership;
+    bodies::Member { room, handle, role, state, changed_by: by, revision }
 }
 
 /// What a request to invite somebody comes to.
 pub(super) fn invite(_: &User, target: &Target, body: &[u8]) -> Result<Command, Problem> {
-    let RoleBody { role } = body::json(body)?;
+    let bodies::MemberRole { role } = body::json(body)?;
     Ok(Command::Invite(target.user()?.clone(), role))
 }
 
 /// What a request to give a role comes to.
 pub(super) fn set_role(_: &User, target: &Target, body: &[u8]) -> Result<Command, Problem> {
-    let RoleBody { role } = body::json(body)?;
+    let bodies::MemberRole { role } = body::json(body)?;
     Ok(Command::SetRole(target.user()?.clone(), role))
 }
 
@@ -121,9 +64,9 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
         let shown: Vec<&Versioned<Membership>> = rest.by_ref().take(paging.size.get()).collect();
         let last = shown.last().filter(|_| rest.next().is_some());
         let next = last.map(|last| cursor(&InRoom(last.value.handle.clone())));
-        (shown.into_iter().map(|m| MemberBody::of(m.value.clone(), m.revision)).collect(), next)
+        (shown.into_iter().map(|m| body_of(m.value.clone(), m.revision)).collect(), next)
     });
-    Reply::json(&MembersBody { members, next })
+    Reply::json(&bodies::Members { members, next })
 }
 
 /// How one user stands to a room.
@@ -132,17 +75,17 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
     let found = shared.gate.view(|view| view.versioned_membership(room, handle).cloned());
     let missing = || Kind::NOT_FOUND.because(format!("'{handle}' has never been in the room, nor invited to it"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
-    Ok(Reply::json(&MemberBody::of(value, revision))?.at(revision))
+    Ok(Reply::json(&body_of(value, revision))?.at(revision))
 }
 
 /// Changes a membership.
 pub(super) async fn carry_out(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let outcome = outcome::of(&shared, &call).await?;
-    let passed = Passed::of(&outcome);
+    let passed = outcome::passed(&outcome);
     let (Some(Record::Membership(membership)), Some(revision)) = (outcome.value, outcome.revision) else {
         // Nothing was written, and the lease ended before it could be said what is there.
         return Err(problem::no_lease());
     };
     let revision = revision.get();
-    Ok(Reply::json(&ChangedMember { member: MemberBody::of(membership, revision), passed })?.at(revision))
+    Ok(Reply::json(&bodies::ChangedMember { member: body_of(membership, revision), passed })?.at(revision))
 }

@@ -44,7 +44,7 @@ mod shared;
 mod tests;
 mod users;
 
-pub(crate) use audit::RecordBody as AuditBody;
+pub(crate) use audit::audited;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::bodies;
 pub use listener::{Api, Renewal};

@@ -1,52 +1,27 @@
 //! Commands that requests come to: given, and what is said of how they ended.
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use super::call::Call;
 use super::precondition::IfMatch;
 use super::problem::Problem;
 use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::commands::{Actor, Demand, Order, Outcome, Unfinished};
-use crate::domain::RevocationOutcome;
 use crate::store::Revision;
+use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 
-/// What a change came to, beside the record.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Passed)]
-pub(super) struct Passed {
-    /// False where it was so already.
-    changed: bool,
-    /// Number of the change in the audit log.
-    audit: String,
-    /// How it is known that no node honours what was taken away: `acknowledged`, every node said so; `waited_out`, so much
-    /// time has passed that none can. Left out where nothing was taken away.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    fence: Option<RevocationOutcome>,
-    /// Milliseconds waited for that; 0 where nothing was taken away.
-    waited_ms: u64,
-    /// What is left for a repair, and decides nothing: `index`, `claim` or `record`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unfinished: Vec<&'static str>,
-}
-
-impl Passed {
-    pub(super) fn of(outcome: &Outcome) -> Self {
-        let word = |what: &Unfinished| match what {
-            Unfinished::Index => "index",
-            Unfinished::Claim => "claim",
-            Unfinished::Record => "record",
-        };
-        Self {
-            changed: outcome.changed,
-            audit: outcome.id.to_string(),
-            fence: outcome.fenced,
-            waited_ms: u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX),
-            unfinished: outcome.unfinished.iter().map(word).collect(),
-        }
+pub(super) fn passed(outcome: &Outcome) -> bodies::Passed {
+    let word = |what: &Unfinished| match what {
+        Unfinished::Index => "index".to_owned(),
+        Unfinished::Claim => "claim".to_owned(),
+        Unfinished::Record => "record".to_owned(),
+    };
+    bodies::Passed {
+        changed: outcome.changed,
+        audit: outcome.id.to_string(),
+        fence: outcome.fenced,
+        waited_ms: u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX),
+        unfinished: outcome.unfinished.iter().map(word).collect(),
     }
 }
 

@@ -3,133 +3,27 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use super::body;
 use super::call::{Call, Reply, Target};
-use super::outcome::{self, Passed};
+use super::outcome;
 use super::paging::cursor;
 use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use super::shared::Shared;
 use crate::commands::Outcome;
 use crate::domain::{
-    Action, Author, Command, MemberState, Policy, Record, Records as _, Resource, Role, Room, RoomId, RoomRole,
-    RoomState, Subject, User, decide,
+    Action, Command, Policy, Record, Records as _, Resource, Role, Room, RoomId, Subject, User, decide,
 };
 use crate::view::{Versioned, View};
+use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 
-/// What holds for the messages of a room.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = Policy)]
-pub(super) struct PolicyBody {
-    /// Messages are sealed with the room's key.
-    encrypt: bool,
-    /// Messages are kept, and served to members as history.
-    persist: bool,
-    /// Messages are signed by their sender.
-    sign: bool,
-}
-
-impl From<Policy> for PolicyBody {
-    fn from(Policy { encrypt, persist, sign }: Policy) -> Self {
-        Self { encrypt, persist, sign }
-    }
-}
-
-impl From<PolicyBody> for Policy {
-    fn from(PolicyBody { encrypt, persist, sign }: PolicyBody) -> Self {
-        Self { encrypt, persist, sign }
-    }
-}
-
-/// How the caller stands to a room.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = OwnMembership)]
-pub(super) struct OwnBody {
-    /// `owner`, `moderator`, `member` or `reader`.
-    #[schema(value_type = String)]
-    role: RoomRole,
-    /// `invited`, `joined`, `removed` or `banned`.
-    #[schema(value_type = String)]
-    state: MemberState,
-}
-
-/// A room. Its revision is the ETag of the answer where there is one room in it.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Room)]
-pub(super) struct RoomBody {
-    /// Name for ever: 1 to 64 of a-z, 0-9, '_' and '-'.
-    #[schema(value_type = String)]
-    id: RoomId,
-    /// Members publish and subscribe it and everything below it.
-    #[schema(value_type = String)]
-    subject: Subject,
-    policy: PolicyBody,
-    /// `active` or `removed`.
-    #[schema(value_type = String)]
-    state: RoomState,
-    /// Who made it: a handle, or `root@` and a node.
-    #[schema(value_type = String)]
-    created_by: Author,
-    /// Who made the last change.
-    #[schema(value_type = String)]
-    changed_by: Author,
-    /// What If-Match names, in quotes, for a change of this very record.
-    revision: u64,
-    /// How the caller stands to it; none: not at all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    own: Option<OwnBody>,
-}
-
-impl RoomBody {
-    fn of(room: Room, revision: u64, caller: &User, view: &View) -> Self {
-        let own = view.membership(&room.id, &caller.handle);
-        let own = own.map(|own| OwnBody { role: own.role, state: own.state });
-        let Room { schema: _, id, subject, policy, kept: _, state, created_by, by } = room;
-        Self { id, subject, policy: policy.into(), state, created_by, changed_by: by, revision, own }
-    }
-}
-
-/// A page of rooms.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Rooms)]
-pub(super) struct RoomsBody {
-    rooms: Vec<RoomBody>,
-    /// `after` of the next page; none: this is the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-/// A room that is to be.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewRoom {
-    /// `proc`, `rpc`, `room` or `agent` and 1 to 7 more tokens of a-z, 0-9, '_' and '-', separated by dots.
-    subject: String,
-    /// Encrypted, kept and signed, where it is left out.
-    policy: Option<PolicyBody>,
-}
-
-/// What is to become of a room; what is left out stays.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RoomPatch {
-    /// Another subject; whoever is connected hears nothing on the old one any more.
-    subject: Option<String>,
-    /// Another policy, the whole of it.
-    policy: Option<PolicyBody>,
-}
-
-/// What a change of a room came to.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ChangedRoom {
-    room: RoomBody,
-    #[serde(flatten)]
-    passed: Passed,
+fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Room {
+    let own = view.membership(&room.id, &caller.handle);
+    let own = own.map(|own| bodies::OwnMembership { role: own.role, state: own.state });
+    let Room { schema: _, id, subject, policy, kept: _, state, created_by, by } = room;
+    bodies::Room { id, subject, policy: policy.into(), state, created_by, changed_by: by, revision, own }
 }
 
 /// The subject, or what is wrong with it.
@@ -148,13 +42,13 @@ fn subject(text: &str) -> Result<Subject, Problem> {
 
 /// What a request to make a room comes to.
 pub(super) fn create(_: &User, _: &Target, body: &[u8]) -> Result<Command, Problem> {
-    let NewRoom { subject: text, policy } = body::json(body)?;
+    let bodies::NewRoom { subject: text, policy } = body::json(body)?;
     Ok(Command::CreateRoom(subject(&text)?, policy.map_or(Policy::CONVERSATION, Policy::from)))
 }
 
 /// What a request to change a room comes to.
 pub(super) fn change(_: &User, _: &Target, body: &[u8]) -> Result<Command, Problem> {
-    let RoomPatch { subject: text, policy } = body::json(body)?;
+    let bodies::RoomPatch { subject: text, policy } = body::json(body)?;
     if text.is_none() && policy.is_none() {
         return Err(Kind::BAD_JSON.because("name a subject, a policy, or both"));
     }
@@ -181,10 +75,10 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
         let mut rest = ids.filter(after).filter(may).filter_map(|id| view.versioned_room(id));
         let shown: Vec<&Versioned<Room>> = rest.by_ref().take(paging.size.get()).collect();
         let next = shown.last().filter(|_| rest.next().is_some()).map(|last| cursor(&last.value.id));
-        let body = |room: &Versioned<Room>| RoomBody::of(room.value.clone(), room.revision, caller, view);
+        let body = |room: &Versioned<Room>| body_of(room.value.clone(), room.revision, caller, view);
         (shown.into_iter().map(body).collect(), next)
     });
-    Reply::json(&RoomsBody { rooms, next })
+    Reply::json(&bodies::Rooms { rooms, next })
 }
 
 /// One room.
@@ -192,7 +86,7 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
     let id = call.target.room()?;
     let found = shared.gate.view(|view| {
         let Versioned { value, revision } = view.versioned_room(id)?.clone();
-        Some(RoomBody::of(value, revision, &call.caller, view))
+        Some(body_of(value, revision, &call.caller, view))
     });
     let body = found.ok_or_else(|| Problem::from(crate::domain::Denial::NoSuchRoom))?;
     Ok(Reply::json(&body)?.at(body.revision))
@@ -225,11 +119,11 @@ async fn keep_messages(shared: &Shared, outcome: &Outcome) {
 }
 
 fn changed(shared: &Shared, call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
-    let passed = Passed::of(&outcome);
+    let passed = outcome::passed(&outcome);
     let (Some(Record::Room(room)), Some(revision)) = (outcome.value, outcome.revision) else {
         // Nothing was written, and the lease ended before it could be said what is there.
         return Err(problem::no_lease());
     };
-    let room = shared.gate.view(|view| RoomBody::of(room, revision.get(), &call.caller, view));
-    Ok(Reply::json(&ChangedRoom { room, passed })?.at(revision.get()))
+    let room = shared.gate.view(|view| body_of(room, revision.get(), &call.caller, view));
+    Ok(Reply::json(&bodies::ChangedRoom { room, passed })?.at(revision.get()))
 }

@@ -8,8 +8,8 @@ use time::format_description::well_known::Rfc3339;
 use super::api::Api;
 use super::table::Table;
 use super::{DONE, Daemon, Problem, block_on, failed_copy};
-use crate::api::AuditBody;
-use crate::client::Audited;
+use crate::api::audited;
+use crate::client::AuditRecord;
 use crate::commands::audit::AuditEntry;
 use crate::control::OverSocket;
 use crate::store::Position;
@@ -58,11 +58,11 @@ fn shown(item: &Item) -> anyhow::Result<Vec<Value>> {
     let number = item.revision.get();
     let entry: AuditEntry = serde_json::from_slice(&item.value)
         .with_context(|| format!("entry {number} of the audit is not understood; use the membershipd of its daemon"))?;
-    let records = entry.records.into_iter().map(|record| AuditBody::of(number, record));
+    let records = entry.records.into_iter().map(|record| audited(number, record));
     Ok(records.map(serde_json::to_value).collect::<Result<_, _>>()?)
 }
 
-fn table(records: &[Audited]) -> anyhow::Result<Table> {
+fn table(records: &[AuditRecord]) -> anyhow::Result<Table> {
     let mut table = Table::new(&["when", "who", "what", "on", "with", "outcome"]);
     for record in records {
         let at = OffsetDateTime::from_unix_timestamp(record.at_ms.div_euclid(1000))?;

@@ -12,7 +12,7 @@ use super::api::{Api, Part};
 use super::table::Table;
 use super::{DONE, Problem};
 use crate::blobs::BlobId;
-use crate::client::{Added, Blob, Request, room_path};
+use crate::client::{AddedBlob, Blob, Request, room_path};
 use crate::clock;
 use crate::domain::RoomId;
 use crate::private_file;
@@ -96,7 +96,7 @@ fn put(room: &RoomId, file: &Path, api: &Api) -> Result<(), Problem> {
         let mut attachments = Attachments::new(identity, pins, nodes, ca, room.clone()).await?;
         attachments.add(plain).await
     })?;
-    let Added { blob: Blob { sha256, bytes, by, at_ms }, changed } = added;
+    let AddedBlob { blob: Blob { sha256, bytes, by, at_ms }, changed } = added;
     if api.json() {
         let blob = json!({ "sha256": sha256, "bytes": bytes, "by": by, "at_ms": at_ms });
         println!("{}", json!({ "blob": blob, "changed": changed }));

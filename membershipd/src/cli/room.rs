@@ -131,7 +131,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 fn table(rooms: &[Room]) -> anyhow::Result<Table> {
     let mut table = Table::new(&["room", "subject", "messages", "state", "you"]);
     for room in rooms {
-        let Policy { encrypt, persist, sign } = room.policy;
+        let Policy { encrypt, persist, sign } = room.policy.into();
         let words = [(encrypt, "encrypted"), (persist, "kept"), (sign, "signed")];
         let words: Vec<&str> = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
         let own = match &room.own {

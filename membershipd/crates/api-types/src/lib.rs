@@ -5,6 +5,7 @@
 //! decided, carried out or sent.
 
 mod blob_id;
+pub mod bodies;
 pub mod control;
 pub mod limits;
 pub mod problem;

@@ -8,6 +8,7 @@ use crate::api::blobs;
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
 use crate::domain::Action;
+use unibus_api_types::bodies;
 
 const BLOB: &str = "/v1/rooms/{room}/blobs/{sha256}";
 
@@ -23,7 +24,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<blobs::BlobsBody>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::Blobs>)],
             handler: |shared, call| blobs::list(shared, call).boxed(),
         }),
     },
@@ -52,8 +53,8 @@ pub(super) static ROUTES: &[Route] = &[
             if_match: Precondition::Unsupported,
             body: Some(schema_of::<blobs::Octets>),
             answers: &[
-                (StatusCode::OK, schema_of::<blobs::AddedBody>),
-                (StatusCode::CREATED, schema_of::<blobs::AddedBody>),
+                (StatusCode::OK, schema_of::<bodies::AddedBlob>),
+                (StatusCode::CREATED, schema_of::<bodies::AddedBlob>),
             ],
             handler: |shared, call| blobs::upload(shared, call).boxed(),
         }),
@@ -68,7 +69,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<blobs::RemovedBody>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::RemovedBlob>)],
             handler: |shared, call| blobs::remove(shared, call).boxed(),
         }),
     },

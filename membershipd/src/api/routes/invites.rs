@@ -6,8 +6,9 @@ use futures::FutureExt;
 use super::{Access, Needs, Newcomer, On, Precondition, Route, Signed};
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
-use crate::api::{invites, users};
+use crate::api::invites;
 use crate::domain::Action;
+use unibus_api_types::bodies;
 
 const INVITE: &str = "/v1/invites/{invite}";
 
@@ -23,7 +24,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<invites::InvitesBody>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::Invites>)],
             handler: |shared, call| invites::list(shared, call).boxed(),
         }),
     },
@@ -37,10 +38,10 @@ pub(super) static ROUTES: &[Route] = &[
             on: On::Invite,
             query: &[],
             if_match: Precondition::Unsupported,
-            body: Some(schema_of::<invites::NewInvite>),
+            body: Some(schema_of::<bodies::NewInvite>),
             answers: &[
-                (StatusCode::OK, schema_of::<invites::ChangedInvite>),
-                (StatusCode::CREATED, schema_of::<invites::ChangedInvite>),
+                (StatusCode::OK, schema_of::<bodies::ChangedInvite>),
+                (StatusCode::CREATED, schema_of::<bodies::ChangedInvite>),
             ],
             handler: |shared, call| invites::make(shared, call).boxed(),
         }),
@@ -55,7 +56,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<invites::ChangedInvite>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::ChangedInvite>)],
             handler: |shared, call| invites::revoke(shared, call).boxed(),
         }),
     },
@@ -64,10 +65,10 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/register",
         summary: "Makes a user with the token of an invite and the key that signs; again with the same key changes nothing",
         access: Access::Newcomer(Newcomer {
-            body: schema_of::<invites::Registration>,
+            body: schema_of::<bodies::Registration>,
             answers: &[
-                (StatusCode::OK, schema_of::<users::ChangedUser>),
-                (StatusCode::CREATED, schema_of::<users::ChangedUser>),
+                (StatusCode::OK, schema_of::<bodies::ChangedUser>),
+                (StatusCode::CREATED, schema_of::<bodies::ChangedUser>),
             ],
         }),
     },

@@ -8,6 +8,7 @@ use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
 use crate::api::keys;
 use crate::domain::Action;
+use unibus_api_types::bodies;
 
 const EPOCH: &str = "/v1/rooms/{room}/keys/{epoch}";
 
@@ -23,7 +24,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<keys::ListedBody>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::Listed>)],
             handler: |shared, call| keys::listed(shared, call).boxed(),
         }),
     },
@@ -36,10 +37,10 @@ pub(super) static ROUTES: &[Route] = &[
             on: On::Caller,
             query: &[],
             if_match: Precondition::Unsupported,
-            body: Some(schema_of::<keys::HpkeBody>),
+            body: Some(schema_of::<bodies::Hpke>),
             answers: &[
-                (StatusCode::OK, schema_of::<keys::ListedBody>),
-                (StatusCode::CREATED, schema_of::<keys::ListedBody>),
+                (StatusCode::OK, schema_of::<bodies::Listed>),
+                (StatusCode::CREATED, schema_of::<bodies::Listed>),
             ],
             handler: |shared, call| keys::publish(shared, call).boxed(),
         }),
@@ -54,7 +55,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<keys::NewestBody>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::NewestKey>)],
             handler: |shared, call| keys::newest(shared, call).boxed(),
         }),
     },
@@ -68,7 +69,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<keys::EpochBody>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::SealedKey>)],
             handler: |shared, call| keys::show(shared, call).boxed(),
         }),
     },
@@ -81,11 +82,8 @@ pub(super) static ROUTES: &[Route] = &[
             on: On::Epoch,
             query: &[],
             if_match: Precondition::Unsupported,
-            body: Some(schema_of::<keys::NewEpoch>),
-            answers: &[
-                (StatusCode::OK, schema_of::<keys::BegunBody>),
-                (StatusCode::CREATED, schema_of::<keys::BegunBody>),
-            ],
+            body: Some(schema_of::<bodies::NewEpoch>),
+            answers: &[(StatusCode::OK, schema_of::<bodies::Begun>), (StatusCode::CREATED, schema_of::<bodies::Begun>)],
             handler: |shared, call| keys::begin(shared, call).boxed(),
         }),
     },
@@ -99,7 +97,7 @@ pub(super) static ROUTES: &[Route] = &[
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
-            answers: &[(StatusCode::OK, schema_of::<keys::RecipientsBody>)],
+            answers: &[(StatusCode::OK, schema_of::<bodies::Recipients>)],
             handler: |shared, call| keys::recipients(shared, call).boxed(),
         }),
     },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
-use super::{ANSWER, ANSWER_BYTES, Added, Client, ClientError, Request, Wire};
+use super::{ANSWER, ANSWER_BYTES, AddedBlob, Client, ClientError, Request, Wire};
 use unibus_api_types::BlobId;
 use unibus_api_types::limits::{BLOB_BYTES, BLOB_FLOOR};
 use unibus_core::domain::RoomId;
@@ -20,7 +20,7 @@ pub(crate) fn path(room: &RoomId) -> String {
 
 impl Client {
     /// Adds `sealed`, 1 byte to 16 MiB, to the attachments of `room`, and says what it is called there. Repeating is safe.
-    pub async fn put_blob(&self, room: &RoomId, sealed: Bytes) -> Result<Added, ClientError> {
+    pub async fn put_blob(&self, room: &RoomId, sealed: Bytes) -> Result<AddedBlob, ClientError> {
         let target = format!("{}/{}", path(room), BlobId::of(&sealed));
         let request = Wire {
             method: Method::PUT,

@@ -24,10 +24,11 @@ use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use answers::{Added, Audited, Blob, Changed, Invite, Member, Own, Room};
+pub use answers::Changed;
 pub use error::{ClientError, Refused, Tried};
 pub use http::Method;
 pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
+pub use unibus_api_types::bodies::{AddedBlob, AuditRecord, Blob, Invite, Member, OwnMembership, Room};
 pub use url::NodeUrl;
 
 use crate::identity::Identity;

@@ -8,7 +8,7 @@ use super::keyring::Keyring;
 use super::people::People;
 use super::pins::Pins;
 use super::sending::record;
-use crate::api::{Added, Client, NodeUrl, Room};
+use crate::api::{AddedBlob, Client, NodeUrl, Room};
 use crate::identity::Identity;
 use unibus_api_types::BlobId;
 use unibus_api_types::limits::BLOB_BYTES;
@@ -49,7 +49,7 @@ impl Attachments {
 
     /// Adds an attachment, sealed with the key of those who are there now. In a room whose messages are in clear it is, too. Says
     /// what it is called there, and that differs each time: a seal is random.
-    pub async fn add(&mut self, plain: Vec<u8>) -> Result<Added, TalkError> {
+    pub async fn add(&mut self, plain: Vec<u8>) -> Result<AddedBlob, TalkError> {
         if plain.len() > Self::most() {
             return Err(TalkError::AttachmentTooLarge { bytes: plain.len(), most: Self::most() });
         }

@@ -7,25 +7,18 @@ use std::time::Duration;
 use async_nats::{Client as Connection, ConnectOptions, Event, HeaderMap, ServerError, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::error::TalkError;
 use crate::api::{Client, NodeUrl, Request};
 use crate::identity::Identity;
+use unibus_api_types::bodies;
 use unibus_core::bus;
 use unibus_core::domain::Handle;
 use unibus_crypto::MessageId;
 
 /// Patience with an engine.
 const WAIT: Duration = Duration::from_secs(5);
-
-/// Where the bus is.
-#[derive(Debug, Clone, Copy, Deserialize)]
-struct Where {
-    port: u16,
-    tls: bool,
-}
 
 /// A connection.
 #[derive(Debug)]
@@ -44,7 +37,7 @@ impl Bus {
         nodes: &[NodeUrl],
         ca: Option<&Path>,
     ) -> Result<Self, TalkError> {
-        let Where { port, tls } =
+        let bodies::Bus { port, tls } =
             api.ask_for(&Request::get("/v1/bus")).await.map_err(TalkError::api("ask where the bus is"))?;
         let mut why = Vec::new();
         for node in nodes {

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::error::TalkError;
-use super::people::{Listed, People};
+use super::people::People;
 
 use crate::api::{Client, ClientError, Request, room_path};
 use crate::identity::Identity;
+use unibus_api_types::bodies::{Listed, NewestKey, SealedKey};
 use unibus_api_types::problem::{Kind, of_denial};
 use unibus_core::domain::{Denial, Handle, RoomId};
-use unibus_crypto::{Envelope, Epoch, HpkeSecret, KeyId, MessageKey, Recipient, RoomKey, Sealing, Untrue};
+use unibus_crypto::{Envelope, Epoch, HpkeSecret, MessageKey, Recipient, RoomKey, Sealing, Untrue};
 
 /// Attempts at beginning an epoch. Each is lost only to somebody who was faster, whose epoch then may do.
 const ATTEMPTS: usize = 8;
@@ -23,21 +23,6 @@ const ATTEMPTS: usize = 8;
 const LOOKS: usize = 3;
 /// Pause before the next look.
 const PAUSE: Duration = Duration::from_millis(150);
-
-#[derive(Debug, Deserialize)]
-struct Newest {
-    epoch: Option<Epoch>,
-    stale: bool,
-    own: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Sealed {
-    epoch: Epoch,
-    by: Handle,
-    key_id: KeyId,
-    envelope: Envelope,
-}
 
 /// The keys of a room that are this user's.
 #[derive(Debug)]
@@ -67,11 +52,11 @@ impl Keyring {
         for _ in 0..ATTEMPTS {
             let newest = self.newest(people).await?;
             match newest {
-                Newest { epoch: Some(epoch), stale: false, own: true } => {
+                NewestKey { epoch: Some(epoch), stale: false, own: true } => {
                     found = Some(epoch);
                     break;
                 }
-                Newest { epoch, .. } => self.begin_after(epoch, people).await?,
+                NewestKey { epoch, .. } => self.begin_after(epoch, people).await?,
             }
         }
         let epoch = found.ok_or_else(|| TalkError::Contended(self.room.clone()))?;
@@ -121,8 +106,8 @@ impl Keyring {
         Ok(self.keys.get(&epoch).and_then(Option::as_ref))
     }
 
-    async fn newest(&self, people: &People) -> Result<Newest, TalkError> {
-        let newest = self.api.ask_for::<Newest>(&Request::get(format!("{}/keys", self.path()))).await;
+    async fn newest(&self, people: &People) -> Result<NewestKey, TalkError> {
+        let newest = self.api.ask_for::<NewestKey>(&Request::get(format!("{}/keys", self.path()))).await;
         let newest = newest.map_err(TalkError::api("read which key of the room is the newest"))?;
         if let Some(epoch) = newest.epoch {
             people.pins().reach(&self.room, epoch)?;
@@ -137,7 +122,7 @@ impl Keyring {
         let request = Request::get(format!("{}/keys/{epoch}", self.path()));
         let mut looks = LOOKS;
         let sealed = loop {
-            match self.api.ask_for::<Sealed>(&request).await {
+            match self.api.ask_for::<SealedKey>(&request).await {
                 Ok(sealed) => break sealed,
                 Err(ClientError::Refused(refused)) if refused.slug == Kind::NOT_SEALED.slug => {
                     self.keys.insert(epoch, None);

@@ -91,7 +91,7 @@ impl Listener {
         let own = people.introduce(&identity).await?;
         let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
         let record = record(&api, people.pins(), &room, &identity).await?;
-        let reader = Reader::new(room.clone(), record.policy, keyring);
+        let reader = Reader::new(room.clone(), record.policy.into(), keyring);
         Ok(Self { api, identity, nodes, ca, people, reader, room, from })
     }
 
@@ -121,7 +121,7 @@ impl Listener {
     /// Listens until the connection is lost.
     async fn session(&mut self, hear: &mut impl FnMut(Heard) -> Next, pause: &mut Duration) -> Result<Next, TalkError> {
         let Room { subject, policy, .. } = record(&self.api, self.people.pins(), &self.room, &self.identity).await?;
-        self.reader.hold_to(policy);
+        self.reader.hold_to(policy.into());
         let bus = Bus::connect(&self.api, &self.identity, &self.nodes, self.ca.as_deref()).await?;
         let own = bus.subscribe(&subject.to_string()).await?;
         let below = bus.subscribe(&format!("{subject}.>")).await?;

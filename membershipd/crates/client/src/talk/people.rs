@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::json;
 
 use super::error::TalkError;
 use super::pins::{Pinned, Pins};
 use crate::api::{Client, ClientError, Request};
 use crate::identity::Identity;
+use unibus_api_types::bodies::{Hpke, Listed};
 use unibus_api_types::problem::Kind;
 use unibus_core::domain::{Handle, SignPub, Verifier};
-use unibus_crypto::{HpkePub, Recipient, Signature, Untrue};
+use unibus_crypto::{HpkePub, Recipient, Untrue};
 
 /// Somebody whose keys are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,19 +24,6 @@ pub struct Person {
 }
 
 /// A user as the API lists him.
-#[derive(Debug, Deserialize)]
-pub(super) struct Listed {
-    pub(super) handle: Handle,
-    sign_pub: SignPub,
-    hpke: Option<Hpke>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Hpke {
-    hpke_pub: HpkePub,
-    signature: Signature,
-}
-
 /// Everybody whom this user has met since the program began, and the pins.
 #[derive(Debug)]
 pub struct People {
@@ -103,7 +90,7 @@ impl People {
 
     /// Takes what a server says of somebody, if it is so.
     pub(super) fn check(&mut self, listed: Listed) -> Result<Person, TalkError> {
-        let Listed { handle, sign_pub, hpke } = listed;
+        let Listed { handle, sign_pub, hpke, .. } = listed;
         if let Some(Hpke { hpke_pub, signature }) = &hpke {
             let recipient = Recipient { handle: handle.clone(), sign_pub, hpke_pub: *hpke_pub };
             recipient.check(*signature).map_err(|error| TalkError::NotVouched(handle.clone(), error))?;

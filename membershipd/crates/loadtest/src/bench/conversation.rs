@@ -222,7 +222,7 @@ impl<'a> Hall<'a> {
                 })
             } else {
                 let (keyring, people) = self.keyring(self.crew.hand(listener + 1)?).await?;
-                let reader = Reader::new(self.room.id.clone(), self.room.policy, keyring);
+                let reader = Reader::new(self.room.id.clone(), self.room.policy.into(), keyring);
                 tokio::spawn(async move {
                     let _stays = connection;
                     if let Err(error) = read(messages, reader, people, listener, &told).await {
@@ -358,7 +358,7 @@ impl<'a> Hall<'a> {
         let mut measured = Measured::none();
         for _ in 0..OPENED {
             let (keyring, mut people) = self.keyring(self.crew.hand(1)?).await?;
-            let mut reader = Reader::new(self.room.id.clone(), self.room.policy, keyring);
+            let mut reader = Reader::new(self.room.id.clone(), self.room.policy.into(), keyring);
             let (first, rest) = frames.split_first().context("no frames")?;
             let arrived = |frame, seq| Arrived { subject: &subject, frame, at_ms, source: Source::History { seq } };
             // The first one fetches the key and who is who; the rest is what is measured, and one more is nothing to it.

@@ -1,0 +1,58 @@
+//! Members of rooms.
+
+use serde::{Deserialize, Serialize};
+use unibus_core::domain::{Author, Handle, MemberState, RoomId, RoomRole};
+
+use super::Passed;
+
+/// How a user stands to a room. Its revision is the ETag of the answer where there is one membership in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Member {
+    /// The room.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub room: RoomId,
+    /// The user.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub handle: Handle,
+    /// `owner`, `moderator`, `member` or `reader`; of who is not in the room, the role that he had.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub role: RoomRole,
+    /// `invited`, `joined`, `removed` or `banned`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: MemberState,
+    /// Who made the last change: a handle, or `root@` and a node.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub changed_by: Author,
+    /// What If-Match names, in quotes, for a change of this very record.
+    pub revision: u64,
+}
+
+/// A page of members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Members {
+    pub members: Vec<Member>,
+    /// `after` of the next page; none: this is the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A role in a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MemberRole {
+    /// `owner`, `moderator`, `member` or `reader`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub role: RoomRole,
+}
+
+/// What a change of a membership came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangedMember {
+    pub member: Member,
+    #[serde(flatten)]
+    pub passed: Passed,
+}

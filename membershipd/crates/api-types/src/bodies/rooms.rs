@@ -1,0 +1,111 @@
+//! Rooms.
+
+use serde::{Deserialize, Serialize};
+use unibus_core::domain::{self, Author, MemberState, RoomId, RoomRole, RoomState, Subject};
+
+use super::Passed;
+
+/// What holds for the messages of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Messages are sealed with the room's key.
+    pub encrypt: bool,
+    /// Messages are kept, and served to members as history.
+    pub persist: bool,
+    /// Messages are signed by their sender.
+    pub sign: bool,
+}
+
+/// How the caller stands to a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct OwnMembership {
+    /// `owner`, `moderator`, `member` or `reader`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub role: RoomRole,
+    /// `invited`, `joined`, `removed` or `banned`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: MemberState,
+}
+
+/// A room. Its revision is the ETag of the answer where there is one room in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Room {
+    /// Name for ever: 1 to 64 of a-z, 0-9, '_' and '-'.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub id: RoomId,
+    /// Members publish and subscribe it and everything below it.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub subject: Subject,
+    pub policy: Policy,
+    /// `active` or `removed`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: RoomState,
+    /// Who made it: a handle, or `root@` and a node.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub created_by: Author,
+    /// Who made the last change.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub changed_by: Author,
+    /// What If-Match names, in quotes, for a change of this very record.
+    pub revision: u64,
+    /// How the caller stands to it; none: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnMembership>,
+}
+
+/// A page of rooms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Rooms {
+    pub rooms: Vec<Room>,
+    /// `after` of the next page; none: this is the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A room that is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NewRoom {
+    /// `proc`, `rpc`, `room` or `agent` and 1 to 7 more tokens of a-z, 0-9, '_' and '-', separated by dots.
+    pub subject: String,
+    /// Encrypted, kept and signed, where it is left out.
+    pub policy: Option<Policy>,
+}
+
+/// What is to become of a room; what is left out stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct RoomPatch {
+    /// Another subject; whoever is connected hears nothing on the old one any more.
+    pub subject: Option<String>,
+    /// Another policy, the whole of it.
+    pub policy: Option<Policy>,
+}
+
+/// What a change of a room came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ChangedRoom {
+    pub room: Room,
+    #[serde(flatten)]
+    pub passed: Passed,
+}
+
+impl From<domain::Policy> for Policy {
+    fn from(domain::Policy { encrypt, persist, sign }: domain::Policy) -> Self {
+        Self { encrypt, persist, sign }
+    }
+}
+
+impl From<Policy> for domain::Policy {
+    fn from(Policy { encrypt, persist, sign }: Policy) -> Self {
+        Self { encrypt, persist, sign }
+    }
+}
