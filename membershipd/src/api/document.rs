@@ -14,7 +14,7 @@ use utoipa::openapi::{
 use super::body::OCTETS;
 use super::call::{AFTER, LIMIT};
 use super::problem::{self, Kind, Problem, ProblemDocument};
-use super::routes::{self, Access, Needs, On, Precondition, Route, Signed};
+use super::routes::{self, Access, Precondition, Route, Signed};
 use crate::store::PageSize;
 
 /// Notes the schemas of a type in the list and refers to it.
@@ -101,7 +101,7 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
             for parameter in parameters(signed) {
                 operation = operation.parameter(parameter);
             }
-            let has_revision = signed.on != On::Invite && route.method == "PUT";
+            let has_revision = signed.handler.is_versioned() && route.method == "PUT";
             let etag = signed.if_match != Precondition::Unsupported || has_revision;
             (signed.body, signed.answers, etag, needs(signed))
         }
@@ -129,10 +129,7 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
 }
 
 fn needs(signed: &Signed) -> String {
-    let permission = match &signed.needs {
-        Needs::Action(action) => action.name().to_owned(),
-        Needs::Command(actions, _) => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join("' or '"),
-    };
+    let permission = signed.handler.actions().iter().map(|action| action.name()).collect::<Vec<_>>().join("' or '");
     format!("Needs a signature, and the permission '{permission}'.")
 }
 

@@ -5,10 +5,11 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::precondition::IfMatch;
-use super::problem::{self, Problem};
+use super::problem::Problem;
 use super::shared::Shared;
+use super::target::InRoom;
 use crate::commands::{Actor, Demand, Order, Outcome, Unfinished};
-use crate::domain::RevocationOutcome;
+use crate::domain::{Command, RevocationOutcome};
 use crate::store::Revision;
 
 /// What a change came to, beside the record.
@@ -49,11 +50,10 @@ impl Passed {
 }
 
 /// Gives the command of a request.
-pub(super) async fn of(shared: &Shared, call: &Call) -> Result<Outcome, Problem> {
-    let command = call.command.clone().ok_or(problem::INTERNAL.problem())?;
+pub(super) async fn of(shared: &Shared, call: &Call<impl InRoom>, command: Command) -> Result<Outcome, Problem> {
     let order = Order {
         actor: Actor::Handle(call.caller.handle.clone()),
-        room: call.target.room()?.clone(),
+        room: call.target.room().clone(),
         command,
         terms: shared.terms,
         if_match: call.if_match.as_ref().map(demand),

@@ -11,6 +11,7 @@ use super::paging::{Paging, cursor};
 use super::precondition::IfMatch;
 use super::problem::{self, Problem};
 use super::shared::Shared;
+use super::target::{Bus, FutureUser, OneUser};
 use crate::domain::{Handle, RevocationOutcome, Role, SignPub, State, User};
 use crate::users::{self, Outcome, UserChange};
 use crate::view::{Versioned, View};
@@ -131,10 +132,10 @@ pub(super) struct ChangedUser {
     fence: Option<RevocationOutcome>,
 }
 
-fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
+fn changed(caller: &User, outcome: Outcome) -> Result<Reply, Problem> {
     if outcome.changed {
         let User { handle, state, role, .. } = &outcome.user;
-        tracing::info!(by = %call.caller.handle, user = %handle, ?state, ?role, "user changed");
+        tracing::info!(by = %caller.handle, user = %handle, ?state, ?role, "user changed");
     }
     answer(outcome)
 }
@@ -147,8 +148,8 @@ pub(super) fn answer(outcome: Outcome) -> Result<Reply, Problem> {
 }
 
 /// One user.
-pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let handle = call.target.user()?;
+pub(super) async fn show(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Reply, Problem> {
+    let OneUser(handle) = &call.target;
     let found = shared.gate.view(|view| view.versioned_user(handle).cloned());
     let missing = || problem::NOT_FOUND.because(format!("there is no user '{handle}'"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
@@ -178,7 +179,7 @@ fn page<T>(
 }
 
 /// What all users may know of each other.
-pub(super) async fn directory(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn directory(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let paging = call.page()?;
     let entry = |user: &Versioned<User>| EntryBody { handle: user.value.handle.clone(), sign_pub: user.value.sign_pub };
     let admitted = |user: &User| user.state == State::Active;
@@ -187,7 +188,7 @@ pub(super) async fn directory(shared: Arc<Shared>, call: Call) -> Result<Reply, 
 }
 
 /// All users.
-pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let paging = call.page()?;
     let body = |user: &Versioned<User>| UserBody::of(user.value.clone(), user.revision);
     let (users, next) = shared.gate.view(|view| page(view, &paging, |_| true, body));
@@ -195,17 +196,17 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// Makes a user.
-pub(super) async fn add(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn add(shared: Arc<Shared>, call: Call<FutureUser>) -> Result<Reply, Problem> {
     let NewUser { sign_pub, role } = call.json()?;
-    let handle = call.target.user()?.clone();
+    let Call { caller, target: FutureUser(handle), .. } = call;
     let user = User { handle, sign_pub, role: role.unwrap_or(Role::User), state: State::Active };
-    let outcome = shared.commands.change_user((&call.caller).into(), UserChange::Add(user, None)).await?;
+    let outcome = shared.commands.change_user((&caller).into(), UserChange::Add(user, None)).await?;
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(changed(&call, outcome)?.status(status))
+    Ok(changed(&caller, outcome)?.status(status))
 }
 
 /// Switches a user on or off, or gives it another role.
-pub(super) async fn change(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn change(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Reply, Problem> {
     let UserPatch { state, role } = call.json()?;
     if state.is_none() && role.is_none() {
         return Err(problem::BAD_JSON.because("name a state, a role, or both"));
@@ -218,12 +219,12 @@ pub(super) async fn change(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 }
 
 /// Removes a user.
-pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn remove(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Reply, Problem> {
     set(&shared, &call, users::UserPatch { state: Some(State::Removed), role: None, last_admin: false }).await
 }
 
-async fn set(shared: &Shared, call: &Call, patch: users::UserPatch) -> Result<Reply, Problem> {
+async fn set(shared: &Shared, call: &Call<OneUser>, patch: users::UserPatch) -> Result<Reply, Problem> {
     let only = call.if_match.as_ref().and_then(IfMatch::revisions).map(<[u64]>::to_vec);
-    let change = UserChange::Set(call.target.user()?.clone(), patch, only);
-    changed(call, shared.commands.change_user((&call.caller).into(), change).await?)
+    let change = UserChange::Set(call.target.0.clone(), patch, only);
+    changed(&call.caller, shared.commands.change_user((&call.caller).into(), change).await?)
 }

@@ -3,9 +3,11 @@
 use axum::http::{Method, StatusCode};
 use futures::FutureExt;
 
-use super::{Access, Needs, On, Precondition, Route, Signed};
+use super::{Access, Precondition, Route, Signed};
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
+use crate::api::handler::Acts;
+use crate::api::target::{Bus, FutureUser, OneUser, Oneself};
 use crate::api::{audit, open, users};
 use crate::domain::Action;
 
@@ -42,13 +44,13 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/me",
         summary: "The record of whoever signed the request",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadUser),
-            on: On::Caller,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<users::UserBody>)],
-            handler: |shared, call| users::show(shared, call).boxed(),
+            handler: &Acts::<Oneself>(Action::ReadUser, |shared, call| {
+                users::show(shared, call.map(|Oneself(handle)| OneUser(handle))).boxed()
+            }),
         }),
     },
     Route {
@@ -56,13 +58,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/bus",
         summary: "Where the bus is, on the host that is asked: clients connect to it with NATS",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::Connect),
-            on: On::Bus,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<users::BusBody>)],
-            handler: |shared, _| users::bus(shared).boxed(),
+            handler: &Acts::<Bus>(Action::Connect, |shared, _| users::bus(shared).boxed()),
         }),
     },
     Route {
@@ -70,13 +70,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/directory",
         summary: "Handles and public keys of all users who are admitted, by handle",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadDirectory),
-            on: On::Bus,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<users::DirectoryBody>)],
-            handler: |shared, call| users::directory(shared, call).boxed(),
+            handler: &Acts::<Bus>(Action::ReadDirectory, |shared, call| users::directory(shared, call).boxed()),
         }),
     },
     Route {
@@ -84,13 +82,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/users",
         summary: "The records of all users, disabled and removed ones included, by handle",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ListUsers),
-            on: On::Bus,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<users::UsersBody>)],
-            handler: |shared, call| users::list(shared, call).boxed(),
+            handler: &Acts::<Bus>(Action::ListUsers, |shared, call| users::list(shared, call).boxed()),
         }),
     },
     Route {
@@ -98,13 +94,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "The record of a user",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadUser),
-            on: On::User,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<users::UserBody>)],
-            handler: |shared, call| users::show(shared, call).boxed(),
+            handler: &Acts::<OneUser>(Action::ReadUser, |shared, call| users::show(shared, call).boxed()),
         }),
     },
     Route {
@@ -112,8 +106,6 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "Makes a user; again with the same body changes nothing. A key is never used twice, nor a handle",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::AddUser),
-            on: On::NewUser,
             query: &[],
             if_match: Precondition::Unsupported,
             body: Some(schema_of::<users::NewUser>),
@@ -121,7 +113,7 @@ pub(super) static ROUTES: &[Route] = &[
                 (StatusCode::OK, schema_of::<users::ChangedUser>),
                 (StatusCode::CREATED, schema_of::<users::ChangedUser>),
             ],
-            handler: |shared, call| users::add(shared, call).boxed(),
+            handler: &Acts::<FutureUser>(Action::AddUser, |shared, call| users::add(shared, call).boxed()),
         }),
     },
     Route {
@@ -129,13 +121,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "Enables or disables a user, or gives another role; what takes a right away answers when no node honours it",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ChangeUser),
-            on: On::User,
             query: &[],
             if_match: Precondition::Required,
             body: Some(schema_of::<users::UserPatch>),
             answers: &[(StatusCode::OK, schema_of::<users::ChangedUser>)],
-            handler: |shared, call| users::change(shared, call).boxed(),
+            handler: &Acts::<OneUser>(Action::ChangeUser, |shared, call| users::change(shared, call).boxed()),
         }),
     },
     Route {
@@ -143,13 +133,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "Removes a user for good; answers when no node honours its rights",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::RemoveUser),
-            on: On::User,
             query: &[],
             if_match: Precondition::Optional,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<users::ChangedUser>)],
-            handler: |shared, call| users::remove(shared, call).boxed(),
+            handler: &Acts::<OneUser>(Action::RemoveUser, |shared, call| users::remove(shared, call).boxed()),
         }),
     },
     Route {
@@ -157,13 +145,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/audit",
         summary: "Who did what, in the order in which it was decided",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadAudit),
-            on: On::Bus,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<audit::AuditBody>)],
-            handler: |shared, call| audit::list(shared, call).boxed(),
+            handler: &Acts::<Bus>(Action::ReadAudit, |shared, call| audit::list(shared, call).boxed()),
         }),
     },
 ];
