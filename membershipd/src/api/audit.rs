@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::call::{Call, Reply, Target};
+
+use super::call::{Call, Reply};
+use super::handler::Denied;
 use super::paging::{Paging, Part, cursor};
 use super::problem::Problem;
-use super::routes::Denied;
 use super::shared::Shared;
+use super::target::{Bus, Named};
 use crate::bus::Bucket;
 use crate::commands::audit::{About, AuditEntry, AuditRecord, Decided, Stage};
 use crate::domain::Author;
@@ -34,7 +36,7 @@ pub(crate) fn audited(number: u64, record: AuditRecord) -> bodies::AuditRecord {
 }
 
 /// Records of the audit log, oldest first.
-pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let Paging { after, size } = call.page::<Part>()?;
     let mut shown = after.unwrap_or_default();
     let operation = Operation::on("read", Bucket::Audit);
@@ -63,18 +65,11 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// Notes what somebody wanted to do and may not, and why.
-pub(super) async fn denied(shared: &Shared, denied: &Denied) {
-    let Denied { who, action, target, why } = denied;
+pub(super) async fn denied(shared: &Shared, denied: Denied) {
+    let Denied { who, action, named: Named { user, room, member }, why } = denied;
     let journal = shared.commands.journal();
-    let (user, room, member) = match target {
-        Target::Bus | Target::Invite(_) => (None, None, None),
-        Target::User(user) | Target::NewUser(user) | Target::Listed(user) => (Some(user), None, None),
-        Target::Room(room) | Target::NewRoom(room) | Target::Epoch(room, _) => (None, Some(room), None),
-        Target::Member(room, member) => (None, Some(room), Some(member)),
-        Target::Blob(name) => (None, Some(&name.room), None),
-    };
     let about = About::new(Author::User(who.handle.clone()), action.name());
-    let about = About { user: user.cloned(), room: room.cloned(), member: member.cloned(), ..about };
+    let about = About { user, room, member, ..about };
     // That it is missing is logged, and what was denied stays so.
     let _ = journal.end(journal.number(), &about, Stage::Refused(why.to_string())).await;
 }

@@ -12,11 +12,13 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, 
 
 use super::audit;
 use super::call::{Call, Reply};
+use super::handler::Refused;
 use super::paging::cursor;
 use super::problem::Problem;
-use super::problem::Refuse as _;
-use super::routes::{self, Refused};
+use super::routes;
 use super::shared::Shared;
+use super::target::{OneRoom, Target};
+use crate::api::problem::Refuse as _;
 use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read};
 use crate::clock;
 use crate::commands::audit::{About, Decided, Stage};
@@ -49,9 +51,9 @@ impl From<BlobRecord> for bodies::Blob {
 }
 
 /// The attachments of a room.
-pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn list(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
     let paging = call.page::<BlobId>()?;
-    let room = call.target.room()?;
+    let OneRoom(room) = &call.target;
     let busy = |_| Kind::OVERLOADED.because("too many lists at once; try again").soon();
     let _place = shared.blob_lists.try_acquire().map_err(busy)?;
     let names = shared.blobs.names().await?;
@@ -72,9 +74,9 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// An attachment, piece by piece. Each is handed out only while the caller may read it.
-pub(super) async fn download(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn download(shared: Arc<Shared>, call: Call<BlobName>) -> Result<Reply, Problem> {
     let slot = shared.downloads.take(&call.caller.handle)?;
-    let name = call.target.blob()?;
+    let name = &call.target;
     let record = shared.blobs.find(name).await?.ok_or(Kind::NO_SUCH_BLOB.problem())?;
     let length = record.bytes;
     let pieces = read(shared.blobs.clone(), record);
@@ -89,7 +91,7 @@ pub(super) async fn download(shared: Arc<Shared>, call: Call) -> Result<Reply, P
 }
 
 /// Whether the caller may do `action` at this moment.
-fn may(shared: &Shared, call: &Call, action: Action) -> Result<(), Problem> {
+fn may(shared: &Shared, call: &Call<impl Target>, action: Action) -> Result<(), Problem> {
     routes::still(shared, &call.caller, action, &call.target, Instant::now()).map_err(Refused::problem)
 }
 
@@ -100,10 +102,10 @@ fn revoked() -> StoreError {
 }
 
 /// Adds an attachment. Whatever ends it early leaves nothing.
-pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply, Problem> {
+pub(super) async fn upload(shared: Arc<Shared>, mut call: Call<BlobName>) -> Result<Reply, Problem> {
     let mut arriving = call.arriving.take().ok_or(Kind::INTERNAL.problem())?;
     let _slot = shared.uploads.take(&call.caller.handle)?;
-    let name = call.target.blob()?;
+    let name = &call.target;
     if let Some(record) = shared.blobs.find(name).await? {
         // What is sent is received all the same: a client that is not read does not listen either.
         let mut digest = Digest::default();
@@ -165,8 +167,8 @@ impl Digest {
 }
 
 /// Removes an attachment, with its records in the audit: who removes what another has added leaves no other trace.
-pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let name = call.target.blob()?;
+pub(super) async fn remove(shared: Arc<Shared>, call: Call<BlobName>) -> Result<Reply, Problem> {
+    let name = &call.target;
     let Some(record) = shared.blobs.find(name).await? else {
         return Reply::json(&bodies::RemovedBlob { changed: false });
     };
@@ -175,8 +177,9 @@ pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
         Ok(()) => {}
         Err(Refused::Problem(problem)) => return Err(problem),
         Err(Refused::Denied(denied)) => {
-            audit::denied(&shared, &denied).await;
-            return Err(denied.why.into());
+            let why = denied.why;
+            audit::denied(&shared, *denied).await;
+            return Err(why.into());
         }
     }
     let journal = shared.commands.journal();

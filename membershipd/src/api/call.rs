@@ -10,101 +10,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::body::{self, Arriving};
+use super::handler::Rest;
 use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
 use super::problem::Problem;
-use super::problem::Refuse as _;
-use crate::blobs::{BlobError, BlobName};
-use crate::conversation::Epoch;
-use crate::domain::{Command, Handle, InviteId, Resource, RoomId, User};
+use crate::api::problem::Refuse as _;
+use crate::blobs::BlobError;
+use crate::domain::User;
 use unibus_api_types::problem::Kind;
-
-/// What a path is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
-    /// The bus as a whole.
-    Bus,
-    /// A user.
-    User(Handle),
-    /// A user who is to be, which is a matter of the bus.
-    NewUser(Handle),
-    /// An invite, which is a matter of the bus.
-    Invite(InviteId),
-    /// A room.
-    Room(RoomId),
-    /// A room that is to be, which is a matter of the bus.
-    NewRoom(RoomId),
-    /// A user in a room.
-    Member(RoomId, Handle),
-    /// A user as everybody sees him, which is a matter of the bus.
-    Listed(Handle),
-    /// A key of a room.
-    Epoch(RoomId, Epoch),
-    /// An attachment of a room.
-    Blob(BlobName),
-}
-
-impl Target {
-    /// As the decision has it.
-    pub(super) fn resource(&self) -> Resource<'_> {
-        match self {
-            Target::Bus | Target::NewUser(_) | Target::NewRoom(_) | Target::Listed(_) | Target::Invite(_) => {
-                Resource::Bus
-            }
-            Target::User(handle) => Resource::User(handle),
-            Target::Room(room) | Target::Epoch(room, _) => Resource::Room(room),
-            Target::Member(room, handle) => Resource::Member(room, handle),
-            Target::Blob(name) => Resource::Room(&name.room),
-        }
-    }
-
-    /// The user; none where the route is about something else.
-    pub(super) fn user(&self) -> Result<&Handle, Problem> {
-        match self {
-            Target::User(handle) | Target::NewUser(handle) | Target::Member(_, handle) | Target::Listed(handle) => {
-                Ok(handle)
-            }
-            Target::Bus
-            | Target::Invite(_)
-            | Target::Room(_)
-            | Target::NewRoom(_)
-            | Target::Epoch(..)
-            | Target::Blob(_) => Err(Kind::INTERNAL.problem()),
-        }
-    }
-
-    /// The room; none where the route is about something else.
-    pub(super) fn room(&self) -> Result<&RoomId, Problem> {
-        match self {
-            Target::Room(room) | Target::NewRoom(room) | Target::Member(room, _) | Target::Epoch(room, _) => Ok(room),
-            Target::Blob(name) => Ok(&name.room),
-            Target::Bus | Target::User(_) | Target::NewUser(_) | Target::Listed(_) | Target::Invite(_) => {
-                Err(Kind::INTERNAL.problem())
-            }
-        }
-    }
-
-    /// The epoch; none where the route is about something else.
-    pub(super) fn epoch(&self) -> Result<Epoch, Problem> {
-        match self {
-            Target::Epoch(_, epoch) => Ok(*epoch),
-            _ => Err(Kind::INTERNAL.problem()),
-        }
-    }
-
-    /// The invite; none where the route is about something else.
-    pub(super) fn invite(&self) -> Result<InviteId, Problem> {
-        if let Target::Invite(invite) = self { Ok(*invite) } else { Err(Kind::INTERNAL.problem()) }
-    }
-
-    /// The attachment; none where the route is about something else.
-    pub(super) fn blob(&self) -> Result<&BlobName, Problem> {
-        match self {
-            Target::Blob(name) => Ok(name),
-            _ => Err(Kind::INTERNAL.problem()),
-        }
-    }
-}
 
 /// Parameters of a query, each there at most once and known to its route.
 #[derive(Debug, Default)]
@@ -138,24 +51,34 @@ pub(super) const LIMIT: &str = "limit";
 
 /// A request of somebody who may do what it is for.
 #[derive(Debug)]
-pub(super) struct Call {
-    /// Whose request it is.
+pub(super) struct Call<T> {
+    /// Whose request it is, as they are now: they may have changed since the signature was verified.
     pub(super) caller: User,
     /// What it is about.
-    pub(super) target: Target,
-    /// What is to be done, where that is a command.
-    pub(super) command: Option<Command>,
-    pub(super) query: Query,
+    pub(super) target: T,
+    query: Query,
     /// For which revisions; none: the request does not say.
     pub(super) if_match: Option<IfMatch>,
-    pub(super) body: Bytes,
+    body: Bytes,
     /// What is still to come of a body that is streamed.
     pub(super) arriving: Option<Arriving>,
 }
 
-impl Call {
+impl<T> Call<T> {
+    /// The request of `caller` about `target`.
+    pub(super) fn new(caller: User, target: T, rest: Rest) -> Self {
+        let Rest { query, if_match, body, arriving } = rest;
+        Self { caller, target, query, if_match, body, arriving }
+    }
+
+    /// The same, about what `of` makes of its target.
+    pub(super) fn map<U>(self, of: impl FnOnce(T) -> U) -> Call<U> {
+        let Self { caller, target, query, if_match, body, arriving } = self;
+        Call { caller, target: of(target), query, if_match, body, arriving }
+    }
+
     /// The body as what is expected.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+    pub(super) fn json<B: DeserializeOwned>(&self) -> Result<B, Problem> {
         body::json(&self.body)
     }
 

@@ -13,9 +13,9 @@ use utoipa::openapi::{
 
 use super::body::OCTETS;
 use super::call::{AFTER, LIMIT};
-use super::problem::Refuse as _;
 use super::problem::{self, Problem, ProblemDocument};
-use super::routes::{self, Access, Needs, On, Precondition, Route, Signed};
+use super::routes::{self, Access, Precondition, Route, Signed};
+use crate::api::problem::Refuse as _;
 use crate::store::PageSize;
 use unibus_api_types::problem::Kind;
 
@@ -103,7 +103,7 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
             for parameter in parameters(signed) {
                 operation = operation.parameter(parameter);
             }
-            let has_revision = signed.on != On::Invite && route.method == "PUT";
+            let has_revision = signed.handler.is_versioned() && route.method == "PUT";
             let etag = signed.if_match != Precondition::Unsupported || has_revision;
             (signed.body, signed.answers, etag, needs(signed))
         }
@@ -131,10 +131,7 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
 }
 
 fn needs(signed: &Signed) -> String {
-    let permission = match &signed.needs {
-        Needs::Action(action) => action.name().to_owned(),
-        Needs::Command(actions, _) => actions.iter().map(|action| action.name()).collect::<Vec<_>>().join("' or '"),
-    };
+    let permission = signed.handler.actions().iter().map(|action| action.name()).collect::<Vec<_>>().join("' or '");
     format!("Needs a signature, and the permission '{permission}'.")
 }
 

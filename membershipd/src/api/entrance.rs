@@ -16,16 +16,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::audit;
 use super::body::{self, Arriving, Received};
-use super::call::{Call, Query, Reply, Target};
+use super::call::{Query, Reply};
+use super::handler::{Allowed, Refused, Rest};
 use super::invites;
 use super::limits;
 use super::origin::Origin;
 use super::precondition::IfMatch;
 use super::problem::Problem;
-use super::problem::Refuse as _;
 use super::rate::client_of;
-use super::routes::{self, Access, Allowed, Precondition, Refused, Signed};
+use super::routes::{self, Access, Precondition, Signed};
 use super::shared::{Note, Shared, Spending};
+use crate::api::problem::Refuse as _;
 use crate::clock;
 use crate::domain::{self, SignPub};
 use crate::signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
@@ -209,34 +210,30 @@ async fn signed_request(
         (Some(_), Brought::Held) => body::is_json(&parts.headers)?,
         (None, Brought::Held) => body::none(&received.bytes)?,
     }
-    let allowed = routes::authorize(shared, &key, signed, part, &received.bytes, Instant::now());
-    let Allowed { caller, target, command } = match allowed {
+    let allowed = routes::authorize(shared, &key, signed, &part, &received.bytes, Instant::now());
+    let Allowed { sha256, run, .. } = match allowed {
         Ok(allowed) => allowed,
         Err(Refused::Problem(problem)) => return Err(problem),
         Err(Refused::Denied(denied)) => {
-            // Who tries to change what he may not is worth a record; who looks for it is not.
+            let why = denied.why;
+            // A client that tries to change what it may not is worth a record; one that looks for it is not.
             if !parts.method.is_safe() {
-                audit::denied(shared, &denied).await;
+                audit::denied(shared, *denied).await;
             }
-            return Err(denied.why.into());
+            return Err(why.into());
         }
     };
     // Known before any of it is read: what is signed is not what the path names.
-    if let (Brought::Streamed, Target::Blob(name)) = (brought, &target)
-        && name.id.sha256() != digest.sha256()
-    {
+    if brought == Brought::Streamed && sha256.is_some_and(|named| named != digest.sha256()) {
         return Err(Kind::OTHER_DIGEST.because("content-digest is not the sha256 in the path"));
     }
-    let call = Call {
-        caller,
-        target,
-        command,
+    let rest = Rest {
         query: Query::parse(parts.uri.query(), signed.query)?,
         if_match: precondition(&parts, signed.if_match)?,
         body: received.bytes.clone(),
         arriving,
     };
-    carry_out((signed.handler)(shared.clone(), call), (place, received)).await
+    carry_out(run(shared.clone(), rest), (place, received)).await
 }
 
 /// A request of somebody who is nobody yet. It is signed like any other, with the key that it names itself, which proves that he has

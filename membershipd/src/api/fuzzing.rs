@@ -10,9 +10,12 @@ use serde_json::{Value, json};
 
 use super::body;
 use super::problem::Problem;
-use super::routes::{self, Access, Needs, Signed};
+use super::routes::{self, Access, Signed};
+use super::target::Path;
+use crate::api::problem::Refuse as _;
 use crate::domain::{Command, Role, State, User};
 use unibus_api_types::bodies;
+use unibus_api_types::problem::Kind;
 
 /// Longest problem document, in bytes: the detail is cut, and each of its characters may be an escape.
 const DOCUMENT: usize = 4096;
@@ -25,23 +28,24 @@ const DOCUMENT: usize = 4096;
 pub fn bodies(data: &[u8]) {
     let Some(caller) = caller() else { return };
     for route in routes::all() {
-        let Access::Signed(Signed { needs: Needs::Command(declared, make), on, body: Some(_), .. }) = &route.access
-        else {
+        let Access::Signed(Signed { handler, body: Some(_), .. }) = &route.access else { continue };
+        let path = Path { part: &|_| Some("kitchen".to_owned()), caller: &caller };
+        let make = |data: &[u8]| handler.command(&path, data).unwrap_or(Err(Kind::INTERNAL.problem()));
+        if handler.command(&path, b"").is_none() {
             continue;
-        };
-        let Ok(target) = on.target(|_| Some("kitchen".to_owned()), &caller) else { continue };
-        let Ok(room) = target.room() else { continue };
-        let Some(command) = taken(data, &|data| make(&caller, &target, data)) else { continue };
-        let (action, _) = command.asks(&caller, room);
+        }
+        let Some((command, room)) = taken(data, &make) else { continue };
+        let (action, _) = command.asks(&caller, &room);
         // Which role an action names is the body's to say.
         let kind = std::mem::discriminant(&action);
         assert!(
-            declared.iter().any(|declared| std::mem::discriminant(declared) == kind),
+            handler.actions().iter().any(|declared| std::mem::discriminant(declared) == kind),
             "{} {}: {action:?}",
             route.method,
             route.template
         );
-        assert_eq!(make(&caller, &target, &printed(&command)).ok().as_ref(), Some(&command), "printed and read");
+        let again = make(&printed(&command)).ok().map(|(command, _)| command);
+        assert_eq!(again.as_ref(), Some(&command), "printed and read");
     }
     let _ = taken(data, &body::json::<bodies::NewUser>);
     let _ = taken(data, &body::json::<bodies::UserPatch>);

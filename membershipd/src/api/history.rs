@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use super::call::{AFTER, Call, LIMIT, Reply};
 use super::limits;
 use super::problem::Problem;
-use super::problem::Refuse as _;
 use super::shared::Shared;
+use super::target::OneRoom;
+use crate::api::problem::Refuse as _;
 use crate::bus;
 use crate::history::{HistoryError, Page};
 use crate::store::Message;
@@ -35,9 +36,9 @@ impl AsRef<[u8]> for Held {
 }
 
 /// Reads messages of a room.
-pub(super) async fn read(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn read(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
     let (after, limit) = asked_for(call.parameter(AFTER), call.parameter(LIMIT))?;
-    let room = call.target.room()?;
+    let OneRoom(room) = &call.target;
     let crowded = || Kind::OVERLOADED.because("too many read messages at once; try again").soon();
     let share = timeout(bus::ASK, shared.readings.clone().acquire_owned()).await;
     let share = share.map_err(|_| crowded())?.map_err(|_| crowded())?;

@@ -7,11 +7,12 @@ use axum::http::StatusCode;
 use super::call::{Call, Reply};
 use super::paging::{Changed, Paging, cursor};
 use super::problem::Problem;
-use super::problem::Refuse as _;
 use super::shared::Shared;
+use super::target::{Bus, OneInvite};
 use super::users;
+use crate::api::problem::Refuse as _;
 use crate::clock;
-use crate::domain::{InviteState, Role};
+use crate::domain::{InviteState, Role, User};
 use crate::invites::{InviteError, Kept, Managed, Offer};
 use crate::store::PageSize;
 use unibus_api_types::bodies;
@@ -32,25 +33,25 @@ fn body_of(Kept { id, invite, .. }: &Kept, now_unix: i64) -> bodies::Invite {
     bodies::Invite { id: *id, handle, role: invite.role, by, made_at, expires_at, state, key }
 }
 
-fn changed(call: &Call, Managed { kept, changed }: &Managed) -> Result<Reply, Problem> {
+fn changed(caller: &User, Managed { kept, changed }: &Managed) -> Result<Reply, Problem> {
     let invite = body_of(kept, clock::unix());
     if *changed {
-        tracing::info!(by = %call.caller.handle, invite = %invite.id, state = invite.state, "invite changed");
+        tracing::info!(by = %caller.handle, invite = %invite.id, state = invite.state, "invite changed");
     }
     Reply::json(&bodies::ChangedInvite { invite, changed: *changed })
 }
 
 /// Makes an invite.
-pub(super) async fn make(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn make(shared: Arc<Shared>, call: Call<OneInvite>) -> Result<Reply, Problem> {
     let bodies::NewInvite { handle, role } = call.json()?;
-    let (id, role) = (call.target.invite()?, role.unwrap_or(Role::User));
+    let (id, role) = (call.target.0, role.unwrap_or(Role::User));
     let made = shared.invites.make(&call.caller, id, handle, role, clock::unix()).await?;
     let status = if made.changed { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(changed(&call, &made)?.status(status))
+    Ok(changed(&call.caller, &made)?.status(status))
 }
 
 /// All invites, those included that nobody can use any more.
-pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let Paging { after, size }: Paging<Changed> = call.page()?;
     let page = shared.invites.page(after.unwrap_or_default().0, PageSize::of(size.get())).await?;
     let now = clock::unix();
@@ -59,8 +60,8 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// Takes an invite back.
-pub(super) async fn revoke(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    changed(&call, &shared.invites.revoke(&call.caller, call.target.invite()?).await?)
+pub(super) async fn revoke(shared: Arc<Shared>, call: Call<OneInvite>) -> Result<Reply, Problem> {
+    changed(&call.caller, &shared.invites.revoke(&call.caller, call.target.0).await?)
 }
 
 /// Makes a user of somebody who is nobody yet.

@@ -6,9 +6,10 @@ use axum::http::StatusCode;
 
 use super::call::{Call, Reply};
 use super::paging::{InRoom, Paging, cursor};
-use super::problem::Problem;
-use super::problem::Refuse as _;
+use super::problem::{self, Problem};
 use super::shared::Shared;
+use super::target::{ListedUser, OneEpoch, OneRoom, Oneself};
+use crate::api::problem::Refuse as _;
 use crate::clock;
 use crate::domain::{Records as _, User};
 use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient, there};
@@ -24,7 +25,7 @@ impl From<KeysError> for Problem {
             KeysError::NotNext(_) => Kind::EPOCH_NOT_NEXT.because(said),
             KeysError::Recipients(_) => Kind::RECIPIENTS.because(said),
             KeysError::Denied(denial) => denial.into(),
-            KeysError::NotProven(_) => super::problem::no_lease(),
+            KeysError::NotProven(_) => problem::no_lease(),
             KeysError::Audit(_) => {
                 let unavailable =
                     Kind::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
@@ -47,8 +48,8 @@ fn body_of(user: User, vouched: Option<Vouched>) -> bodies::Listed {
 }
 
 /// The public keys of a user.
-pub(super) async fn listed(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let handle = call.target.user()?;
+pub(super) async fn listed(shared: Arc<Shared>, call: Call<ListedUser>) -> Result<Reply, Problem> {
+    let ListedUser(handle) = &call.target;
     let user = shared.gate.view(|view| view.user(handle).cloned());
     let user = user.ok_or_else(|| Kind::NO_SUCH_USER.because(format!("there is no user '{handle}'")))?;
     let vouched = shared.keys.of_user(handle).await?;
@@ -56,7 +57,7 @@ pub(super) async fn listed(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 }
 
 /// Sets the caller's HPKE key.
-pub(super) async fn publish(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn publish(shared: Arc<Shared>, call: Call<Oneself>) -> Result<Reply, Problem> {
     let bodies::Hpke { hpke_pub, signature } = call.json()?;
     let vouched = Vouched::new(hpke_pub, signature);
     let vouches = recipient(&call.caller, &vouched).check(signature);
@@ -67,8 +68,8 @@ pub(super) async fn publish(shared: Arc<Shared>, call: Call) -> Result<Reply, Pr
 }
 
 /// Which key is the newest.
-pub(super) async fn newest(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let room = call.target.room()?;
+pub(super) async fn newest(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
+    let OneRoom(room) = &call.target;
     let Some((epoch, record)) = shared.keys.newest(room).await? else {
         return Reply::json(&bodies::NewestKey { epoch: None, stale: true, own: false });
     };
@@ -78,31 +79,31 @@ pub(super) async fn newest(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 }
 
 /// One key.
-pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let (room, epoch) = (call.target.room()?.clone(), call.target.epoch()?);
+pub(super) async fn show(shared: Arc<Shared>, call: Call<OneEpoch>) -> Result<Reply, Problem> {
+    let Call { caller, target: OneEpoch { room, epoch }, .. } = call;
     let missing = || Kind::NO_SUCH_EPOCH.because(format!("nobody has begun epoch {epoch} of '{room}'"));
     let record = shared.keys.epoch(&room, epoch).await?.ok_or_else(missing)?;
     let EpochRecord { by, at_ms, key_id, mut envelopes, .. } = record;
-    let envelope = envelopes.remove(&call.caller.handle).ok_or_else(|| {
+    let envelope = envelopes.remove(&caller.handle).ok_or_else(|| {
         Kind::NOT_SEALED.because(format!("whoever began epoch {epoch} of '{room}' did not seal its key for you"))
     })?;
     Reply::json(&bodies::SealedKey { room, epoch, by, at_ms, key_id, envelope })
 }
 
 /// Begins an epoch.
-pub(super) async fn begin(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn begin(shared: Arc<Shared>, call: Call<OneEpoch>) -> Result<Reply, Problem> {
     let bodies::NewEpoch { key_id, envelopes } = call.json()?;
-    let (room, epoch, caller) = (call.target.room()?, call.target.epoch()?, &call.caller);
+    let Call { caller, target: OneEpoch { room, epoch }, .. } = call;
     let record = EpochRecord::new(caller.handle.clone(), clock::unix_ms(), key_id, envelopes);
-    let changed = shared.keys.begin(caller, room, epoch, &record).await?;
+    let changed = shared.keys.begin(&caller, &room, epoch, &record).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::json(&bodies::Begun { epoch, changed })?.status(status))
 }
 
 /// For whom a key is to be sealed.
-pub(super) async fn recipients(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn recipients(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
     let paging: Paging<InRoom> = call.page()?;
-    let room = call.target.room()?;
+    let OneRoom(room) = &call.target;
     let (users, next) = shared.gate.view(|view| {
         let after = |user: &&User| paging.after.as_ref().is_none_or(|InRoom(after)| user.handle > *after);
         let mut rest = there(view, room).filter(after);

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::body;
-use super::call::{Call, Reply, Target};
+use super::call::{Call, Reply};
 use super::outcome;
 use super::paging::{InRoom, Paging, cursor};
-use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use super::shared::Shared;
+use super::target::{OneMember, OneRoom};
+use crate::api::problem::Refuse as _;
 use crate::domain::{Command, Denial, MemberState, Membership, Record, Records as _, User};
 use crate::view::Versioned;
 use unibus_api_types::bodies;
@@ -20,42 +21,42 @@ fn body_of(membership: Membership, revision: u64) -> bodies::Member {
 }
 
 /// What a request to invite somebody comes to.
-pub(super) fn invite(_: &User, target: &Target, body: &[u8]) -> Result<Command, Problem> {
+pub(super) fn invite(_: &User, target: &OneMember, body: &[u8]) -> Result<Command, Problem> {
     let bodies::MemberRole { role } = body::json(body)?;
-    Ok(Command::Invite(target.user()?.clone(), role))
+    Ok(Command::Invite(target.handle.clone(), role))
 }
 
 /// What a request to give a role comes to.
-pub(super) fn set_role(_: &User, target: &Target, body: &[u8]) -> Result<Command, Problem> {
+pub(super) fn set_role(_: &User, target: &OneMember, body: &[u8]) -> Result<Command, Problem> {
     let bodies::MemberRole { role } = body::json(body)?;
-    Ok(Command::SetRole(target.user()?.clone(), role))
+    Ok(Command::SetRole(target.handle.clone(), role))
 }
 
 /// What a request to end a membership comes to: who ends his own leaves.
-pub(super) fn end(caller: &User, target: &Target, _: &[u8]) -> Result<Command, Problem> {
-    let handle = target.user()?;
+pub(super) fn end(caller: &User, target: &OneMember, _: &[u8]) -> Result<Command, Problem> {
+    let OneMember { handle, .. } = target;
     Ok(if *handle == caller.handle { Command::Leave } else { Command::Remove(handle.clone()) })
 }
 
 /// What a request to accept an invitation comes to. Nobody accepts for another.
-pub(super) fn accept(caller: &User, target: &Target, _: &[u8]) -> Result<Command, Problem> {
-    if *target.user()? == caller.handle { Ok(Command::Accept) } else { Err(Denial::NotOneself.into()) }
+pub(super) fn accept(caller: &User, target: &OneMember, _: &[u8]) -> Result<Command, Problem> {
+    if target.handle == caller.handle { Ok(Command::Accept) } else { Err(Denial::NotOneself.into()) }
 }
 
 /// What a request to ban somebody comes to.
-pub(super) fn ban(_: &User, target: &Target, _: &[u8]) -> Result<Command, Problem> {
-    target.user().cloned().map(Command::Ban)
+pub(super) fn ban(_: &User, target: &OneMember, _: &[u8]) -> Result<Command, Problem> {
+    Ok(Command::Ban(target.handle.clone()))
 }
 
 /// What a request to lift a ban comes to.
-pub(super) fn unban(_: &User, target: &Target, _: &[u8]) -> Result<Command, Problem> {
-    target.user().cloned().map(Command::Unban)
+pub(super) fn unban(_: &User, target: &OneMember, _: &[u8]) -> Result<Command, Problem> {
+    Ok(Command::Unban(target.handle.clone()))
 }
 
 /// Who is in a room, invited or banned. Whoever was removed or left is not shown.
-pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn list(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
     let paging: Paging<InRoom> = call.page()?;
-    let room = call.target.room()?;
+    let OneRoom(room) = &call.target;
     let (members, next) = shared.gate.view(|view| {
         let after = |m: &&Membership| paging.after.as_ref().is_none_or(|InRoom(after)| m.handle > *after);
         let there = |m: &&Membership| m.state != MemberState::Removed;
@@ -70,8 +71,8 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// How one user stands to a room.
-pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let (room, handle) = (call.target.room()?, call.target.user()?);
+pub(super) async fn show(shared: Arc<Shared>, call: Call<OneMember>) -> Result<Reply, Problem> {
+    let OneMember { room, handle } = &call.target;
     let found = shared.gate.view(|view| view.versioned_membership(room, handle).cloned());
     let missing = || Kind::NOT_FOUND.because(format!("'{handle}' has never been in the room, nor invited to it"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
@@ -79,8 +80,8 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// Changes a membership.
-pub(super) async fn carry_out(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let outcome = outcome::of(&shared, &call).await?;
+pub(super) async fn carry_out(shared: Arc<Shared>, call: Call<OneMember>, command: Command) -> Result<Reply, Problem> {
+    let outcome = outcome::of(&shared, &call, command).await?;
     let passed = outcome::passed(&outcome);
     let (Some(Record::Membership(membership)), Some(revision)) = (outcome.value, outcome.revision) else {
         // Nothing was written, and the lease ended before it could be said what is there.

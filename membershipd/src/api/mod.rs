@@ -2,7 +2,7 @@
 //!
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
-//! it is decided; `users`, `invites`, `rooms`, `members`, `keys`, `history`, `blobs` and `audit` carry out, `open` answers without a signature; `document` describes the
+//! a request is authorized; `target` is what its path is about, as a type for each `handler`; `users`, `invites`, `rooms`, `members`, `keys`, `history`, `blobs` and `audit` carry out, `open` answers without a signature; `document` describes the
 //! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`, `keyed_limiter`,
 //! `metrics`, `limits`.
 //!
@@ -20,6 +20,7 @@ mod document;
 mod entrance;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
+mod handler;
 mod history;
 mod invites;
 mod keyed_limiter;
@@ -40,6 +41,7 @@ mod refusals;
 mod rooms;
 mod routes;
 mod shared;
+mod target;
 #[cfg(test)]
 mod tests;
 mod users;

@@ -1,14 +1,15 @@
 //! Commands that requests come to: given, and what is said of how they ended.
 
+
 use super::call::Call;
 use super::precondition::IfMatch;
 use super::problem::Problem;
-use super::problem::Refuse as _;
 use super::shared::Shared;
+use super::target::InRoom;
 use crate::commands::{Actor, Demand, Order, Outcome, Unfinished};
+use crate::domain::Command;
 use crate::store::Revision;
 use unibus_api_types::bodies;
-use unibus_api_types::problem::Kind;
 
 pub(super) fn passed(outcome: &Outcome) -> bodies::Passed {
     let word = |what: &Unfinished| match what {
@@ -26,11 +27,10 @@ pub(super) fn passed(outcome: &Outcome) -> bodies::Passed {
 }
 
 /// Gives the command of a request.
-pub(super) async fn of(shared: &Shared, call: &Call) -> Result<Outcome, Problem> {
-    let command = call.command.clone().ok_or(Kind::INTERNAL.problem())?;
+pub(super) async fn of(shared: &Shared, call: &Call<impl InRoom>, command: Command) -> Result<Outcome, Problem> {
     let order = Order {
         actor: Actor::Handle(call.caller.handle.clone()),
-        room: call.target.room()?.clone(),
+        room: call.target.room().clone(),
         command,
         terms: shared.terms,
         if_match: call.if_match.as_ref().map(demand),

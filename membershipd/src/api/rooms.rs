@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 
 use super::body;
-use super::call::{Call, Reply, Target};
+use super::call::{Call, Reply};
 use super::outcome;
 use super::paging::cursor;
-use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use super::shared::Shared;
+use super::target::{Bus, FutureRoom, OneRoom};
+use crate::api::problem::Refuse as _;
 use crate::commands::Outcome;
 use crate::domain::{
     Action, Command, Policy, Record, Records as _, Resource, Role, Room, RoomId, Subject, User, decide,
@@ -41,13 +42,13 @@ fn subject(text: &str) -> Result<Subject, Problem> {
 }
 
 /// What a request to make a room comes to.
-pub(super) fn create(_: &User, _: &Target, body: &[u8]) -> Result<Command, Problem> {
+pub(super) fn create(_: &User, _: &FutureRoom, body: &[u8]) -> Result<Command, Problem> {
     let bodies::NewRoom { subject: text, policy } = body::json(body)?;
     Ok(Command::CreateRoom(subject(&text)?, policy.map_or(Policy::CONVERSATION, Policy::from)))
 }
 
 /// What a request to change a room comes to.
-pub(super) fn change(_: &User, _: &Target, body: &[u8]) -> Result<Command, Problem> {
+pub(super) fn change(_: &User, _: &OneRoom, body: &[u8]) -> Result<Command, Problem> {
     let bodies::RoomPatch { subject: text, policy } = body::json(body)?;
     if text.is_none() && policy.is_none() {
         return Err(Kind::BAD_JSON.because("name a subject, a policy, or both"));
@@ -56,12 +57,12 @@ pub(super) fn change(_: &User, _: &Target, body: &[u8]) -> Result<Command, Probl
 }
 
 /// What a request to remove a room comes to.
-pub(super) fn remove(_: &User, _: &Target, _: &[u8]) -> Result<Command, Problem> {
+pub(super) fn remove(_: &User, _: &OneRoom, _: &[u8]) -> Result<Command, Problem> {
     Ok(Command::RemoveRoom)
 }
 
 /// The rooms that the caller may read.
-pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let paging = call.page()?;
     let caller = &call.caller;
     let (rooms, next) = shared.gate.view(|view| {
@@ -82,8 +83,8 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// One room.
-pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let id = call.target.room()?;
+pub(super) async fn show(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
+    let OneRoom(id) = &call.target;
     let found = shared.gate.view(|view| {
         let Versioned { value, revision } = view.versioned_room(id)?.clone();
         Some(body_of(value, revision, &call.caller, view))
@@ -93,18 +94,18 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// Makes a room.
-pub(super) async fn make(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let outcome = outcome::of(&shared, &call).await?;
+pub(super) async fn make(shared: Arc<Shared>, call: Call<FutureRoom>, command: Command) -> Result<Reply, Problem> {
+    let outcome = outcome::of(&shared, &call, command).await?;
     keep_messages(&shared, &outcome).await;
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(changed(&shared, &call, outcome)?.status(status))
+    Ok(changed(&shared, &call.caller, outcome)?.status(status))
 }
 
 /// Changes or removes a room.
-pub(super) async fn carry_out(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let outcome = outcome::of(&shared, &call).await?;
+pub(super) async fn carry_out(shared: Arc<Shared>, call: Call<OneRoom>, command: Command) -> Result<Reply, Problem> {
+    let outcome = outcome::of(&shared, &call, command).await?;
     keep_messages(&shared, &outcome).await;
-    changed(&shared, &call, outcome)
+    changed(&shared, &call.caller, outcome)
 }
 
 /// Brings the stream of a room along, so that what is said right after the answer is kept. Where that takes too long the room is
@@ -118,12 +119,12 @@ async fn keep_messages(shared: &Shared, outcome: &Outcome) {
     }
 }
 
-fn changed(shared: &Shared, call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
+fn changed(shared: &Shared, caller: &User, outcome: Outcome) -> Result<Reply, Problem> {
     let passed = outcome::passed(&outcome);
     let (Some(Record::Room(room)), Some(revision)) = (outcome.value, outcome.revision) else {
         // Nothing was written, and the lease ended before it could be said what is there.
         return Err(problem::no_lease());
     };
-    let room = shared.gate.view(|view| body_of(room, revision.get(), &call.caller, view));
+    let room = shared.gate.view(|view| body_of(room, revision.get(), caller, view));
     Ok(Reply::json(&bodies::ChangedRoom { room, passed })?.at(revision.get()))
 }

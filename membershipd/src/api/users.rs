@@ -8,8 +8,9 @@ use super::call::{Call, Reply};
 use super::paging::{Paging, cursor};
 use super::precondition::IfMatch;
 use super::problem::Problem;
-use super::problem::Refuse as _;
 use super::shared::Shared;
+use super::target::{Bus, FutureUser, OneUser};
+use crate::api::problem::Refuse as _;
 use crate::domain::{Handle, Role, State, User};
 use crate::users::{self, Outcome, UserChange};
 use crate::view::{Versioned, View};
@@ -21,10 +22,10 @@ fn body_of(user: User, revision: u64) -> bodies::User {
     bodies::User { handle, sign_pub, role, state, revision }
 }
 
-fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
+fn changed(caller: &User, outcome: Outcome) -> Result<Reply, Problem> {
     if outcome.changed {
         let User { handle, state, role, .. } = &outcome.user;
-        tracing::info!(by = %call.caller.handle, user = %handle, ?state, ?role, "user changed");
+        tracing::info!(by = %caller.handle, user = %handle, ?state, ?role, "user changed");
     }
     answer(outcome)
 }
@@ -37,8 +38,8 @@ pub(super) fn answer(outcome: Outcome) -> Result<Reply, Problem> {
 }
 
 /// One user.
-pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    let handle = call.target.user()?;
+pub(super) async fn show(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Reply, Problem> {
+    let OneUser(handle) = &call.target;
     let found = shared.gate.view(|view| view.versioned_user(handle).cloned());
     let missing = || Kind::NOT_FOUND.because(format!("there is no user '{handle}'"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
@@ -68,7 +69,7 @@ fn page<T>(
 }
 
 /// What all users may know of each other.
-pub(super) async fn directory(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn directory(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let paging = call.page()?;
     let entry = |user: &Versioned<User>| bodies::DirectoryEntry {
         handle: user.value.handle.clone(),
@@ -80,7 +81,7 @@ pub(super) async fn directory(shared: Arc<Shared>, call: Call) -> Result<Reply, 
 }
 
 /// All users.
-pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let paging = call.page()?;
     let body = |user: &Versioned<User>| body_of(user.value.clone(), user.revision);
     let (users, next) = shared.gate.view(|view| page(view, &paging, |_| true, body));
@@ -88,17 +89,17 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 }
 
 /// Makes a user.
-pub(super) async fn add(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn add(shared: Arc<Shared>, call: Call<FutureUser>) -> Result<Reply, Problem> {
     let bodies::NewUser { sign_pub, role } = call.json()?;
-    let handle = call.target.user()?.clone();
+    let Call { caller, target: FutureUser(handle), .. } = call;
     let user = User { handle, sign_pub, role: role.unwrap_or(Role::User), state: State::Active };
-    let outcome = shared.commands.change_user((&call.caller).into(), UserChange::Add(user, None)).await?;
+    let outcome = shared.commands.change_user((&caller).into(), UserChange::Add(user, None)).await?;
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(changed(&call, outcome)?.status(status))
+    Ok(changed(&caller, outcome)?.status(status))
 }
 
 /// Switches a user on or off, or gives it another role.
-pub(super) async fn change(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn change(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Reply, Problem> {
     let bodies::UserPatch { state, role } = call.json()?;
     if state.is_none() && role.is_none() {
         return Err(Kind::BAD_JSON.because("name a state, a role, or both"));
@@ -111,12 +112,12 @@ pub(super) async fn change(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 }
 
 /// Removes a user.
-pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
+pub(super) async fn remove(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Reply, Problem> {
     set(&shared, &call, users::UserPatch { state: Some(State::Removed), role: None, last_admin: false }).await
 }
 
-async fn set(shared: &Shared, call: &Call, patch: users::UserPatch) -> Result<Reply, Problem> {
+async fn set(shared: &Shared, call: &Call<OneUser>, patch: users::UserPatch) -> Result<Reply, Problem> {
     let only = call.if_match.as_ref().and_then(IfMatch::revisions).map(<[u64]>::to_vec);
-    let change = UserChange::Set(call.target.user()?.clone(), patch, only);
-    changed(call, shared.commands.change_user((&call.caller).into(), change).await?)
+    let change = UserChange::Set(call.target.0.clone(), patch, only);
+    changed(&call.caller, shared.commands.change_user((&call.caller).into(), change).await?)
 }

@@ -3,10 +3,13 @@
 use axum::http::{Method, StatusCode};
 use futures::FutureExt;
 
-use super::{Access, Needs, On, Precondition, Route, Signed};
+use super::{Access, Precondition, Route, Signed};
 use crate::api::blobs;
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
+use crate::api::handler::Acts;
+use crate::api::target::OneRoom;
+use crate::blobs::BlobName;
 use crate::domain::Action;
 use unibus_api_types::bodies;
 
@@ -19,13 +22,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/rooms/{room}/blobs",
         summary: "The attachments of a room, by sha256",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ListBlobs),
-            on: On::Room,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Blobs>)],
-            handler: |shared, call| blobs::list(shared, call).boxed(),
+            handler: &Acts::<OneRoom>(Action::ListBlobs, |shared, call| blobs::list(shared, call).boxed()),
         }),
     },
     Route {
@@ -33,13 +34,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: BLOB,
         summary: "An attachment, as it was added. Where the connection ends before Content-Length bytes came, it is damaged",
         access: Access::Download(Signed {
-            needs: Needs::Action(Action::ReadBlob),
-            on: On::Blob,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<blobs::Octets>)],
-            handler: |shared, call| blobs::download(shared, call).boxed(),
+            handler: &Acts::<BlobName>(Action::ReadBlob, |shared, call| blobs::download(shared, call).boxed()),
         }),
     },
     Route {
@@ -47,8 +46,6 @@ pub(super) static ROUTES: &[Route] = &[
         template: BLOB,
         summary: "Adds an attachment of 16 MiB at most, sealed by the client; content-digest is the sha256 of the path. Again changes nothing",
         access: Access::Upload(Signed {
-            needs: Needs::Action(Action::WriteBlob),
-            on: On::Blob,
             query: &[],
             if_match: Precondition::Unsupported,
             body: Some(schema_of::<blobs::Octets>),
@@ -56,7 +53,7 @@ pub(super) static ROUTES: &[Route] = &[
                 (StatusCode::OK, schema_of::<bodies::AddedBlob>),
                 (StatusCode::CREATED, schema_of::<bodies::AddedBlob>),
             ],
-            handler: |shared, call| blobs::upload(shared, call).boxed(),
+            handler: &Acts::<BlobName>(Action::WriteBlob, |shared, call| blobs::upload(shared, call).boxed()),
         }),
     },
     Route {
@@ -64,13 +61,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: BLOB,
         summary: "Removes an attachment: one's own, or for moderators and owners any; again changes nothing",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::RemoveOwnBlob),
-            on: On::Blob,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::RemovedBlob>)],
-            handler: |shared, call| blobs::remove(shared, call).boxed(),
+            handler: &Acts::<BlobName>(Action::RemoveOwnBlob, |shared, call| blobs::remove(shared, call).boxed()),
         }),
     },
 ];

@@ -3,14 +3,15 @@
 use axum::http::{Method, StatusCode};
 use futures::FutureExt;
 
-use unibus_api_types::limits::LIVEZ;
-
-use super::{Access, Needs, On, Precondition, Route, Signed};
+use super::{Access, Precondition, Route, Signed};
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
+use crate::api::handler::Acts;
+use crate::api::target::{Bus, FutureUser, OneUser, Oneself};
 use crate::api::{audit, open, users};
 use crate::domain::Action;
 use unibus_api_types::bodies;
+use unibus_api_types::limits::LIVEZ;
 
 const USER: &str = "/v1/users/{handle}";
 
@@ -45,13 +46,13 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/me",
         summary: "The record of whoever signed the request",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadUser),
-            on: On::Caller,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::User>)],
-            handler: |shared, call| users::show(shared, call).boxed(),
+            handler: &Acts::<Oneself>(Action::ReadUser, |shared, call| {
+                users::show(shared, call.map(|Oneself(handle)| OneUser(handle))).boxed()
+            }),
         }),
     },
     Route {
@@ -59,13 +60,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/bus",
         summary: "Where the bus is, on the host that is asked: clients connect to it with NATS",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::Connect),
-            on: On::Bus,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Bus>)],
-            handler: |shared, _| users::bus(shared).boxed(),
+            handler: &Acts::<Bus>(Action::Connect, |shared, _| users::bus(shared).boxed()),
         }),
     },
     Route {
@@ -73,13 +72,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/directory",
         summary: "Handles and public keys of all users who are admitted, by handle",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadDirectory),
-            on: On::Bus,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Directory>)],
-            handler: |shared, call| users::directory(shared, call).boxed(),
+            handler: &Acts::<Bus>(Action::ReadDirectory, |shared, call| users::directory(shared, call).boxed()),
         }),
     },
     Route {
@@ -87,13 +84,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/users",
         summary: "The records of all users, disabled and removed ones included, by handle",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ListUsers),
-            on: On::Bus,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Users>)],
-            handler: |shared, call| users::list(shared, call).boxed(),
+            handler: &Acts::<Bus>(Action::ListUsers, |shared, call| users::list(shared, call).boxed()),
         }),
     },
     Route {
@@ -101,13 +96,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "The record of a user",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadUser),
-            on: On::User,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::User>)],
-            handler: |shared, call| users::show(shared, call).boxed(),
+            handler: &Acts::<OneUser>(Action::ReadUser, |shared, call| users::show(shared, call).boxed()),
         }),
     },
     Route {
@@ -115,8 +108,6 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "Makes a user; again with the same body changes nothing. A key is never used twice, nor a handle",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::AddUser),
-            on: On::NewUser,
             query: &[],
             if_match: Precondition::Unsupported,
             body: Some(schema_of::<bodies::NewUser>),
@@ -124,7 +115,7 @@ pub(super) static ROUTES: &[Route] = &[
                 (StatusCode::OK, schema_of::<bodies::ChangedUser>),
                 (StatusCode::CREATED, schema_of::<bodies::ChangedUser>),
             ],
-            handler: |shared, call| users::add(shared, call).boxed(),
+            handler: &Acts::<FutureUser>(Action::AddUser, |shared, call| users::add(shared, call).boxed()),
         }),
     },
     Route {
@@ -132,13 +123,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "Enables or disables a user, or gives another role; what takes a right away answers when no node honours it",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ChangeUser),
-            on: On::User,
             query: &[],
             if_match: Precondition::Required,
             body: Some(schema_of::<bodies::UserPatch>),
             answers: &[(StatusCode::OK, schema_of::<bodies::ChangedUser>)],
-            handler: |shared, call| users::change(shared, call).boxed(),
+            handler: &Acts::<OneUser>(Action::ChangeUser, |shared, call| users::change(shared, call).boxed()),
         }),
     },
     Route {
@@ -146,13 +135,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: USER,
         summary: "Removes a user for good; answers when no node honours its rights",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::RemoveUser),
-            on: On::User,
             query: &[],
             if_match: Precondition::Optional,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::ChangedUser>)],
-            handler: |shared, call| users::remove(shared, call).boxed(),
+            handler: &Acts::<OneUser>(Action::RemoveUser, |shared, call| users::remove(shared, call).boxed()),
         }),
     },
     Route {
@@ -160,13 +147,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/audit",
         summary: "Who did what, in the order in which it was decided",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadAudit),
-            on: On::Bus,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Audit>)],
-            handler: |shared, call| audit::list(shared, call).boxed(),
+            handler: &Acts::<Bus>(Action::ReadAudit, |shared, call| audit::list(shared, call).boxed()),
         }),
     },
 ];

@@ -3,10 +3,12 @@
 use axum::http::{Method, StatusCode};
 use futures::FutureExt;
 
-use super::{Access, Needs, Newcomer, On, Precondition, Route, Signed};
+use super::{Access, Newcomer, Precondition, Route, Signed};
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
+use crate::api::handler::Acts;
 use crate::api::invites;
+use crate::api::target::{Bus, OneInvite};
 use crate::domain::Action;
 use unibus_api_types::bodies;
 
@@ -19,13 +21,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/invites",
         summary: "All invites, those included that nobody can use any more, in the order of their last changes",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ListInvites),
-            on: On::Bus,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Invites>)],
-            handler: |shared, call| invites::list(shared, call).boxed(),
+            handler: &Acts::<Bus>(Action::ListInvites, |shared, call| invites::list(shared, call).boxed()),
         }),
     },
     Route {
@@ -34,8 +34,6 @@ pub(super) static ROUTES: &[Route] = &[
         summary: "Makes an invite of which only the SHA-256 of the token is said; again with the same body changes nothing. It counts \
                   once, for 7 days, and as long as who made it is an admin",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::InviteUser),
-            on: On::Invite,
             query: &[],
             if_match: Precondition::Unsupported,
             body: Some(schema_of::<bodies::NewInvite>),
@@ -43,7 +41,7 @@ pub(super) static ROUTES: &[Route] = &[
                 (StatusCode::OK, schema_of::<bodies::ChangedInvite>),
                 (StatusCode::CREATED, schema_of::<bodies::ChangedInvite>),
             ],
-            handler: |shared, call| invites::make(shared, call).boxed(),
+            handler: &Acts::<OneInvite>(Action::InviteUser, |shared, call| invites::make(shared, call).boxed()),
         }),
     },
     Route {
@@ -51,13 +49,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: INVITE,
         summary: "Takes an invite back that nobody has used yet. Where somebody has begun to, handle and key are gone for good",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::RevokeInvite),
-            on: On::Invite,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::ChangedInvite>)],
-            handler: |shared, call| invites::revoke(shared, call).boxed(),
+            handler: &Acts::<OneInvite>(Action::RevokeInvite, |shared, call| invites::revoke(shared, call).boxed()),
         }),
     },
     Route {

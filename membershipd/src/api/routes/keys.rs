@@ -3,10 +3,12 @@
 use axum::http::{Method, StatusCode};
 use futures::FutureExt;
 
-use super::{Access, Needs, On, Precondition, Route, Signed};
+use super::{Access, Precondition, Route, Signed};
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
+use crate::api::handler::Acts;
 use crate::api::keys;
+use crate::api::target::{ListedUser, OneEpoch, OneRoom, Oneself};
 use crate::domain::Action;
 use unibus_api_types::bodies;
 
@@ -19,13 +21,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/directory/{handle}",
         summary: "The public keys of a user, also of one who is disabled or was removed: what he said stays his",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadDirectory),
-            on: On::Listed,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Listed>)],
-            handler: |shared, call| keys::listed(shared, call).boxed(),
+            handler: &Acts::<ListedUser>(Action::ReadDirectory, |shared, call| keys::listed(shared, call).boxed()),
         }),
     },
     Route {
@@ -33,8 +33,6 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/me/hpke",
         summary: "Says which HPKE key is the caller's; again with the same key changes nothing, another one is refused for ever",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::PublishKey),
-            on: On::Caller,
             query: &[],
             if_match: Precondition::Unsupported,
             body: Some(schema_of::<bodies::Hpke>),
@@ -42,7 +40,7 @@ pub(super) static ROUTES: &[Route] = &[
                 (StatusCode::OK, schema_of::<bodies::Listed>),
                 (StatusCode::CREATED, schema_of::<bodies::Listed>),
             ],
-            handler: |shared, call| keys::publish(shared, call).boxed(),
+            handler: &Acts::<Oneself>(Action::PublishKey, |shared, call| keys::publish(shared, call).boxed()),
         }),
     },
     Route {
@@ -50,13 +48,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/rooms/{room}/keys",
         summary: "Which key of a room is the newest, and whether it is sealed for those who are there now",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadRoomKeys),
-            on: On::Room,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::NewestKey>)],
-            handler: |shared, call| keys::newest(shared, call).boxed(),
+            handler: &Acts::<OneRoom>(Action::ReadRoomKeys, |shared, call| keys::newest(shared, call).boxed()),
         }),
     },
     Route {
@@ -64,13 +60,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: EPOCH,
         summary: "A key of a room, sealed for the caller",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::ReadRoomKeys),
-            on: On::Epoch,
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::SealedKey>)],
-            handler: |shared, call| keys::show(shared, call).boxed(),
+            handler: &Acts::<OneEpoch>(Action::ReadRoomKeys, |shared, call| keys::show(shared, call).boxed()),
         }),
     },
     Route {
@@ -78,13 +72,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: EPOCH,
         summary: "Begins an epoch: the one after the newest, with the key sealed for each recipient; again with the same key changes nothing",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::RotateRoomKeys),
-            on: On::Epoch,
             query: &[],
             if_match: Precondition::Unsupported,
             body: Some(schema_of::<bodies::NewEpoch>),
             answers: &[(StatusCode::OK, schema_of::<bodies::Begun>), (StatusCode::CREATED, schema_of::<bodies::Begun>)],
-            handler: |shared, call| keys::begin(shared, call).boxed(),
+            handler: &Acts::<OneEpoch>(Action::RotateRoomKeys, |shared, call| keys::begin(shared, call).boxed()),
         }),
     },
     Route {
@@ -92,13 +84,11 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/rooms/{room}/recipients",
         summary: "For whom a key of the room is to be sealed: who is there or invited, is admitted to the bus, and has an HPKE key; by handle",
         access: Access::Signed(Signed {
-            needs: Needs::Action(Action::RotateRoomKeys),
-            on: On::Room,
             query: &[AFTER, LIMIT],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Recipients>)],
-            handler: |shared, call| keys::recipients(shared, call).boxed(),
+            handler: &Acts::<OneRoom>(Action::RotateRoomKeys, |shared, call| keys::recipients(shared, call).boxed()),
         }),
     },
 ];
