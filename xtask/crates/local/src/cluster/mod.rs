@@ -43,13 +43,21 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct Options {
     /// The program that has the hidden verbs of the supervisor.
     pub program: PathBuf,
+    /// Return once everything is proved.
     pub detach: bool,
+    /// Begin with empty stores.
     pub fresh: bool,
+    /// The first node's; none: as last time.
     pub base_address: Option<Ipv4Addr>,
+    /// Instead of the pinned one.
     pub engine: Option<PathBuf>,
+    /// None: as last time.
     pub kv_replicas: Option<u32>,
+    /// Instead of the one that this clone builds.
     pub membershipd: Option<PathBuf>,
+    /// Print the verdict as JSON.
     pub json: bool,
+    /// Whether packages may be installed.
     pub consent: Consent,
 }
 

@@ -16,7 +16,9 @@ mod cause;
 pub struct Output {
     /// The exit code; none when a signal ended it.
     pub code: Option<i32>,
+    /// All of it.
     pub stdout: Vec<u8>,
+    /// All of it, without line ends at its end; what is no text is replaced.
     pub stderr: String,
 }
 
