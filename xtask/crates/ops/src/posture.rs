@@ -86,7 +86,7 @@ pub struct Lease {
     pub valid: bool,
     pub(crate) age_ms: Option<u64>,
     pub(crate) lease_ms: u64,
-    /// The longest time until a revocation holds everywhere.
+    /// After so long no node honours what was revoked.
     pub bound_ms: u64,
 }
 
