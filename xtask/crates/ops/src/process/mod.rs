@@ -248,15 +248,12 @@ mod tests {
 
     #[test]
     fn what_a_hanging_program_started_is_ended_too() {
-        let dir = std::env::temp_dir().join(format!("xtask-bounded-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let mark = dir.join("mark");
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("mark");
         let script = format!("(sleep 1; touch '{}') & sleep 60", mark.display());
         bounded(sh(&script), b"", Duration::from_millis(100)).unwrap_err();
         thread::sleep(Duration::from_millis(1300));
-        let left = mark.exists();
-        std::fs::remove_dir_all(&dir).unwrap();
-        assert!(!left);
+        assert!(!mark.exists());
     }
 
     #[test]
