@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Handle, Role, SignPub, State, User};
+use crate::commands::keys::Address;
+use crate::commands::{Commands, Principal};
+use crate::domain::{Author, Handle, Role, SignPub, State, User};
 use crate::gate::Gate;
 use crate::private_file;
-use crate::recorded::RecordedUsers;
-use crate::store::{Store, StoreError};
-use crate::users::{UserError, put};
+use crate::store::{Records, Revision, StoreError, create_json, update_json};
+use crate::users::{UserChange, UserError};
 use crate::view::{INITIALIZED_KEY, Initialized, Versioned};
 
 /// How often the record is looked for.
@@ -30,14 +31,14 @@ struct Record {
 }
 
 /// Looks for the record for as long as the process lives.
-pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: RecordedUsers, store: Arc<dyn Store>) {
+pub async fn watch_for(path: &Path, gate: Arc<Gate>, commands: Arc<Commands>, root: Author) {
     let mut complaint = String::new();
     loop {
         tokio::time::sleep(LOOK).await;
         if !gate.lease_valid(Instant::now()) {
             continue;
         }
-        if let Err(error) = step(path, &gate, &users, &*store).await {
+        if let Err(error) = step(path, &gate, &commands, &root).await {
             let said = format!("{error:#}");
             if said != complaint {
                 tracing::error!("the first admin was not imported: {said}");
@@ -47,24 +48,24 @@ pub async fn watch_for(path: &Path, gate: Arc<Gate>, users: RecordedUsers, store
     }
 }
 
-async fn step(path: &Path, gate: &Gate, users: &RecordedUsers, store: &dyn Store) -> Result<()> {
+async fn step(path: &Path, gate: &Gate, commands: &Commands, root: &Author) -> Result<()> {
     match gate.view(|view| view.initialized().cloned()) {
         None if path.exists() => {
             let record = read(path)?;
             let claim = Initialized { handle: record.handle, sign_pub: record.sign_pub, done: false };
-            claim_or_lose(put(store, INITIALIZED_KEY, &claim, 0).await)?;
+            claim_or_lose(put(commands, &claim, None).await)?;
         }
         Some(Versioned { value, revision }) if !value.done => {
             let (handle, sign_pub) = (value.handle.clone(), value.sign_pub);
             let admin = User { handle, sign_pub, role: Role::Admin, state: State::Active };
-            match users.add(users.root(), admin).await {
+            match commands.change_user(Principal::root(root.clone()), UserChange::Add(admin, None)).await {
                 Ok(_) => tracing::info!(handle = %value.handle, "the first admin is in"),
                 // Somebody made a user of that name or key by other means: then that one stands.
                 Err(error @ UserError::Conflict(_)) => tracing::warn!("the first admin was not imported: {error}"),
                 Err(error) => return Err(error.into()),
             }
             let done = Initialized { done: true, ..value };
-            claim_or_lose(put(store, INITIALIZED_KEY, &done, revision).await)?;
+            claim_or_lose(put(commands, &done, Revision::new(revision)).await)?;
         }
         Some(Versioned { value, .. }) if path.exists() => {
             std::fs::remove_file(path).with_context(|| format!("cannot delete {}", path.display()))?;
@@ -75,8 +76,16 @@ async fn step(path: &Path, gate: &Gate, users: &RecordedUsers, store: &dyn Store
     Ok(())
 }
 
+async fn put(commands: &Commands, value: &Initialized, expected: Option<Revision>) -> Result<Revision, StoreError> {
+    let Address { bucket, key } = Address::new(Records::Users, INITIALIZED_KEY)?;
+    match expected {
+        None => create_json(&**commands.store(), bucket, &key, value).await,
+        Some(expected) => update_json(&**commands.store(), bucket, &key, value, expected).await,
+    }
+}
+
 // Another node, or the step before, was faster: the next look sees what it wrote.
-fn claim_or_lose(written: Result<u64, StoreError>) -> Result<(), StoreError> {
+fn claim_or_lose(written: Result<Revision, StoreError>) -> Result<(), StoreError> {
     match written {
         Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
         Err(error) => Err(error),

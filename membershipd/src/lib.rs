@@ -4,50 +4,39 @@
 //! `serve` is the way in; modules only look downwards from there.
 
 pub mod api;
-pub mod bench;
 pub mod blobs;
 pub mod bootstrap;
-pub mod bus;
 pub mod callout;
 pub mod cli;
-pub mod client;
-pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod control;
-pub mod conversation;
 pub mod copies;
 pub mod deadman;
-pub mod domain;
 pub mod engine;
 pub mod expiry;
-pub mod faults;
 pub mod fence;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod gate;
 pub mod heartbeat;
 pub mod history;
-pub mod identity;
 pub mod invites;
 pub mod kick;
-pub mod lease;
-pub mod link;
-pub mod load;
 pub mod posture;
-pub mod private_file;
 pub mod probe;
 pub mod probe_routes;
-pub mod recorded;
 pub mod room_keys;
 pub mod scale;
-pub mod secret;
 pub mod serve;
-pub mod signature;
-pub mod store;
 pub mod sweeper;
-pub mod talk;
 pub mod tell;
 pub mod transfer;
 pub mod users;
-pub mod view;
+
+pub use unibus_client::{api as client, identity, talk};
+pub use unibus_core::{bus, clock, domain, faults, lease, private_file, random, secret, view};
+pub use unibus_crypto as conversation;
+pub use unibus_http_signature as signature;
+pub use unibus_store as store;
+pub use unibus_store::link;

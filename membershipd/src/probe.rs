@@ -1,90 +1,17 @@
 //! Registers that `load` writes and reads, to see whether acknowledged writes survive what is done to the cluster.
 //!
-//! They lie in the bucket of users, on the very path that a change of users takes. There is a fixed, small number of them,
-//! because nothing is ever purged from that bucket.
+//! They lie in the bucket of users, on the very path that a change of users takes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
+use unibus_api_types::control::{ProbeValue, Register};
 
-use crate::domain::InvalidValue;
+use crate::commands::keys::Address;
 use crate::gate::Gate;
 use crate::store::{Operation, Records, Revision, Store, StoreError};
-use crate::users::{UserError, key, proven};
-use crate::view::{PROBE_PREFIX, Versioned};
-
-/// Number of registers.
-pub const REGISTERS: u8 = 16;
-/// Longest value, bytes.
-const VALUE_BYTES: usize = 64;
-
-/// Number of a register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
-pub struct Register(u8);
-
-impl Register {
-    /// All of them.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..REGISTERS).map(Self)
-    }
-
-    /// Its number.
-    pub fn number(self) -> u8 {
-        self.0
-    }
-
-    fn key(self) -> String {
-        format!("{PROBE_PREFIX}{}", self.0)
-    }
-}
-
-impl TryFrom<u8> for Register {
-    type Error = InvalidValue;
-
-    fn try_from(number: u8) -> Result<Self, InvalidValue> {
-        if number < REGISTERS {
-            return Ok(Self(number));
-        }
-        Err(InvalidValue { what: "register", value: number.to_string(), rule: "0 to 15" })
-    }
-}
-
-impl From<Register> for u8 {
-    fn from(register: Register) -> Self {
-        register.0
-    }
-}
-
-/// What a register holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ProbeValue(String);
-
-impl ProbeValue {
-    /// The value as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for ProbeValue {
-    type Error = InvalidValue;
-
-    fn try_from(value: String) -> Result<Self, InvalidValue> {
-        let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
-        if (1..=VALUE_BYTES).contains(&value.len()) && value.chars().all(word) {
-            return Ok(Self(value));
-        }
-        Err(InvalidValue { what: "probe value", value, rule: "1 to 64 characters of a-z, 0-9, '.' and '-'" })
-    }
-}
-
-impl From<ProbeValue> for String {
-    fn from(value: ProbeValue) -> Self {
-        value.0
-    }
-}
+use crate::users::UserError;
+use crate::view::Versioned;
 
 /// The registers, through one node.
 #[derive(Debug, Clone)]
@@ -101,8 +28,8 @@ impl Probes {
 
     /// Sets a register that still has the revision `expected`. Returns the new one.
     pub async fn write(&self, register: Register, value: &ProbeValue, expected: u64) -> Result<u64, UserError> {
-        proven(&self.gate)?;
-        let (key, value) = (key(&register.key())?, value.as_str().as_bytes());
+        self.gate.require_lease(Instant::now())?;
+        let (Address { key, .. }, value) = (Address::new(Records::Users, &register.key())?, value.as_str().as_bytes());
         let written = match Revision::new(expected) {
             None => self.store.create(Records::Users, &key, value).await?,
             Some(expected) => self.store.update(Records::Users, &key, value, expected).await?,
@@ -112,8 +39,8 @@ impl Probes {
 
     /// What a register holds; none: it was never written.
     pub async fn read(&self, register: Register) -> Result<Option<Versioned<String>>, UserError> {
-        proven(&self.gate)?;
-        let key = key(&register.key())?;
+        self.gate.require_lease(Instant::now())?;
+        let Address { key, .. } = Address::new(Records::Users, &register.key())?;
         let Some(found) = self.store.get(Records::Users, &key).await? else { return Ok(None) };
         let text = String::from_utf8(found.value.to_vec());
         let value = text.map_err(|error| StoreError::Unreadable {
@@ -121,27 +48,5 @@ impl Probes {
             why: error.utf8_error().to_string(),
         })?;
         Ok(Some(Versioned { value, revision: found.revision.get() }))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn there_is_a_fixed_number_of_registers() {
-        assert_eq!(Register::all().count(), usize::from(REGISTERS));
-        assert!(Register::try_from(REGISTERS).is_err());
-        assert_eq!(Register::try_from(15).unwrap().key(), "probe.15");
-    }
-
-    #[test]
-    fn values_are_short_words() {
-        for good in ["a", "0f.3.12", &"a".repeat(64)] {
-            assert!(ProbeValue::try_from(good.to_owned()).is_ok(), "{good}");
-        }
-        for bad in ["", "A", "a b", "\n", &"a".repeat(65)] {
-            assert!(ProbeValue::try_from(bad.to_owned()).is_err(), "{bad}");
-        }
     }
 }

@@ -10,10 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use crate::commands::audit::{AuditRecord, Decided, Journal, Stage};
+use crate::commands::audit::{About, Decided, Stage};
+use crate::commands::keys::Address;
+use crate::commands::{Change, CommandError, Commands, Done, Earlier, NotProven, Plan, Principal, Step};
 use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Recipient, Signature};
-use crate::domain::{Action, Author, Handle, InvalidValue, RoomId, Schema, User};
-use crate::store::{Key, Operation, Records, Revision, Store, StoreError, create_json, get_json, update_json};
+use crate::domain::{Action, Author, Denial, Handle, Records as _, Resource, RoomId, Schema, State, User};
+use crate::store::{
+    Entry, Operation, Records, Revision, Standing, Store, StoreError, create_json, get_json, update_json,
+};
+use crate::view::View;
 
 /// Keys of members that are read at once.
 const AT_ONCE: usize = 32;
@@ -74,6 +79,12 @@ pub enum KeysError {
     /// It is not sealed for those who are in the room.
     #[error("{0}; remedy: read the recipients again, and seal a new key for them")]
     Recipients(Mismatch),
+    /// The one who gives them may not any more.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// This node cannot prove that its view is current.
+    #[error(transparent)]
+    NotProven(#[from] NotProven),
     /// The record of the audit could not be written; nothing was changed.
     #[error("the audit log did not take its record, and nothing was changed: {0}")]
     Audit(StoreError),
@@ -106,8 +117,7 @@ impl std::fmt::Display for Mismatch {
 /// Reads and writes keys.
 #[derive(Debug)]
 pub struct RoomKeys {
-    store: Arc<dyn Store>,
-    journal: Arc<Journal>,
+    commands: Arc<Commands>,
     /// Those that were read. They never change.
     known: Mutex<HashMap<Handle, Vouched>>,
 }
@@ -138,9 +148,13 @@ impl EpochRecord {
 }
 
 impl RoomKeys {
-    /// In `store`, with records in `journal`.
-    pub fn new(store: Arc<dyn Store>, journal: Arc<Journal>) -> Self {
-        Self { store, journal, known: Mutex::default() }
+    /// Changed by `commands`, in their store.
+    pub fn new(commands: Arc<Commands>) -> Self {
+        Self { commands, known: Mutex::default() }
+    }
+
+    fn store(&self) -> &dyn Store {
+        &**self.commands.store()
     }
 
     /// The HPKE key of a user; none: he has not set one.
@@ -148,7 +162,7 @@ impl RoomKeys {
         if let Some(known) = self.known().get(handle) {
             return Ok(Some(known.clone()));
         }
-        let read = get_json::<Vouched>(&*self.store, Records::RoomKeys, &hpke_key(handle)?).await?;
+        let read = get_json::<Vouched>(self.store(), Records::RoomKeys, &hpke_key(handle)?.key).await?;
         let vouched = read.map(|entry| entry.value);
         if let Some(vouched) = &vouched {
             self.known().insert(handle.clone(), vouched.clone());
@@ -168,35 +182,21 @@ impl RoomKeys {
 
     /// Sets the HPKE key of `user`, whose word for it was checked. False: it was so already.
     pub async fn set(&self, user: &User, vouched: &Vouched) -> Result<bool, KeysError> {
-        let same = |found: Option<Vouched>| match found {
-            Some(found) if found.hpke_pub == vouched.hpke_pub => Ok(Some(false)),
-            Some(_) => Err(KeysError::OtherHpke(user.handle.clone())),
-            None => Ok(None),
-        };
-        if let Some(answer) = same(self.of_user(&user.handle).await?)? {
-            return Ok(answer);
-        }
-        match create_json(&*self.store, Records::RoomKeys, &hpke_key(&user.handle)?, vouched).await {
-            Ok(_) => {
-                self.known().insert(user.handle.clone(), vouched.clone());
-                Ok(true)
-            }
-            Err(conflict @ StoreError::Conflict { .. }) => {
-                same(self.of_user(&user.handle).await?)?.ok_or(KeysError::Store(conflict))
-            }
-            Err(error) => Err(error.into()),
-        }
+        let what = What::Publish(vouched);
+        let changed = self.commands.carry_out(&KeysCommand { keys: self, by: user, what }).await?.changed;
+        self.known().insert(user.handle.clone(), vouched.clone());
+        Ok(changed)
     }
 
     /// One epoch of a room; none: it was never begun.
     pub async fn epoch(&self, room: &RoomId, epoch: Epoch) -> Result<Option<EpochRecord>, StoreError> {
-        let read = get_json::<EpochRecord>(&*self.store, Records::RoomKeys, &epoch_key(room, epoch)?).await?;
+        let read = get_json::<EpochRecord>(self.store(), Records::RoomKeys, &epoch_key(room, epoch)?.key).await?;
         Ok(read.map(|entry| entry.value))
     }
 
     /// The newest epoch of a room; none: it has no key yet.
     pub async fn newest(&self, room: &RoomId) -> Result<Option<(Epoch, EpochRecord)>, StoreError> {
-        let hint = get_json::<Hint>(&*self.store, Records::RoomKeys, &newest_key(room)?).await?;
+        let hint = get_json::<Hint>(self.store(), Records::RoomKeys, &newest_key(room)?.key).await?;
         let mut newest = None;
         let mut next = Some(hint.map_or(Epoch::FIRST, |hint| hint.value.epoch));
         while let Some(epoch) = next {
@@ -209,69 +209,34 @@ impl RoomKeys {
         Ok(newest)
     }
 
-    /// Begins an epoch: `present` are those of the room who have an HPKE key. False: it was begun so already.
-    pub async fn begin(
-        &self,
-        by: (&User, Decided),
-        room: &RoomId,
-        epoch: Epoch,
-        record: &EpochRecord,
-        present: &BTreeSet<Handle>,
-    ) -> Result<bool, KeysError> {
-        if let Some(found) = self.epoch(room, epoch).await? {
-            return same_epoch(epoch, &found, record);
+    /// Begins an epoch of `room`, as `by`. False: it was begun so already.
+    pub async fn begin(&self, by: &User, room: &RoomId, epoch: Epoch, record: &EpochRecord) -> Result<bool, KeysError> {
+        let what = What::Begin { room, epoch, record };
+        let done = self.commands.carry_out(&KeysCommand { keys: self, by, what }).await?;
+        if done.changed {
+            self.point(room, epoch).await;
         }
-        if let Some(mismatch) = record.mismatch(present) {
-            return Err(KeysError::Recipients(mismatch));
-        }
-        if let Some(before) = epoch.previous()
-            && self.epoch(room, before).await?.is_none()
-        {
-            return Err(KeysError::NotNext(epoch));
-        }
-        let (user, decided) = by;
-        let id = self.journal.number();
-        let noted = |stage| {
-            let author = Author::User(user.handle.clone());
-            let noted = self.journal.record(id, author, Action::RotateRoomKeys.name(), stage);
-            AuditRecord { room: Some(room.clone()), with: Some(format!("epoch={epoch}")), ..noted }
-        };
-        self.journal.append(noted(Stage::Begun(decided))).await.map_err(KeysError::Audit)?;
-        let key = epoch_key(room, epoch)?;
-        let created = create_json(&*self.store, Records::RoomKeys, &key, record).await;
-        let stage = match &created {
-            Ok(revision) => Stage::Done(vec![(key.to_string(), *revision)]),
-            Err(StoreError::Conflict { .. }) => Stage::Refused("somebody else was faster".to_owned()),
-            Err(error @ StoreError::Unknown { .. }) => Stage::Unknown(error.to_string()),
-            Err(error) => Stage::Failed(error.to_string()),
-        };
-        if let Err(error) = self.journal.append(noted(stage)).await {
-            tracing::warn!(%id, "the audit has only the first record of new keys of a room: {error}");
-        }
-        match created {
-            Ok(_) => {
-                self.point(room, epoch).await;
-                Ok(true)
-            }
-            Err(conflict @ StoreError::Conflict { .. }) => match self.epoch(room, epoch).await? {
-                Some(found) => same_epoch(epoch, &found, record),
-                None => Err(conflict.into()),
-            },
-            Err(error) => Err(error.into()),
-        }
+        Ok(done.changed)
+    }
+
+    /// Of those who are in a room, or invited to it, and admitted to the bus, the ones who have an HPKE key.
+    pub async fn present(&self, room: &RoomId) -> Result<BTreeSet<Handle>, KeysError> {
+        let handles = |view: &View| there(view, room).map(|user| user.handle.clone()).collect();
+        let handles = self.commands.state().read(handles)?;
+        Ok(self.of_users(handles).await?.into_keys().collect())
     }
 
     /// Moves the hint. Without it, or with an old one, the newest epoch takes some more looks to find.
     async fn point(&self, room: &RoomId, epoch: Epoch) {
         let moved = async {
-            let key = newest_key(room)?;
+            let key = newest_key(room)?.key;
             let hint = Hint { schema: Schema, epoch };
-            match get_json::<Hint>(&*self.store, Records::RoomKeys, &key).await? {
+            match get_json::<Hint>(self.store(), Records::RoomKeys, &key).await? {
                 Some(entry) if entry.value.epoch >= epoch => Ok(None),
                 Some(entry) => {
-                    update_json(&*self.store, Records::RoomKeys, &key, &hint, entry.revision).await.map(Some)
+                    update_json(self.store(), Records::RoomKeys, &key, &hint, entry.revision).await.map(Some)
                 }
-                None => create_json(&*self.store, Records::RoomKeys, &key, &hint).await.map(Some),
+                None => create_json(self.store(), Records::RoomKeys, &key, &hint).await.map(Some),
             }
         };
         let moved: Result<Option<Revision>, StoreError> = moved.await;
@@ -291,31 +256,138 @@ pub fn recipient(user: &User, vouched: &Vouched) -> Recipient {
     Recipient { handle: user.handle.clone(), sign_pub: user.sign_pub, hpke_pub: vouched.hpke_pub }
 }
 
-/// An epoch that is there already: the same one, sent again, or another.
-fn same_epoch(epoch: Epoch, found: &EpochRecord, wanted: &EpochRecord) -> Result<bool, KeysError> {
-    if (&found.by, found.key_id) == (&wanted.by, wanted.key_id) {
-        Ok(false)
-    } else {
-        Err(KeysError::Taken { epoch, by: found.by.clone() })
+/// Who is in a room, or invited to it, and admitted to the bus; by handle. An invited user can have the key before they accept,
+/// since no member may be there any more to seal it when they do; they are given it only once they have.
+pub fn there<'a>(view: &'a View, room: &'a RoomId) -> impl Iterator<Item = &'a User> {
+    let present = view.members(room).filter(|membership| membership.state.is_present());
+    present.filter_map(|m| view.user(&m.handle)).filter(|user| user.state == State::Active)
+}
+
+/// A change of keys, as it is given.
+struct KeysCommand<'a> {
+    keys: &'a RoomKeys,
+    by: &'a User,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    /// The HPKE key of the one who gives it. It is not audited: the signature in it says whose word it is.
+    Publish(&'a Vouched),
+    Begin {
+        room: &'a RoomId,
+        epoch: Epoch,
+        record: &'a EpochRecord,
+    },
+}
+
+impl Change for KeysCommand<'_> {
+    /// The revision of what is there already.
+    type Found = Option<Revision>;
+    type Error = KeysError;
+
+    async fn plan(&self, on: &Commands, _: &mut Earlier) -> Result<Plan<Option<Revision>>, KeysError> {
+        let (action, room, step) = match self.what {
+            What::Publish(vouched) => {
+                let Address { bucket, key } = hpke_key(&self.by.handle)?;
+                let step = match get_json::<Vouched>(self.keys.store(), bucket, &key).await? {
+                    Some(Entry { value, revision }) if value.hpke_pub == vouched.hpke_pub => Err(revision),
+                    Some(_) => return Err(KeysError::OtherHpke(self.by.handle.clone())),
+                    None => Ok(Step::entry(Address { bucket, key }, vouched, None)?),
+                };
+                (Action::PublishKey, None, step)
+            }
+            What::Begin { room, epoch, record } => {
+                (Action::RotateRoomKeys, Some(room), self.begin(room, epoch, record).await?)
+            }
+        };
+        on.state().read(|view| {
+            let resource = room.map_or(Resource::User(&self.by.handle), Resource::Room);
+            Principal::from(self.by).authorize(action, resource, view)?;
+            let member = room.and_then(|room| view.membership(room, &self.by.handle));
+            let decided = Decided { bus: Some(self.by.role), room: member.map(|member| member.role) };
+            Ok(match step {
+                Ok(step) => Plan::new(decided, vec![step], None),
+                Err(there) => Plan::new(decided, Vec::new(), Some(there)),
+            })
+        })?
+    }
+
+    fn about(&self, _: &Earlier) -> Option<About> {
+        let What::Begin { room, epoch, .. } = self.what else { return None };
+        let about = About::new(Author::User(self.by.handle.clone()), Action::RotateRoomKeys.name());
+        Some(About { room: Some(room.clone()), with: Some(format!("epoch={epoch}")), ..about })
+    }
+
+    fn written(&self, done: &Done<Option<Revision>>) -> Vec<(String, Revision)> {
+        done.entries.iter().map(|(address, revision)| (address.to_string(), *revision)).collect()
+    }
+
+    fn stage(&self, error: &KeysError) -> Stage {
+        match error {
+            KeysError::Store(StoreError::Unknown { .. }) => Stage::Unknown(error.to_string()),
+            KeysError::Store(_) | KeysError::Audit(_) | KeysError::NotProven(_) => Stage::Failed(error.to_string()),
+            _ => Stage::Refused(error.to_string()),
+        }
+    }
+
+    fn is_denied(&self, error: &KeysError) -> bool {
+        matches!(error, KeysError::Denied(_))
+    }
+
+    fn failed(&self, error: CommandError) -> KeysError {
+        let operation = || Operation::on("write to", Records::RoomKeys.bucket());
+        match error {
+            CommandError::NotProven(error) => KeysError::NotProven(error),
+            CommandError::Unavailable(error) | CommandError::Store(error) => KeysError::Store(error),
+            CommandError::Unknown { why } => StoreError::Unknown { operation: operation(), why }.into(),
+            _ => StoreError::Conflict { operation: operation(), current: Standing::NotSaid }.into(),
+        }
+    }
+
+    fn not_audited(&self, error: StoreError) -> KeysError {
+        KeysError::Audit(error)
     }
 }
 
-fn named(text: String) -> Result<Key, StoreError> {
-    let refused = |error: InvalidValue| StoreError::Refused {
-        operation: Operation::on("name an entry of", Records::RoomKeys.bucket()),
-        why: error.to_string(),
-    };
-    text.parse().map_err(refused)
+impl KeysCommand<'_> {
+    /// The write that begins `epoch`, or the revision of the same one where it was begun already.
+    async fn begin(
+        &self,
+        room: &RoomId,
+        epoch: Epoch,
+        record: &EpochRecord,
+    ) -> Result<Result<Step, Revision>, KeysError> {
+        let Address { bucket, key } = epoch_key(room, epoch)?;
+        if let Some(Entry { value: found, revision }) = get_json::<EpochRecord>(self.keys.store(), bucket, &key).await?
+        {
+            // The same one, sent again, or another.
+            let is_same = (&found.by, found.key_id) == (&record.by, record.key_id);
+            return if is_same { Ok(Err(revision)) } else { Err(KeysError::Taken { epoch, by: found.by }) };
+        }
+        if let Some(mismatch) = record.mismatch(&self.keys.present(room).await?) {
+            return Err(KeysError::Recipients(mismatch));
+        }
+        if let Some(before) = epoch.previous()
+            && self.keys.epoch(room, before).await?.is_none()
+        {
+            return Err(KeysError::NotNext(epoch));
+        }
+        Ok(Ok(Step::entry(Address { bucket, key }, record, None)?))
+    }
 }
 
-fn hpke_key(handle: &Handle) -> Result<Key, StoreError> {
-    named(format!("hpke.{handle}"))
+fn named(text: &str) -> Result<Address, StoreError> {
+    Address::new(Records::RoomKeys, text)
 }
 
-fn newest_key(room: &RoomId) -> Result<Key, StoreError> {
-    named(format!("newest.{room}"))
+fn hpke_key(handle: &Handle) -> Result<Address, StoreError> {
+    named(&format!("hpke.{handle}"))
 }
 
-fn epoch_key(room: &RoomId, epoch: Epoch) -> Result<Key, StoreError> {
-    named(format!("epoch.{room}.{epoch}"))
+fn newest_key(room: &RoomId) -> Result<Address, StoreError> {
+    named(&format!("newest.{room}"))
+}
+
+fn epoch_key(room: &RoomId, epoch: Epoch) -> Result<Address, StoreError> {
+    named(&format!("epoch.{room}.{epoch}"))
 }

@@ -1,21 +1,20 @@
-//! Changes of users: decided on the view, written by compare-and-set, finished when no node honours the old state.
+//! Changes of users: what they come to on a view, and what is said of them.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use crate::commands::Settled;
-use crate::domain::{Handle, Role, SignPub, State, User};
-use crate::fence::RevocationFence;
-use crate::gate::Gate;
-use crate::store::{self, Key, Operation, Records, Revision, Standing, Store, StoreError};
-use crate::view::{Versioned, claim_key, user_key};
-
-/// Attempts at a change that others keep changing too.
-const CONTENTION: u32 = 5;
-/// Time for our own view to show what we have written; longer than it takes to watch anew after a node was lost.
-const CATCH_UP: Duration = Duration::from_secs(6);
+use crate::commands::audit::{About, Decided, Stage};
+use crate::commands::keys::Address;
+use crate::commands::{
+    Change, CommandError, Commands, Done, Earlier, NotProven, Plan, Principal, State as Known, Step,
+};
+use crate::domain::{
+    Action, Denial, Handle, InviteId, Record, RecordKey, Resource, RevocationOutcome, Role, State, User,
+};
+use crate::lease::Closed;
+use crate::store::{Operation, Records, Revision, Standing, StoreError};
+use crate::view::{Versioned, View, claim_key, user_key};
 
 /// Why a change of users was not made, or is not known to be.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +22,9 @@ pub enum UserError {
     /// This node cannot prove that its view is current.
     #[error("this node has no proof that its view is current: no quorum, or it has just started")]
     NoLease,
+    /// The one who makes the change may not.
+    #[error(transparent)]
+    Denied(#[from] Denial),
     /// There is no such user.
     #[error("there is no user '{0}'")]
     Missing(Handle),
@@ -32,9 +34,15 @@ pub enum UserError {
     /// The user was changed since the revision for which the change was meant.
     #[error("user '{0}' was changed in the meantime; read it again, and decide anew")]
     Stale(Handle),
-    /// The store did not take it, or did not say.
+    /// The store did not take it.
     #[error(transparent)]
     Write(#[from] StoreError),
+    /// It may have been done, or may still be.
+    #[error("{why}")]
+    Unknown {
+        /// What is the matter.
+        why: String,
+    },
     /// The audit log did not take the record that comes before a change.
     #[error("nothing was changed, as the audit log did not take its record: {0}")]
     Audit(StoreError),
@@ -48,16 +56,15 @@ impl UserError {
             UserError::Missing(_) => "see 'membershipd user list'",
             UserError::Conflict(_) => "see 'membershipd user list', removed users included",
             UserError::Stale(_) => "see 'membershipd user show'",
-            UserError::Write(StoreError::Unknown { .. }) => {
-                "run it again once 'membershipd status' shows a lease: repeating is safe"
-            }
+            UserError::Denied(_) => "ask an admin",
+            UserError::Unknown { .. } => "run it again once 'membershipd status' shows a lease: repeating is safe",
             UserError::Write(error) | UserError::Audit(error) => error.remedy(),
         }
     }
 
     /// Whether the change may have been made, or may still be.
     pub fn is_unknown(&self) -> bool {
-        matches!(self, UserError::Write(StoreError::Unknown { .. }))
+        matches!(self, UserError::Unknown { .. } | UserError::Write(StoreError::Unknown { .. }))
     }
 
     /// A word for programs.
@@ -65,11 +72,44 @@ impl UserError {
         match self {
             UserError::NoLease | UserError::Audit(_) => "unavailable",
             UserError::Write(StoreError::Unavailable { .. } | StoreError::Gap { .. }) => "unavailable",
+            UserError::Denied(_) => "denied",
             UserError::Missing(_) => "not_found",
             UserError::Stale(_) => "stale",
             UserError::Conflict(_) | UserError::Write(StoreError::Conflict { .. }) => "conflict",
-            UserError::Write(StoreError::Unknown { .. }) => "unknown",
+            UserError::Unknown { .. } | UserError::Write(StoreError::Unknown { .. }) => "unknown",
             UserError::Write(StoreError::Refused { .. } | StoreError::Unreadable { .. }) => "refused",
+        }
+    }
+}
+
+impl From<NotProven> for UserError {
+    fn from(_: NotProven) -> Self {
+        UserError::NoLease
+    }
+}
+
+impl From<Closed> for UserError {
+    fn from(_: Closed) -> Self {
+        UserError::NoLease
+    }
+}
+
+impl From<CommandError> for UserError {
+    fn from(error: CommandError) -> Self {
+        // Others kept changing it.
+        let conflict = |address: Result<Address, StoreError>| {
+            address.map_or_else(UserError::Write, |Address { bucket, key }| {
+                let operation = Operation::at("update", bucket.bucket(), &key);
+                StoreError::Conflict { operation, current: Standing::NotSaid }.into()
+            })
+        };
+        match error {
+            CommandError::NotProven(_) => UserError::NoLease,
+            CommandError::Unavailable(error) | CommandError::Store(error) => UserError::Write(error),
+            CommandError::Unknown { why } => UserError::Unknown { why },
+            CommandError::Contended(address) => conflict(Ok(address)),
+            CommandError::Overtaken(record) => conflict(Address::of(&record)),
+            CommandError::Refused(_) | CommandError::Precondition { .. } => UserError::Conflict(error.to_string()),
         }
     }
 }
@@ -86,17 +126,7 @@ pub struct Outcome {
     /// Milliseconds waited until no node could honour the old state any more; 0 where nothing was taken away.
     pub waited_ms: u64,
     /// How that became certain; none: nothing was taken away.
-    pub fence: Option<Passed>,
-}
-
-/// How it became certain that nobody honours what was taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Passed {
-    /// Every node that could have has said so.
-    Acknowledged,
-    /// Some did not answer, and their time is over.
-    WaitedOut,
+    pub fence: Option<RevocationOutcome>,
 }
 
 impl Outcome {
@@ -107,7 +137,7 @@ impl Outcome {
 
 /// What is to become of a user; none: that stays as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
+pub struct UserPatch {
     /// Whether it is admitted.
     pub state: Option<State>,
     /// Its role on the bus.
@@ -116,198 +146,227 @@ pub struct Wish {
     pub last_admin: bool,
 }
 
-/// Changes users through one node.
+/// A change of a user, as it is given.
 #[derive(Debug, Clone)]
-pub struct Users {
-    gate: Arc<Gate>,
-    store: Arc<dyn Store>,
-    /// None: nobody else has the store, and nobody is served from it.
-    fence: Option<RevocationFence>,
+pub struct UserCommand {
+    /// Who gives it.
+    pub by: Principal,
+    /// What is to be done.
+    pub what: UserChange,
 }
 
-impl Users {
-    /// Decides on `gate`'s view, while it has a lease, writes to `store`, and passes `fence` where something is taken away.
-    pub fn new(gate: Arc<Gate>, store: Arc<dyn Store>, fence: RevocationFence) -> Self {
-        Self { gate, store, fence: Some(fence) }
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub enum UserChange {
+    /// Makes a user; of an invite, where one is named. The key is claimed first, so that no two users can ever share one; a
+    /// repetition completes a change that was interrupted in between.
+    Add(User, Option<InviteId>),
+    /// Makes a user who is removed from the first moment, so that neither handle nor key can ever be had: of an invite that is
+    /// revoked while its token may be in use.
+    Tombstone(User, InviteId),
+    /// Changes a user; where revisions are named, it must be at one of them.
+    Set(Handle, UserPatch, Option<Vec<u64>>),
+}
+
+/// All users that `state` knows, tombstones included.
+pub fn list(state: &dyn Known) -> Result<Vec<User>, UserError> {
+    Ok(state.read(|view| view.users().cloned().collect())?)
+}
+
+/// One user that `state` knows.
+pub fn show(state: &dyn Known, handle: &Handle) -> Result<User, UserError> {
+    let found = state.read(|view| view.versioned_user(handle).map(|user| user.value.clone()))?;
+    found.ok_or_else(|| UserError::Missing(handle.clone()))
+}
+
+impl Commands {
+    /// Carries a change of a user out.
+    pub async fn change_user(&self, by: Principal, what: UserChange) -> Result<Outcome, UserError> {
+        let done = self.carry_out(&UserCommand { by, what }).await?;
+        let revision = revision_now(&done);
+        let Done { found: Versioned { value: user, .. }, changed, fenced: fence, waited, .. } = done;
+        let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+        Ok(Outcome { user, revision, changed, waited_ms, fence })
+    }
+}
+
+/// The revision of the user's record: the one that was written, or the one that was found.
+fn revision_now(done: &Done<Versioned<User>>) -> u64 {
+    let written = done.written.get(&RecordKey::User(done.found.value.handle.clone()));
+    written.map_or(done.found.revision, |revision| revision.get())
+}
+
+impl Change for UserCommand {
+    /// The user as it is when this is done.
+    type Found = Versioned<User>;
+    type Error = UserError;
+
+    /// Longer than it takes to watch anew after a node was lost.
+    const CATCH_UP: Option<Duration> = Some(Duration::from_secs(6));
+
+    fn awaits(&self, view: &View) -> Option<(Records, Revision)> {
+        let UserChange::Set(handle, _, Some(only)) = &self.what else { return None };
+        let newest = only.iter().max().filter(|newest| view.user_revision(handle).is_some_and(|now| now < **newest))?;
+        Some((Records::Users, Revision::new(*newest)?))
     }
 
-    /// The same on a store that this process alone has, and from which nobody is served: nothing is to be proven or waited for.
-    pub fn alone(gate: Arc<Gate>, store: Arc<dyn Store>) -> Self {
-        Self { gate, store, fence: None }
+    async fn plan(&self, on: &Commands, earlier: &mut Earlier) -> Result<Plan<Versioned<User>>, UserError> {
+        on.state().read(|view| match &self.what {
+            UserChange::Add(user, _) => self.add(user, Action::AddUser, view, earlier),
+            UserChange::Tombstone(user, _) => self.add(user, Action::RevokeInvite, view, earlier),
+            UserChange::Set(handle, patch, only) => self.set(handle, *patch, only.as_deref(), view, earlier),
+        })?
     }
 
-    /// Fails where nothing can be decided or written now.
-    pub(crate) fn ready(&self) -> Result<(), UserError> {
-        self.proven()
+    fn announced(&self) -> Option<Decided> {
+        Some(Decided { bus: self.by.role, room: None })
     }
 
-    /// All users, tombstones included.
-    pub fn list(&self) -> Result<Vec<User>, UserError> {
-        self.proven()?;
-        Ok(self.gate.view(|view| view.users().cloned().collect()))
-    }
-
-    /// One user.
-    pub fn show(&self, handle: &Handle) -> Result<User, UserError> {
-        self.proven()?;
-        Ok(self.current(handle).ok_or_else(|| UserError::Missing(handle.clone()))?.value)
-    }
-
-    /// Makes a user. The key is claimed first, so that no two users can ever share one; a repetition completes a change
-    /// that was interrupted in between.
-    pub async fn add(&self, user: User) -> Result<Outcome, UserError> {
-        self.proven()?;
-        if let Some(existing) = self.current(&user.handle) {
-            return already(existing, user);
-        }
-        self.claim(&user.sign_pub, &user.handle).await?;
-        match put(&*self.store, &user_key(&user.handle), &user, 0).await {
-            Ok(revision) => {
-                self.caught_up(&user.handle, revision).await;
-                Ok(Outcome::at_once(user, revision, true))
+    fn about(&self, _: &Earlier) -> Option<About> {
+        let (action, user, with) = match &self.what {
+            UserChange::Add(user, invite) => {
+                let invite = invite.map(|invite| format!(" invite={invite}")).unwrap_or_default();
+                let with = format!("role={} key={}{invite}", word(user.role), user.sign_pub);
+                (Action::AddUser, &user.handle, Some(with))
             }
-            Err(conflict @ StoreError::Conflict { .. }) => {
-                self.caught_up(&user.handle, 1).await;
-                let existing = self.current(&user.handle).ok_or(conflict)?;
-                already(existing, user)
+            UserChange::Tombstone(user, invite) => {
+                (Action::RemoveUser, &user.handle, Some(format!("key={} invite={invite}", user.sign_pub)))
             }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Changes a user as wished; where `only` names revisions, it must be at one of them.
-    pub async fn change(&self, handle: &Handle, wish: Wish, only: Option<&[u64]>) -> Result<Outcome, UserError> {
-        let revoking = wish.state.is_some_and(|state| state != State::Active) || wish.role == Some(Role::User);
-        // Whoever names a revision may have it from another node, which is ahead of us.
-        if let Some(newest) = only.and_then(|only| only.iter().max()) {
-            self.proven()?;
-            if self.current(handle).is_some_and(|user| user.revision < *newest) {
-                self.caught_up(handle, *newest).await;
-            }
-        }
-        for _ in 0..CONTENTION {
-            self.proven()?;
-            let Versioned { value: user, revision } =
-                self.current(handle).ok_or_else(|| UserError::Missing(handle.clone()))?;
-            if only.is_some_and(|only| !only.contains(&revision)) {
-                return Err(UserError::Stale(handle.clone()));
-            }
-            let state = wish.state.unwrap_or(user.state);
-            let changed = User { state, role: wish.role.unwrap_or(user.role), ..user.clone() };
-            let differs = changed != user;
-            // What takes something away is written even where it was so already: a change that gave it back and of which nobody
-            // heard may be on its way still, and must not find the revision that it was decided on.
-            if !differs && !revoking {
-                return Ok(Outcome::at_once(user, revision, false));
-            }
-            if differs && user.state == State::Removed {
-                return Err(UserError::Conflict(format!("user '{handle}' was removed, and that is final")));
-            }
-            let acts = |user: &User| user.role == Role::Admin && user.state == State::Active;
-            let only_admin = acts(&user) && !acts(&changed) && self.gate.view(|view| view.admins()) == 1;
-            if only_admin && !wish.last_admin {
-                let problem = format!("'{handle}' is the last admin; add another first, or say --last-admin");
-                return Err(UserError::Conflict(problem));
-            }
-            match put(&*self.store, &user_key(handle), &changed, revision).await {
-                Ok(revision) if revoking => return Ok(self.passed(changed, revision, differs).await),
-                Ok(revision) => {
-                    self.caught_up(handle, revision).await;
-                    return Ok(Outcome::at_once(changed, revision, differs));
-                }
-                Err(StoreError::Conflict { .. }) => self.caught_up(handle, revision + 1).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let operation = Operation::at("update", Records::Users.bucket(), &key(&user_key(handle))?);
-        Err(StoreError::Conflict { operation, current: Standing::NotSaid }.into())
-    }
-
-    /// Waits until nobody honours what `user` was before `revision`.
-    async fn passed(&self, user: User, revision: u64, changed: bool) -> Outcome {
-        let Some(fence) = &self.fence else { return Outcome::at_once(user, revision, changed) };
-        let settled = fence.passed(Records::Users.bucket(), revision).await;
-        let fence = match settled {
-            Settled::Acknowledged(_) => Passed::Acknowledged,
-            Settled::WaitedOut(_) => Passed::WaitedOut,
+            UserChange::Set(handle, patch, _) => (patch.action(), handle, patch.with()),
         };
-        let waited_ms = u64::try_from(settled.waited().as_millis()).unwrap_or(u64::MAX);
-        Outcome { user, revision, changed, waited_ms, fence: Some(fence) }
+        Some(About { user: Some(user.clone()), with, ..About::new(self.by.author.clone(), action.name()) })
     }
 
-    /// Claims `key` for `handle`, or fails where it is another's.
-    async fn claim(&self, key: &SignPub, handle: &Handle) -> Result<(), UserError> {
-        let owner = self.gate.view(|view| view.claimed_by(key).cloned());
-        let owner = match owner {
-            Some(owner) => owner,
-            None => match put(&*self.store, &claim_key(key), handle, 0).await {
-                Ok(_) => return Ok(()),
-                Err(conflict @ StoreError::Conflict { .. }) => {
-                    tokio::time::sleep(CATCH_UP).await;
-                    self.gate.view(|view| view.claimed_by(key).cloned()).ok_or(conflict)?
-                }
-                Err(error) => return Err(error.into()),
-            },
-        };
-        if owner == *handle {
-            return Ok(());
-        }
-        Err(UserError::Conflict(format!("the key {key} belongs to '{owner}'; a key is never used twice")))
+    fn written(&self, done: &Done<Versioned<User>>) -> Vec<(String, Revision)> {
+        let name = user_key(&done.found.value.handle);
+        Revision::new(revision_now(done)).map(|revision| (name, revision)).into_iter().collect()
     }
 
-    fn current(&self, handle: &Handle) -> Option<Versioned<User>> {
-        self.gate.view(|view| view.versioned_user(handle).cloned())
-    }
-
-    fn proven(&self) -> Result<(), UserError> {
-        if self.fence.is_some() { proven(&self.gate) } else { Ok(()) }
-    }
-
-    // Our own view lags a moment behind our own write; what follows should see it. Only a courtesy: correctness rests on
-    // compare-and-set.
-    async fn caught_up(&self, handle: &Handle, revision: u64) {
-        let deadline = Instant::now() + CATCH_UP;
-        while Instant::now() < deadline && self.current(handle).is_none_or(|user| user.revision < revision) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+    fn stage(&self, error: &UserError) -> Stage {
+        match error {
+            UserError::Denied(_) | UserError::Missing(_) | UserError::Conflict(_) => Stage::Refused(error.to_string()),
+            error if error.is_unknown() => Stage::Unknown(error.to_string()),
+            error => Stage::Failed(error.to_string()),
         }
     }
-}
 
-/// Fails where this node cannot prove that its view is current.
-pub(crate) fn proven(gate: &Gate) -> Result<(), UserError> {
-    if gate.lease_valid(Instant::now()) { Ok(()) } else { Err(UserError::NoLease) }
-}
-
-/// Writes an entry of the bucket of users that still is at `expected`; 0: that never was.
-pub(crate) async fn put(
-    store: &dyn Store,
-    name: &str,
-    value: &(impl Serialize + Sync),
-    expected: u64,
-) -> Result<u64, StoreError> {
-    let key = key(name)?;
-    let written = match Revision::new(expected) {
-        None => store::create_json(store, Records::Users, &key, value).await,
-        Some(expected) => store::update_json(store, Records::Users, &key, value, expected).await,
-    };
-    Ok(written?.get())
-}
-
-/// The key of this name in the bucket of users.
-pub(crate) fn key(name: &str) -> Result<Key, StoreError> {
-    let operation = || Operation::on("name an entry of", Records::Users.bucket());
-    name.parse().map_err(|error| StoreError::Refused { operation: operation(), why: format!("{error}") })
-}
-
-fn already(existing: Versioned<User>, wanted: User) -> Result<Outcome, UserError> {
-    let Versioned { value: existing, revision } = existing;
-    if existing == wanted {
-        return Ok(Outcome::at_once(existing, revision, false));
+    fn is_denied(&self, error: &UserError) -> bool {
+        matches!(error, UserError::Denied(_))
     }
-    let handle = &existing.handle;
-    Err(UserError::Conflict(match existing.state {
+
+    fn failed(&self, error: CommandError) -> UserError {
+        error.into()
+    }
+
+    fn not_audited(&self, error: StoreError) -> UserError {
+        UserError::Audit(error)
+    }
+}
+
+impl UserCommand {
+    fn add(
+        &self,
+        user: &User,
+        action: Action,
+        view: &View,
+        earlier: &mut Earlier,
+    ) -> Result<Plan<Versioned<User>>, UserError> {
+        self.by.authorize(action, Resource::Bus, view)?;
+        let decided = Decided { bus: self.by.role, room: None };
+        if let Some(existing) = view.versioned_user(&user.handle) {
+            return already(existing, user).map(|found| Plan::new(decided, Vec::new(), found));
+        }
+        let mut steps = Vec::new();
+        match view.claimed_by(&user.sign_pub) {
+            None => steps.push(Step::claim(Address::new(Records::Users, &claim_key(&user.sign_pub))?, &user.handle)?),
+            Some(owner) if *owner == user.handle => {}
+            Some(owner) => {
+                let key = user.sign_pub;
+                return Err(UserError::Conflict(format!(
+                    "the key {key} belongs to '{owner}'; a key is never used twice"
+                )));
+            }
+        }
+        steps.push(earlier.step(view, Record::User(user.clone()))?);
+        Ok(Plan::new(decided, steps, Versioned { value: user.clone(), revision: 0 }))
+    }
+
+    fn set(
+        &self,
+        handle: &Handle,
+        patch: UserPatch,
+        only: Option<&[u64]>,
+        view: &View,
+        earlier: &mut Earlier,
+    ) -> Result<Plan<Versioned<User>>, UserError> {
+        self.by.authorize(patch.action(), Resource::User(handle), view)?;
+        let decided = Decided { bus: self.by.role, room: None };
+        let now = view.versioned_user(handle).ok_or_else(|| UserError::Missing(handle.clone()))?;
+        let Versioned { value: user, revision } = now;
+        if only.is_some_and(|only| !only.contains(revision)) {
+            return Err(UserError::Stale(handle.clone()));
+        }
+        let (state, role) = (patch.state.unwrap_or(user.state), patch.role.unwrap_or(user.role));
+        let changed = User { state, role, ..user.clone() };
+        let differs = changed != *user;
+        // What takes something away is written even where it was so already: a change that gave it back and of which nobody
+        // heard may be on its way still, and must not find the revision that it was decided on.
+        if !differs && !patch.revokes() {
+            return Ok(Plan::new(decided, Vec::new(), now.clone()));
+        }
+        if differs && user.state == State::Removed {
+            return Err(UserError::Conflict(format!("user '{handle}' was removed, and that is final")));
+        }
+        let acts = |user: &User| user.role == Role::Admin && user.state == State::Active;
+        if acts(user) && !acts(&changed) && view.admins() == 1 && !patch.last_admin {
+            let problem = format!("'{handle}' is the last admin; add another first, or say --last-admin");
+            return Err(UserError::Conflict(problem));
+        }
+        let step = earlier.step(view, Record::User(changed.clone()))?;
+        let found = Versioned { value: changed, revision: *revision };
+        Ok(Plan::new(decided, vec![step], found).revoking(patch.revokes()))
+    }
+}
+
+impl UserPatch {
+    /// Whether it takes something away, or states again that it is taken.
+    fn revokes(&self) -> bool {
+        self.state.is_some_and(|state| state != State::Active) || self.role == Some(Role::User)
+    }
+
+    fn action(&self) -> Action {
+        if self.state == Some(State::Removed) { Action::RemoveUser } else { Action::ChangeUser }
+    }
+
+    fn with(&self) -> Option<String> {
+        let state = self.state.filter(|state| *state != State::Removed).map(|state| match state {
+            State::Active => "state=active".to_owned(),
+            State::Disabled | State::Removed => "state=disabled".to_owned(),
+        });
+        let role = self.role.map(|role| format!("role={}", word(role)));
+        let last = self.last_admin.then(|| "last-admin".to_owned());
+        let with: Vec<_> = [state, role, last].into_iter().flatten().collect();
+        (!with.is_empty()).then(|| with.join(" "))
+    }
+}
+
+/// How the audit calls a role on the bus.
+pub(crate) fn word(role: Role) -> &'static str {
+    match role {
+        Role::Admin => "admin",
+        Role::User => "user",
+    }
+}
+
+fn already(existing: &Versioned<User>, wanted: &User) -> Result<Versioned<User>, UserError> {
+    let user = &existing.value;
+    if user == wanted {
+        return Ok(existing.clone());
+    }
+    let handle = &user.handle;
+    Err(UserError::Conflict(match user.state {
         State::Removed => format!("the handle '{handle}' belonged to a user who was removed; it is never given again"),
-        State::Disabled if existing.sign_pub == wanted.sign_pub => {
+        State::Disabled if user.sign_pub == wanted.sign_pub => {
             format!("user '{handle}' exists and is disabled; enable it instead")
         }
         _ => format!("user '{handle}' exists with another key or role"),

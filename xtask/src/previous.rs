@@ -72,6 +72,8 @@ impl Previous {
             let shell = shell_in(&source)?;
             let build = cargo::cargo(&shell).args(["build", "--locked", "--bins"]);
             let build = build.env("CARGO_TARGET_DIR", place.join("target"));
+            // Dependencies that this clone has compiled already are not compiled again.
+            let build = build.env("CARGO_BUILD_BUILD_DIR", paths.root().join("target"));
             cargo::run(build, line).with_context(|| format!("building the previous release, {}", self.version))?;
             let [membershipd, _] = &programs;
             must_be(membershipd, &self.version)?;

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::routes::Denied;
 use super::shared::Shared;
 use crate::bus::Bucket;
-use crate::commands::audit::{AuditEntry, AuditRecord, CommandId, Decided, Stage};
+use crate::commands::audit::{About, AuditEntry, AuditRecord, CommandId, Decided, Stage};
 use crate::domain::{Author, Handle, Role, RoomId, RoomRole};
 use crate::store::{Operation, PageSize};
 
@@ -146,8 +146,6 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 pub(super) async fn denied(shared: &Shared, denied: &Denied) {
     let Denied { who, action, target, why } = denied;
     let journal = shared.commands.journal();
-    let stage = Stage::Refused(why.to_string());
-    let record = journal.record(journal.number(), Author::User(who.handle.clone()), action.name(), stage);
     let (user, room, member) = match target {
         Target::Bus | Target::Invite(_) => (None, None, None),
         Target::User(user) | Target::NewUser(user) | Target::Listed(user) => (Some(user), None, None),
@@ -155,9 +153,8 @@ pub(super) async fn denied(shared: &Shared, denied: &Denied) {
         Target::Member(room, member) => (None, Some(room), Some(member)),
         Target::Blob(name) => (None, Some(&name.room), None),
     };
-    let record = AuditRecord { user: user.cloned(), room: room.cloned(), member: member.cloned(), ..record };
-    let id = record.id;
-    if let Err(error) = journal.append(record).await {
-        tracing::warn!(%id, "the audit lacks the record of what was denied: {error}");
-    }
+    let about = About::new(Author::User(who.handle.clone()), action.name());
+    let about = About { user: user.cloned(), room: room.cloned(), member: member.cloned(), ..about };
+    // That it is missing is logged, and what was denied stays so.
+    let _ = journal.end(journal.number(), &about, Stage::Refused(why.to_string())).await;
 }

@@ -14,14 +14,17 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, 
 use super::audit;
 use super::call::{Call, Reply};
 use super::paging::cursor;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::routes::{self, Refused};
 use super::shared::Shared;
 use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read};
 use crate::clock;
-use crate::commands::audit::{AuditRecord, Decided, Stage};
+use crate::commands::audit::{About, Decided, Stage};
 use crate::domain::{Action, Author, Handle, Records as _};
+use crate::random;
 use crate::store::{Operation, StoreError};
+use unibus_api_types::problem::Kind;
 
 /// Records that are asked for at a time, for a list.
 const AT_ONCE: usize = 16;
@@ -92,7 +95,7 @@ pub(super) struct RemovedBody {
 pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let paging = call.page::<BlobId>()?;
     let room = call.target.room()?;
-    let busy = |_| problem::OVERLOADED.because("too many lists at once; try again").soon();
+    let busy = |_| Kind::OVERLOADED.because("too many lists at once; try again").soon();
     let _place = shared.blob_lists.try_acquire().map_err(busy)?;
     let names = shared.blobs.names().await?;
     let mut rest =
@@ -115,7 +118,7 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 pub(super) async fn download(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let slot = shared.downloads.take(&call.caller.handle)?;
     let name = call.target.blob()?;
-    let record = shared.blobs.find(name).await?.ok_or(problem::NO_SUCH_BLOB.problem())?;
+    let record = shared.blobs.find(name).await?.ok_or(Kind::NO_SUCH_BLOB.problem())?;
     let length = record.bytes;
     let pieces = read(shared.blobs.clone(), record);
     let pieces = pieces.map(move |piece: Result<Bytes, BlobError>| {
@@ -141,7 +144,7 @@ fn revoked() -> StoreError {
 
 /// Adds an attachment. Whatever ends it early leaves nothing.
 pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply, Problem> {
-    let mut arriving = call.arriving.take().ok_or(problem::INTERNAL.problem())?;
+    let mut arriving = call.arriving.take().ok_or(Kind::INTERNAL.problem())?;
     let _slot = shared.uploads.take(&call.caller.handle)?;
     let name = call.target.blob()?;
     if let Some(record) = shared.blobs.find(name).await? {
@@ -153,10 +156,9 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
         digest.check(name)?;
         return Reply::json(&AddedBody { blob: record.into(), changed: false });
     }
-    let mut entropy = [0; 16];
     let no_randomness =
-        |error: getrandom::Error| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() };
-    getrandom::fill(&mut entropy).map_err(no_randomness)?;
+        |error: random::NoRandomness| Problem { cause: Some(error.to_string().into()), ..Kind::INTERNAL.problem() };
+    let entropy = random::bytes().map_err(no_randomness)?;
     let mut upload = Upload::begin(&shared.blobs, name.clone(), arriving.length(), entropy).await?;
     loop {
         let pushed = match arriving.next().await {
@@ -180,11 +182,11 @@ pub(super) async fn upload(shared: Arc<Shared>, mut call: Call) -> Result<Reply,
 
 /// Before its record is written nothing of an attachment is there, whatever is unknown about its chunks.
 fn not_added(problem: Problem) -> Problem {
-    if problem.kind == problem::UNKNOWN_OUTCOME {
+    if problem.kind == Kind::UNKNOWN_OUTCOME {
         return Problem {
             cause: problem.cause,
             store: true,
-            ..problem::UNAVAILABLE.because("the store did not take it; nothing was added").soon()
+            ..Kind::UNAVAILABLE.because("the store did not take it; nothing was added").soon()
         };
     }
     problem
@@ -222,20 +224,17 @@ pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
     }
     let journal = shared.commands.journal();
     let id = journal.number();
-    let of = |stage| {
-        let audited = journal.record(id, Author::User(call.caller.handle.clone()), action.name(), stage);
-        AuditRecord { room: Some(name.room.clone()), with: Some(format!("sha256={}", name.id)), ..audited }
-    };
+    let about = About::new(Author::User(call.caller.handle.clone()), action.name());
+    let about = About { room: Some(name.room.clone()), with: Some(format!("sha256={}", name.id)), ..about };
     let own = shared.gate.view(|view| view.membership(&name.room, &call.caller.handle).map(|own| own.role));
-    journal.append(of(Stage::Begun(Decided { bus: Some(call.caller.role), room: own }))).await?;
+    journal.begin(id, &about, Decided { bus: Some(call.caller.role), room: own }).await?;
     let removed = shared.blobs.remove(name).await;
     let stage = match &removed {
         Ok(_) => Stage::Done(Vec::new()),
         Err(error) if error.is_unknown() => Stage::Unknown(error.to_string()),
         Err(error) => Stage::Failed(error.to_string()),
     };
-    if let Err(error) = journal.append(of(stage)).await {
-        tracing::warn!(%id, "the audit has only the first record of the removal of an attachment: {error}");
-    }
+    // That it is missing is logged: the attachment is gone all the same.
+    let _ = journal.end(id, &about, stage).await;
     Reply::json(&RemovedBody { changed: removed?.is_some() })
 }

@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::limits;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
+use unibus_api_types::problem::Kind;
 
 /// The type of what has none.
 pub(super) const OCTETS: &str = "application/octet-stream";
@@ -54,14 +56,14 @@ pub(super) async fn receive(body: Body, length: Option<usize>, space: &Space) ->
         0 => None,
         kib => {
             let share = space.0.clone().try_acquire_many_owned(kib);
-            Some(share.map_err(|_| problem::OVERLOADED.because("too many bodies at once; try again").soon())?)
+            Some(share.map_err(|_| Kind::OVERLOADED.because("too many bodies at once; try again").soon())?)
         }
     };
     let collect = async {
         let mut chunks = body.into_data_stream();
         let mut bytes = Vec::with_capacity(length.unwrap_or_default());
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|_| problem::BODY_BROKEN.problem())?;
+            let chunk = chunk.map_err(|_| Kind::BODY_BROKEN.problem())?;
             if bytes.len() + chunk.len() > limits::BODY_BYTES {
                 return Err(too_large());
             }
@@ -70,7 +72,7 @@ pub(super) async fn receive(body: Body, length: Option<usize>, space: &Space) ->
         Ok(bytes)
     };
     let seconds = limits::BODY_TIME.as_secs();
-    let slow = |_| problem::TOO_SLOW.because(format!("a body is sent within {seconds} s"));
+    let slow = |_| Kind::TOO_SLOW.because(format!("a body is sent within {seconds} s"));
     let bytes = tokio::time::timeout(limits::BODY_TIME, collect).await.map_err(slow)??;
     Ok(Received { bytes: bytes.into(), _share: share })
 }
@@ -90,12 +92,10 @@ impl Arriving {
     /// Of `body` before any of it is read. Refused where the head names no length, or one that is not taken.
     pub(super) fn new(body: Body) -> Result<Self, Problem> {
         match body.size_hint().exact() {
-            None => Err(problem::LENGTH_REQUIRED.because("send Content-Length, and no Transfer-Encoding")),
-            Some(0) => Err(problem::BODY_BROKEN.because("an attachment has at least one byte")),
+            None => Err(Kind::LENGTH_REQUIRED.because("send Content-Length, and no Transfer-Encoding")),
+            Some(0) => Err(Kind::BODY_BROKEN.because("an attachment has at least one byte")),
             Some(length) if length <= limits::BLOB_BYTES => Ok(Self::of_length(body, length)),
-            Some(_) => {
-                Err(problem::TOO_LARGE.because(format!("an attachment has at most {} bytes", limits::BLOB_BYTES)))
-            }
+            Some(_) => Err(Kind::TOO_LARGE.because(format!("an attachment has at most {} bytes", limits::BLOB_BYTES))),
         }
     }
 
@@ -119,16 +119,16 @@ impl Arriving {
             let frame = tokio::time::timeout(left, body.frame()).await;
             self.waited += began.elapsed();
             let frame = frame.map_err(|_| {
-                problem::TOO_SLOW.because(format!("a body comes with at least {} bytes a second", limits::BLOB_FLOOR))
+                Kind::TOO_SLOW.because(format!("a body comes with at least {} bytes a second", limits::BLOB_FLOOR))
             })?;
             let Some(frame) = frame else {
-                return if self.received == self.length { Ok(None) } else { Err(problem::BODY_BROKEN.problem()) };
+                return if self.received == self.length { Ok(None) } else { Err(Kind::BODY_BROKEN.problem()) };
             };
             // Trailers say nothing that was signed.
-            let Ok(piece) = frame.map_err(|_| problem::BODY_BROKEN.problem())?.into_data() else { continue };
+            let Ok(piece) = frame.map_err(|_| Kind::BODY_BROKEN.problem())?.into_data() else { continue };
             self.received += u64::try_from(piece.len()).unwrap_or(u64::MAX);
             if self.received > self.length {
-                return Err(problem::BODY_BROKEN.problem());
+                return Err(Kind::BODY_BROKEN.problem());
             }
             if !piece.is_empty() {
                 return Ok(Some(piece));
@@ -138,18 +138,18 @@ impl Arriving {
 }
 
 fn too_large() -> Problem {
-    problem::TOO_LARGE.because(format!("a body has at most {} bytes", limits::BODY_BYTES))
+    Kind::TOO_LARGE.because(format!("a body has at most {} bytes", limits::BODY_BYTES))
 }
 
 /// Refuses a body where none is expected.
 pub(super) fn none(bytes: &Bytes) -> Result<(), Problem> {
-    if bytes.is_empty() { Ok(()) } else { Err(problem::BODY_UNEXPECTED.problem()) }
+    if bytes.is_empty() { Ok(()) } else { Err(Kind::BODY_UNEXPECTED.problem()) }
 }
 
 /// Refuses what is not said to be JSON as it is; a charset is not a part of the type (RFC 8259 section 11), and UTF-8 is
 /// what it is.
 pub(super) fn is_json(fields: &HeaderMap) -> Result<(), Problem> {
-    let refused = || problem::MEDIA_TYPE.because("send 'Content-Type: application/json', and no Content-Encoding");
+    let refused = || Kind::MEDIA_TYPE.because("send 'Content-Type: application/json', and no Content-Encoding");
     let mut types = fields.get_all(CONTENT_TYPE).iter();
     let (Some(only), None) = (types.next(), types.next()) else { return Err(refused()) };
     let (essence, parameter) = match only.to_str().map_err(|_| refused())?.split_once(';') {
@@ -168,21 +168,17 @@ pub(super) fn is_octets(fields: &HeaderMap) -> Result<(), Problem> {
     if plain && types.next().is_none() && !fields.contains_key(CONTENT_ENCODING) {
         return Ok(());
     }
-    Err(problem::MEDIA_TYPE.because("send 'Content-Type: application/octet-stream', and no Content-Encoding"))
+    Err(Kind::MEDIA_TYPE.because("send 'Content-Type: application/octet-stream', and no Content-Encoding"))
 }
 
 /// Reads JSON. Types that refuse unknown fields do; the parser refuses fields that are there twice, what is not UTF-8, what
 /// is nested deeper than 128, and anything behind the value. A list is refused, as no body has one: serde takes it for an object
 /// whose fields come in their order, which nothing describes.
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let refused = |error: serde_json::Error| problem::BAD_JSON.because(error.to_string());
+    let refused = |error: serde_json::Error| Kind::BAD_JSON.because(error.to_string());
     let read = serde_json::from_slice(bytes).map_err(refused)?;
     let whole: Value = serde_json::from_slice(bytes).map_err(refused)?;
-    if has_list(&whole) {
-        Err(problem::BAD_JSON.because("there is a list where an object is expected"))
-    } else {
-        Ok(read)
-    }
+    if has_list(&whole) { Err(Kind::BAD_JSON.because("there is a list where an object is expected")) } else { Ok(read) }
 }
 
 fn has_list(value: &Value) -> bool {
@@ -236,7 +232,7 @@ mod tests {
             deep.as_bytes(),
         ] {
             let problem = json::<Sample>(bad).expect_err(&String::from_utf8_lossy(bad.get(..40).unwrap_or(bad)));
-            assert_eq!(problem.kind, problem::BAD_JSON);
+            assert_eq!(problem.kind, Kind::BAD_JSON);
         }
     }
 
@@ -266,17 +262,17 @@ mod tests {
     async fn a_body_is_bounded_whatever_it_says() {
         let long = |bytes: usize| declared(&Body::from(vec![0; bytes])).map_err(|problem| problem.kind);
         assert_eq!((long(0), long(1 << 20)), (Ok(Some(0)), Ok(Some(1 << 20))));
-        assert_eq!(long((1 << 20) + 1), Err(problem::TOO_LARGE));
+        assert_eq!(long((1 << 20) + 1), Err(Kind::TOO_LARGE));
         let space = Space::new(2 << 20);
         let chunk = Bytes::from(vec![0; 1 << 19]);
         assert_eq!(declared(&Body::empty()).unwrap(), Some(0), "no body takes no space");
         let endless = Body::from_stream(futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone())));
         assert_eq!(declared(&endless).unwrap(), None);
-        assert_eq!(receive(endless, None, &space).await.unwrap_err().kind, problem::TOO_LARGE);
+        assert_eq!(receive(endless, None, &space).await.unwrap_err().kind, Kind::TOO_LARGE);
         // Two that do not say how long they are take all the space, until they are gone.
         let one = receive(Body::from("x"), None, &space).await.unwrap();
         let two = receive(Body::from("x"), None, &space).await.unwrap();
-        assert_eq!(receive(Body::from("x"), Some(1), &space).await.unwrap_err().kind, problem::OVERLOADED);
+        assert_eq!(receive(Body::from("x"), Some(1), &space).await.unwrap_err().kind, Kind::OVERLOADED);
         assert!(receive(Body::empty(), Some(0), &space).await.is_ok());
         drop((one, two));
         assert!(receive(Body::from("x"), Some(1), &space).await.is_ok());
@@ -286,10 +282,10 @@ mod tests {
     fn a_body_that_is_streamed_says_how_long_it_is_before_any_of_it_is_read() {
         let length = |bytes: u64| Arriving::new(Body::from(vec![0; usize::try_from(bytes).unwrap()]));
         assert_eq!(length(limits::BLOB_BYTES).unwrap().length(), limits::BLOB_BYTES);
-        assert_eq!(length(limits::BLOB_BYTES + 1).unwrap_err().kind, problem::TOO_LARGE);
-        assert_eq!(length(0).unwrap_err().kind, problem::BODY_BROKEN);
+        assert_eq!(length(limits::BLOB_BYTES + 1).unwrap_err().kind, Kind::TOO_LARGE);
+        assert_eq!(length(0).unwrap_err().kind, Kind::BODY_BROKEN);
         let endless = Body::from_stream(futures::stream::pending::<std::io::Result<Bytes>>());
-        assert_eq!(Arriving::new(endless).unwrap_err().kind, problem::LENGTH_REQUIRED);
+        assert_eq!(Arriving::new(endless).unwrap_err().kind, Kind::LENGTH_REQUIRED);
     }
 
     #[tokio::test]
@@ -304,8 +300,8 @@ mod tests {
             }
         };
         assert_eq!(ends(9, 9).await, Ok(()));
-        assert_eq!(ends(9, 8).await, Err(problem::BODY_BROKEN));
-        assert_eq!(ends(9, 10).await, Err(problem::BODY_BROKEN));
+        assert_eq!(ends(9, 8).await, Err(Kind::BODY_BROKEN));
+        assert_eq!(ends(9, 10).await, Err(Kind::BODY_BROKEN));
     }
 
     #[tokio::test(start_paused = true)]
@@ -330,7 +326,7 @@ mod tests {
             pieces
         };
         assert_eq!(taken.await, limits::BODY_TIME.as_secs() - 1, "what was saved up at the beginning");
-        assert_eq!(slow.next().await.unwrap_err().kind, problem::TOO_SLOW);
+        assert_eq!(slow.next().await.unwrap_err().kind, Kind::TOO_SLOW);
     }
 
     #[tokio::test(start_paused = true)]
@@ -340,6 +336,6 @@ mod tests {
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
         });
         let problem = receive(Body::from_stream(trickle), None, &Space::new(1 << 20)).await.unwrap_err();
-        assert_eq!(problem.kind, problem::TOO_SLOW);
+        assert_eq!(problem.kind, Kind::TOO_SLOW);
     }
 }

@@ -12,10 +12,12 @@ use serde::de::DeserializeOwned;
 use super::body::{self, Arriving};
 use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use crate::blobs::{BlobError, BlobName};
 use crate::conversation::Epoch;
 use crate::domain::{Command, Handle, InviteId, Resource, RoomId, User};
+use unibus_api_types::problem::Kind;
 
 /// What a path is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl Target {
             | Target::Room(_)
             | Target::NewRoom(_)
             | Target::Epoch(..)
-            | Target::Blob(_) => Err(problem::INTERNAL.problem()),
+            | Target::Blob(_) => Err(Kind::INTERNAL.problem()),
         }
     }
 
@@ -77,7 +79,7 @@ impl Target {
             Target::Room(room) | Target::NewRoom(room) | Target::Member(room, _) | Target::Epoch(room, _) => Ok(room),
             Target::Blob(name) => Ok(&name.room),
             Target::Bus | Target::User(_) | Target::NewUser(_) | Target::Listed(_) | Target::Invite(_) => {
-                Err(problem::INTERNAL.problem())
+                Err(Kind::INTERNAL.problem())
             }
         }
     }
@@ -86,20 +88,20 @@ impl Target {
     pub(super) fn epoch(&self) -> Result<Epoch, Problem> {
         match self {
             Target::Epoch(_, epoch) => Ok(*epoch),
-            _ => Err(problem::INTERNAL.problem()),
+            _ => Err(Kind::INTERNAL.problem()),
         }
     }
 
     /// The invite; none where the route is about something else.
     pub(super) fn invite(&self) -> Result<InviteId, Problem> {
-        if let Target::Invite(invite) = self { Ok(*invite) } else { Err(problem::INTERNAL.problem()) }
+        if let Target::Invite(invite) = self { Ok(*invite) } else { Err(Kind::INTERNAL.problem()) }
     }
 
     /// The attachment; none where the route is about something else.
     pub(super) fn blob(&self) -> Result<&BlobName, Problem> {
         match self {
             Target::Blob(name) => Ok(name),
-            _ => Err(problem::INTERNAL.problem()),
+            _ => Err(Kind::INTERNAL.problem()),
         }
     }
 }
@@ -115,10 +117,10 @@ impl Query {
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             if !known.contains(&name.as_ref()) {
                 let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                return Err(problem::BAD_QUERY.because(format!("the parameters that this takes: {names}")));
+                return Err(Kind::BAD_QUERY.because(format!("the parameters that this takes: {names}")));
             }
             if found.iter().any(|(other, _)| *other == name) {
-                return Err(problem::BAD_QUERY.because("a parameter is there more than once"));
+                return Err(Kind::BAD_QUERY.because("a parameter is there more than once"));
             }
             found.push((name.into_owned(), value.into_owned()));
         }
@@ -191,7 +193,7 @@ impl Reply {
     pub(super) fn json(value: &impl Serialize) -> Result<Self, Problem> {
         let body = serde_json::to_vec(value);
         let body =
-            body.map_err(|error| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() })?;
+            body.map_err(|error| Problem { cause: Some(error.to_string().into()), ..Kind::INTERNAL.problem() })?;
         Ok(Self::text("application/json", body))
     }
 
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!((query.get(LIMIT), query.get(AFTER)), (Some("5"), Some("a-b")));
         assert!(parse("").is_ok() && Query::parse(None, &[]).is_ok());
         for bad in ["limit=5&limit=5", "Limit=5", "x", "limit=5&x=1", "%FF=1"] {
-            assert_eq!(parse(bad).unwrap_err().kind, problem::BAD_QUERY, "{bad}");
+            assert_eq!(parse(bad).unwrap_err().kind, Kind::BAD_QUERY, "{bad}");
         }
         assert!(Query::parse(Some("limit=1"), &[]).is_err());
     }

@@ -1,11 +1,9 @@
 //! How many connections there are at once, in all and from one address; what is more is closed at once.
 
-use std::collections::HashMap;
 use std::future::{Ready, ready};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready as some};
 
 use axum_server::accept::Accept;
@@ -13,63 +11,29 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::keyed_limiter::{KeyedLimiter, Place};
 use super::limits;
 use super::rate::client_of;
 
-/// Lets connections in while there are not too many.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Turnstile {
-    inside: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
+/// Lets connections in while there are not too many, in all and from one address.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionLimit(KeyedLimiter<IpAddr>);
 
-impl Turnstile {
-    /// A place for a connection from `address`, until it is dropped; none where there are too many.
-    fn enter(&self, address: IpAddr) -> Option<Place> {
-        let client = client_of(address);
-        let mut inside = lock(&self.inside);
-        if inside.values().sum::<usize>() >= limits::CONNECTIONS {
-            return None;
-        }
-        let count = inside.entry(client).or_default();
-        if *count >= limits::CONNECTIONS_PER_ADDRESS {
-            return None;
-        }
-        *count += 1;
-        Some(Place { inside: self.inside.clone(), client })
+impl Default for ConnectionLimit {
+    fn default() -> Self {
+        Self(KeyedLimiter::new(limits::CONNECTIONS, limits::CONNECTIONS_PER_ADDRESS))
     }
 }
 
-fn lock(inside: &Mutex<HashMap<IpAddr, usize>>) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-    inside.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A connection's place.
-#[derive(Debug)]
-struct Place {
-    inside: Arc<Mutex<HashMap<IpAddr, usize>>>,
-    client: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut inside = lock(&self.inside);
-        if let Some(count) = inside.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                inside.remove(&self.client);
-            }
-        }
-    }
-}
-
-impl<S> Accept<TcpStream, S> for Turnstile {
+impl<S> Accept<TcpStream, S> for ConnectionLimit {
     type Stream = Held;
     type Service = S;
     type Future = Ready<io::Result<(Held, S)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         ready(stream.set_nodelay(true).and_then(|()| {
-            let place = self.enter(stream.peer_addr()?.ip()).ok_or_else(|| io::Error::other("too many connections"))?;
+            let place = self.0.take(&client_of(stream.peer_addr()?.ip()));
+            let place = place.map_err(|_| io::Error::other("too many connections"))?;
             Ok((Held { stream, stalled: None, _place: place }, service))
         }))
     }
@@ -80,7 +44,7 @@ impl<S> Accept<TcpStream, S> for Turnstile {
 pub(super) struct Held {
     stream: TcpStream,
     stalled: Option<Pin<Box<Sleep>>>,
-    _place: Place,
+    _place: Place<IpAddr>,
 }
 
 impl Held {
@@ -134,17 +98,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_gets_half_and_a_place_that_is_left_is_free() {
-        let turnstile = Turnstile::default();
+    fn one_address_gets_half_of_the_connections() {
+        let ConnectionLimit(limiter) = ConnectionLimit::default();
         let [one, two, three] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
-        let mut held: Vec<_> = std::iter::from_fn(|| turnstile.enter(one)).collect();
+        let held: Vec<_> = std::iter::from_fn(|| limiter.take(&one).ok()).collect();
         assert_eq!(held.len(), limits::CONNECTIONS_PER_ADDRESS);
-        let others: Vec<_> = std::iter::from_fn(|| turnstile.enter(two)).collect();
+        let others: Vec<_> = std::iter::from_fn(|| limiter.take(&two).ok()).collect();
         assert_eq!(held.len() + others.len(), limits::CONNECTIONS);
-        assert!(turnstile.enter(three).is_none());
-        held.pop();
-        assert!(turnstile.enter(three).is_some_and(|place| place.client == three));
-        drop((held, others));
-        assert!(lock(&turnstile.inside).is_empty(), "nobody is remembered");
+        assert!(limiter.take(&three).is_err());
+        drop(held);
+        assert!(limiter.take(&three).is_ok());
     }
 }

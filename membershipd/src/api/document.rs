@@ -13,9 +13,11 @@ use utoipa::openapi::{
 
 use super::body::OCTETS;
 use super::call::{AFTER, LIMIT};
-use super::problem::{self, Kind, Problem, ProblemDocument};
+use super::problem::Refuse as _;
+use super::problem::{self, Problem, ProblemDocument};
 use super::routes::{self, Access, Needs, On, Precondition, Route, Signed};
 use crate::store::PageSize;
+use unibus_api_types::problem::Kind;
 
 /// Notes the schemas of a type in the list and refers to it.
 pub(super) type SchemaOf = fn(&mut Vec<(String, RefOr<Schema>)>) -> Ref;
@@ -52,19 +54,19 @@ pub(super) fn text() -> Result<String, Problem> {
     let types = ObjectBuilder::new()
         .schema_type(Type::String)
         .description(Some(problem_types()))
-        .enum_values(Some(Kind::all().into_iter().map(Kind::uri)));
+        .enum_values(Some(problem::all_kinds().into_iter().map(Kind::uri)));
     let components = components.schema("ProblemType", types).build();
     let info = InfoBuilder::new().title("membershipd").version("1").description(Some(INTRODUCTION)).build();
     let document = OpenApiBuilder::new().info(info).paths(paths).components(Some(components)).build();
     let broken =
-        |error: serde_json::Error| Problem { cause: Some(error.to_string().into()), ..problem::INTERNAL.problem() };
+        |error: serde_json::Error| Problem { cause: Some(error.to_string().into()), ..Kind::INTERNAL.problem() };
     Ok(document.to_pretty_json().map_err(broken)? + "\n")
 }
 
 /// Every type of problem with its status.
 fn problem_types() -> String {
     let line = |kind: Kind| format!("- `{}`: {}. {}", kind.slug, kind.status.as_u16(), kind.title);
-    Kind::all().into_iter().map(line).collect::<Vec<_>>().join("\n")
+    problem::all_kinds().into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn method(route: &Route) -> HttpMethod {

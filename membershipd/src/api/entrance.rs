@@ -21,13 +21,15 @@ use super::invites::{self, Registration};
 use super::limits;
 use super::origin::Origin;
 use super::precondition::IfMatch;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::rate::client_of;
 use super::routes::{self, Access, Allowed, Precondition, Refused, Signed};
 use super::shared::{Note, Shared, Spending};
 use crate::clock;
 use crate::domain::{self, SignPub};
 use crate::signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
+use unibus_api_types::problem::Kind;
 
 /// How a request for nothing that there is stands in the log and the metrics.
 const NOWHERE: &str = "none";
@@ -58,7 +60,7 @@ async fn enter(shared: Arc<Shared>, template: Option<&'static str>, peer: IpAddr
     let mut note = Note { id: shared.next_id(), peer, route, method, key: None, proven: false };
     let answered = match (origin, template) {
         (Ok(origin), Some(template)) => answer(&shared, template, origin, request, &mut note).await,
-        (Ok(_), None) => limit_address(&shared, peer).and_then(|()| Err(problem::NOT_FOUND.problem())),
+        (Ok(_), None) => limit_address(&shared, peer).and_then(|()| Err(Kind::NOT_FOUND.problem())),
         (Err(nonsense), _) => limit_address(&shared, peer).and(Err(nonsense)),
     };
     let response = match answered {
@@ -114,7 +116,7 @@ async fn answer(
         // Cheap, and asked by whoever watches the node, also while it is busy.
         Ok(Access::Open(handler)) => handler(shared.clone(), origin.local).await,
         Ok(Access::Loopback(handler)) if origin.local => handler(shared.clone(), true).await,
-        Ok(Access::Loopback(_)) => Err(problem::NOT_FOUND.problem()),
+        Ok(Access::Loopback(_)) => Err(Kind::NOT_FOUND.problem()),
         Ok(Access::Signed(signed) | Access::Download(signed)) => {
             signed_request(shared, signed, Brought::Held, request, note).await
         }
@@ -122,14 +124,14 @@ async fn answer(
         Ok(Access::Newcomer(_)) => newcomer_request(shared, request, note).await,
         Err(_) => {
             limit_address(shared, note.peer)?;
-            found.and(Err(problem::NOT_FOUND.problem()))
+            found.and(Err(Kind::NOT_FOUND.problem()))
         }
     }
 }
 
 fn limit_address(shared: &Shared, peer: IpAddr) -> Result<(), Problem> {
     let limited = shared.addresses.take(&client_of(peer), Instant::now());
-    limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests from this address").retry_after(wait))
+    limited.map_err(|wait| Kind::RATE_LIMITED.because("too many requests from this address").retry_after(wait))
 }
 
 /// How a body is received.
@@ -167,7 +169,7 @@ async fn signed_request(
 
     let claim = claim(shared, &parts, note)?;
     let key = claim.key();
-    proven_view(shared)?;
+    shared.gate.require_lease(Instant::now())?;
     // Nobody's body is received for a key that nobody has.
     if shared.gate.view(|view| view.user_of_key(&key).is_none()) {
         return Err(Refusal::KeyUnknown.into());
@@ -181,7 +183,7 @@ async fn signed_request(
     let (proven, received, arriving) = match coming {
         Coming::Held(length, body) => {
             let received = body::receive(body, length, &shared.space).await?;
-            proven_view(shared)?;
+            shared.gate.require_lease(Instant::now())?;
             let digest = BodyDigest::of(&received.bytes);
             let proven = claim.prove(digest, clock::unix(), directory).map(|unspent| (unspent, digest));
             (proven, received, None)
@@ -192,7 +194,7 @@ async fn signed_request(
     let (unspent, digest) = proven?;
     // Only now: whoever names the key of another must not use up his rate.
     let limited = shared.callers.take(&key, Instant::now());
-    limited.map_err(|wait| problem::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
+    limited.map_err(|wait| Kind::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
     unspent.spend(&Spending(shared.store.as_ref())).await?;
 
     let variable = RawPathParams::from_request_parts(&mut parts, &()).await;
@@ -222,7 +224,7 @@ async fn signed_request(
     if let (Brought::Streamed, Target::Blob(name)) = (brought, &target)
         && name.id.sha256() != digest.sha256()
     {
-        return Err(problem::OTHER_DIGEST.because("content-digest is not the sha256 in the path"));
+        return Err(Kind::OTHER_DIGEST.because("content-digest is not the sha256 in the path"));
     }
     let call = Call {
         caller,
@@ -241,19 +243,19 @@ async fn signed_request(
 async fn newcomer_request(shared: &Arc<Shared>, request: Request, note: &mut Note) -> Result<Reply, Problem> {
     limit_address(shared, note.peer)?;
     let limited = shared.newcomers.take(&client_of(note.peer), Instant::now());
-    limited.map_err(|wait| problem::RATE_LIMITED.because("too many newcomers at this address").retry_after(wait))?;
+    limited.map_err(|wait| Kind::RATE_LIMITED.because("too many newcomers at this address").retry_after(wait))?;
     let place = place(shared)?;
     let (parts, body) = request.into_parts();
     let length = body::declared(&body)?.filter(|length| *length <= limits::NEWCOMER_BYTES);
-    let most = || problem::TOO_LARGE.because(format!("say Content-Length, at most {}", limits::NEWCOMER_BYTES));
+    let most = || Kind::TOO_LARGE.because(format!("say Content-Length, at most {}", limits::NEWCOMER_BYTES));
     let length = length.ok_or_else(most)?;
 
     let claim = claim(shared, &parts, note)?;
     let key = claim.key();
-    proven_view(shared)?;
+    shared.gate.require_lease(Instant::now())?;
     let received = body::receive(body, Some(length), &shared.space).await?;
 
-    proven_view(shared)?;
+    shared.gate.require_lease(Instant::now())?;
     let proven = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
         // The key of nobody may register, and one that has registered may say so again.
         let state = shared.gate.view(|view| view.user_of_key(key).map(|user| user.state));
@@ -282,7 +284,7 @@ fn claim(shared: &Shared, parts: &Parts, note: &mut Note) -> Result<Claim, Probl
 /// A place among the signed requests that are under way.
 fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
     let place = shared.requests.clone().try_acquire_owned();
-    place.map_err(|_| problem::OVERLOADED.because("too many requests at once; try again").soon())
+    place.map_err(|_| Kind::OVERLOADED.because("too many requests at once; try again").soon())
 }
 
 /// Does what was asked for in a task of its own, which has what is `held` for it: a client that goes away does not stop a
@@ -297,29 +299,22 @@ async fn carry_out(
     });
     task.await.unwrap_or_else(|broken| {
         let cause = if broken.is_panic() { "the handler panicked" } else { "the handler was stopped" };
-        Err(Problem { cause: Some(cause.into()), ..problem::INTERNAL.problem() })
+        Err(Problem { cause: Some(cause.into()), ..Kind::INTERNAL.problem() })
     })
-}
-
-/// Refuses everything for as long as the view proves nothing.
-fn proven_view(shared: &Shared) -> Result<(), Problem> {
-    if shared.gate.lease_valid(Instant::now()) { Ok(()) } else { Err(problem::no_lease()) }
 }
 
 fn precondition(parts: &Parts, wanted: Precondition) -> Result<Option<IfMatch>, Problem> {
     if !parts.method.is_safe() && UNSIGNED_CONDITIONS.iter().any(|name| parts.headers.contains_key(*name)) {
-        return Err(
-            problem::PRECONDITION_UNSUPPORTED.because("of the preconditions only If-Match is signed and heeded")
-        );
+        return Err(Kind::PRECONDITION_UNSUPPORTED.because("of the preconditions only If-Match is signed and heeded"));
     }
     let if_match = parts.headers.get(IF_MATCH);
     let if_match = if_match.map(|value| IfMatch::parse(value.as_bytes())).transpose()?;
     match (wanted, if_match) {
         (Precondition::Unsupported, Some(_)) => {
-            Err(problem::PRECONDITION_UNSUPPORTED.because("this takes no If-Match; leave it out"))
+            Err(Kind::PRECONDITION_UNSUPPORTED.because("this takes no If-Match; leave it out"))
         }
         (Precondition::Required, None) => {
-            Err(problem::PRECONDITION_REQUIRED.because("send If-Match with the ETag of what was read, or '*'"))
+            Err(Kind::PRECONDITION_REQUIRED.because("send If-Match with the ETag of what was read, or '*'"))
         }
         (_, if_match) => Ok(if_match),
     }
@@ -335,7 +330,7 @@ mod tests {
     async fn a_panic_is_a_500_without_detail_and_what_was_held_is_free() {
         let held = Arc::new(());
         let problem = carry_out(async { panic!("a secret") }, held.clone()).await.unwrap_err();
-        assert_eq!((problem.kind, problem.detail), (problem::INTERNAL, None));
+        assert_eq!((problem.kind, problem.detail), (Kind::INTERNAL, None));
         assert_eq!(Arc::strong_count(&held), 1);
     }
 

@@ -11,11 +11,13 @@ use utoipa::ToSchema;
 
 use super::call::{AFTER, Call, LIMIT, Reply};
 use super::limits;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::bus;
 use crate::history::{HistoryError, Page};
 use crate::store::Message;
+use unibus_api_types::problem::Kind;
 
 /// Something that was said in a room.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,7 +66,7 @@ impl AsRef<[u8]> for Held {
 pub(super) async fn read(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let (after, limit) = asked_for(call.parameter(AFTER), call.parameter(LIMIT))?;
     let room = call.target.room()?;
-    let crowded = || problem::OVERLOADED.because("too many read messages at once; try again").soon();
+    let crowded = || Kind::OVERLOADED.because("too many read messages at once; try again").soon();
     let share = timeout(bus::ASK, shared.readings.clone().acquire_owned()).await;
     let share = share.map_err(|_| crowded())?.map_err(|_| crowded())?;
     let Page { messages, first, last } = shared.histories.read(room, after, limit).await?;
@@ -77,10 +79,10 @@ pub(super) async fn read(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 fn asked_for(after: Option<&str>, limit: Option<&str>) -> Result<(Option<u64>, usize), Problem> {
     let plain =
         |digits: &str| digits == "0" || !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let bad_after = || problem::BAD_QUERY.because("'after' is the 'seq' of a message, or 0");
+    let bad_after = || Kind::BAD_QUERY.because("'after' is the 'seq' of a message, or 0");
     let after = after.map(|digits| digits.parse().ok().filter(|_| plain(digits)).ok_or_else(bad_after)).transpose()?;
     let most = limits::HISTORY_MOST;
-    let bad_limit = || problem::BAD_QUERY.because(format!("'limit' is a number from 1 to {most}"));
+    let bad_limit = || Kind::BAD_QUERY.because(format!("'limit' is a number from 1 to {most}"));
     let number = |digits: &str| digits.parse().ok().filter(|number| plain(digits) && (1..=most).contains(number));
     let limit = limit.map_or(Ok(limits::HISTORY_USUAL), |digits| number(digits).ok_or_else(bad_limit))?;
     Ok((after, limit))
@@ -91,7 +93,7 @@ impl From<HistoryError> for Problem {
         // Why is for the log.
         let detail = "nobody answers for the messages of this room now; try again, or on another node";
         let cause = Some(error.to_string().into());
-        Self { cause, store: true, ..problem::UNAVAILABLE.because(detail).soon() }
+        Self { cause, store: true, ..Kind::UNAVAILABLE.because(detail).soon() }
     }
 }
 
@@ -105,11 +107,11 @@ mod tests {
         assert_eq!(asked_for(Some("0"), Some("1000")).unwrap(), (Some(0), limits::HISTORY_MOST));
         assert_eq!(asked_for(Some("18446744073709551615"), Some("1")).unwrap(), (Some(u64::MAX), 1));
         for bad in ["", "-1", "+1", "01", "00", "1e2", " 1", "18446744073709551616"] {
-            assert_eq!(asked_for(Some(bad), None).unwrap_err().kind, problem::BAD_QUERY, "{bad}");
-            assert_eq!(asked_for(None, Some(bad)).unwrap_err().kind, problem::BAD_QUERY, "{bad}");
+            assert_eq!(asked_for(Some(bad), None).unwrap_err().kind, Kind::BAD_QUERY, "{bad}");
+            assert_eq!(asked_for(None, Some(bad)).unwrap_err().kind, Kind::BAD_QUERY, "{bad}");
         }
         for bad in ["0", "1001"] {
-            assert_eq!(asked_for(None, Some(bad)).unwrap_err().kind, problem::BAD_QUERY, "{bad}");
+            assert_eq!(asked_for(None, Some(bad)).unwrap_err().kind, Kind::BAD_QUERY, "{bad}");
         }
     }
 }

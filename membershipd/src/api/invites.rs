@@ -8,13 +8,15 @@ use utoipa::ToSchema;
 
 use super::call::{Call, Reply};
 use super::paging::{Changed, Paging, cursor};
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
 use super::users;
 use crate::clock;
 use crate::domain::{Handle, InviteId, InviteState, Role, SignPub, Token};
 use crate::invites::{InviteError, Kept, Managed, Offer};
 use crate::store::PageSize;
+use unibus_api_types::problem::Kind;
 
 /// An invite: who may make himself a user, once.
 #[derive(Debug, Serialize, ToSchema)]
@@ -148,18 +150,18 @@ impl From<InviteError> for Problem {
         match error {
             // Which of the reasons it is would tell whoever guesses that he is near.
             InviteError::Unusable(_) => {
-                let problem = problem::INVITE_REFUSED.because("ask whoever sent the invite for another one");
+                let problem = Kind::INVITE_REFUSED.because("ask whoever sent the invite for another one");
                 Self { cause: Some(said.into()), ..problem }
             }
-            InviteError::Missing(_) => problem::NOT_FOUND.because(said),
-            InviteError::Exists(_) => problem::INVITE_EXISTS.because(format!("{said}; make another token")),
-            InviteError::HandleTaken(_) => problem::HANDLE_TAKEN.because(format!("{said}; choose another")),
-            InviteError::KeyTaken(_) => problem::KEY_TAKEN.because(format!("{said}; make a new identity")),
-            InviteError::Used(_) => problem::INVITE_USED.because(said),
+            InviteError::Missing(_) => Kind::NOT_FOUND.because(said),
+            InviteError::Exists(_) => Kind::INVITE_EXISTS.because(format!("{said}; make another token")),
+            InviteError::HandleTaken(_) => Kind::HANDLE_TAKEN.because(format!("{said}; choose another")),
+            InviteError::KeyTaken(_) => Kind::KEY_TAKEN.because(format!("{said}; make a new identity")),
+            InviteError::Used(_) => Kind::INVITE_USED.because(said),
             InviteError::User(error) => error.into(),
             InviteError::Store(error) => error.into(),
             InviteError::Audit(error) => crate::users::UserError::Audit(error).into(),
-            InviteError::Contended(_) => problem::CONTENDED.because(said).soon(),
+            InviteError::Contended(_) => Kind::CONTENDED.because(said).soon(),
         }
     }
 }

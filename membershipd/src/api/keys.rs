@@ -1,6 +1,6 @@
 //! Keys over the API: those of users, public; those of rooms, sealed. The server opens none.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
@@ -9,27 +9,28 @@ use utoipa::ToSchema;
 
 use super::call::{Call, Reply};
 use super::paging::{InRoom, Paging, cursor};
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
 use crate::clock;
-use crate::commands::audit::Decided;
 use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Signature};
 use crate::domain::{Handle, Records as _, RoomId, SignPub, State, User};
-use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient};
-use crate::store::StoreError;
-use crate::view::View;
+use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient, there};
+use unibus_api_types::problem::Kind;
 
 impl From<KeysError> for Problem {
     fn from(error: KeysError) -> Self {
         let said = error.to_string();
         match error {
-            KeysError::OtherHpke(_) => problem::HPKE_KEY.because(said),
-            KeysError::Taken { .. } => problem::EPOCH_TAKEN.because(said),
-            KeysError::NotNext(_) => problem::EPOCH_NOT_NEXT.because(said),
-            KeysError::Recipients(_) => problem::RECIPIENTS.because(said),
+            KeysError::OtherHpke(_) => Kind::HPKE_KEY.because(said),
+            KeysError::Taken { .. } => Kind::EPOCH_TAKEN.because(said),
+            KeysError::NotNext(_) => Kind::EPOCH_NOT_NEXT.because(said),
+            KeysError::Recipients(_) => Kind::RECIPIENTS.because(said),
+            KeysError::Denied(denial) => denial.into(),
+            KeysError::NotProven(_) => super::problem::no_lease(),
             KeysError::Audit(_) => {
                 let unavailable =
-                    problem::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
+                    Kind::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
                 Self { cause: Some(said.into()), store: true, ..unavailable }
             }
             KeysError::Store(error) => error.into(),
@@ -162,7 +163,7 @@ fn body_of(user: User, vouched: Option<Vouched>) -> ListedBody {
 pub(super) async fn listed(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let handle = call.target.user()?;
     let user = shared.gate.view(|view| view.user(handle).cloned());
-    let user = user.ok_or_else(|| problem::NO_SUCH_USER.because(format!("there is no user '{handle}'")))?;
+    let user = user.ok_or_else(|| Kind::NO_SUCH_USER.because(format!("there is no user '{handle}'")))?;
     let vouched = shared.keys.of_user(handle).await?;
     Reply::json(&body_of(user, vouched))
 }
@@ -172,7 +173,7 @@ pub(super) async fn publish(shared: Arc<Shared>, call: Call) -> Result<Reply, Pr
     let HpkeBody { hpke_pub, signature } = call.json()?;
     let vouched = Vouched::new(hpke_pub, signature);
     let vouches = recipient(&call.caller, &vouched).check(signature);
-    vouches.map_err(|error| problem::NOT_VOUCHED.because(error.to_string()))?;
+    vouches.map_err(|error| Kind::NOT_VOUCHED.because(error.to_string()))?;
     let changed = shared.keys.set(&call.caller, &vouched).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::json(&body_of(call.caller, Some(vouched)))?.status(status))
@@ -184,7 +185,7 @@ pub(super) async fn newest(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
     let Some((epoch, record)) = shared.keys.newest(room).await? else {
         return Reply::json(&NewestBody { epoch: None, stale: true, own: false });
     };
-    let stale = record.is_stale(&present(&shared, room).await?);
+    let stale = record.is_stale(&shared.keys.present(room).await?);
     let own = record.envelopes.contains_key(&call.caller.handle);
     Reply::json(&NewestBody { epoch: Some(epoch), stale, own })
 }
@@ -192,11 +193,11 @@ pub(super) async fn newest(shared: Arc<Shared>, call: Call) -> Result<Reply, Pro
 /// One key.
 pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let (room, epoch) = (call.target.room()?.clone(), call.target.epoch()?);
-    let missing = || problem::NO_SUCH_EPOCH.because(format!("nobody has begun epoch {epoch} of '{room}'"));
+    let missing = || Kind::NO_SUCH_EPOCH.because(format!("nobody has begun epoch {epoch} of '{room}'"));
     let record = shared.keys.epoch(&room, epoch).await?.ok_or_else(missing)?;
     let EpochRecord { by, at_ms, key_id, mut envelopes, .. } = record;
     let envelope = envelopes.remove(&call.caller.handle).ok_or_else(|| {
-        problem::NOT_SEALED.because(format!("whoever began epoch {epoch} of '{room}' did not seal its key for you"))
+        Kind::NOT_SEALED.because(format!("whoever began epoch {epoch} of '{room}' did not seal its key for you"))
     })?;
     Reply::json(&EpochBody { room, epoch, by, at_ms, key_id, envelope })
 }
@@ -205,11 +206,8 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 pub(super) async fn begin(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let NewEpoch { key_id, envelopes } = call.json()?;
     let (room, epoch, caller) = (call.target.room()?, call.target.epoch()?, &call.caller);
-    let role = shared.gate.view(|view| view.membership(room, &caller.handle).map(|m| m.role));
-    let decided = Decided { bus: Some(caller.role), room: role };
     let record = EpochRecord::new(caller.handle.clone(), clock::unix_ms(), key_id, envelopes);
-    let present = present(&shared, room).await?;
-    let changed = shared.keys.begin((caller, decided), room, epoch, &record, &present).await?;
+    let changed = shared.keys.begin(caller, room, epoch, &record).await?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::json(&BegunBody { epoch, changed })?.status(status))
 }
@@ -228,17 +226,4 @@ pub(super) async fn recipients(shared: Arc<Shared>, call: Call) -> Result<Reply,
     let mut vouched = shared.keys.of_users(users.iter().map(|user| user.handle.clone()).collect()).await?;
     let with_key = |user: User| vouched.remove(&user.handle).map(|vouched| body_of(user, Some(vouched)));
     Reply::json(&RecipientsBody { recipients: users.into_iter().filter_map(with_key).collect(), next })
-}
-
-/// Who is in a room, or invited to it, and admitted to the bus; by handle. An invited user can have the key before he accepts,
-/// since nobody may be there any more to seal it when he does; he is given it only once he has.
-fn there<'a>(view: &'a View, room: &'a RoomId) -> impl Iterator<Item = &'a User> {
-    let present = view.members(room).filter(|membership| membership.state.is_present());
-    present.filter_map(|m| view.user(&m.handle)).filter(|user| user.state == State::Active)
-}
-
-/// Of those, who has an HPKE key.
-async fn present(shared: &Shared, room: &RoomId) -> Result<BTreeSet<Handle>, StoreError> {
-    let handles = shared.gate.view(|view| there(view, room).map(|user| user.handle.clone()).collect());
-    Ok(shared.keys.of_users(handles).await?.into_keys().collect())
 }

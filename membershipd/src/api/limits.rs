@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub(super) use unibus_api_types::limits::{BLOB_BYTES, BLOB_FLOOR};
+
 /// Most connections at once. A TLS connection takes about 40 KiB.
 pub(super) const CONNECTIONS: usize = 1024;
 /// Most connections at once from one address: half, so that one machine never takes all.
@@ -33,11 +35,6 @@ pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 /// Bytes of all bodies that are being received or carried out.
 pub(super) const BODIES_BYTES: usize = 32 << 20;
 
-/// Bytes of an attachment. Clients hold one in memory to seal it.
-pub(crate) const BLOB_BYTES: u64 = 16 << 20;
-/// Bytes a second that an upload has to bring on average, once `BODY_TIME` is over: a poor uplink of a telephone. So 16 MiB
-/// take 9 minutes at most, and nobody keeps a place for longer.
-pub(crate) const BLOB_FLOOR: u32 = 32 << 10;
 /// Uploads at once, and of one user. Each holds a chunk that gathers, one that is being written in two copies, and what is
 /// read of its connection: half a MiB.
 pub(super) const UPLOADS: usize = 64;

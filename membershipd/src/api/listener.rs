@@ -9,16 +9,16 @@ use axum::Router;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 
-use super::connections::Turnstile;
+use super::connections::ConnectionLimit;
 use super::entrance;
 use super::limits;
 use super::shared::Shared;
+use crate::blobs::Blobs;
 use crate::clock;
-use crate::commands::NodeCommands;
+use crate::commands::Commands;
 use crate::config::TlsFiles;
+use crate::history::Histories;
 use crate::posture::Observer;
-use crate::recorded::RecordedUsers;
-use crate::store::Store;
 
 /// The API of a node, bound but not yet served.
 #[derive(Debug)]
@@ -31,12 +31,7 @@ pub struct Api {
 
 impl Api {
     /// Binds the API's address.
-    pub fn bind(
-        observer: Observer,
-        users: RecordedUsers,
-        commands: Arc<NodeCommands>,
-        store: Arc<dyn Store>,
-    ) -> Result<Self> {
+    pub fn bind(observer: Observer, commands: Arc<Commands>, histories: Histories, blobs: Blobs) -> Result<Self> {
         let config = observer.config.clone();
         let address = SocketAddr::new(config.bind, config.ports.api);
         let listener = TcpListener::bind(address)
@@ -48,7 +43,7 @@ impl Api {
             )),
             None => None,
         };
-        let shared = Arc::new(Shared::new(observer, users, commands, store, Instant::now()));
+        let shared = Arc::new(Shared::new(observer, commands, histories, blobs, Instant::now()));
         Ok(Self { listener, tls, router: entrance::router(shared.clone()), shared })
     }
 
@@ -63,13 +58,13 @@ impl Api {
         let under_way = self.shared.requests.clone();
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
         let server = limited(axum_server::from_tcp(self.listener)?.handle(handle));
-        let turnstile = Turnstile::default();
+        let connections = ConnectionLimit::default();
         let served = match self.tls {
             Some(tls) => {
-                let tls = RustlsAcceptor::new(tls).handshake_timeout(limits::HEAD_TIME).acceptor(turnstile);
+                let tls = RustlsAcceptor::new(tls).handshake_timeout(limits::HEAD_TIME).acceptor(connections);
                 server.acceptor(tls).serve(service).await
             }
-            None => server.acceptor(turnstile).serve(service).await,
+            None => server.acceptor(connections).serve(service).await,
         };
         served.context("the API stopped")?;
         let _all_places = under_way.acquire_many(u32::try_from(limits::REQUESTS)?).await?;

@@ -9,12 +9,14 @@ use super::body;
 use super::call::{Call, Reply, Target};
 use super::outcome::{self, Passed};
 use super::paging::{InRoom, Paging, cursor};
+use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use super::shared::Shared;
 use crate::domain::{
     Author, Command, Denial, Handle, MemberState, Membership, Record, Records as _, RoomId, RoomRole, User,
 };
 use crate::view::Versioned;
+use unibus_api_types::problem::Kind;
 
 /// How a user stands to a room. Its revision is the ETag of the answer where there is one membership in it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -128,7 +130,7 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call) -> Result<Reply, Probl
 pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let (room, handle) = (call.target.room()?, call.target.user()?);
     let found = shared.gate.view(|view| view.versioned_membership(room, handle).cloned());
-    let missing = || problem::NOT_FOUND.because(format!("'{handle}' has never been in the room, nor invited to it"));
+    let missing = || Kind::NOT_FOUND.because(format!("'{handle}' has never been in the room, nor invited to it"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
     Ok(Reply::json(&MemberBody::of(value, revision))?.at(revision))
 }

@@ -3,7 +3,7 @@
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
 //! it is decided; `users`, `invites`, `rooms`, `members`, `keys`, `history`, `blobs` and `audit` carry out, `open` answers without a signature; `document` describes the
-//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`, `slots`,
+//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`, `keyed_limiter`,
 //! `metrics`, `limits`.
 //!
 //! A request under /v1 is bounded before it is looked at: connections, bytes and time of the head, bytes and time of the body,
@@ -22,6 +22,7 @@ mod entrance;
 mod fuzzing;
 mod history;
 mod invites;
+mod keyed_limiter;
 mod keys;
 mod limits;
 mod listener;
@@ -39,7 +40,6 @@ mod refusals;
 mod rooms;
 mod routes;
 mod shared;
-mod slots;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -47,6 +47,4 @@ mod users;
 pub(crate) use audit::RecordBody as AuditBody;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::bodies;
-pub(crate) use limits::{BLOB_BYTES, BLOB_FLOOR};
 pub use listener::{Api, Renewal};
-pub(crate) use open::LIVEZ;

@@ -12,9 +12,6 @@ use super::metrics::CONTENT_TYPE;
 use super::problem::Problem;
 use super::shared::Shared;
 
-/// Where a node says whether it lives.
-pub(crate) const LIVEZ: &str = "/livez";
-
 /// Whether the daemon answers.
 pub(super) async fn livez() -> Result<Reply, Problem> {
     Ok(Reply::text("text/plain; charset=utf-8", "ok\n"))

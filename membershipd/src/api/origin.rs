@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
+use unibus_api_types::problem::Kind;
 
 /// What proxies write: the address of their own peer, after what stood there already. RFC 7239 has a better field, which not all
 /// of them know; two fields that may contradict each other would be a way around the rates.
@@ -29,7 +31,7 @@ impl Origin {
         if !proxies.contains(&peer) {
             return Ok(Self { address: peer, local: peer.is_loopback() });
         }
-        let nonsense = || problem::FORWARDED.because("the proxy's X-Forwarded-For is no list of addresses");
+        let nonsense = || Kind::FORWARDED.because("the proxy's X-Forwarded-For is no list of addresses");
         let mut address = peer;
         'found: for line in fields.get_all(FORWARDED_FOR).iter().rev() {
             for text in line.to_str().map_err(|_| nonsense())?.rsplit(',') {

@@ -5,10 +5,13 @@ use utoipa::ToSchema;
 
 use super::call::Call;
 use super::precondition::IfMatch;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
-use crate::commands::{Actor, Demand, Order, Outcome, Settled, Unfinished};
+use crate::commands::{Actor, Demand, Order, Outcome, Unfinished};
+use crate::domain::RevocationOutcome;
 use crate::store::Revision;
+use unibus_api_types::problem::Kind;
 
 /// What a change came to, beside the record.
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,7 +24,8 @@ pub(super) struct Passed {
     /// How it is known that no node honours what was taken away: `acknowledged`, every node said so; `waited_out`, so much
     /// time has passed that none can. Left out where nothing was taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fence: Option<&'static str>,
+    #[schema(value_type = Option<String>)]
+    fence: Option<RevocationOutcome>,
     /// Milliseconds waited for that; 0 where nothing was taken away.
     waited_ms: u64,
     /// What is left for a repair, and decides nothing: `index`, `claim` or `record`.
@@ -31,11 +35,6 @@ pub(super) struct Passed {
 
 impl Passed {
     pub(super) fn of(outcome: &Outcome) -> Self {
-        let fence = outcome.fenced.map(|settled| match settled {
-            Settled::Acknowledged(_) => "acknowledged",
-            Settled::WaitedOut(_) => "waited_out",
-        });
-        let waited = outcome.fenced.map(Settled::waited).unwrap_or_default();
         let word = |what: &Unfinished| match what {
             Unfinished::Index => "index",
             Unfinished::Claim => "claim",
@@ -44,8 +43,8 @@ impl Passed {
         Self {
             changed: outcome.changed,
             audit: outcome.id.to_string(),
-            fence,
-            waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            fence: outcome.fenced,
+            waited_ms: u64::try_from(outcome.waited.as_millis()).unwrap_or(u64::MAX),
             unfinished: outcome.unfinished.iter().map(word).collect(),
         }
     }
@@ -53,7 +52,7 @@ impl Passed {
 
 /// Gives the command of a request.
 pub(super) async fn of(shared: &Shared, call: &Call) -> Result<Outcome, Problem> {
-    let command = call.command.clone().ok_or(problem::INTERNAL.problem())?;
+    let command = call.command.clone().ok_or(Kind::INTERNAL.problem())?;
     let order = Order {
         actor: Actor::Handle(call.caller.handle.clone()),
         room: call.target.room()?.clone(),

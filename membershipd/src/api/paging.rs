@@ -2,10 +2,12 @@
 
 use data_encoding::BASE64URL_NOPAD;
 
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use crate::blobs::BlobId;
 use crate::domain::{Handle, RoomId};
 use crate::store::{PageSize, Position};
+use unibus_api_types::problem::Kind;
 
 /// Entries of a page where nobody says how many.
 const USUAL: usize = 100;
@@ -153,10 +155,10 @@ pub(super) struct Paging<M> {
 impl<M: Mark> Paging<M> {
     /// From the two parameters of the query.
     pub(super) fn parse(after: Option<&str>, limit: Option<&str>) -> Result<Self, Problem> {
-        let bad_cursor = || problem::BAD_QUERY.because("'after' is not a cursor that this list gave out");
+        let bad_cursor = || Kind::BAD_QUERY.because("'after' is not a cursor that this list gave out");
         let bad_limit = || {
             let most = PageSize::MOST;
-            problem::BAD_QUERY.because(format!("'limit' is a number from 1 to {most}"))
+            Kind::BAD_QUERY.because(format!("'limit' is a number from 1 to {most}"))
         };
         let size = match limit {
             None => USUAL,
@@ -206,7 +208,7 @@ mod tests {
         }
         let page = |limit| Paging::<Handle>::parse(None, Some(limit)).map(|paging| paging.size.get());
         for bad in ["", "0", "-1", "+1", "01", "501", "1e2", "99999999999999999999999", " 1"] {
-            assert_eq!(page(bad).unwrap_err().kind, problem::BAD_QUERY, "{bad}");
+            assert_eq!(page(bad).unwrap_err().kind, Kind::BAD_QUERY, "{bad}");
         }
         assert_eq!((page("1").unwrap(), page("500").unwrap()), (1, 500));
     }

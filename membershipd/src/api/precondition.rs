@@ -1,6 +1,8 @@
 //! Revisions as entity tags: what an answer is of, and which one a change is for (RFC 9110 sections 8.8.3 and 13.1.1).
 
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
+use unibus_api_types::problem::Kind;
 
 /// The entity tag of something at a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,7 @@ const MOST: usize = 16;
 impl IfMatch {
     /// Reads the value of an If-Match field.
     pub(super) fn parse(value: &[u8]) -> Result<Self, Problem> {
-        let malformed = || problem::PRECONDITION_MALFORMED.because("If-Match is '*' or a list of entity tags: \"17\"");
+        let malformed = || Kind::PRECONDITION_MALFORMED.because("If-Match is '*' or a list of entity tags: \"17\"");
         let text = str::from_utf8(value).map_err(|_| malformed())?.trim_matches([' ', '\t']);
         if text == "*" {
             return Ok(Self::Any);

@@ -1,8 +1,10 @@
 //! What is said where a command was not carried out, or is not known to be.
 
+use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use crate::commands::CommandError;
 use crate::domain::{ClaimError, Denial, Refusal};
+use unibus_api_types::problem::Kind;
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
@@ -13,24 +15,22 @@ impl From<Refusal> for Problem {
                 let detail = Some(format!("{refusal}; {}", refusal.remedy()).into());
                 return Self { detail, ..Denial::RoomRemoved.into() };
             }
-            Refusal::Claim(ClaimError::Overlap { subject, claimed, .. }) if subject == claimed => {
-                problem::SUBJECT_TAKEN
-            }
-            Refusal::Claim(ClaimError::Overlap { .. }) => problem::SUBJECT_NESTED,
-            Refusal::Claim(ClaimError::Full(_)) => problem::SPACE_FULL,
-            Refusal::Claim(ClaimError::OtherSpace(..)) => problem::BAD_SUBJECT,
-            Refusal::RoomExists(_) => problem::ROOM_EXISTS,
-            Refusal::MustEncrypt => problem::ROOM_IN_CLEAR,
-            Refusal::NoSuchUser(_) => problem::NO_SUCH_USER,
-            Refusal::UserInactive(_) => problem::USER_INACTIVE,
-            Refusal::Banned(_) => problem::USER_BANNED,
-            Refusal::NotBanned(_) => problem::NOT_BANNED,
-            Refusal::NotPresent(_) => problem::NOT_PRESENT,
-            Refusal::AlreadyJoined(_) => problem::ALREADY_JOINED,
-            Refusal::LastOwner(_) => problem::LAST_OWNER,
-            Refusal::TooManyRooms(_) => problem::TOO_MANY_ROOMS,
-            Refusal::TooManyMembers(_) => problem::TOO_MANY_MEMBERS,
-            Refusal::TooManyPersisted => problem::TOO_MANY_PERSISTED,
+            Refusal::Claim(ClaimError::Overlap { subject, claimed, .. }) if subject == claimed => Kind::SUBJECT_TAKEN,
+            Refusal::Claim(ClaimError::Overlap { .. }) => Kind::SUBJECT_NESTED,
+            Refusal::Claim(ClaimError::Full(_)) => Kind::SPACE_FULL,
+            Refusal::Claim(ClaimError::OtherSpace(..)) => Kind::BAD_SUBJECT,
+            Refusal::RoomExists(_) => Kind::ROOM_EXISTS,
+            Refusal::MustEncrypt => Kind::ROOM_IN_CLEAR,
+            Refusal::NoSuchUser(_) => Kind::NO_SUCH_USER,
+            Refusal::UserInactive(_) => Kind::USER_INACTIVE,
+            Refusal::Banned(_) => Kind::USER_BANNED,
+            Refusal::NotBanned(_) => Kind::NOT_BANNED,
+            Refusal::NotPresent(_) => Kind::NOT_PRESENT,
+            Refusal::AlreadyJoined(_) => Kind::ALREADY_JOINED,
+            Refusal::LastOwner(_) => Kind::LAST_OWNER,
+            Refusal::TooManyRooms(_) => Kind::TOO_MANY_ROOMS,
+            Refusal::TooManyMembers(_) => Kind::TOO_MANY_MEMBERS,
+            Refusal::TooManyPersisted => Kind::TOO_MANY_PERSISTED,
         };
         kind.because(format!("{refusal}; {}", refusal.remedy()))
     }
@@ -42,10 +42,10 @@ impl From<CommandError> for Problem {
         let cause = Some(error.to_string().into());
         match error {
             CommandError::Refused(refusal) => refusal.into(),
-            CommandError::Precondition { .. } => problem::PRECONDITION_FAILED.because(said),
-            CommandError::Overtaken(_) => problem::OVERTAKEN.because(said),
+            CommandError::Precondition { .. } => Kind::PRECONDITION_FAILED.because(said),
+            CommandError::Overtaken(_) => Kind::OVERTAKEN.because(said),
             CommandError::NotProven(_) => problem::no_lease(),
-            CommandError::Contended(_) => problem::CONTENDED.because(said).soon(),
+            CommandError::Contended(_) => Kind::CONTENDED.because(said).soon(),
             // Why is for the log.
             CommandError::Unknown { .. } => Self { cause, store: true, ..problem::unknown_outcome() },
             CommandError::Unavailable(error) | CommandError::Store(error) => error.into(),
@@ -95,12 +95,12 @@ mod tests {
     fn what_may_have_been_done_is_unknown_and_what_was_not_says_so() {
         let operation = || Operation::on("update", crate::bus::Bucket::Rooms);
         let kind = |error: CommandError| Problem::from(error).kind;
-        assert_eq!(kind(CommandError::Unknown { why: String::new() }), problem::UNKNOWN_OUTCOME);
-        assert_eq!(kind(NotProven { why: String::new() }.into()), problem::UNAVAILABLE);
+        assert_eq!(kind(CommandError::Unknown { why: String::new() }), Kind::UNKNOWN_OUTCOME);
+        assert_eq!(kind(NotProven { why: String::new() }.into()), Kind::UNAVAILABLE);
         let unavailable = StoreError::Unavailable { operation: operation(), why: "no leader".to_owned() };
-        assert_eq!(kind(CommandError::Unavailable(unavailable)), problem::UNAVAILABLE);
+        assert_eq!(kind(CommandError::Unavailable(unavailable)), Kind::UNAVAILABLE);
         // The audit's first record may be there, and nothing else is.
         let unknown = StoreError::Unknown { operation: operation(), why: "no answer".to_owned() };
-        assert_eq!(kind(CommandError::Unavailable(unknown)), problem::UNKNOWN_OUTCOME);
+        assert_eq!(kind(CommandError::Unavailable(unknown)), Kind::UNKNOWN_OUTCOME);
     }
 }

@@ -10,6 +10,7 @@ use super::body;
 use super::call::{Call, Reply, Target};
 use super::outcome::{self, Passed};
 use super::paging::cursor;
+use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use super::shared::Shared;
 use crate::commands::Outcome;
@@ -18,6 +19,7 @@ use crate::domain::{
     RoomState, Subject, User, decide,
 };
 use crate::view::{Versioned, View};
+use unibus_api_types::problem::Kind;
 
 /// What holds for the messages of a room.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
@@ -134,11 +136,11 @@ pub(super) struct ChangedRoom {
 fn subject(text: &str) -> Result<Subject, Problem> {
     text.parse().map_err(|error: crate::domain::InvalidValue| {
         let kind = if text.contains(['*', '>']) {
-            problem::SUBJECT_WILDCARD
+            Kind::SUBJECT_WILDCARD
         } else if text.starts_with(['$', '_']) {
-            problem::SUBJECT_RESERVED
+            Kind::SUBJECT_RESERVED
         } else {
-            problem::BAD_SUBJECT
+            Kind::BAD_SUBJECT
         };
         kind.because(error.to_string())
     })
@@ -154,7 +156,7 @@ pub(super) fn create(_: &User, _: &Target, body: &[u8]) -> Result<Command, Probl
 pub(super) fn change(_: &User, _: &Target, body: &[u8]) -> Result<Command, Problem> {
     let RoomPatch { subject: text, policy } = body::json(body)?;
     if text.is_none() && policy.is_none() {
-        return Err(problem::BAD_JSON.because("name a subject, a policy, or both"));
+        return Err(Kind::BAD_JSON.because("name a subject, a policy, or both"));
     }
     Ok(Command::ChangeRoom(text.as_deref().map(subject).transpose()?, policy.map(Policy::from)))
 }

@@ -9,20 +9,19 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use super::body::Space;
+use super::keyed_limiter::KeyedLimiter;
 use super::limits;
 use super::metrics::Metrics;
 use super::names::Names;
 use super::rate::Rate;
-use super::slots::Slots;
 use crate::blobs::Blobs;
-use crate::commands::NodeCommands;
+use crate::commands::Commands;
 use crate::config::ClearRooms;
-use crate::domain::{SignPub, Terms};
+use crate::domain::{Handle, SignPub, Terms};
 use crate::gate::Gate;
 use crate::history::Histories;
 use crate::invites::Invites;
 use crate::posture::Observer;
-use crate::recorded::RecordedUsers;
 use crate::room_keys::RoomKeys;
 use crate::signature::{NonceError, NonceUse, Nonces};
 use crate::store::{self, Store};
@@ -32,9 +31,8 @@ use crate::store::{self, Store};
 pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) observer: Observer,
-    pub(super) users: RecordedUsers,
     pub(super) invites: Invites,
-    pub(super) commands: Arc<NodeCommands>,
+    pub(super) commands: Arc<Commands>,
     /// What is allowed on this bus.
     pub(super) terms: Terms,
     pub(super) store: Arc<dyn Store>,
@@ -53,8 +51,8 @@ pub(super) struct Shared {
     /// Answers with messages that may be on their way.
     pub(super) readings: Arc<Semaphore>,
     pub(super) blobs: Blobs,
-    pub(super) uploads: Slots,
-    pub(super) downloads: Slots,
+    pub(super) uploads: KeyedLimiter<Handle>,
+    pub(super) downloads: KeyedLimiter<Handle>,
     /// Lists of attachments that may begin.
     pub(super) blob_lists: Semaphore,
     /// Identity of this process, and the requests of it so far: together the id of a request.
@@ -66,18 +64,17 @@ impl Shared {
     /// For one node, from `began`.
     pub(super) fn new(
         observer: Observer,
-        users: RecordedUsers,
-        commands: Arc<NodeCommands>,
-        store: Arc<dyn Store>,
+        commands: Arc<Commands>,
+        histories: Histories,
+        blobs: Blobs,
         began: Instant,
     ) -> Self {
         let a_second = observer.config.api_rate.get();
         let rate = |a_second| Rate::new(a_second, limits::BURST_S, limits::RATE_SLOTS, began, RandomState::new());
         let newcomers = (limits::NEWCOMERS_A_SECOND, limits::NEWCOMERS_BURST_S);
-        let journal = commands.journal().clone();
         Self {
             gate: observer.gate.clone(),
-            invites: Invites::new(observer.gate.clone(), store.clone(), users.clone(), journal),
+            invites: Invites::new(commands.clone()),
             names: Names::of(&observer.config),
             metrics: Metrics::new(),
             addresses: rate(a_second.saturating_mul(limits::KEYS_PER_ADDRESS)),
@@ -85,20 +82,19 @@ impl Shared {
             newcomers: Rate::new(newcomers.0, newcomers.1, limits::RATE_SLOTS, began, RandomState::new()),
             requests: Arc::new(Semaphore::new(limits::REQUESTS)),
             space: Space::new(limits::BODIES_BYTES),
-            histories: Histories::new(observer.gate.clone(), observer.link.clone()),
+            histories,
             readings: Arc::new(Semaphore::new(limits::READINGS)),
-            blobs: Blobs::new(observer.link.clone()),
-            uploads: Slots::new(limits::UPLOADS, limits::UPLOADS_PER_USER),
-            downloads: Slots::new(limits::DOWNLOADS, limits::DOWNLOADS_PER_USER),
+            blobs,
+            uploads: KeyedLimiter::new(limits::UPLOADS, limits::UPLOADS_PER_USER),
+            downloads: KeyedLimiter::new(limits::DOWNLOADS, limits::DOWNLOADS_PER_USER),
             blob_lists: Semaphore::new(limits::BLOB_LISTS),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),
             terms: Terms { encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse },
             observer,
-            users,
-            keys: RoomKeys::new(store.clone(), commands.journal().clone()),
+            keys: RoomKeys::new(commands.clone()),
+            store: commands.store().clone(),
             commands,
-            store,
         }
     }
 

@@ -9,12 +9,13 @@ use utoipa::ToSchema;
 use super::call::{Call, Reply};
 use super::paging::{Paging, cursor};
 use super::precondition::IfMatch;
-use super::problem::{self, Problem};
+use super::problem::Problem;
+use super::problem::Refuse as _;
 use super::shared::Shared;
-use crate::domain::{Handle, Role, SignPub, State, User};
-use crate::recorded::By;
-use crate::users::{Outcome, Passed, Wish};
+use crate::domain::{Handle, RevocationOutcome, Role, SignPub, State, User};
+use crate::users::{self, Outcome, UserChange};
 use crate::view::{Versioned, View};
+use unibus_api_types::problem::Kind;
 
 /// The record of a user. Its revision is the ETag of the answer where there is one record in it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -129,7 +130,7 @@ pub(super) struct ChangedUser {
     /// taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    fence: Option<Passed>,
+    fence: Option<RevocationOutcome>,
 }
 
 fn changed(call: &Call, outcome: Outcome) -> Result<Reply, Problem> {
@@ -151,7 +152,7 @@ pub(super) fn answer(outcome: Outcome) -> Result<Reply, Problem> {
 pub(super) async fn show(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let handle = call.target.user()?;
     let found = shared.gate.view(|view| view.versioned_user(handle).cloned());
-    let missing = || problem::NOT_FOUND.because(format!("there is no user '{handle}'"));
+    let missing = || Kind::NOT_FOUND.because(format!("there is no user '{handle}'"));
     let Versioned { value, revision } = found.ok_or_else(missing)?;
     Ok(Reply::json(&UserBody::of(value, revision))?.at(revision))
 }
@@ -200,7 +201,7 @@ pub(super) async fn add(shared: Arc<Shared>, call: Call) -> Result<Reply, Proble
     let NewUser { sign_pub, role } = call.json()?;
     let handle = call.target.user()?.clone();
     let user = User { handle, sign_pub, role: role.unwrap_or(Role::User), state: State::Active };
-    let outcome = shared.users.add(&By::from(&call.caller), user).await?;
+    let outcome = shared.commands.change_user((&call.caller).into(), UserChange::Add(user, None)).await?;
     let status = if outcome.changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(changed(&call, outcome)?.status(status))
 }
@@ -209,22 +210,22 @@ pub(super) async fn add(shared: Arc<Shared>, call: Call) -> Result<Reply, Proble
 pub(super) async fn change(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
     let UserPatch { state, role } = call.json()?;
     if state.is_none() && role.is_none() {
-        return Err(problem::BAD_JSON.because("name a state, a role, or both"));
+        return Err(Kind::BAD_JSON.because("name a state, a role, or both"));
     }
     let state = state.map(|switch| match switch {
         Switch::Active => State::Active,
         Switch::Disabled => State::Disabled,
     });
-    wish(&shared, &call, Wish { state, role, last_admin: false }).await
+    set(&shared, &call, users::UserPatch { state, role, last_admin: false }).await
 }
 
 /// Removes a user.
 pub(super) async fn remove(shared: Arc<Shared>, call: Call) -> Result<Reply, Problem> {
-    wish(&shared, &call, Wish { state: Some(State::Removed), role: None, last_admin: false }).await
+    set(&shared, &call, users::UserPatch { state: Some(State::Removed), role: None, last_admin: false }).await
 }
 
-async fn wish(shared: &Shared, call: &Call, wish: Wish) -> Result<Reply, Problem> {
-    let only = call.if_match.as_ref().and_then(IfMatch::revisions);
-    let by = By::from(&call.caller);
-    changed(call, shared.users.change(&by, call.target.user()?, wish, only).await?)
+async fn set(shared: &Shared, call: &Call, patch: users::UserPatch) -> Result<Reply, Problem> {
+    let only = call.if_match.as_ref().and_then(IfMatch::revisions).map(<[u64]>::to_vec);
+    let change = UserChange::Set(call.target.user()?.clone(), patch, only);
+    changed(call, shared.commands.change_user((&call.caller).into(), change).await?)
 }

@@ -18,9 +18,10 @@ mod sweep;
 mod upload;
 
 pub use error::BlobError;
-pub use name::{BlobId, BlobName, Body};
+pub use name::{BlobName, Body};
 pub use reading::read;
 pub use record::BlobRecord;
 pub use stream::{Blobs, Usage};
 pub use sweep::{Swept, sweep};
+pub use unibus_api_types::BlobId;
 pub use upload::{Added, Upload};

@@ -5,9 +5,9 @@ use futures::Stream;
 use sha2::{Digest, Sha256};
 
 use super::error::BlobError;
-use super::name::BlobId;
 use super::record::BlobRecord;
 use super::stream::Blobs;
+use unibus_api_types::BlobId;
 
 /// How far it has been read.
 struct Reading {

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::name::{BlobId, BlobName, Body};
+use super::name::{BlobName, Body};
 use crate::bus::{BLOB_CHUNK_BYTES, BLOBS};
 use crate::domain::Handle;
+use unibus_api_types::BlobId;
 
 /// Where the record says who added the attachment.
 const BY: &str = "by";

@@ -73,8 +73,8 @@ fn suspects<'a>(bodies: &BTreeSet<Body>, names: &'a BTreeSet<BlobName>) -> Vec<S
 
 #[cfg(test)]
 mod tests {
-    use super::super::name::BlobId;
     use super::*;
+    use unibus_api_types::BlobId;
 
     #[test]
     fn the_only_chunks_of_an_attachment_are_its_own() {

@@ -7,12 +7,13 @@ use bytes::{Buf, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use super::error::BlobError;
-use super::name::{BlobId, BlobName, Body};
+use super::name::{BlobName, Body};
 use super::record::BlobRecord;
 use super::stream::{Blobs, Found};
 use crate::bus::{BLOB_CHUNK_BYTES, Bucket};
 use crate::domain::Handle;
 use crate::store::{WriteError, append, put};
+use unibus_api_types::BlobId;
 
 /// An upload under way. It holds one chunk at most. Dropped in the middle, it leaves what it has written to the sweep.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use super::request::{Request, RequestError};
 use crate::bus;
 use crate::clock;
 use crate::gate::{Admission, Gate, Refusal};
+use crate::random;
 
 /// The answering side of the callout for one engine.
 pub struct Responder {
@@ -105,7 +106,5 @@ impl Responder {
 }
 
 fn random() -> Result<u128> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    Ok(u128::from_le_bytes(bytes))
+    Ok(u128::from_le_bytes(random::bytes()?))
 }

@@ -10,9 +10,9 @@ use super::table::Table;
 use super::{Output, Problem};
 use crate::client::{Changed, Client, ClientError, NodeUrl, Request};
 use crate::control::Failure;
+use crate::domain::RevocationOutcome;
 use crate::identity::Identity;
 use crate::talk::{Pins, TalkError};
-use crate::users::Passed;
 
 /// Who asks, and whom.
 #[derive(Debug, clap::Args)]
@@ -162,8 +162,8 @@ impl Api {
         }
         if let Some(fence) = fence {
             let how = match fence {
-                Passed::Acknowledged => "every node has said so",
-                Passed::WaitedOut => "so much time has passed",
+                RevocationOutcome::Acknowledged => "every node has said so",
+                RevocationOutcome::WaitedOut => "so much time has passed",
             };
             println!("no node honours what was taken away: {how}, after {waited_ms} ms");
         }

@@ -1,5 +1,6 @@
 //! `membershipd bench`: what this node does in a second, next to what its bare engine does.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,8 +8,9 @@ use serde_json::{Value, json};
 use super::settings::Settings;
 use super::table::Table;
 use super::{DONE, Output, Problem};
-use crate::bench::{self, Orders, Report};
+use crate::config::Config;
 use crate::posture::SCHEMA;
+use unibus_loadtest::bench::{self, Node, Orders, Report};
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -27,7 +29,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let (config, runtime_dir) = args.settings.read(args.output.json)?;
-    let orders = Orders { config, runtime_dir, each: Duration::from_secs(args.seconds) };
+    let orders = Orders { node: node(config), runtime_dir, each: Duration::from_secs(args.seconds) };
     // Several threads, so that a client that computes a signature keeps no other waiting.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
     let report = runtime.block_on(bench::run(orders));
@@ -43,6 +45,20 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         print!("{}\n{}", figures(&report), ratios(&report));
     }
     Ok(DONE)
+}
+
+fn node(config: Config) -> Node {
+    let others = config.cluster.iter().flat_map(|cluster| &cluster.routes).map(SocketAddr::ip).collect();
+    Node {
+        address: config.own_address(),
+        client_port: config.ports.client,
+        api_port: config.ports.api,
+        ca: config.tls.map(|tls| tls.ca),
+        control: config.secrets.control,
+        copies: config.kv_replicas,
+        others,
+        name: config.node,
+    }
 }
 
 fn figures(report: &Report) -> Table {

@@ -11,6 +11,7 @@ use crate::domain::Handle;
 use crate::identity::Identity;
 use crate::posture::SCHEMA;
 use crate::private_file;
+use crate::random;
 
 /// Arguments of `identity`.
 #[derive(Debug, clap::Args)]
@@ -48,8 +49,7 @@ enum What {
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let (identity, output) = match &args.what {
         What::New { handle, out, output } => {
-            let mut entropy = [0; 64];
-            getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+            let entropy: [u8; 64] = random::bytes().map_err(anyhow::Error::from)?;
             let identity = Identity::from_entropy(handle.clone(), entropy)?;
             identity.create(out)?;
             (identity, output)

@@ -9,11 +9,13 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::json;
 
 use super::api::Api;
+use super::roles::UserRole;
 use super::table::{Table, word};
 use super::{DONE, Problem};
 use crate::client::{Changed, Invite, InviteLink, NodeUrl, Request};
 use crate::clock;
-use crate::domain::{Handle, Role, Token};
+use crate::domain::{Handle, Token};
+use crate::random;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -29,7 +31,7 @@ enum What {
         handle: Handle,
         /// What the user may do beside using the bus
         #[arg(long, value_enum, default_value = "user")]
-        role: Role,
+        role: UserRole,
         #[command(flatten)]
         api: Api,
     },
@@ -75,9 +77,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
-fn new(handle: &Handle, role: Role, api: &Api) -> Result<(), Problem> {
-    let mut entropy = [0; 32];
-    getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+fn new(handle: &Handle, role: UserRole, api: &Api) -> Result<(), Problem> {
+    let entropy: [u8; 32] = random::bytes().map_err(anyhow::Error::from)?;
     let (token, urls) = (Token::from_entropy(entropy), api.urls().to_vec());
     let over_tls = urls.iter().any(NodeUrl::is_https);
     let ca = match api.ca() {
@@ -87,7 +88,7 @@ fn new(handle: &Handle, role: Role, api: &Api) -> Result<(), Problem> {
     let link = InviteLink { urls, handle: handle.clone(), token, ca };
     let text = link.reveal().map_err(anyhow::Error::from)?;
     let request =
-        Request::put(format!("{INVITES}/{}", link.token.id()), Some(json!({ "handle": handle, "role": role })));
+        Request::put(format!("{INVITES}/{}", link.token.id()), Some(json!({ "handle": handle, "role": role.0 })));
     let answer = api.run(async |client| client.ask(&request).await)?;
     let made: Changed<Invite> = serde_json::from_value(answer.clone()).map_err(anyhow::Error::from)?;
     if api.json() {

@@ -1,7 +1,7 @@
 //! `membershipd load`: a steady use of the bus, as `cargo xtask chaos` needs it. Needs no daemon here.
 
 use super::{DONE, Output, Problem};
-use crate::load::{self, Shown};
+use unibus_loadtest::load::{self, Shown};
 
 /// Arguments of `load`.
 #[derive(Debug, clap::Args)]

@@ -6,10 +6,11 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::api::{Api, Part};
+use super::roles::MemberRole;
 use super::table::{Table, word};
 use super::{DONE, Problem};
 use crate::client::{Client, Member, Request, room_path};
-use crate::domain::{Handle, RoomId, RoomRole};
+use crate::domain::{Handle, RoomId};
 use crate::talk::{People, TalkError};
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +44,7 @@ struct InRole {
     whom: Whom,
     /// Role in the room
     #[arg(long, value_enum)]
-    role: RoomRole,
+    role: MemberRole,
 }
 
 #[derive(Debug, Subcommand)]
@@ -82,7 +83,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             api.print_list(&format!("{}/members", room_path(room)), "members", "nobody", table)?;
         }
         What::Invite(InRole { whom: Whom { room, handle, api }, role }) => {
-            api.change(&Request::put(path(room, handle), Some(json!({ "role": role }))), table)?;
+            api.change(&Request::put(path(room, handle), Some(json!({ "role": role.0 }))), table)?;
         }
         What::Accept(Oneself { room, api }) => {
             let answer = accept(room, api)?;
@@ -92,7 +93,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             let path = path(room, handle);
             let answer = api.run(async |client| {
                 let now: Member = client.ask_for(&Request::get(path.as_str())).await?;
-                client.ask(&Request::patch(path.as_str(), json!({ "role": role }), now.revision)).await
+                client.ask(&Request::patch(path.as_str(), json!({ "role": role.0 }), now.revision)).await
             })?;
             api.print_change(answer, table)?;
         }

@@ -22,6 +22,7 @@ mod other_end;
 mod probe_routes;
 mod register;
 mod repair;
+mod roles;
 mod room;
 mod scale;
 mod settings;

@@ -12,6 +12,7 @@ use crate::client::{Client, ClientError, InviteLink, LINK_BYTES, Request};
 use crate::control::Failure;
 use crate::identity::Identity;
 use crate::posture::SCHEMA;
+use crate::random;
 use crate::talk::{People, Pins, TalkError};
 
 /// Arguments of `register`.
@@ -140,8 +141,7 @@ impl Files {
             }
             _ => {}
         }
-        let mut entropy = [0; 64];
-        getrandom::fill(&mut entropy).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+        let entropy: [u8; 64] = random::bytes()?;
         let identity = Identity::from_entropy(link.handle.clone(), entropy)?;
         identity.create(&self.identity)?;
         Ok(identity)

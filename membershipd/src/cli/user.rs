@@ -6,12 +6,12 @@ use clap::Subcommand;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::roles::UserRole;
 use super::table::{Table, word};
 use super::{DONE, Daemon, Output, Problem, offline};
 use crate::bus;
 use crate::control::{self, Request};
-use crate::domain::{Handle, Role, SignPub, State, User};
-use crate::users::Passed;
+use crate::domain::{Handle, RevocationOutcome, SignPub, State, User};
 
 /// Arguments of `user`.
 #[derive(Debug, clap::Args)]
@@ -63,7 +63,7 @@ enum What {
         sign_pub: SignPub,
         /// What the user may do beside using the bus
         #[arg(long, value_enum, default_value = "user")]
-        role: Role,
+        role: UserRole,
         #[command(flatten)]
         common: Common,
     },
@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::List(common) => (Request::UserList, common),
         What::Show { handle, common } => (Request::UserShow { handle: handle.clone() }, common),
         What::Add { handle, sign_pub, role, common } => {
-            (Request::UserAdd { handle: handle.clone(), sign_pub: *sign_pub, role: *role }, common)
+            (Request::UserAdd { handle: handle.clone(), sign_pub: *sign_pub, role: role.0 }, common)
         }
         What::Enable { handle, common } => (set(handle, State::Active, false), common),
         What::Disable(of) => (set(&of.handle, State::Disabled, of.last_admin), &of.common),
@@ -121,7 +121,7 @@ fn print(lists: bool, answer: Value) -> anyhow::Result<()> {
         users: Vec<User>,
         user: Option<User>,
         changed: Option<bool>,
-        fence: Option<Passed>,
+        fence: Option<RevocationOutcome>,
         #[serde(default)]
         waited_ms: u64,
     }
@@ -140,8 +140,8 @@ fn print(lists: bool, answer: Value) -> anyhow::Result<()> {
     }
     let waited = answer.waited_ms;
     match answer.fence {
-        Some(Passed::Acknowledged) => println!("acknowledged by every node after {waited} ms"),
-        Some(Passed::WaitedOut) => {
+        Some(RevocationOutcome::Acknowledged) => println!("acknowledged by every node after {waited} ms"),
+        Some(RevocationOutcome::WaitedOut) => {
             println!("not acknowledged by every node; after {waited} ms none can honour what was taken away any more");
         }
         None => {}

@@ -94,6 +94,30 @@ pub struct AuditRecord {
     pub stage: Stage,
 }
 
+/// What the log says a change is about, the same in all of its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// See [`AuditRecord::who`].
+    pub who: Author,
+    /// See [`AuditRecord::action`].
+    pub action: String,
+    /// See [`AuditRecord::user`].
+    pub user: Option<Handle>,
+    /// See [`AuditRecord::room`].
+    pub room: Option<RoomId>,
+    /// See [`AuditRecord::member`].
+    pub member: Option<Handle>,
+    /// See [`AuditRecord::with`].
+    pub with: Option<String>,
+}
+
+impl About {
+    /// `action`, which `who` wants, about nothing yet.
+    pub fn new(who: Author, action: &str) -> Self {
+        Self { who, action: action.to_owned(), user: None, room: None, member: None, with: None }
+    }
+}
+
 /// How far a command has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -156,12 +180,6 @@ impl Journal {
         CommandId::new(self.pace.random())
     }
 
-    /// A record as of now, about nothing yet.
-    pub fn record(&self, id: CommandId, who: Author, action: &str, stage: Stage) -> AuditRecord {
-        let (at_ms, action) = (self.pace.unix_ms(), action.to_owned());
-        AuditRecord { id, at_ms, who, action, user: None, room: None, member: None, with: None, stage }
-    }
-
     /// Adds `record`; it is durable when this returns its entry's revision. After an error that is `Unknown` it may be there.
     pub async fn append(&self, record: AuditRecord) -> Result<Revision, StoreError> {
         let mut answer = self.wait(record.clone());
@@ -177,22 +195,22 @@ impl Journal {
         }
     }
 
-    /// Does something of which the log has to have two records, made by `record`: that it begins, by the rights `decided`, and
-    /// what `ended` says came of it. Fails where the first was not taken; then nothing was begun.
-    pub async fn around<T>(
-        &self,
-        record: impl Fn(CommandId, Stage) -> AuditRecord,
-        decided: Decided,
-        doing: impl Future<Output = T>,
-        ended: impl FnOnce(&T) -> Stage,
-    ) -> Result<T, StoreError> {
-        let id = self.number();
-        self.append(record(id, Stage::Begun(decided))).await?;
-        let outcome = doing.await;
-        if let Err(error) = self.append(record(id, ended(&outcome))).await {
-            tracing::warn!(%id, "the audit has only the first record of a change: {error}");
-        }
-        Ok(outcome)
+    /// Writes the first record of a change: that it begins, by the rights `decided`. Where this fails nothing may be begun.
+    pub async fn begin(&self, id: CommandId, about: &About, decided: Decided) -> Result<(), StoreError> {
+        self.append(self.record(id, about, Stage::Begun(decided))).await.map(drop)
+    }
+
+    /// Writes the last record of a change: what came of it. Where this fails the change stands all the same; it is logged.
+    pub async fn end(&self, id: CommandId, about: &About, stage: Stage) -> Result<(), StoreError> {
+        let written = self.append(self.record(id, about, stage)).await;
+        written
+            .map(drop)
+            .inspect_err(|error| tracing::warn!(%id, "the audit lacks the last record of a change: {error}"))
+    }
+
+    fn record(&self, id: CommandId, about: &About, stage: Stage) -> AuditRecord {
+        let About { who, action, user, room, member, with } = about.clone();
+        AuditRecord { id, at_ms: self.pace.unix_ms(), who, action, user, room, member, with, stage }
     }
 
     fn wait(&self, record: AuditRecord) -> oneshot::Receiver<Result<Revision, StoreError>> {

@@ -1,6 +1,6 @@
 //! Why a command was not carried out, or is not known to be, and whether it is right to give it again.
 
-use super::keys;
+use super::keys::{self, Address};
 use super::order::Demand;
 use super::state::NotProven;
 use crate::domain::{RecordKey, Refusal};
@@ -32,8 +32,8 @@ pub enum CommandError {
     #[error("nothing was changed: {0}")]
     Unavailable(StoreError),
     /// Others were always faster.
-    #[error("others kept changing {} until the time was up; nothing was changed", keys::name(.0))]
-    Contended(RecordKey),
+    #[error("others kept changing {0} until the time was up; nothing was changed")]
+    Contended(Address),
     /// It may have been done, wholly or in part, or may still be.
     #[error("cannot say whether it was done: {why}")]
     Unknown {

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 
 use super::pace::Pace;
 use crate::bus;
-use crate::domain::{RecordKey, RoomId, Subject};
+use crate::domain::{RecordKey, RevocationOutcome, RoomId, Subject};
 use crate::store::Revision;
 
 /// A record whose write took something away.
@@ -21,43 +21,25 @@ pub struct Revoked {
     pub revision: Revision,
 }
 
-/// How it was settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// Every node that could have honoured the old state has said that it does not.
-    Acknowledged(Duration),
-    /// So much time was waited that none can any more.
-    WaitedOut(Duration),
-}
-
-impl Settled {
-    /// The time that it took.
-    pub fn waited(self) -> Duration {
-        match self {
-            Settled::Acknowledged(time) | Settled::WaitedOut(time) => time,
-        }
-    }
-}
-
 /// The fence: it ends when no node honours any more what was true before the revoked revisions. It always ends.
 pub trait Fence: fmt::Debug + Send + Sync {
     /// Waits for that, from now on: what is revoked was committed before.
-    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled>;
+    fn wait_for_revocation<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, RevocationOutcome>;
 
     /// Makes sure that nothing keeps any more for `room` what is said on `subject`, which it uses no longer. Where that is not
     /// certain the claim must stay: whoever got the subject would be overheard. Says whether it is.
-    fn let_go<'a>(&'a self, _room: &'a RoomId, _subject: &'a Subject) -> BoxFuture<'a, bool> {
+    fn release_subject<'a>(&'a self, _room: &'a RoomId, _subject: &'a Subject) -> BoxFuture<'a, bool> {
         std::future::ready(true).boxed()
     }
 }
 
 impl<F: Fence + ?Sized> Fence for Arc<F> {
-    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled> {
-        (**self).settle(revoked)
+    fn wait_for_revocation<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, RevocationOutcome> {
+        (**self).wait_for_revocation(revoked)
     }
 
-    fn let_go<'a>(&'a self, room: &'a RoomId, subject: &'a Subject) -> BoxFuture<'a, bool> {
-        (**self).let_go(room, subject)
+    fn release_subject<'a>(&'a self, room: &'a RoomId, subject: &'a Subject) -> BoxFuture<'a, bool> {
+        (**self).release_subject(room, subject)
     }
 }
 
@@ -81,11 +63,10 @@ impl WaitOut {
 }
 
 impl Fence for WaitOut {
-    fn settle<'a>(&'a self, _: &'a [Revoked]) -> BoxFuture<'a, Settled> {
+    fn wait_for_revocation<'a>(&'a self, _: &'a [Revoked]) -> BoxFuture<'a, RevocationOutcome> {
         async {
-            let begun = self.pace.now();
             self.pace.pause(self.bound).await;
-            Settled::WaitedOut(self.pace.now().saturating_duration_since(begun))
+            RevocationOutcome::WaitedOut
         }
         .boxed()
     }
@@ -124,8 +105,8 @@ mod tests {
     #[tokio::test]
     async fn the_whole_bound_is_waited() {
         let pace = Arc::new(Still(Mutex::new(Instant::now())));
-        let settled = WaitOut::new(pace).settle(&[]).await;
-        assert_eq!(settled, Settled::WaitedOut(bus::revocation_bound()));
-        assert_eq!(settled.waited(), bus::revocation_bound());
+        let begun = pace.now();
+        assert_eq!(WaitOut::new(pace.clone()).wait_for_revocation(&[]).await, RevocationOutcome::WaitedOut);
+        assert_eq!(pace.now() - begun, bus::revocation_bound());
     }
 }

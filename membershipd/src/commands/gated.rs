@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
 use super::pace::Pace;
 use super::state::{NotProven, State};
 use crate::gate::Gate;
@@ -23,17 +26,18 @@ impl Gated {
 }
 
 impl State for Gated {
-    fn read<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T, NotProven> {
+    fn show(&self, look: &mut dyn FnMut(&View)) -> Result<(), NotProven> {
         // The lease first: what the view has then it has later, too.
         if !self.gate.lease_valid(self.pace.now()) {
             let why = "it has no lease, as there is no quorum or it has just started".to_owned();
             return Err(NotProven { why });
         }
-        Ok(self.gate.view(look))
+        self.gate.view(look);
+        Ok(())
     }
 
-    async fn seen(&self, bucket: Records, revision: Revision) {
-        self.gate.reached(bucket.bucket(), revision.get()).await;
+    fn seen(&self, bucket: Records, revision: Revision) -> BoxFuture<'_, ()> {
+        self.gate.reached(bucket.bucket(), revision.get()).boxed()
     }
 }
 
@@ -53,6 +57,7 @@ mod tests {
         let now = Instant::now();
         let gate = Arc::new(Gate::new(BusAuth::Enforce, now.checked_sub(AUTHORIZATION_TIMEOUT + LEASE).unwrap()));
         let state = Gated::new(gate.clone(), Arc::new(Real::new().unwrap()));
+        let state: &dyn State = &state;
         assert!(state.read(|_| ()).is_err(), "there never was a lease");
         gate.renew(now.checked_sub(LEASE).unwrap());
         assert!(state.read(|_| ()).is_err(), "it has ended");

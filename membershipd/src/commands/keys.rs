@@ -1,11 +1,40 @@
 //! Records as entries of a store, by the names that the view has for them, and the derived index of rooms by member.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::bus::Bucket;
 use crate::domain::{Handle, Record, RecordKey, RoomId};
 use crate::store::{Key, Operation, Records, StoreError};
 use crate::view;
+
+/// Where an entry stands: its bucket, and its key there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// The bucket.
+    pub bucket: Records,
+    /// The key.
+    pub key: Key,
+}
+
+impl Address {
+    /// The entry of this name. Fails where no entry can have it.
+    pub fn new(bucket: Records, name: &str) -> Result<Self, StoreError> {
+        Ok(Self { bucket, key: parsed(bucket, name)? })
+    }
+
+    /// The entry of a record.
+    pub fn of(record: &RecordKey) -> Result<Self, StoreError> {
+        Self::new(bucket(record), &name(record))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.key.fmt(f)
+    }
+}
 
 /// The bucket in which a record is.
 pub fn bucket(record: &RecordKey) -> Records {

@@ -17,11 +17,20 @@
 //! A future that is dropped is a crash: what it began is completed by the next one or by `repair`. Whoever serves clients that
 //! may go away spawns it.
 //!
+//! # The one path
+//! Every change of a room, a membership, a user, an invite or a key is a [`Change`], and [`Commands`] carries each of them out in
+//! this order: *plan* on what is known here and can be proven, *lock* the entries that it writes, *authorize* under the lock (the
+//! plan is made anew, and its answer holds), *begin* in the audit, *compare-and-set*, *end* in the audit, *wait for revocation*.
+//! What differs between kinds of changes is what they plan, and what they say; the order stands in `path` alone. Whoever asks
+//! earlier whether a change may be made, as the API does for each request, does so to refuse it before it costs anything.
+//!
 //! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `gated` is the state of a node,
-//! `load` and `watched` are for tools and tests; `error`, `audit`, `order` and `plan` say what is done; `queues`, `index` and `claiming` do parts of it; `service`
-//! does it, `repair` finishes what others left, and `derived` does the part of that which a node does by itself.
+//! `load` and `watched` are for tools and tests; `error`, `audit`, `plan` and `change` say what is done; `queues`, `index` and `claiming` do parts
+//! of it; `path` does it; `order` and `rooms` are the commands about rooms (those about users, invites and keys stand above, in modules
+//! of their own). `repair` finishes what others left, and `derived` does the part of that which a node does by itself.
 
 pub mod audit;
+mod change;
 mod claiming;
 mod derived;
 mod error;
@@ -32,28 +41,29 @@ pub mod keys;
 mod load;
 mod order;
 mod pace;
+mod path;
 mod plan;
 mod queues;
 mod repair;
-mod service;
+mod rooms;
 mod state;
 mod watched;
 
 #[cfg(test)]
 mod tests;
 
+pub use change::{Change, Principal};
 pub use derived::put_right;
 pub use error::{CommandError, Retry};
-pub use fence::{Fence, Revoked, Settled, WaitOut};
+pub use fence::{Fence, Revoked, WaitOut};
 pub use gated::Gated;
 pub use index::Indexed;
 pub use load::load;
 pub use order::{Actor, Demand, Order};
 pub use pace::{Pace, Real};
+pub use path::{Commands, Done, Patience, Unfinished};
+pub use plan::{Earlier, Plan, Step};
 pub use repair::{Repair, Repaired};
-pub use service::{Commands, Outcome, Patience, Unfinished};
+pub use rooms::Outcome;
 pub use state::{NotProven, State};
 pub use watched::Watched;
-
-/// Commands as a node carries them out: on the view of its gate, behind its fence.
-pub type NodeCommands = Commands<Gated, std::sync::Arc<dyn Fence>>;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::audit::{AuditRecord, CommandId, Journal, Stage};
+use super::audit::About;
 use crate::domain::{
     Author, Command, Handle, Policy, RecordKey, Records as _, RoomId, RoomRole, SignPub, Subject, Terms, User,
 };
@@ -101,12 +101,11 @@ impl Order {
         }
     }
 
-    /// A record of it for the audit.
-    pub(super) fn record(&self, journal: &Journal, id: CommandId, user: &User, stage: Stage) -> AuditRecord {
+    /// What the audit says of it when `user` gives it.
+    pub(super) fn about_by(&self, user: &User) -> About {
         let (action, _) = self.command.asks(user, &self.room);
         let (room, member) = (Some(self.room.clone()), self.member(&user.handle).cloned());
-        let record = journal.record(id, Author::User(user.handle.clone()), action.name(), stage);
-        AuditRecord { room, member, with: self.with(), ..record }
+        About { room, member, with: self.with(), ..About::new(Author::User(user.handle.clone()), action.name()) }
     }
 
     fn with(&self) -> Option<String> {

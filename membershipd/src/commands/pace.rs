@@ -9,6 +9,7 @@ use futures::future::{BoxFuture, Either, select};
 use sha2::{Digest, Sha256};
 
 use crate::clock;
+use crate::random::{self, NoRandomness};
 
 /// Time and chance.
 pub trait Pace: fmt::Debug + Send + Sync {
@@ -31,10 +32,8 @@ pub struct Real {
 
 impl Real {
     /// Fails where the kernel has no randomness.
-    pub fn new() -> Result<Self, getrandom::Error> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)?;
-        Ok(Self { seed, drawn: AtomicU64::new(0) })
+    pub fn new() -> Result<Self, NoRandomness> {
+        Ok(Self { seed: random::bytes()?, drawn: AtomicU64::new(0) })
     }
 }
 

@@ -1,160 +1,170 @@
-//! What a command comes to on a view: the writes in their order, each with the revision that it must find.
+//! What a change comes to: the writes in their order, each with the revision that it must find.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
+
 use super::audit::Decided;
 use super::error::CommandError;
-use super::order::Order;
+use super::keys::{self, Address};
 use super::state::revision_of;
 use crate::domain::{
-    self, Claims, Handle, MemberState, Membership, Record, RecordKey, Records, Room, RoomId, RoomRole, RoomState,
-    Space, Subject, User, takes_away,
+    Claims, Handle, Membership, Record, RecordKey, Records, Room, RoomId, RoomState, Space, Subject, User, takes_away,
 };
-use crate::store::Revision;
+use crate::store::{Revision, StoreError};
 use crate::view::View;
 
 /// A write.
 #[derive(Debug, Clone)]
-pub(super) struct Step {
-    pub(super) record: Record,
+pub struct Step {
+    pub(super) address: Address,
+    pub(super) value: Value,
     pub(super) was: Option<Record>,
-    /// The revision it must find; none: no such record.
+    /// The revision it must find; none: no such entry.
     pub(super) expected: Option<Revision>,
-    /// It only proves that the record is as it was, and makes whoever would change it at the same time begin anew.
-    pub(super) touch: bool,
+    pub(super) kind: StepKind,
 }
 
-/// What is to be done.
+/// What is written.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
-    pub(super) user: User,
+pub(super) enum Value {
+    /// A record of the domain.
+    Record(Record),
+    /// The entry of a bucket that no view holds, or that only goes with a record.
+    Json(Vec<u8>),
+}
+
+/// What a write is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepKind {
+    /// It is the change, or a part of it.
+    Change,
+    /// It comes before a part of the change, and alone it means nothing.
+    Claim,
+    /// It only proves that the record is as it was, and makes others who would change it at the same time begin anew.
+    Touch,
+}
+
+/// What is to be done, and what was found: what a change that needs no write is answered with.
+#[derive(Debug, Clone)]
+pub struct Plan<T> {
+    /// By which rights.
     pub(super) decided: Decided,
     /// Touches first.
     pub(super) steps: Vec<Step>,
-    relied: Vec<(RecordKey, Option<Revision>)>,
-    pub(super) release: Option<Subject>,
+    pub(super) relied: Vec<(RecordKey, Option<Revision>)>,
+    pub(super) release: Option<(RoomId, Subject)>,
     pub(super) must_fence: bool,
+    /// A record that stands as an earlier attempt wrote it, of which no answer came: that attempt is known to have succeeded.
+    pub(super) confirmed: Option<(RecordKey, Revision)>,
+    pub(super) found: T,
 }
 
-/// What earlier attempts at the same command have met.
+/// What earlier attempts at the same change have met.
 #[derive(Debug, Default)]
-pub(super) struct Earlier {
+pub struct Earlier {
     /// The records to be written as they were at first.
     first: BTreeMap<RecordKey, Option<Record>>,
     /// What was written with an unknown outcome.
     pub(super) attempted: BTreeMap<RecordKey, Record>,
-    /// Who gives the command, once that is known.
+    /// The user who gives a command about a room, once that is known.
     pub(super) user: Option<User>,
 }
 
-/// Decides the command on `view`.
-///
-/// # Owners
-/// Whoever ceases to be an owner does so because another one stays. Two of them could each rely on the other, and both go. So a
-/// change that ends an owner first touches the memberships it relies on: it writes them again as they are, by compare-and-set.
-/// Then of two such changes that rely on each other's record at most one finds all records as it read them: had both, each
-/// would have read its own record after the other's touch of it, and so after the other had read. A circle of more than two is
-/// no different. Of everything else that a command relies on nothing relies on what the command writes; there the change that
-/// takes the right away and the one that still used it have an order, and the fence of the former sees to it that nothing
-/// which begins after its acknowledgement is decided on what was before.
-pub(super) fn plan(order: &Order, view: &View, earlier: &mut Earlier) -> Result<Plan, CommandError> {
-    let who = order.actor.user(view);
-    if let (None, Some(user)) = (&earlier.user, who) {
-        earlier.user = Some(user.clone());
-    }
-    let change = domain::change(who, &order.room, &order.command, view, order.terms)?;
-    let user = who.ok_or(domain::Refusal::Denied(domain::Denial::UnknownKey))?;
-    precondition(order, user, view, earlier)?;
-
-    let mut steps = Vec::new();
-    for record in change.writes {
+impl Earlier {
+    /// Writes `record` in the place of what `view` has. Fails where the record was restricted since the change first looked at
+    /// it, and this would undo some of that.
+    pub(crate) fn step(&mut self, view: &View, record: Record) -> Result<Step, CommandError> {
         let key = record.key();
         let was = fetch(view, &key);
-        let first = earlier.first.entry(key.clone()).or_insert_with(|| was.clone());
+        let first = self.first.entry(key.clone()).or_insert_with(|| was.clone());
         if overtaken(first.as_ref(), was.as_ref(), &record) {
             return Err(CommandError::Overtaken(key));
         }
-        steps.push(Step { expected: revision_of(view, &key), record, was, touch: false });
+        Step::record(view, record, was, StepKind::Change)
     }
-    let mut relied: Vec<_> = change.relies_on.into_iter().map(|key| (revision_of(view, &key), key)).collect();
-    if steps.iter().any(ends_an_owner) {
-        let touches: Vec<_> = relied
-            .extract_if(.., |(_, key)| matches!(key, RecordKey::Membership(..)))
-            .filter_map(|(expected, key)| {
-                let record = fetch(view, &key)?;
-                Some(Step { was: Some(record.clone()), record, expected, touch: true })
-            })
-            .collect();
-        steps.splice(0..0, touches);
+
+    /// Whether `record` is what an attempt wrote without hearing of it.
+    pub(crate) fn is_ours(&self, record: &Record) -> bool {
+        self.attempted.get(&record.key()) == Some(record)
     }
-    let room = view.membership(&order.room, &user.handle).filter(|m| m.state == MemberState::Joined);
-    Ok(Plan {
-        user: user.clone(),
-        decided: Decided { bus: Some(user.role), room: room.map(|m| m.role) },
-        steps,
-        relied: relied.into_iter().map(|(revision, key)| (key, revision)).collect(),
-        release: change.release.clone(),
-        must_fence: change.takes_away || change.repeats,
-    })
 }
 
-impl Plan {
-    /// The records that it writes.
-    pub(super) fn keys(&self) -> BTreeSet<RecordKey> {
-        self.steps.iter().map(|step| step.record.key()).collect()
+impl Step {
+    pub(super) fn record(
+        view: &View,
+        record: Record,
+        was: Option<Record>,
+        kind: StepKind,
+    ) -> Result<Self, CommandError> {
+        let (address, expected) = (Address::of(&record.key())?, revision_of(view, &record.key()));
+        Ok(Self { address, value: Value::Record(record), was, expected, kind })
+    }
+
+    /// Writes the entry of a bucket that no view holds, at the revision `expected` (none: there is no such entry).
+    pub(crate) fn entry(
+        address: Address,
+        value: &impl Serialize,
+        expected: Option<Revision>,
+    ) -> Result<Self, StoreError> {
+        let value = Value::Json(keys::json(address.bucket.bucket(), value)?);
+        Ok(Self { address, value, was: None, expected, kind: StepKind::Change })
+    }
+
+    /// Makes an entry that comes before the change, and that means nothing without it.
+    pub(crate) fn claim(address: Address, value: &impl Serialize) -> Result<Self, StoreError> {
+        Ok(Self { kind: StepKind::Claim, ..Self::entry(address, value, None)? })
+    }
+
+    pub(super) fn to_record(&self) -> Option<&Record> {
+        if let Value::Record(record) = &self.value { Some(record) } else { None }
+    }
+
+    /// Whether it makes something other than it was.
+    pub(super) fn changes(&self) -> bool {
+        self.kind == StepKind::Change && self.to_record().is_none_or(|record| self.was.as_ref() != Some(record))
+    }
+
+    /// Whose presence in which room it changes.
+    pub(super) fn changes_presence(&self) -> Option<(Handle, RoomId)> {
+        let Some(Record::Membership(is)) = self.to_record() else { return None };
+        let was = matches!(&self.was, Some(Record::Membership(was)) if was.state.is_present());
+        (is.state.is_present() != was).then(|| (is.handle.clone(), is.room.clone()))
+    }
+}
+
+impl<T> Plan<T> {
+    /// These writes, allowed by the rights `decided`; none: it is so already, as `found` shows.
+    pub(crate) fn new(decided: Decided, steps: Vec<Step>, found: T) -> Self {
+        Self { decided, steps, relied: Vec::new(), release: None, must_fence: false, confirmed: None, found }
+    }
+
+    /// The same. Where `revokes`, no node may honour the old state any more before it is reported as done.
+    pub(crate) fn revoking(self, revokes: bool) -> Self {
+        Self { must_fence: revokes, ..self }
+    }
+
+    /// The entries that it writes.
+    pub(super) fn addresses(&self) -> BTreeSet<Address> {
+        self.steps.iter().map(|step| step.address.clone()).collect()
     }
 
     /// Whether everything that is still to be written, from step number `from`, and all that it rests on is as it was.
     pub(super) fn stands(&self, view: &View, from: usize) -> bool {
         let mut relied = self.relied.iter();
-        let mut steps = self.steps.iter().skip(from);
+        let mut records =
+            self.steps.iter().skip(from).filter_map(|step| Some((step.to_record()?.key(), step.expected)));
         relied.all(|(key, revision)| revision_of(view, key) == *revision)
-            && steps.all(|step| revision_of(view, &step.record.key()) == step.expected)
+            && records.all(|(key, expected)| revision_of(view, &key) == expected)
     }
 
     /// A room that it leaves in use, whose claim has to be there when all is written.
     pub(super) fn room_in_use(&self) -> Option<(&RoomId, &Subject)> {
-        self.steps.iter().find_map(|step| match &step.record {
-            Record::Room(room) if room.state == RoomState::Active => Some((&room.id, &room.subject)),
+        self.steps.iter().find_map(|step| match step.to_record() {
+            Some(Record::Room(room)) if room.state == RoomState::Active => Some((&room.id, &room.subject)),
             _ => None,
         })
     }
-}
-
-impl Step {
-    /// Whose presence in the room it changes.
-    pub(super) fn changes_presence(&self) -> Option<&Handle> {
-        let Record::Membership(is) = &self.record else { return None };
-        let was = matches!(&self.was, Some(Record::Membership(was)) if was.state.is_present());
-        (is.state.is_present() != was).then_some(&is.handle)
-    }
-}
-
-/// Whether the membership that the order is about stands as an earlier attempt of it wrote it, of which nobody heard: where its
-/// author may not do it a second time, as who left a room may not leave it, that is how it is known to be done.
-pub(super) fn stands_as_attempted(order: &Order, view: &View, earlier: &Earlier) -> Option<(RecordKey, Revision)> {
-    let record = order.concerns(&earlier.user.as_ref()?.handle);
-    let ours = earlier.attempted.get(&record).filter(|ours| matches!(ours, Record::Membership(_)))?;
-    let revision = revision_of(view, &record)?;
-    (fetch(view, &record).as_ref() == Some(ours)).then_some((record, revision))
-}
-
-/// The demanded revision, after the rules have been asked: who may not know of a record is not told its revision.
-fn precondition(order: &Order, user: &User, view: &View, earlier: &Earlier) -> Result<(), CommandError> {
-    let Some(wanted) = &order.if_match else { return Ok(()) };
-    let record = order.concerns(&user.handle);
-    let now = revision_of(view, &record);
-    // What stands there is what we tried to write ourselves, on the demanded revision, and heard nothing of.
-    let ours = earlier.attempted.get(&record).is_some_and(|ours| fetch(view, &record).as_ref() == Some(ours));
-    if wanted.is_met(now) || ours {
-        return Ok(());
-    }
-    Err(CommandError::Precondition { record, wanted: wanted.clone(), now })
-}
-
-fn ends_an_owner(step: &Step) -> bool {
-    let owns = |record: &Record| matches!(record, Record::Membership(m) if m.role == RoomRole::Owner && m.state == MemberState::Joined);
-    step.was.as_ref().is_some_and(owns) && !owns(&step.record)
 }
 
 /// Whether the record was restricted since the command first looked at it, and the command would undo some of that. A grant
@@ -217,7 +227,7 @@ impl Records for Only<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Policy, Standing};
+    use crate::domain::{MemberState, Policy, RoomRole, Standing};
 
     fn member(role: RoomRole, state: MemberState) -> Record {
         let (room, bob) = ("kitchen".parse().unwrap(), "bob".parse().unwrap());

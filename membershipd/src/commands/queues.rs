@@ -8,29 +8,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
-use crate::domain::RecordKey;
+use super::keys::Address;
 
 /// The queues, one a record that somebody writes now.
 #[derive(Debug, Default)]
-pub(super) struct Queues(Mutex<BTreeMap<RecordKey, Arc<Turn<()>>>>);
+pub(super) struct Queues(Mutex<BTreeMap<Address, Arc<Turn<()>>>>);
 
 /// Someone's turn at some records. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
-    records: BTreeSet<RecordKey>,
+    records: BTreeSet<Address>,
     _turns: Vec<OwnedMutexGuard<()>>,
 }
 
 impl Held {
     /// Whether it is the turn at all of these.
-    pub(super) fn covers(&self, records: &BTreeSet<RecordKey>) -> bool {
+    pub(super) fn covers(&self, records: &BTreeSet<Address>) -> bool {
         self.records.is_superset(records)
     }
 }
 
 impl Queues {
     /// Waits for the turn at all of `records`. Everybody enters in the order of the keys, so nobody waits in a circle.
-    pub(super) async fn enter(&self, records: BTreeSet<RecordKey>) -> Held {
+    pub(super) async fn enter(&self, records: BTreeSet<Address>) -> Held {
         let queues: Vec<_> = {
             let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             queues.retain(|_, queue| Arc::strong_count(queue) > 1);
@@ -48,8 +48,8 @@ impl Queues {
 mod tests {
     use super::*;
 
-    fn rooms(names: &[&str]) -> BTreeSet<RecordKey> {
-        names.iter().map(|name| RecordKey::Room(name.parse().unwrap())).collect()
+    fn rooms(names: &[&str]) -> BTreeSet<Address> {
+        names.iter().map(|name| Address::new(crate::store::Records::Rooms, name).unwrap()).collect()
     }
 
     #[tokio::test]

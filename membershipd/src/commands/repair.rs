@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::audit::{AuditRecord, CommandId, Decided, Journal, Stage};
+use super::audit::{About, CommandId, Decided, Journal, Stage};
 use super::fence::{Fence, Revoked};
 use super::load::load;
 use super::pace::Pace;
@@ -14,8 +14,8 @@ use super::state::revision_of;
 use super::{claiming, index, keys};
 use crate::bus;
 use crate::domain::{
-    Author, Claims, Handle, MemberState, Membership, Record, RecordKey, Records as _, Room, RoomId, RoomRole,
-    RoomState, Standing, State, Subject,
+    Author, Claims, MemberState, Membership, Record, RecordKey, Records as _, Room, RoomId, RoomRole, RoomState,
+    Standing, State, Subject,
 };
 use crate::store::{Revision, Store, StoreError};
 use crate::view::View;
@@ -77,12 +77,13 @@ impl<F: Fence> Repair<'_, F> {
             {
                 continue;
             }
-            let id = self.begun(journal, "repair.owner", &room.id, Some(maker), None).await?;
+            let about = About { member: Some(maker.clone()), ..self.about("repair.owner", &room.id) };
+            let id = self.begun(journal, &about).await?;
             let standing = Standing { role: RoomRole::Owner, state: MemberState::Joined };
             let owner = Membership::new(room.id.clone(), maker.clone(), standing, self.by.clone());
             let Some(written) = self.create(&Record::Membership(owner)).await? else { continue };
             index::update(&*self.store, maker, &room.id).await?;
-            self.done(journal, id, "repair.owner", &room.id, Some(maker), vec![written]).await?;
+            journal.end(id, &about, Stage::Done(vec![written])).await?;
             repaired.owned.push(room.id.clone());
         }
         Ok(())
@@ -95,9 +96,10 @@ impl<F: Fence> Repair<'_, F> {
             if claims.and_then(|claims| claims.holder(&room.subject)) == Some(&room.id) {
                 continue;
             }
-            let id = self.begun(journal, "repair.claim", &room.id, None, Some(&room.subject)).await?;
+            let about = self.about("repair.claim", &room.id);
+            let id = self.begun(journal, &About { with: with(&room.subject), ..about.clone() }).await?;
             if claiming::claim(&*self.store, &room.id, &room.subject).await? {
-                self.done(journal, id, "repair.claim", &room.id, None, Vec::new()).await?;
+                journal.end(id, &about, Stage::Done(Vec::new())).await?;
                 repaired.claimed.push(room.subject.clone());
             } else {
                 repaired.silent.push(room.id.clone());
@@ -118,7 +120,8 @@ impl<F: Fence> Repair<'_, F> {
         let still: Vec<_> = unused(&now).intersection(&before).cloned().collect();
         let mut ended = Vec::new();
         for (subject, room) in still {
-            let id = self.begun(journal, "repair.release", &room, None, Some(&subject)).await?;
+            let about = self.about("repair.release", &room);
+            let id = self.begun(journal, &About { with: with(&subject), ..about }).await?;
             let tombstone = RecordKey::Room(room.clone());
             match revision_of(&now, &tombstone) {
                 Some(revision) => ended.push((id, subject, Revoked { record: tombstone, revision })),
@@ -136,15 +139,15 @@ impl<F: Fence> Repair<'_, F> {
         }
         // Whoever moved the room or removed it may have died before the fence.
         let revoked: Vec<_> = ended.iter().map(|(_, _, revoked)| revoked.clone()).collect();
-        let _ = self.fence.settle(&revoked).await;
+        let _ = self.fence.wait_for_revocation(&revoked).await;
         for (id, subject, Revoked { record, revision }) in ended {
             let RecordKey::Room(room) = &record else { continue };
-            if !self.fence.let_go(room, &subject).await {
+            if !self.fence.release_subject(room, &subject).await {
                 continue;
             }
             if claiming::release(&*self.store, room, &subject).await?.is_some() {
                 let written = vec![(keys::name(&record), revision)];
-                self.done(journal, id, "repair.release", room, None, written).await?;
+                journal.end(id, &self.about("repair.release", room), Stage::Done(written)).await?;
                 repaired.released.push(subject);
             }
         }
@@ -169,45 +172,21 @@ impl<F: Fence> Repair<'_, F> {
         }
     }
 
-    async fn begun(
-        &self,
-        journal: &Journal,
-        action: &str,
-        room: &RoomId,
-        member: Option<&Handle>,
-        subject: Option<&Subject>,
-    ) -> Result<CommandId, StoreError> {
+    async fn begun(&self, journal: &Journal, about: &About) -> Result<CommandId, StoreError> {
         let id = journal.number();
-        let stage = Stage::Begun(Decided { bus: None, room: None });
-        let with = subject.map(|subject| format!("subject={subject}"));
-        journal.append(AuditRecord { with, ..self.record(journal, id, action, room, member, stage) }).await?;
+        journal.begin(id, about, Decided { bus: None, room: None }).await?;
         Ok(id)
     }
 
-    async fn done(
-        &self,
-        journal: &Journal,
-        id: CommandId,
-        action: &str,
-        room: &RoomId,
-        member: Option<&Handle>,
-        written: Vec<(String, Revision)>,
-    ) -> Result<(), StoreError> {
-        journal.append(self.record(journal, id, action, room, member, Stage::Done(written))).await.map(drop)
+    /// What the audit says of a repair of `room`.
+    fn about(&self, action: &str, room: &RoomId) -> About {
+        About { room: Some(room.clone()), ..About::new(self.by.clone(), action) }
     }
+}
 
-    fn record(
-        &self,
-        journal: &Journal,
-        id: CommandId,
-        action: &str,
-        room: &RoomId,
-        member: Option<&Handle>,
-        stage: Stage,
-    ) -> AuditRecord {
-        let record = journal.record(id, self.by.clone(), action, stage);
-        AuditRecord { room: Some(room.clone()), member: member.cloned(), ..record }
-    }
+/// Which subject a repair is about. Only its first record says so.
+fn with(subject: &Subject) -> Option<String> {
+    Some(format!("subject={subject}"))
 }
 
 fn unused(view: &View) -> BTreeSet<(Subject, RoomId)> {

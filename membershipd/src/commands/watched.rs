@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -140,18 +141,22 @@ impl Shared {
 }
 
 impl State for Watched {
-    fn read<T>(&self, look: impl FnOnce(&View) -> T) -> Result<T, NotProven> {
+    fn show(&self, look: &mut dyn FnMut(&View)) -> Result<(), NotProven> {
         self.shared.proven()?;
-        Ok(look(&self.shared.view.read().unwrap_or_else(PoisonError::into_inner)))
+        look(&self.shared.view.read().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
     }
 
-    async fn seen(&self, bucket: Records, revision: Revision) {
-        let at = BUCKETS.iter().position(|of| *of == bucket);
-        let seen = |progress: &Progress| {
-            let position = at.and_then(|at| progress.positions.get(at));
-            position.is_none_or(|position| *position >= revision.into())
-        };
-        // The sender lives as long as we do.
-        let _ = self.shared.progress.subscribe().wait_for(seen).await;
+    fn seen(&self, bucket: Records, revision: Revision) -> BoxFuture<'_, ()> {
+        async move {
+            let at = BUCKETS.iter().position(|of| *of == bucket);
+            let seen = |progress: &Progress| {
+                let position = at.and_then(|at| progress.positions.get(at));
+                position.is_none_or(|position| *position >= revision.into())
+            };
+            // The sender lives as long as we do.
+            let _ = self.shared.progress.subscribe().wait_for(seen).await;
+        }
+        .boxed()
     }
 }

@@ -13,6 +13,7 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
 
+use crate::link::Engine;
 use crate::secret::Secret;
 
 /// Whether connections to the bus are authenticated.
@@ -100,8 +101,7 @@ pub struct Ports {
     pub route: u16,
 }
 
-/// The API's port where nobody names another; deploy/nodes.toml ships the same.
-pub const DEFAULT_API_PORT: u16 = 8470;
+pub use unibus_api_types::limits::DEFAULT_API_PORT;
 
 /// A node's part in a cluster.
 #[derive(Debug)]
@@ -176,6 +176,13 @@ impl Config {
             IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
             ip => ip,
         }
+    }
+
+    /// This node's engine, as the daemon connects to it.
+    pub fn engine(&self) -> Engine<'_> {
+        let Secrets { callout, control, system, bus, .. } = &self.secrets;
+        let address = SocketAddr::new(self.own_address(), self.ports.client);
+        Engine { address, ca: self.tls.as_ref().map(|tls| &*tls.ca), callout, control, system, bus }
     }
 
     /// Number of nodes that the configuration speaks of.

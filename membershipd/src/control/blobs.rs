@@ -3,59 +3,15 @@
 use bytes::Bytes;
 use data_encoding::BASE64;
 use futures::FutureExt;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::copying::{Copying, OverSocket, explain};
 use super::{Failure, Request};
-use crate::blobs::{BlobId, BlobName, Blobs};
-use crate::domain::{Handle, RoomId};
+use crate::blobs::BlobName;
 use crate::posture::SCHEMA;
 use crate::transfer::{Answer, BlobEnd, Kept, Piece, TransferError, random};
-
-/// What a copy asks about attachments.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "what", deny_unknown_fields)]
-pub enum BlobCopy {
-    /// Which ones there are after this one.
-    List {
-        /// None: from the beginning.
-        after: Option<Name>,
-    },
-    /// A piece of one.
-    Read {
-        /// Of which.
-        name: Name,
-        /// Where: 0, or the `next` of the piece before.
-        from: u64,
-    },
-    /// A piece of one that is not there yet.
-    Write {
-        /// Of which.
-        name: Name,
-        /// Which attempt it is of, base64.
-        upload: String,
-        /// Its bytes, base64.
-        piece: String,
-    },
-    /// All pieces are written.
-    Commit {
-        /// What it is.
-        kept: SentBlob,
-        /// Which attempt it was, base64.
-        upload: String,
-        /// How many pieces there are.
-        pieces: u64,
-    },
-}
-
-/// A name in a request or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Name {
-    room: RoomId,
-    sha256: BlobId,
-}
+use unibus_api_types::control::{BlobCopy, Name, SentBlob};
 
 impl From<&BlobName> for Name {
     fn from(name: &BlobName) -> Self {
@@ -67,16 +23,6 @@ impl From<Name> for BlobName {
     fn from(Name { room, sha256 }: Name) -> Self {
         Self { room, id: sha256 }
     }
-}
-
-/// An attachment in a request or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SentBlob {
-    name: Name,
-    by: Handle,
-    at_ms: i64,
-    bytes: u64,
 }
 
 impl From<&Kept> for SentBlob {
@@ -113,7 +59,7 @@ impl Copying {
     /// Answers a copy, by the word of a node that can prove its view.
     pub(super) async fn blobs(&self, ask: BlobCopy) -> Result<Value, Failure> {
         self.proven()?;
-        let blobs = Blobs::new(self.observer.link.clone());
+        let blobs = &self.blobs;
         match ask {
             BlobCopy::List { after } => {
                 let listed = blobs.list(after.map(BlobName::from)).await.map_err(explain)?;
@@ -121,7 +67,7 @@ impl Copying {
                 Ok(json!({ "schema": SCHEMA, "blobs": listed }))
             }
             BlobCopy::Read { name, from } => {
-                let piece = BlobEnd::read(&blobs, &name.into(), from).await.map_err(explain)?;
+                let piece = BlobEnd::read(blobs, &name.into(), from).await.map_err(explain)?;
                 let (piece, next) = piece.map(|Piece { bytes, next }| (BASE64.encode(&bytes), next)).unzip();
                 Ok(json!({ "schema": SCHEMA, "piece": piece, "next": next.unwrap_or_default() }))
             }

@@ -9,28 +9,17 @@ use futures::FutureExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Failure, Request, client};
+use super::{Failure, Request};
+use crate::blobs::Blobs;
 use crate::config::StoreKind;
 use crate::domain::RoomId;
 use crate::posture::{Observer, SCHEMA};
 use crate::store::{Message, Position, Revision, Store};
-use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Part, Put, TransferError};
+use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Put, TransferError};
+use unibus_api_types::control::{Part, Sent, SentMessage};
 
 /// Longest wait for one answer: a page is read, or a batch written, item by item through an election at worst.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// An item in a request or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sent {
-    /// Its key; none: a record of the audit log.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<String>,
-    /// Its value, base64.
-    value: String,
-    /// Its revision where it comes from.
-    revision: u64,
-}
 
 impl From<Item> for Sent {
     fn from(item: Item) -> Self {
@@ -50,38 +39,18 @@ impl TryFrom<Sent> for Item {
     }
 }
 
-/// A message in a request or an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SentMessage {
-    /// Its place where it comes from.
-    sequence: u64,
-    /// When it was kept, milliseconds since 1970.
-    at_ms: i64,
-    /// Where it was said.
-    subject: String,
-    /// What was said, base64.
-    frame: String,
+fn encoded(Message { sequence, at_ms, subject, frame }: Message) -> SentMessage {
+    SentMessage { sequence, at_ms, subject, frame: BASE64.encode(&frame) }
 }
 
-impl From<Message> for SentMessage {
-    fn from(Message { sequence, at_ms, subject, frame }: Message) -> Self {
-        Self { sequence, at_ms, subject, frame: BASE64.encode(&frame) }
-    }
-}
-
-impl TryFrom<SentMessage> for Message {
-    type Error = String;
-
-    fn try_from(SentMessage { sequence, at_ms, subject, frame }: SentMessage) -> Result<Self, String> {
-        let frame = BASE64.decode(frame.as_bytes()).map_err(|error| format!("a message is no base64: {error}"))?;
-        // It becomes a header, and must not become two.
-        let plain = !subject.is_empty() && subject.chars().all(|c| !c.is_whitespace() && !c.is_control());
-        if plain {
-            Ok(Message { sequence, at_ms, subject, frame: frame.into() })
-        } else {
-            Err("a subject that is none".to_owned())
-        }
+fn decoded(SentMessage { sequence, at_ms, subject, frame }: SentMessage) -> Result<Message, String> {
+    let frame = BASE64.decode(frame.as_bytes()).map_err(|error| format!("a message is no base64: {error}"))?;
+    // It becomes a header, and must not become two.
+    let plain = !subject.is_empty() && subject.chars().all(|c| !c.is_whitespace() && !c.is_control());
+    if plain {
+        Ok(Message { sequence, at_ms, subject, frame: frame.into() })
+    } else {
+        Err("a subject that is none".to_owned())
     }
 }
 
@@ -111,6 +80,7 @@ struct Written {
 pub(super) struct Copying {
     pub(super) observer: Observer,
     pub(super) store: Arc<dyn Store>,
+    pub(super) blobs: Blobs,
 }
 
 impl Copying {
@@ -148,7 +118,7 @@ impl Copying {
     pub(super) async fn said(&self, room: &RoomId, after: u64) -> Result<Value, Failure> {
         self.proven()?;
         let messages = self.end().messages().said(room, after).await.map_err(explain)?;
-        let messages: Vec<SentMessage> = messages.into_iter().map(SentMessage::from).collect();
+        let messages: Vec<SentMessage> = messages.into_iter().map(encoded).collect();
         Ok(json!({ "schema": SCHEMA, "messages": messages }))
     }
 
@@ -161,7 +131,7 @@ impl Copying {
         messages: Vec<SentMessage>,
     ) -> Result<Value, Failure> {
         self.takes()?;
-        let messages: Result<Vec<Message>, String> = messages.into_iter().map(Message::try_from).collect();
+        let messages: Result<Vec<Message>, String> = messages.into_iter().map(decoded).collect();
         let remedy = "use the membershipd of the running version, or another backup";
         let messages = messages
             .map_err(|why| Failure::new("bad_request", &format!("a message is not understood: {why}"), remedy))?;
@@ -185,11 +155,7 @@ impl Copying {
     }
 
     pub(super) fn proven(&self) -> Result<(), Failure> {
-        if self.observer.gate.lease_valid(Instant::now()) {
-            return Ok(());
-        }
-        let message = "this node has no proof that its view is current: no quorum, or it has just started";
-        Err(Failure::new("unavailable", message, "see 'membershipd status'; try again, or on another node"))
+        self.observer.gate.require_lease(Instant::now()).map_err(super::not_proven)
     }
 }
 
@@ -207,7 +173,7 @@ pub struct OverSocket {
 impl OverSocket {
     pub(super) async fn ask<T: serde::de::DeserializeOwned>(&self, request: Request) -> Result<T, TransferError> {
         let runtime_dir = self.runtime_dir.clone();
-        let asked = tokio::task::spawn_blocking(move || client::ask_for(&runtime_dir, &request, PATIENCE)).await;
+        let asked = tokio::task::spawn_blocking(move || super::ask_for(&runtime_dir, &request, PATIENCE)).await;
         let strange = |why: String| TransferError::Daemon {
             code: "version".to_owned(),
             message: format!("the daemon's answer is not understood: {why}"),
@@ -257,7 +223,7 @@ impl Messages for OverSocket {
     fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
         async move {
             let said: Said = self.ask(Request::CopySaid { room: room.clone(), after }).await?;
-            let messages = said.messages.into_iter().map(Message::try_from).collect::<Result<_, _>>();
+            let messages = said.messages.into_iter().map(decoded).collect::<Result<_, _>>();
             messages.map_err(TransferError::NotUnderstood)
         }
         .boxed()
@@ -265,7 +231,7 @@ impl Messages for OverSocket {
 
     fn keep<'a>(&'a self, room: &'a RoomId, there: u64, bytes: u64, messages: Vec<Message>) -> Answer<'a, ()> {
         async move {
-            let messages = messages.into_iter().map(SentMessage::from).collect();
+            let messages = messages.into_iter().map(encoded).collect();
             let _: Value = self.ask(Request::CopyKeep { room: room.clone(), there, bytes, messages }).await?;
             Ok(())
         }

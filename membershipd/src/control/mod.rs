@@ -1,154 +1,27 @@
 //! The control socket: how root and the daemon's own user ask a running daemon. One request and one answer a connection,
-//! each a line of JSON.
+//! each a line of JSON; what they are is in [`unibus_api_types::control`].
 
 mod blobs;
-mod client;
 mod copying;
 mod repairing;
 mod server;
 
-use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
-
-use crate::domain::{Handle, Role, RoomId, SignPub};
-use crate::probe::{ProbeValue, Register};
-use crate::transfer::Part;
-
-pub use blobs::{BlobCopy, Name, SentBlob};
-pub use client::{ask, ask_for};
-pub use copying::{OverSocket, Sent, SentMessage};
+pub use copying::OverSocket;
 pub use repairing::Repairing;
 pub use server::{of_users, serve};
+pub use unibus_api_types::control::{Answer, Failure, REQUEST_BYTES, Request, socket};
+pub use unibus_client::control::{ask, ask_for};
 
-/// Longest request, bytes: a batch of a copy.
-pub const REQUEST_BYTES: u64 = 8 << 20;
+use crate::lease::Closed;
+use crate::users::UserError;
 
-/// The socket in the runtime directory.
-pub fn socket(runtime_dir: &Path) -> PathBuf {
-    runtime_dir.join("control.sock")
-}
-
-/// What can be asked.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
-    /// The posture.
-    Status,
-    /// All users.
-    UserList,
-    /// One user.
-    UserShow {
-        /// Who.
-        handle: Handle,
-    },
-    /// A new user.
-    UserAdd {
-        /// Who.
-        handle: Handle,
-        /// With which key.
-        sign_pub: SignPub,
-        /// In which role.
-        role: Role,
-    },
-    /// A user switched on, off or removed.
-    UserSet {
-        /// Who.
-        handle: Handle,
-        /// To what.
-        state: crate::domain::State,
-        /// Even if no admin is left.
-        last_admin: bool,
-    },
-    /// A register set, if it still has the revision that is expected.
-    ProbeWrite {
-        /// Which.
-        key: Register,
-        /// To what.
-        value: ProbeValue,
-        /// The revision that it must have; 0: it was never written.
-        expected: u64,
-    },
-    /// A register read.
-    ProbeRead {
-        /// Which.
-        key: Register,
-    },
-    /// More copies of every bucket.
-    Scale {
-        /// How many.
-        copies: usize,
-    },
-    /// A fresh handshake with every other node's route port.
-    ProbeRoutes,
-    /// What interrupted commands left behind, finished.
-    Repair,
-    /// A page of what the store has, for a copy.
-    CopyOut {
-        /// Of which bucket.
-        part: Part,
-        /// After which revision.
-        after: u64,
-    },
-    /// The rooms that have messages, for a copy.
-    CopyRooms,
-    /// Messages of a room, for a copy.
-    CopySaid {
-        /// Of which room.
-        room: RoomId,
-        /// After which sequence.
-        after: u64,
-    },
-    /// Messages of a copy, put behind those that are there.
-    CopyKeep {
-        /// Of which room.
-        room: RoomId,
-        /// How many are there.
-        there: u64,
-        /// How much all of the room's take.
-        bytes: u64,
-        /// The messages.
-        messages: Vec<SentMessage>,
-    },
-    /// Items of a copy, written where there are none.
-    CopyIn {
-        /// Into which bucket.
-        part: Part,
-        /// The items.
-        items: Vec<Sent>,
-    },
-    /// What a copy asks about attachments.
-    CopyBlobs {
-        /// What is asked.
-        ask: BlobCopy,
-    },
-}
-
-/// Why there is no answer to a request.
-#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
-#[error("{message}; remedy: {remedy}")]
-pub struct Failure {
-    /// A word for programs.
-    pub code: String,
-    /// What went wrong.
-    pub message: String,
-    /// What to do about it.
-    pub remedy: String,
-}
-
-impl Failure {
-    /// Why, and what to do about it.
-    pub fn new(code: &str, message: &str, remedy: &str) -> Self {
-        Self { code: code.to_owned(), message: message.to_owned(), remedy: remedy.to_owned() }
+impl From<&UserError> for Failure {
+    fn from(error: &UserError) -> Self {
+        Self::new(error.code(), &error.to_string(), error.remedy())
     }
 }
 
-/// The answer: a value, or why there is none.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Answer {
-    /// The value.
-    Ok(serde_json::Value),
-    /// Why not.
-    Error(Failure),
+/// What is said for as long as this node cannot prove its view.
+fn not_proven(closed: Closed) -> Failure {
+    Failure::from(&UserError::from(closed))
 }

@@ -1,6 +1,7 @@
 //! A repair through the control socket: under the lease of this node, as root on it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -10,7 +11,6 @@ use crate::domain::Author;
 use crate::gate::Gate;
 use crate::posture::SCHEMA;
 use crate::store::Store;
-use crate::users::proven;
 
 /// Finishes what interrupted commands left behind.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Repairing {
 impl Repairing {
     /// Looks for what there is to do, and does it. Takes half a minute where a claim is to be released.
     pub(super) async fn run(&self) -> Result<Value, Failure> {
-        proven(&self.gate).map_err(|error| Failure::new(error.code(), &error.to_string(), error.remedy()))?;
+        self.gate.require_lease(Instant::now()).map_err(super::not_proven)?;
         let repair = Repair {
             store: self.store.clone(),
             fence: &self.fence,

@@ -15,11 +15,12 @@ use super::copying::Copying;
 use super::repairing::Repairing;
 use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 
-use crate::domain::{State, User};
+use crate::blobs::Blobs;
+use crate::commands::{Commands, Principal};
+use crate::domain::{Author, State, User};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
-use crate::recorded::RecordedUsers;
-use crate::users::{UserError, Wish};
+use crate::users::{self, UserChange, UserPatch};
 use crate::{probe_routes, scale};
 
 /// Time to send the request after connecting.
@@ -29,7 +30,7 @@ const ASKING: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Service {
     observer: Observer,
-    users: RecordedUsers,
+    commands: Arc<Commands>,
     probes: Probes,
     copying: Copying,
     repairing: Repairing,
@@ -39,7 +40,8 @@ struct Service {
 pub fn serve(
     runtime_dir: &Path,
     observer: Observer,
-    users: RecordedUsers,
+    commands: Arc<Commands>,
+    blobs: Blobs,
     probes: Probes,
     repairing: Repairing,
 ) -> Result<impl Future<Output = ()> + use<>> {
@@ -55,8 +57,8 @@ pub fn serve(
         .with_context(|| format!("cannot make the control socket {} (a path of at most 107 bytes)", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect the control socket {}", path.display()))?;
-    let copying = Copying { observer: observer.clone(), store: repairing.store.clone() };
-    let service = Arc::new(Service { observer, users, probes, copying, repairing });
+    let copying = Copying { observer: observer.clone(), store: repairing.store.clone(), blobs };
+    let service = Arc::new(Service { observer, commands, probes, copying, repairing });
     let own_uid = rustix::process::geteuid().as_raw();
     Ok(async move {
         loop {
@@ -106,7 +108,7 @@ impl Service {
         let answer = match request {
             Request::Status => Ok(json!(self.observer.posture().await)),
             Request::UserList | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
-                return of_users(&self.users, request).await;
+                return of_users(&self.commands, &self.repairing.by, request).await;
             }
             Request::Repair => return self.repairing.run().await.map_or_else(Answer::Error, Answer::Ok),
             Request::CopyOut { part, after } => {
@@ -148,35 +150,33 @@ impl Service {
                 );
             }
         };
-        answer.map_or_else(|error| Answer::Error(explain(&error)), Answer::Ok)
+        answer.map_or_else(|error| Answer::Error((&error).into()), Answer::Ok)
     }
 }
 
-/// What a request about users comes to, whoever asks; any other is refused.
-pub async fn of_users(users: &RecordedUsers, request: Request) -> Answer {
+/// What a request of `root` about users comes to; any other is refused.
+pub async fn of_users(commands: &Commands, root: &Author, request: Request) -> Answer {
+    let change = async |what| commands.change_user(Principal::root(root.clone()), what).await.map(outcome);
     let answer = match request {
-        Request::UserList => users.list().map(|users| json!({ "schema": SCHEMA, "users": users })),
-        Request::UserShow { handle } => users.show(&handle).map(|user| json!({ "schema": SCHEMA, "user": user })),
+        Request::UserList => users::list(commands.state()).map(|users| json!({ "schema": SCHEMA, "users": users })),
+        Request::UserShow { handle } => {
+            users::show(commands.state(), &handle).map(|user| json!({ "schema": SCHEMA, "user": user }))
+        }
         Request::UserAdd { handle, sign_pub, role } => {
-            let user = User { handle, sign_pub, role, state: State::Active };
-            users.add(users.root(), user).await.map(outcome)
+            change(UserChange::Add(User { handle, sign_pub, role, state: State::Active }, None)).await
         }
         Request::UserSet { handle, state, last_admin } => {
-            let wish = Wish { state: Some(state), role: None, last_admin };
-            users.change(users.root(), &handle, wish, None).await.map(outcome)
+            let patch = UserPatch { state: Some(state), role: None, last_admin };
+            change(UserChange::Set(handle, patch, None)).await
         }
         _ => return Answer::Error(failure("bad_request", "this is not about users", "ask the running daemon")),
     };
-    answer.map_or_else(|error| Answer::Error(explain(&error)), Answer::Ok)
+    answer.map_or_else(|error| Answer::Error((&error).into()), Answer::Ok)
 }
 
-fn outcome(outcome: crate::users::Outcome) -> Value {
-    let crate::users::Outcome { user, changed, waited_ms, fence, .. } = outcome;
+fn outcome(outcome: users::Outcome) -> Value {
+    let users::Outcome { user, changed, waited_ms, fence, .. } = outcome;
     json!({ "schema": SCHEMA, "user": user, "changed": changed, "waited_ms": waited_ms, "fence": fence })
-}
-
-fn explain(error: &UserError) -> Failure {
-    failure(error.code(), &error.to_string(), error.remedy())
 }
 
 fn failure(code: &str, message: &str, remedy: &str) -> Failure {

@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::ledger::Ledger;
 use super::progress::Positions;
-use super::waiting::{Acknowledgement, Standing, Waiting};
-use crate::bus::{self, Bucket};
-use crate::commands::{Fence, Revoked, Settled, keys};
+use super::waiting::{Acknowledgement, RevocationStatus, Waiting};
+use crate::bus;
+use crate::commands::{Fence, Revoked, keys};
+use crate::domain::RevocationOutcome;
 use crate::link::Link;
 
 /// Acknowledgements that wait to be read; what is too much is asked for again.
@@ -31,13 +32,7 @@ impl RevocationFence {
         Self { ledger, link }
     }
 
-    /// Waits until nobody honours what was true before the entry at `revision`, which was committed before this is called. Takes
-    /// `bus::revocation_bound` at most.
-    pub async fn passed(&self, bucket: Bucket, revision: u64) -> Settled {
-        self.pass(Positions::of(bucket, revision)).await
-    }
-
-    async fn pass(&self, wanted: Positions) -> Settled {
+    async fn pass(&self, wanted: Positions) -> RevocationOutcome {
         let committed = Instant::now();
         let over = committed + bus::revocation_bound();
         // Without a current view nobody knows whom to ask, but that by then nobody is left.
@@ -45,15 +40,10 @@ impl RevocationFence {
             let waiting = self.ledger.waiting(wanted, committed).await;
             self.wait_for(waiting).await
         });
-        let how = how.await.unwrap_or(Standing::WaitedOut);
-        let waited = committed.elapsed();
-        match how {
-            Standing::Acknowledged => Settled::Acknowledged(waited),
-            Standing::WaitedOut | Standing::Open(_) => Settled::WaitedOut(waited),
-        }
+        how.await.unwrap_or(RevocationOutcome::WaitedOut)
     }
 
-    async fn wait_for(&self, mut waiting: Waiting) -> Standing {
+    async fn wait_for(&self, mut waiting: Waiting) -> RevocationOutcome {
         let wanted = *waiting.wanted();
         let others = waiting.asks_others(self.ledger.own());
         let (heard, mut answers) = mpsc::channel(WAITING);
@@ -61,18 +51,18 @@ impl RevocationFence {
             if others {
                 self.ask(&wanted, &heard).await;
             }
-            std::future::pending::<Standing>().await
+            std::future::pending::<RevocationOutcome>().await
         };
         let own = async {
             self.ledger.settled(&wanted).await;
             let _ = heard.send(self.ledger.acknowledgement()).await;
-            std::future::pending::<Standing>().await
+            std::future::pending::<RevocationOutcome>().await
         };
         let collecting = async {
             loop {
-                let over = match waiting.standing(Instant::now()) {
-                    Standing::Open(over) => over,
-                    how => break how,
+                let over = match waiting.status(Instant::now()) {
+                    RevocationStatus::Open(over) => over,
+                    RevocationStatus::Over(how) => break how,
                 };
                 tokio::select! {
                     Some(by) = answers.recv() => waiting.acknowledged(&by),
@@ -85,7 +75,7 @@ impl RevocationFence {
             never = own => never,
             never = asking => never,
         };
-        if how == Standing::WaitedOut {
+        if how == RevocationOutcome::WaitedOut {
             let missing: Vec<&str> = waiting.missing().iter().map(|witness| witness.node.as_str()).collect();
             tracing::warn!(?missing, "a revocation was not acknowledged by all; their time is over");
         }
@@ -110,7 +100,8 @@ impl RevocationFence {
 }
 
 impl Fence for RevocationFence {
-    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled> {
+    /// Takes `bus::revocation_bound` at most.
+    fn wait_for_revocation<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, RevocationOutcome> {
         let mut wanted = Positions::default();
         for Revoked { record, revision } in revoked {
             wanted.reach(keys::bucket(record).bucket(), revision.get());

@@ -21,4 +21,4 @@ pub use cutting::{Cut, Cuts, Cutter};
 pub use ledger::Ledger;
 pub use progress::{Positions, Progress};
 pub use roster::{Process, Roster, Witness};
-pub use waiting::{Acknowledgement, Standing, Waiting};
+pub use waiting::{Acknowledgement, RevocationStatus, Waiting};

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::progress::Positions;
 use super::roster::{Process, Witness};
 use crate::bus;
+use crate::domain::RevocationOutcome;
 
 /// What a process says of itself: the view has everything up to there, and whoever lost something by it is cut off, which the
 /// engine has confirmed.
@@ -19,14 +20,12 @@ pub struct Acknowledgement {
     pub settled: Positions,
 }
 
-/// How it stands.
+/// How far a revocation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Everybody who could honour the old state has acknowledged.
-    Acknowledged,
-    /// Of some it is only known that their time is over.
-    WaitedOut,
-    /// Not before this moment, unless somebody acknowledges.
+pub enum RevocationStatus {
+    /// No node honours the old state any more.
+    Over(RevocationOutcome),
+    /// Not before this moment, unless a node acknowledges.
     Open(Instant),
 }
 
@@ -69,11 +68,11 @@ impl Waiting {
     }
 
     /// How it stands at `now`.
-    pub fn standing(&self, now: Instant) -> Standing {
+    pub fn status(&self, now: Instant) -> RevocationStatus {
         match self.open.iter().map(|witness| witness.over).max() {
-            None => Standing::Acknowledged,
-            Some(over) if now >= over => Standing::WaitedOut,
-            Some(over) => Standing::Open(over),
+            None => RevocationStatus::Over(RevocationOutcome::Acknowledged),
+            Some(over) if now >= over => RevocationStatus::Over(RevocationOutcome::WaitedOut),
+            Some(over) => RevocationStatus::Open(over),
         }
     }
 
@@ -119,11 +118,11 @@ mod tests {
         waiting.acknowledged(&acknowledgement("homer", "h", 6));
         waiting.acknowledged(&acknowledgement("homer", "g", 9));
         waiting.acknowledged(&acknowledgement("nelson", "h", 9));
-        assert_eq!(waiting.standing(now), Standing::Open(now + bound));
+        assert_eq!(waiting.status(now), RevocationStatus::Open(now + bound));
         waiting.acknowledged(&acknowledgement("homer", "h", 8));
         assert!(!waiting.asks_others(&own), "who ran there before cannot answer");
-        assert_eq!(waiting.standing(now), Standing::Open(soon));
-        assert_eq!(waiting.standing(soon), Standing::WaitedOut);
+        assert_eq!(waiting.status(now), RevocationStatus::Open(soon));
+        assert_eq!(waiting.status(soon), RevocationStatus::Over(RevocationOutcome::WaitedOut));
     }
 
     #[test]
@@ -131,8 +130,8 @@ mod tests {
         let (now, own) = (Instant::now(), process("magnus", "m"));
         let mut waiting = Waiting::new(Positions::of(Bucket::Users, 7), now, &own, vec![]);
         assert!(!waiting.asks_others(&own));
-        assert_eq!(waiting.standing(now), Standing::Open(now + bus::revocation_bound()));
+        assert_eq!(waiting.status(now), RevocationStatus::Open(now + bus::revocation_bound()));
         waiting.acknowledged(&acknowledgement("magnus", "m", 7));
-        assert_eq!(waiting.standing(now), Standing::Acknowledged);
+        assert_eq!(waiting.status(now), RevocationStatus::Over(RevocationOutcome::Acknowledged));
     }
 }

@@ -171,7 +171,13 @@ impl Gate {
 
     /// Whether access may be decided at `now`.
     pub fn lease_valid(&self, now: Instant) -> bool {
-        self.lock().lease.open(self.mute_until, now).is_ok()
+        self.require_lease(now).is_ok()
+    }
+
+    /// Fails where nothing may be decided at `now`: the one check of the lease. What it fails with turns into the error of the
+    /// API, of the control socket and of changes.
+    pub fn require_lease(&self, now: Instant) -> Result<(), Closed> {
+        self.lock().lease.open(self.mute_until, now)
     }
 
     /// Age of the last proof at `now`.

@@ -10,8 +10,8 @@ use super::streams::{self, Asked};
 use super::wanted::{Found, Wanted};
 use super::{Histories, within};
 use crate::bus;
-use crate::commands::{Fence, Revoked, Settled};
-use crate::domain::{RoomId, Subject};
+use crate::commands::{Fence, Revoked};
+use crate::domain::{RevocationOutcome, RoomId, Subject};
 use crate::link::Link;
 
 /// A fence, and the streams of rooms behind it.
@@ -29,13 +29,13 @@ impl<F> Keeping<F> {
 }
 
 impl<F: Fence> Fence for Keeping<F> {
-    fn settle<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, Settled> {
-        self.fence.settle(revoked)
+    fn wait_for_revocation<'a>(&'a self, revoked: &'a [Revoked]) -> BoxFuture<'a, RevocationOutcome> {
+        self.fence.wait_for_revocation(revoked)
     }
 
-    fn let_go<'a>(&'a self, room: &'a RoomId, subject: &'a Subject) -> BoxFuture<'a, bool> {
+    fn release_subject<'a>(&'a self, room: &'a RoomId, subject: &'a Subject) -> BoxFuture<'a, bool> {
         async move {
-            match self.histories.let_go(room, subject).await {
+            match self.histories.release_subject(room, subject).await {
                 Ok(()) => true,
                 Err(error) => {
                     tracing::warn!(%room, "a subject is not given back yet: {error}");
@@ -50,12 +50,12 @@ impl<F: Fence> Fence for Keeping<F> {
 impl Histories {
     /// Has the stream of `room`, which uses `subject` no longer, keep nothing that is said there. Ends well only when the engine
     /// has said so; tries for as long as an election may take.
-    async fn let_go(&self, room: &RoomId, subject: &Subject) -> Result<(), HistoryError> {
+    async fn release_subject(&self, room: &RoomId, subject: &Subject) -> Result<(), HistoryError> {
         let link = self.link(room)?;
-        within(bus::STORE_BUDGET, || self.let_go_once(&link, room, subject)).await
+        within(bus::STORE_BUDGET, || self.release_subject_once(&link, room, subject)).await
     }
 
-    async fn let_go_once(&self, link: &Link, room: &RoomId, subject: &Subject) -> Result<(), HistoryError> {
+    async fn release_subject_once(&self, link: &Link, room: &RoomId, subject: &Subject) -> Result<(), HistoryError> {
         self.settle_once(link, room).await?;
         // What the room has now may be within what it had; then nobody else can have either.
         let now = self.gate.view(|view| Wanted::of(room, view));

@@ -1,10 +1,10 @@
 //! Invites as entries of their bucket. No view holds them: they are read when somebody asks.
 
 use super::Invites;
-use crate::domain::{Invite, InviteId};
+use crate::commands::keys::Address;
+use crate::domain::{InvalidValue, Invite, InviteId};
 use crate::store::{
-    Entry, Key, Keyed, Operation, Page, PageSize, Position, Prefix, Records, Revision, StoreError, create_json,
-    get_json, update_json,
+    Entry, Keyed, Operation, Page, PageSize, Position, Prefix, Records, Revision, StoreError, get_json, update_json,
 };
 
 /// What the keys of invites begin with.
@@ -21,37 +21,34 @@ pub struct Kept {
     pub revision: Revision,
 }
 
-fn key(id: &InviteId) -> Result<Key, StoreError> {
-    parsed(&format!("{INVITE}.{id}"))
-}
-
-fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(name: &str) -> Result<T, StoreError> {
-    let operation = || Operation::on("name an entry of", Records::Invites.bucket());
-    name.parse().map_err(|error| StoreError::Refused { operation: operation(), why: format!("{error}") })
+/// Where an invite stands.
+pub(super) fn address(id: &InviteId) -> Result<Address, StoreError> {
+    Address::new(Records::Invites, &format!("{INVITE}.{id}"))
 }
 
 impl Invites {
     /// The invite of this name, as it was a moment ago.
     pub(super) async fn read(&self, id: InviteId) -> Result<Option<Kept>, StoreError> {
-        let entry = get_json::<Invite>(&*self.store, Records::Invites, &key(&id)?).await?;
+        let Address { bucket, key } = address(&id)?;
+        let entry = get_json::<Invite>(&**self.commands.store(), bucket, &key).await?;
         Ok(entry.map(|Entry { value, revision }| Kept { id, invite: value, revision }))
-    }
-
-    /// Keeps one that never was.
-    pub(super) async fn create(&self, id: InviteId, invite: Invite) -> Result<Kept, StoreError> {
-        let revision = create_json(&*self.store, Records::Invites, &key(&id)?, &invite).await?;
-        Ok(Kept { id, invite, revision })
     }
 
     /// Keeps `invite` in the place of `kept`, where that still is what is there.
     pub(super) async fn replace(&self, kept: &Kept, invite: Invite) -> Result<Kept, StoreError> {
-        let revision = update_json(&*self.store, Records::Invites, &key(&kept.id)?, &invite, kept.revision).await?;
+        let Address { bucket, key } = address(&kept.id)?;
+        let revision = update_json(&**self.commands.store(), bucket, &key, &invite, kept.revision).await?;
         Ok(Kept { id: kept.id, invite, revision })
     }
 
     /// Invites last changed after `after`, in the order of their changes.
     pub async fn page(&self, after: Position, size: PageSize) -> Result<Page<Kept>, StoreError> {
-        let page = self.store.scan(Records::Invites, &parsed::<Prefix>(INVITE)?, after, size).await?;
+        let refused = |error| StoreError::Refused {
+            operation: Operation::on("list", Records::Invites.bucket()),
+            why: format!("{error}"),
+        };
+        let prefix: Prefix = INVITE.parse().map_err(|error: InvalidValue| refused(error))?;
+        let page = self.commands.store().scan(Records::Invites, &prefix, after, size).await?;
         let kept = |Keyed { key, entry }: Keyed| {
             let operation = Operation::at("read", Records::Invites.bucket(), &key);
             let id = key.as_str().strip_prefix(INVITE).and_then(|rest| rest.strip_prefix('.')?.parse().ok());

@@ -1,5 +1,6 @@
 //! Why something with an invite was not done, or is not known to be.
 
+use crate::commands::NotProven;
 use crate::domain::{Handle, InviteId, SignPub, Unusable};
 use crate::store::StoreError;
 use crate::users::UserError;
@@ -34,9 +35,15 @@ pub enum InviteError {
     /// The audit log did not take the record that comes before a change.
     #[error("nothing was changed, as the audit log did not take its record: {0}")]
     Audit(StoreError),
-    /// Others were always faster.
+    /// Others kept changing it.
     #[error("others kept changing invite {0}; nothing was changed")]
     Contended(InviteId),
+}
+
+impl From<NotProven> for InviteError {
+    fn from(error: NotProven) -> Self {
+        InviteError::User(error.into())
+    }
 }
 
 impl InviteError {
@@ -52,7 +59,9 @@ impl InviteError {
     /// Whether the rules, or what is there, say no.
     pub fn is_refusal(&self) -> bool {
         match self {
-            InviteError::User(error) => matches!(error, UserError::Missing(_) | UserError::Conflict(_)),
+            InviteError::User(error) => {
+                matches!(error, UserError::Denied(_) | UserError::Missing(_) | UserError::Conflict(_))
+            }
             InviteError::Unusable(_)
             | InviteError::Missing(_)
             | InviteError::Exists(_)

@@ -1,13 +1,16 @@
-//! What admins do with invites: make them and take them back.
+//! What admins do with invites: make them and revoke them.
 
-use super::entries::Kept;
+use super::Invites;
+use super::entries::{Kept, address};
 use super::error::InviteError;
-use super::{CONTENTION, Invites};
-use crate::commands::audit::{AuditRecord, Decided, Stage};
-use crate::domain::{Action, Author, Handle, Invite, InviteId, InviteState, Role, SignPub, State, User};
-use crate::recorded::By;
-use crate::store::StoreError;
-use crate::users::UserError;
+use crate::commands::audit::{About, Decided, Stage};
+use crate::commands::{Change, CommandError, Commands, Done, Earlier, Plan, Principal, Step};
+use crate::domain::{Action, Handle, Invite, InviteId, InviteState, Resource, Role, SignPub, State, User};
+use crate::store::{Revision, StoreError};
+use crate::users::{UserChange, UserError, word};
+
+/// Attempts to forestall a registration that is under way.
+const ATTEMPTS: u32 = 5;
 
 /// What a change of an invite came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +20,23 @@ pub struct Managed {
     /// False where it was so already.
     pub changed: bool,
 }
+
+/// A change of an invite, as it is given.
+struct InviteCommand<'a> {
+    invites: &'a Invites,
+    by: &'a User,
+    id: InviteId,
+    what: What,
+}
+
+enum What {
+    Make(Invite),
+    /// The invite is for a user with this handle.
+    Revoke(Handle),
+}
+
+/// An invite, and its revision where it was not just written.
+type Found = (Invite, Option<Revision>);
 
 impl Invites {
     /// Makes an invite at `now_unix` (seconds since 1970), as `by`. Done again by the same admin for the same handle and role it
@@ -29,71 +49,31 @@ impl Invites {
         role: Role,
         now_unix: i64,
     ) -> Result<Managed, InviteError> {
-        let word = match role {
-            Role::Admin => "admin",
-            Role::User => "user",
-        };
-        let with = format!("role={word} invite={id}");
-        let invite = Invite::new(handle.clone(), role, by.handle.clone(), now_unix);
-        self.audited(by, Action::InviteUser, Some(handle), with, self.keep(id, invite)).await
+        let what = What::Make(Invite::new(handle, role, by.handle.clone(), now_unix));
+        self.change(&InviteCommand { invites: self, by, id, what }).await
     }
 
-    async fn keep(&self, id: InviteId, invite: Invite) -> Result<Managed, InviteError> {
-        let same = |kept: &Kept| {
-            let Invite { handle, role, by, .. } = &kept.invite;
-            (handle, role, by) == (&invite.handle, &invite.role, &invite.by)
-                && kept.invite.state != InviteState::Revoked
-        };
-        if let Some(kept) = self.read(id).await? {
-            return if same(&kept) { Ok(Managed { kept, changed: false }) } else { Err(InviteError::Exists(id)) };
-        }
-        if self.gate.view(|view| view.versioned_user(&invite.handle).is_some()) {
-            return Err(InviteError::HandleTaken(invite.handle));
-        }
-        match self.create(id, invite.clone()).await {
-            Ok(kept) => Ok(Managed { kept, changed: true }),
-            Err(StoreError::Conflict { .. }) => match self.read(id).await? {
-                Some(kept) if same(&kept) => Ok(Managed { kept, changed: false }),
-                _ => Err(InviteError::Exists(id)),
-            },
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Takes an invite back, as `by`: nobody who has not registered yet ever can. Fails as `Used` where somebody has.
+    /// Revokes an invite, as `by`: nobody who has not registered yet ever can. Fails as `Used` where somebody has.
     pub async fn revoke(&self, by: &User, id: InviteId) -> Result<Managed, InviteError> {
-        self.users.ready()?;
+        self.commands.state().read(|_| ())?;
         let kept = self.read(id).await?.ok_or(InviteError::Missing(id))?;
-        let (handle, with) = (kept.invite.handle.clone(), format!("invite={id}"));
-        self.audited(by, Action::RevokeInvite, Some(handle), with, self.take_back(by, kept)).await
+        self.change(&InviteCommand { invites: self, by, id, what: What::Revoke(kept.invite.handle) }).await
     }
 
-    async fn take_back(&self, by: &User, mut kept: Kept) -> Result<Managed, InviteError> {
-        for _ in 0..CONTENTION {
-            match kept.invite.state {
-                InviteState::Revoked => return Ok(Managed { kept, changed: false }),
-                InviteState::Spent { .. } => return Err(InviteError::Used(kept.invite.handle)),
-                InviteState::Open => {}
-                InviteState::Claimed { key } => self.forestall(by, &kept, key).await?,
-            }
-            match self.replace(&kept, kept.invite.revoked()).await {
-                Ok(kept) => return Ok(Managed { kept, changed: true }),
-                Err(StoreError::Conflict { .. }) => {
-                    kept = self.read(kept.id).await?.ok_or(InviteError::Missing(kept.id))?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Err(InviteError::Contended(kept.id))
+    async fn change(&self, command: &InviteCommand<'_>) -> Result<Managed, InviteError> {
+        let done = self.commands.carry_out(command).await?;
+        let revision = command.revision(&done).ok_or(InviteError::Missing(command.id))?;
+        let Done { found: (invite, _), changed, .. } = done;
+        Ok(Managed { kept: Kept { id: command.id, invite, revision }, changed })
     }
 
     /// Sees to it that the owner of `key`, who has claimed the invite, can never become the user that it is for.
     async fn forestall(&self, by: &User, kept: &Kept, key: SignPub) -> Result<(), InviteError> {
         let handle = &kept.invite.handle;
-        for _ in 0..CONTENTION {
-            let (user, owner) = self.gate.view(|view| {
+        for _ in 0..ATTEMPTS {
+            let (user, owner) = self.commands.state().read(|view| {
                 (view.versioned_user(handle).map(|user| user.value.clone()), view.claimed_by(&key).cloned())
-            });
+            })?;
             match user {
                 Some(user) if user.sign_pub == key && user.state != State::Removed => {
                     return Err(InviteError::Used(user.handle));
@@ -103,36 +83,109 @@ impl Invites {
                 None if owner.is_some_and(|owner| owner != *handle) => return Ok(()),
                 None => {}
             }
-            match self.users.shut_out(&By::from(by), kept.invite.user(key), &kept.id).await {
+            let user = User { state: State::Removed, ..kept.invite.user(key) };
+            match self.commands.change_user(by.into(), UserChange::Tombstone(user, kept.id)).await {
                 Ok(_) => return Ok(()),
-                // Somebody was faster. Our view shows by now who.
+                // Another change was faster. Our view shows by now which.
                 Err(UserError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Err(InviteError::Contended(kept.id))
     }
+}
 
-    async fn audited(
-        &self,
-        by: &User,
-        action: Action,
-        user: Option<Handle>,
-        with: String,
-        doing: impl Future<Output = Result<Managed, InviteError>>,
-    ) -> Result<Managed, InviteError> {
-        self.users.ready()?;
-        let record = |id, stage| {
-            let record = self.journal.record(id, Author::User(by.handle.clone()), action.name(), stage);
-            AuditRecord { user: user.clone(), with: Some(with.clone()), ..record }
+impl Change for InviteCommand<'_> {
+    type Found = Found;
+    type Error = InviteError;
+
+    async fn plan(&self, on: &Commands, _: &mut Earlier) -> Result<Plan<Found>, InviteError> {
+        let decided = Decided { bus: Some(self.by.role), room: None };
+        let kept = self.invites.read(self.id).await?;
+        let found = |kept: Kept| Plan::new(decided, Vec::new(), (kept.invite, Some(kept.revision)));
+        let (write, expected) = match (&self.what, kept) {
+            (What::Make(invite), Some(kept)) if is_same(&kept.invite, invite) => return Ok(found(kept)),
+            (What::Make(_), Some(_)) => return Err(InviteError::Exists(self.id)),
+            (What::Make(invite), None) => (invite.clone(), None),
+            (What::Revoke(_), None) => return Err(InviteError::Missing(self.id)),
+            (What::Revoke(_), Some(kept)) => {
+                match kept.invite.state {
+                    InviteState::Revoked => return Ok(found(kept)),
+                    InviteState::Spent { .. } => return Err(InviteError::Used(kept.invite.handle)),
+                    InviteState::Open => {}
+                    InviteState::Claimed { key } => self.invites.forestall(self.by, &kept, key).await?,
+                }
+                (kept.invite.revoked(), Some(kept.revision))
+            }
         };
-        let ended = |outcome: &Result<Managed, InviteError>| match outcome {
-            Ok(Managed { kept, .. }) => Stage::Done(vec![(format!("invite.{}", kept.id), kept.revision)]),
-            Err(error) if error.is_refusal() => Stage::Refused(error.to_string()),
-            Err(error) if error.is_unknown() => Stage::Unknown(error.to_string()),
-            Err(error) => Stage::Failed(error.to_string()),
-        };
-        let decided = Decided { bus: Some(by.role), room: None };
-        self.journal.around(record, decided, doing, ended).await.map_err(InviteError::Audit)?
+        on.state().read(|view| {
+            let allowed = Principal::from(self.by).authorize(self.action(), Resource::Bus, view);
+            allowed.map_err(|denial| InviteError::User(denial.into()))?;
+            // An invite for a user who is there, or was, is of no use.
+            if expected.is_none() && view.versioned_user(&write.handle).is_some() {
+                return Err(InviteError::HandleTaken(write.handle.clone()));
+            }
+            Ok(())
+        })??;
+        let step = Step::entry(address(&self.id)?, &write, expected)?;
+        Ok(Plan::new(decided, vec![step], (write, None)))
     }
+
+    fn announced(&self) -> Option<Decided> {
+        Some(Decided { bus: Some(self.by.role), room: None })
+    }
+
+    fn about(&self, _: &Earlier) -> Option<About> {
+        let (user, with) = match &self.what {
+            What::Make(invite) => (invite.handle.clone(), format!("role={} invite={}", word(invite.role), self.id)),
+            What::Revoke(handle) => (handle.clone(), format!("invite={}", self.id)),
+        };
+        let about = About::new(Principal::from(self.by).author, self.action().name());
+        Some(About { user: Some(user), with: Some(with), ..about })
+    }
+
+    fn written(&self, done: &Done<Found>) -> Vec<(String, Revision)> {
+        self.revision(done).map(|revision| (format!("invite.{}", self.id), revision)).into_iter().collect()
+    }
+
+    fn stage(&self, error: &InviteError) -> Stage {
+        match error {
+            error if error.is_refusal() => Stage::Refused(error.to_string()),
+            error if error.is_unknown() => Stage::Unknown(error.to_string()),
+            error => Stage::Failed(error.to_string()),
+        }
+    }
+
+    fn failed(&self, error: CommandError) -> InviteError {
+        match error {
+            CommandError::Unavailable(error) | CommandError::Store(error) => InviteError::Store(error),
+            CommandError::Contended(_) => InviteError::Contended(self.id),
+            other => InviteError::User(other.into()),
+        }
+    }
+
+    fn not_audited(&self, error: StoreError) -> InviteError {
+        InviteError::Audit(error)
+    }
+}
+
+impl InviteCommand<'_> {
+    fn action(&self) -> Action {
+        match self.what {
+            What::Make(_) => Action::InviteUser,
+            What::Revoke(_) => Action::RevokeInvite,
+        }
+    }
+
+    /// The revision of the invite: the one that was written, or the one that was found.
+    fn revision(&self, done: &Done<Found>) -> Option<Revision> {
+        let written = address(&self.id).ok().and_then(|address| done.entries.get(&address).copied());
+        written.or(done.found.1)
+    }
+}
+
+/// Whether `kept` is what making `wanted` came to before.
+fn is_same(kept: &Invite, wanted: &Invite) -> bool {
+    (&kept.handle, kept.role, &kept.by) == (&wanted.handle, wanted.role, &wanted.by)
+        && kept.state != InviteState::Revoked
 }

@@ -28,10 +28,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::commands::audit::Journal;
-use crate::gate::Gate;
-use crate::recorded::RecordedUsers;
-use crate::store::Store;
+use crate::commands::Commands;
 
 pub use entries::Kept;
 pub use error::InviteError;
@@ -44,15 +41,12 @@ const CONTENTION: u32 = 5;
 /// Invites through one node.
 #[derive(Debug, Clone)]
 pub struct Invites {
-    gate: Arc<Gate>,
-    store: Arc<dyn Store>,
-    users: RecordedUsers,
-    journal: Arc<Journal>,
+    commands: Arc<Commands>,
 }
 
 impl Invites {
-    /// In `store`, decided on the view of `gate` while it has a lease; `users` makes the users, `journal` keeps the records.
-    pub fn new(gate: Arc<Gate>, store: Arc<dyn Store>, users: RecordedUsers, journal: Arc<Journal>) -> Self {
-        Self { gate, store, users, journal }
+    /// Changed by `commands`, in their store.
+    pub fn new(commands: Arc<Commands>) -> Self {
+        Self { commands }
     }
 }

@@ -5,16 +5,15 @@ use std::time::Duration;
 use super::entries::Kept;
 use super::error::InviteError;
 use super::{CONTENTION, Invites};
-use crate::domain::{Author, InviteState, Role, SignPub, State, Token, Unusable};
-use crate::recorded::By;
-use crate::store::StoreError;
-use crate::users::{Outcome, UserError};
-use crate::view::View;
+use crate::commands::Principal;
+use crate::commands::keys::Address;
+use crate::domain::{Author, InviteState, Role, SignPub, State, Token, Unusable, User};
+use crate::store::{Records, StoreError};
+use crate::users::{Outcome, UserChange, UserError};
+use crate::view::{Versioned, View, user_key};
 
 /// Time for our view to show a user that another node has made.
 const CATCH_UP: Duration = Duration::from_secs(2);
-/// How often that is looked for.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// An invite that its holder can use, as it was a moment ago.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ impl Invites {
     /// Finds what `token` offers the owner of `key` at `now_unix` (seconds since 1970). Only reads, by the hash of the token:
     /// it takes as long for one that is nearly right as for any other.
     pub async fn look(&self, token: &Token, key: SignPub, now_unix: i64) -> Result<Offer, InviteError> {
-        self.users.ready()?;
+        self.commands.state().read(|_| ())?;
         let kept = self.read(token.id()).await?.ok_or(InviteError::Unusable(Unusable::Unknown))?;
         let offer = Offer { kept, key };
         self.check(&offer, now_unix)?;
@@ -39,9 +38,9 @@ impl Invites {
     pub async fn register(&self, offer: Offer, now_unix: i64) -> Result<Outcome, InviteError> {
         let mut offer = offer;
         for _ in 0..CONTENTION {
-            self.users.ready()?;
+            self.commands.state().read(|_| ())?;
             self.check(&offer, now_unix)?;
-            if let Some(outcome) = self.made(&offer) {
+            if let Some(outcome) = self.made(&offer)? {
                 self.spend(&offer).await;
                 return Ok(outcome);
             }
@@ -73,42 +72,44 @@ impl Invites {
     fn check(&self, offer: &Offer, now_unix: i64) -> Result<(), InviteError> {
         let Offer { kept, key } = offer;
         kept.invite.is_open_to(key).map_err(InviteError::Unusable)?;
-        if matches!(kept.invite.state, InviteState::Spent { .. }) || self.made(offer).is_some() {
+        if matches!(kept.invite.state, InviteState::Spent { .. }) || self.made(offer)?.is_some() {
             return Ok(());
         }
         let in_force = |view: &View| {
             let inviter = view.versioned_user(&kept.invite.by).map(|user| &user.value);
             kept.invite.is_in_force(now_unix, inviter)
         };
-        self.gate.view(in_force).map_err(InviteError::Unusable)
+        self.commands.state().read(in_force)?.map_err(InviteError::Unusable)
     }
 
     /// The user that came of the offer, where our view shows it, and it is admitted.
-    fn made(&self, Offer { kept, key }: &Offer) -> Option<Outcome> {
-        let user = self.gate.view(|view| view.versioned_user(&kept.invite.handle).cloned())?;
-        let is_it = user.value.sign_pub == *key && user.value.state == State::Active;
-        is_it.then(|| Outcome::at_once(user.value, user.revision, false))
+    fn made(&self, Offer { kept, key }: &Offer) -> Result<Option<Outcome>, InviteError> {
+        let user = self.commands.state().read(|view| view.versioned_user(&kept.invite.handle).cloned())?;
+        let is_it = |user: &Versioned<User>| user.value.sign_pub == *key && user.value.state == State::Active;
+        Ok(user.filter(is_it).map(|user| Outcome::at_once(user.value, user.revision, false)))
     }
 
     /// Fails where handle or key are somebody's, before the invite is claimed for nothing.
     fn is_free(&self, Offer { kept, key }: &Offer) -> Result<(), InviteError> {
         let handle = &kept.invite.handle;
-        self.gate.view(|view| match (view.versioned_user(handle), view.claimed_by(key)) {
+        self.commands.state().read(|view| match (view.versioned_user(handle), view.claimed_by(key)) {
             (Some(_), _) => Err(InviteError::HandleTaken(handle.clone())),
             (None, Some(owner)) if owner != handle => Err(InviteError::KeyTaken(*key)),
             (None, _) => Ok(()),
-        })
+        })?
     }
 
     async fn make_user(&self, offer: &Offer) -> Result<Outcome, InviteError> {
         let Offer { kept, key } = offer;
-        // Whoever made the invite is an admin, as was just seen.
-        let by = By { author: Author::User(kept.invite.by.clone()), role: Some(Role::Admin) };
-        let outcome = match self.users.add_invited(&by, kept.invite.user(*key), &kept.id).await {
+        // The admin who made the invite makes the user. That they still are one is authorized once more when the user is made.
+        let by = Principal { author: Author::User(kept.invite.by.clone()), role: Some(Role::Admin) };
+        let outcome = match self.commands.change_user(by, UserChange::Add(kept.invite.user(*key), Some(kept.id))).await
+        {
             Ok(outcome) => outcome,
-            // It may be the same user, with another role by now; or somebody else, who was faster. The invite stays claimed then, and
+            Err(UserError::Denied(_)) => return Err(InviteError::Unusable(Unusable::InviterGone)),
+            // It may be the same user, with another role by now; or another one, who was faster. The invite stays claimed then, and
             // is of no use any more.
-            Err(error @ UserError::Conflict(_)) => match self.made(offer) {
+            Err(error @ UserError::Conflict(_)) => match self.made(offer)? {
                 Some(outcome) => outcome,
                 None => return Err(self.is_free(offer).err().unwrap_or(InviteError::User(error))),
             },
@@ -134,14 +135,13 @@ impl Invites {
 
     /// Waits until our view shows the user whom another node has made.
     async fn await_made(&self, offer: &Offer) -> Result<Outcome, InviteError> {
-        let appears = async {
-            loop {
-                match self.made(offer) {
-                    Some(outcome) => return outcome,
-                    None => tokio::time::sleep(LOOK).await,
-                }
-            }
-        };
-        tokio::time::timeout(CATCH_UP, appears).await.map_err(|_| UserError::NoLease.into())
+        let user = Address::new(Records::Users, &user_key(&offer.kept.invite.handle))?;
+        let there = self.commands.store().get(user.bucket, &user.key).await?.map(|entry| entry.revision);
+        if let Some(revision) = there {
+            let seen = self.commands.state().seen(user.bucket, revision);
+            // Where it takes too long, what follows says so.
+            let _ = tokio::time::timeout(CATCH_UP, seen).await;
+        }
+        self.made(offer)?.ok_or(InviteError::User(UserError::NoLease))
     }
 }

@@ -3,19 +3,14 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use futures::StreamExt;
-use tokio::task::JoinHandle;
+use std::time::Duration;
 
 use super::*;
-use crate::bus::AUTHORIZATION_TIMEOUT;
-use crate::commands::Real;
-use crate::config::BusAuth;
+use crate::commands::{Pace, Patience, Principal, Real, Watched};
 use crate::domain::{Invite, InviteId, InviteState, Role, SignPub, State, Token, Unusable, User};
 use crate::store::faulty::{Coverage, FaultyStore, under_every_fault};
-use crate::store::{Event, PageSize, Position, Records, SqliteStore, StoreError};
-use crate::users::{Outcome, Users, Wish};
+use crate::store::{PageSize, Position, Records, SqliteStore, Store, StoreError};
+use crate::users::{self, Outcome, UserChange, UserPatch};
 use crate::view::{claim_key, user_key};
 
 const NOW: i64 = 1_790_000_000;
@@ -82,34 +77,17 @@ async fn keep(store: &dyn Store, invite: Invite) -> Result<(), StoreError> {
 /// go before it can be dropped.
 struct Node {
     invites: Invites,
-    users: Users,
-    following: JoinHandle<()>,
+    commands: Arc<Commands>,
 }
 
 impl Node {
     async fn over(store: Arc<dyn Store>, truth: &Arc<dyn Store>) -> Self {
-        let now = Instant::now();
-        let gate = Arc::new(Gate::new(BusAuth::Enforce, now.checked_sub(AUTHORIZATION_TIMEOUT).unwrap()));
-        gate.renew(now);
-        let mut events = truth.watch(Records::Users, Position::default()).await.unwrap();
-        let (told, (ready, wait)) = (gate.clone(), tokio::sync::oneshot::channel());
-        let mut ready = Some(ready);
-        let following = tokio::spawn(async move {
-            while let Some(Ok(event)) = events.next().await {
-                match event {
-                    Event::CaughtUp => ready.take().into_iter().for_each(|ready| ready.send(()).unwrap()),
-                    Event::Changed(changed) => {
-                        let (key, revision) = (changed.key.as_str(), changed.entry.revision.get());
-                        told.apply(Records::Users.bucket(), key, &changed.entry.value, revision).unwrap();
-                    }
-                }
-            }
-        });
-        wait.await.unwrap();
-        let journal = Arc::new(Journal::new(store.clone(), Arc::new(Real::new().unwrap())));
-        let users = Users::alone(gate.clone(), store.clone());
-        let recorded = RecordedUsers::new(users.clone(), journal.clone(), "root@homer".parse().unwrap());
-        Self { invites: Invites::new(gate, store, recorded, journal), users, following }
+        let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
+        let state = Watched::follow(truth, &pace);
+        state.ready().await.unwrap();
+        let patience = Patience { budget: Duration::from_secs(5), ..Patience::default() };
+        let commands = Arc::new(Commands::offline(store, state, pace, patience));
+        Self { invites: Invites::new(commands.clone()), commands }
     }
 
     async fn on(store: &Arc<dyn Store>) -> Self {
@@ -133,28 +111,16 @@ impl Node {
     }
 
     fn user(&self, name: &str) -> Option<User> {
-        self.users.list().unwrap().into_iter().find(|user| user.handle.as_str() == name)
+        users::list(self.commands.state()).unwrap().into_iter().find(|user| user.handle.as_str() == name)
     }
 
-    async fn change(&self, name: &str, wish: Wish) {
-        self.users.change(&name.parse().unwrap(), wish, None).await.unwrap();
-        let done = || {
-            let user = self.user(name).unwrap();
-            wish.state.is_none_or(|state| state == user.state) && wish.role.is_none_or(|role| role == user.role)
-        };
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    async fn change(&self, name: &str, patch: UserPatch) {
+        let root = Principal::root("root@homer".parse().unwrap());
+        self.commands.change_user(root, UserChange::Set(name.parse().unwrap(), patch, None)).await.unwrap();
     }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.following.abort();
-    }
-}
-
-const NOTHING: Wish = Wish { state: None, role: None, last_admin: true };
+const NOTHING: UserPatch = UserPatch { state: None, role: None, last_admin: true };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_invite_is_made_and_used_once() {
@@ -205,6 +171,8 @@ async fn what_is_over_is_over_for_everybody() {
     let scratch = Scratch::new();
     let store = scratch.store();
     invited(&*store).await.unwrap();
+    let admin = user("chief", 7, Role::Admin);
+    put_user(&*store, &admin).await.unwrap();
     let node = Node::on(&store).await;
     let last = NOW + crate::domain::limits::INVITE_LIFETIME_S;
     assert_eq!(node.why(&token(9), 1, NOW).await, Unusable::Unknown);
@@ -213,12 +181,16 @@ async fn what_is_over_is_over_for_everybody() {
     // Looked at in time, and too late when it is his turn.
     let offer = node.invites.look(&token(1), key(1), last - 1).await.unwrap();
     assert!(matches!(node.invites.register(offer, last).await, Err(InviteError::Unusable(Unusable::Expired))));
-    for wish in [Wish { role: Some(Role::User), ..NOTHING }, Wish { state: Some(State::Removed), ..NOTHING }] {
-        node.change("root", wish).await;
+    for patch in [UserPatch { role: Some(Role::User), ..NOTHING }, UserPatch { state: Some(State::Removed), ..NOTHING }]
+    {
+        node.change("root", patch).await;
         assert_eq!(node.why(&token(1), 1, NOW).await, Unusable::InviterGone);
     }
     assert_eq!((node.state(token(1).id()).await, node.user("alice")), (InviteState::Open, None), "nothing was begun");
-    let admin = user("chief", 7, Role::Admin);
+    assert!(
+        matches!(node.invites.revoke(&root(), token(1).id()).await, Err(InviteError::User(_))),
+        "no admin any more"
+    );
     assert!(node.invites.revoke(&admin, token(1).id()).await.unwrap().changed);
     assert!(!node.invites.revoke(&admin, token(1).id()).await.unwrap().changed);
     assert_eq!(node.why(&token(1), 1, NOW).await, Unusable::Revoked);
@@ -232,7 +204,7 @@ async fn who_was_removed_never_comes_back_by_an_invite() {
     invited(&*store).await.unwrap();
     let node = Node::on(&store).await;
     node.register(&token(1), 1, NOW).await.unwrap();
-    node.change("alice", Wish { state: Some(State::Removed), ..NOTHING }).await;
+    node.change("alice", UserPatch { state: Some(State::Removed), ..NOTHING }).await;
     assert!(
         matches!(node.register(&token(1), 1, NOW).await, Err(InviteError::HandleTaken(_))),
         "not with the same invite"

@@ -8,6 +8,7 @@ use super::end::Answer;
 use super::error::TransferError;
 use crate::blobs::{BlobName, Blobs};
 use crate::bus::Bucket;
+use crate::random;
 use crate::store::{Operation, SqliteStore, StoreError};
 
 /// Attachments of a page.
@@ -102,12 +103,10 @@ impl BlobEnd for SqliteStore {
 
 /// A number that no other upload has.
 pub fn random() -> Result<[u8; 16], TransferError> {
-    let mut number = [0; 16];
-    getrandom::fill(&mut number).map_err(|error| {
-        let (operation, why) = (Operation::on("write to", Bucket::Blobs), format!("no randomness: {error}"));
-        StoreError::Unavailable { operation, why }
-    })?;
-    Ok(number)
+    Ok(random::bytes().map_err(|error| StoreError::Unavailable {
+        operation: Operation::on("write to", Bucket::Blobs),
+        why: error.to_string(),
+    })?)
 }
 
 /// A file is written in one go (`NewFile`), and then only read.

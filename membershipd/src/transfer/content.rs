@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::blobs::{self, Kept};
-use super::end::{End, Item, Part};
+use super::end::{End, Item};
 use super::error::{Difference, TransferError};
 use crate::blobs::BlobName;
 use crate::bus::{self, Bucket};
@@ -14,6 +14,7 @@ use crate::domain::{RecordKey, Room, RoomId, RoomState};
 use crate::history::restored_bytes;
 use crate::store::{Key, Message, Position, Records};
 use crate::view::{EntryKey, View};
+use unibus_api_types::control::Part;
 
 type Hash = [u8; 32];
 

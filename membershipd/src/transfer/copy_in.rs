@@ -2,11 +2,12 @@
 
 use super::blobs;
 use super::content::{Content, Said, is_heartbeat};
-use super::end::{End, Item, Part, Put, together};
+use super::end::{End, Item, Put, together};
 use super::error::{Difference, TransferError};
 use crate::bus;
 use crate::domain::RoomId;
 use crate::store::{Position, Records};
+use unibus_api_types::control::Part;
 
 /// What was carried over.
 #[derive(Debug)]

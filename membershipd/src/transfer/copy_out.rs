@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::blobs;
 use super::content::{Content, is_heartbeat};
-use super::end::{End, Part};
+use super::end::End;
 use super::error::TransferError;
 use crate::domain::RoomId;
 use crate::store::{NewFile, Position, Records};
+use unibus_api_types::control::Part;
 
 /// Pause between two rounds; heartbeats come once a second.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -11,10 +11,11 @@ use tokio::time::timeout;
 use super::blobs::BlobEnd;
 use super::error::TransferError;
 use super::messages::Messages;
-use crate::bus::{self, Bucket};
+use crate::bus::{self};
 use crate::store::{
     Entry, Event, Key, Keyed, Operation, PageSize, Position, Prefix, Records, Revision, SqliteStore, Store, StoreError,
 };
+use unibus_api_types::control::Part;
 
 /// Bytes of keys and values that go together at most, unless a single one is larger.
 pub const BATCH_BYTES: usize = 1 << 20;
@@ -22,56 +23,6 @@ pub const BATCH_BYTES: usize = 1 << 20;
 const FEW: usize = 32;
 /// Entries that are written at once: the store puts them into as few syncs as it can.
 const AT_ONCE: usize = 64;
-
-/// A part of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Part {
-    /// Entries by key.
-    Records(Records),
-    /// The audit log.
-    Audit,
-}
-
-impl Part {
-    /// All of them, in the order in which they are written: what gives a right comes after what it rests on.
-    pub const ALL: [Part; 7] = [
-        Part::Records(Records::Users),
-        Part::Records(Records::Rooms),
-        Part::Records(Records::Members),
-        Part::Records(Records::RoomKeys),
-        Part::Records(Records::Invites),
-        Part::Records(Records::RoomsByMember),
-        Part::Audit,
-    ];
-
-    /// The bucket behind it.
-    pub fn bucket(self) -> Bucket {
-        match self {
-            Part::Records(records) => records.bucket(),
-            Part::Audit => Bucket::Audit,
-        }
-    }
-
-    /// Its name, as the operator sees it.
-    pub fn name(self) -> &'static str {
-        self.bucket().name()
-    }
-}
-
-impl From<Part> for String {
-    fn from(part: Part) -> Self {
-        part.name().to_owned()
-    }
-}
-
-impl TryFrom<String> for Part {
-    type Error = String;
-
-    fn try_from(name: String) -> Result<Self, String> {
-        Part::ALL.into_iter().find(|part| part.name() == name).ok_or_else(|| format!("there is no bucket '{name}'"))
-    }
-}
 
 /// What is copied: an entry, or a record of the audit log, which has no key.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::end::Part;
 use crate::store::{NewFileError, OpenError, StoreError};
+use unibus_api_types::control::Part;
 
 /// Differences that a message names.
 const NAMED: usize = 5;

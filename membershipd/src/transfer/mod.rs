@@ -39,6 +39,7 @@ pub use blobs::{BlobEnd, Kept, Piece};
 pub use content::Content;
 pub use copy_in::{Carried, copy_in};
 pub use copy_out::{Copied, copy_out};
-pub use end::{Answer, BATCH_BYTES, End, Item, Items, OfStore, Part, Put};
+pub use end::{Answer, BATCH_BYTES, End, Item, Items, OfStore, Put};
 pub use error::TransferError;
 pub use messages::{InEngine, Messages, unpack};
+pub use unibus_api_types::control::Part;

@@ -6,6 +6,7 @@ pub mod examples;
 pub mod nats;
 pub mod requests;
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
@@ -234,7 +235,7 @@ impl Daemon {
 
     /// Stops it as a service manager does, and hands its directory on.
     pub fn stop(mut self) -> Dir {
-        signal(self.child.id(), "TERM");
+        signal(self.child.id(), Signal::TERM);
         assert!(self.child.wait().unwrap().success(), "{}", self.log());
         std::mem::replace(&mut self.dir, Dir::new())
     }
@@ -249,14 +250,15 @@ impl Drop for Daemon {
 }
 
 /// Sends a signal. After STOP the process does nothing more: each of its threads goes on until it is scheduled and hears of it.
-pub fn signal(pid: u32, name: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+pub fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
     let goes_on = |thread: std::io::Result<std::fs::DirEntry>| {
         let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('T'))
     };
     let deadline = Instant::now() + Duration::from_secs(10);
-    while name == "STOP" && std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().any(goes_on) {
+    while signal == Signal::STOP && std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().any(goes_on) {
         assert!(Instant::now() < deadline, "{pid} does not stop");
         std::thread::sleep(Duration::from_millis(1));
     }

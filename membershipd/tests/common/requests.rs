@@ -132,8 +132,10 @@ pub fn signed(
     let head = RequestHead { method, authority: &authority, path, query, fields: &lines };
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
-    let signature =
-        Signer::new(who).unwrap().sign(&head, BodyDigest::of(body), now(), Nonce::from_entropy(nonce)).unwrap();
+    let signature = Signer::new(who.key_pair().unwrap())
+        .unwrap()
+        .sign(&head, BodyDigest::of(body), now(), Nonce::from_entropy(nonce))
+        .unwrap();
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n");
     for (name, value) in signature.fields().into_iter().chain(more.iter().copied()) {
         text.push_str(&format!("{name}: {value}\r\n"));

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use membershipd::blobs::{BlobError, BlobId, BlobName, Blobs, Swept, Upload, sweep};
 use membershipd::identity::Identity;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -225,9 +226,9 @@ fn what_does_not_end_well_leaves_nothing() {
 
     // Without an engine that answers nothing is added, and that is said.
     let engine = daemon.engine_pid().unwrap();
-    signal(engine, "STOP");
+    signal(engine, Signal::STOP);
     let refused = put(&daemon, &alice, &target("hall", b"x"), b"x");
-    signal(engine, "CONT");
+    signal(engine, Signal::CONT);
     assert_eq!((refused.0, slug(&refused.1)), (503, "unavailable"), "{}", refused.1);
 }
 

@@ -15,7 +15,7 @@ use membershipd::domain::{
 use membershipd::store::{Records, Store};
 use nkeys::{KeyPair, KeyPairType};
 
-type Node = Commands<Watched, WaitOut>;
+type Node = Commands;
 
 fn handle(name: &str) -> Handle {
     name.parse().unwrap()

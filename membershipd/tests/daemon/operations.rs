@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::common::requests::{API_PORT, assert_closed, exchange, seed_admin, signed};
 use crate::common::{Daemon, Dir, alive, own_address, signal};
+use rustix::process::Signal;
 
 #[test]
 fn a_daemon_that_is_to_stop_answers_what_is_under_way_and_only_then_ends_its_engine() {
@@ -31,7 +32,7 @@ fn a_daemon_that_is_to_stop_answers_what_is_under_way_and_only_then_ends_its_eng
     idle.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     assert!(idle.read(&mut [0; 1024]).unwrap() > 0);
 
-    signal(daemon.child.id(), "TERM");
+    signal(daemon.child.id(), Signal::TERM);
     daemon.wait("end of the listener", || TcpStream::connect((daemon.address, API_PORT)).is_err());
     assert!(alive(engine) && daemon.child.try_wait().unwrap().is_none(), "{}", daemon.log());
     under_way.write_all(body).unwrap();

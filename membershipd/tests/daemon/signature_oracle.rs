@@ -199,7 +199,7 @@ async fn what_was_changed_or_is_not_ours_is_refused() {
 #[tokio::test]
 async fn what_we_sign_python_accepts() {
     let identity = Identity::from_entropy("alice".parse().unwrap(), [5; 64]).unwrap();
-    let signer = Signer::new(&identity).unwrap();
+    let signer = Signer::new(identity.key_pair().unwrap()).unwrap();
     let verify = |method: &str, host: &str, target: &str, if_match: Option<&str>, body: &[u8]| {
         let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
         let fields: Vec<_> = if_match.iter().map(|value| ("if-match", value.as_bytes())).collect();

@@ -7,13 +7,14 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::{Authority, Daemon, Dir, alive, engine, membershipd, own_address, said, signal};
+use rustix::process::Signal;
 
 #[test]
 fn killed_with_its_engine_left_nowhere() {
     let mut daemon = Daemon::start(&[]);
     let engine = daemon.engine_pid().unwrap();
     assert!(alive(engine));
-    signal(daemon.child.id(), "KILL");
+    signal(daemon.child.id(), Signal::KILL);
     daemon.child.wait().unwrap();
     let deadline = Instant::now() + Duration::from_secs(5);
     while alive(engine) {
@@ -27,7 +28,7 @@ fn a_killed_engine_is_back_within_five_seconds() {
     let daemon = Daemon::start(&[]);
     let before = daemon.engine_pid().unwrap();
     let killed = Instant::now();
-    signal(before, "KILL");
+    signal(before, Signal::KILL);
     daemon.wait("new engine", || daemon.engine_pid().is_some_and(|now| now != before));
     assert!(killed.elapsed() < Duration::from_secs(5), "took {:?}", killed.elapsed());
     daemon.wait_for_lease();
@@ -214,7 +215,7 @@ fn a_relay_answers_every_line_and_a_slow_one_holds_nobody_up() {
     let mut relay = Relay::start(&daemon);
     // A write that the engine does not answer.
     let engine = daemon.engine_pid().unwrap();
-    signal(engine, "STOP");
+    signal(engine, Signal::STOP);
     relay.say(r#"{"id":1,"request":{"verb":"probe-write","key":0,"value":"x","expected":0}}"#);
     relay.say(r#"{"id":"two","request":{"verb":"user-list"}}"#);
     let list = relay.hear();
@@ -232,13 +233,13 @@ fn a_relay_answers_every_line_and_a_slow_one_holds_nobody_up() {
     relay.say(r#"{"request":{"verb":"user-show","handle":"nobody"}}"#);
     let missing = relay.hear();
     assert_eq!((missing.get("id"), &missing["answer"]["error"]["code"]), (None, &"not_found".into()), "{missing}");
-    signal(engine, "CONT");
+    signal(engine, Signal::CONT);
     let slow = relay.hear();
     assert_eq!((&slow["id"], slow["answer"]["ok"]["revision"].is_u64()), (&1.into(), true), "{slow}");
 
     // Without a daemon each line is still answered, and the session goes on.
     let mut daemon = daemon;
-    signal(daemon.child.id(), "KILL");
+    signal(daemon.child.id(), Signal::KILL);
     daemon.child.wait().unwrap();
     relay.say(r#"{"id":5,"request":{"verb":"status"}}"#);
     let gone = relay.hear();
@@ -304,10 +305,10 @@ fn waiting_tells_what_is_missing_and_scale_refuses_what_cannot_be() {
     assert_eq!(daemon.status().unwrap()["lease"]["valid"], true);
 
     // A silent daemon does not hold anybody up for longer than one look.
-    signal(daemon.child.id(), "STOP");
+    signal(daemon.child.id(), Signal::STOP);
     let asked = Instant::now();
     let output = waiting("0", "healthy", &daemon.dir).wait_with_output().unwrap();
-    signal(daemon.child.id(), "CONT");
+    signal(daemon.child.id(), Signal::CONT);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("did not answer within 10 s"), "{}", said(&output));
     assert!(asked.elapsed() < Duration::from_secs(15), "took {:?}", asked.elapsed());
@@ -341,7 +342,7 @@ fn a_hangup_renews_the_api_s_certificate_and_touches_nothing_else() {
 
     let second = authority.leaf(&daemon.dir, address, 365);
     assert_eq!(served(&daemon), first, "nobody has said so yet");
-    signal(daemon.child.id(), "HUP");
+    signal(daemon.child.id(), Signal::HUP);
     daemon.wait("new certificate", || served(&daemon) == second);
     assert!(open.ask().contains("HTTP/1.1 200"), "the connection of before was dropped");
 
@@ -350,11 +351,11 @@ fn a_hangup_renews_the_api_s_certificate_and_touches_nothing_else() {
     let good = std::fs::read(&key).unwrap();
     authority.leaf(&daemon.dir, address, 365);
     std::fs::write(&key, &good).unwrap();
-    signal(daemon.child.id(), "HUP");
+    signal(daemon.child.id(), Signal::HUP);
     daemon.wait("complaint", || daemon.log().contains("goes on with the certificate it has"));
     assert!(daemon.log().contains("server.key is not the key of server.crt"), "{}", daemon.log());
     std::fs::write(daemon.dir.path().join("server.crt"), "nonsense").unwrap();
-    signal(daemon.child.id(), "HUP");
+    signal(daemon.child.id(), Signal::HUP);
     daemon.wait("complaint", || daemon.log().contains("server.crt holds no certificate in PEM"));
     assert_eq!(served(&daemon), second);
     assert!(open.ask().contains("HTTP/1.1 200"));

@@ -10,6 +10,7 @@ use crate::common::requests::identity;
 use crate::common::{alive, said, signal};
 use crate::nodes::{self, Node};
 use crate::silent::{furnish, is_shut_out, joined, remove};
+use rustix::process::Signal;
 
 fn fenced(output: &Output) -> Value {
     assert!(output.status.success(), "{}", said(output));
@@ -40,7 +41,7 @@ fn a_revocation_is_acknowledged_by_all_or_waits_for_the_end_of_the_silent() {
     // A node that does not answer: its engine goes on by itself until its time is over.
     let mut frozen = nodes[1].connected(carol, "carol");
     let engine = nodes[1].engine_pid().unwrap();
-    signal(nodes[1].child.id(), "STOP");
+    signal(nodes[1].child.id(), Signal::STOP);
     let answer = fenced(&nodes[0].ask(&["user", "remove", "carol", "--json"]));
     assert_eq!(answer["fence"], "waited_out", "{answer}");
     let bound = nodes[0].status().unwrap()["lease"]["bound_ms"].as_u64().unwrap();

@@ -3,6 +3,7 @@
 use crate::common::examples::{JavaScript, Python, Rust, Talker};
 use crate::common::{Daemon, alive, said, signal};
 use crate::nodes;
+use rustix::process::Signal;
 
 #[test]
 fn clients_in_three_languages_talk_across_nodes_and_miss_nothing_when_one_dies() {
@@ -37,7 +38,7 @@ fn clients_in_three_languages_talk_across_nodes_and_miss_nothing_when_one_dies()
         heard(who.who, text);
     }
     let engine = nodes[1].engine_pid().unwrap();
-    signal(nodes[1].child.id(), "KILL");
+    signal(nodes[1].child.id(), Signal::KILL);
     nodes[1].wait("end of the engine", || !alive(engine));
     for who in [&jo, &pia, &alice] {
         who.say("with two nodes");

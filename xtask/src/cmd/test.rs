@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::external;
+use crate::previous::Previous;
 use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
 use unibus_ops::cargo;
 use unibus_ops::exit::BadInput;
@@ -50,6 +51,7 @@ const JS_VAR: &str = "UNIBUS_TEST_JS";
 const ENGINE_VAR: &str = "UNIBUS_TEST_ENGINE";
 const MEMBERSHIPD_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD";
 const FAULTS_VAR: &str = "UNIBUS_TEST_MEMBERSHIPD_FAULTS";
+const PREVIOUS_VAR: &str = "UNIBUS_TEST_PREVIOUS";
 const WITHIN: Duration = Duration::from_secs(10);
 /// Gives an ordinary user network namespaces of their own.
 const NAMESPACES: [&str; 3] = ["unshare", "--user", "--map-root-user"];
@@ -111,6 +113,10 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
         Some(targets) if !targets.iter().any(|target| suite_of(target).needs_faults) => None,
         _ => Some(steps.step("fault build", |line| cargo::build_faults(paths, line))?),
     };
+    let previous = match &targets {
+        Some(targets) if !targets.iter().any(|target| suite_of(target).needs_previous) => None,
+        _ => Some(steps.step("previous release", |line| Previous::load(&paths.previous())?.obtain(paths, line))?),
+    };
     let messages = match &targets {
         None => build(paths, &["--workspace"], steps)?,
         Some(targets) => {
@@ -141,6 +147,7 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
             (MEMBERSHIPD_VAR, plain),
         ];
         let found = found.into_iter().chain(faults.map(|program| (FAULTS_VAR, program)));
+        let found = found.chain(previous.map(|programs| (PREVIOUS_VAR, programs.membershipd)));
         environment.0.extend(found.map(|(name, path)| (name, OsString::from(path))));
     }
     let mut left_out = Vec::new();

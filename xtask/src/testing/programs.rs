@@ -31,21 +31,25 @@ pub(crate) struct Suite {
     pub(crate) threads: usize,
     /// Whether it starts the daemon whose safeguards can be switched off.
     pub(crate) needs_faults: bool,
+    /// Whether it starts the daemon of the previous release.
+    pub(crate) needs_previous: bool,
     /// Whether it boots machines.
     pub(crate) machines: bool,
     /// Tests of it that lay cables between network namespaces.
     pub(crate) needs_networks: &'static [&'static str],
 }
 
-const PLAIN: Suite = Suite { threads: 4, needs_faults: false, machines: false, needs_networks: &[] };
+const PLAIN: Suite =
+    Suite { threads: 4, needs_faults: false, needs_previous: false, machines: false, needs_networks: &[] };
 
 /// The programs below `tests/`, in the order in which they run: what fails fast comes first, what boots machines last.
-const SUITES: [(&str, &str, Suite); 5] = [
+const SUITES: [(&str, &str, Suite); 6] = [
     ("xtask", "tool", PLAIN),
     ("membershipd", "daemon", PLAIN),
     ("membershipd", "three", Suite { threads: 6, needs_networks: &["silent::"], ..PLAIN }),
     // Its harness says how many clusters there are at once: here all may wait for their turn.
     ("xtask", "cluster", Suite { threads: 20, needs_faults: true, ..PLAIN }),
+    ("xtask", "upgrade", Suite { needs_previous: true, ..PLAIN }),
     // As many as have room for their machines.
     ("xtask", "fleet", Suite { threads: 6, machines: true, ..PLAIN }),
 ];

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use serde_json::Value;
 
 use super::harness::{Build, Cluster, NODES, Work, alive, failures, said, signal, wait, xtask};
+use rustix::process::Signal;
 
 const BUCKETS: [&str; 9] = [
     "UNIBUS_users",
@@ -45,8 +46,8 @@ fn a_cluster_comes_up_proved_is_measured_and_goes_down_with_all_that_it_started(
     assert!(again.status.success(), "{}", said(&again));
 
     // In the foreground: with empty stores, and then with what those hold.
-    the_foreground_takes_everything_with_it(&cluster, &["--fresh"], "INT");
-    the_foreground_takes_everything_with_it(&cluster, &[], "KILL");
+    the_foreground_takes_everything_with_it(&cluster, &["--fresh"], Signal::INT);
+    the_foreground_takes_everything_with_it(&cluster, &[], Signal::KILL);
 }
 
 fn the_verdict_says_everything(cluster: &Cluster) {
@@ -99,7 +100,7 @@ fn measures_and_leaves_nothing(cluster: &Cluster) {
     assert!(!nobody.status.success() && said(&nobody).contains("no node"), "{}", said(&nobody));
 }
 
-fn the_foreground_takes_everything_with_it(cluster: &Cluster, flags: &[&str], how: &str) {
+fn the_foreground_takes_everything_with_it(cluster: &Cluster, flags: &[&str], how: Signal) {
     let (daemon, shown) = (Build::Real.path(), cluster.state.join("shown"));
     let mut foreground = xtask()
         .args(["local", "--state", cluster.state.to_str().unwrap(), "--base-address", &cluster.base.to_string()])
@@ -116,12 +117,12 @@ fn the_foreground_takes_everything_with_it(cluster: &Cluster, flags: &[&str], ho
     let pids: Vec<(u32, u32)> = NODES.iter().map(|node| cluster.pids(node)).collect();
     signal(foreground.id(), how);
     let status = foreground.wait().unwrap();
-    if how == "INT" {
+    if how == Signal::INT {
         assert_eq!(status.code(), Some(0), "Ctrl-C is the ordinary end");
     }
     for (daemon, engine) in pids {
         wait("end of all processes", 60, || {
-            if alive(daemon) || alive(engine) { Err(format!("after SIG{how}: {daemon} {engine}")) } else { Ok(()) }
+            if alive(daemon) || alive(engine) { Err(format!("after {how:?}: {daemon} {engine}")) } else { Ok(()) }
         });
     }
 }

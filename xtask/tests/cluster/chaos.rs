@@ -2,30 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Output;
 
 use serde_json::Value;
 
-use super::harness::{Build, Cluster, Work, said, xtask};
-
-/// `chaos --local` with these flags: its verdict, and all that it said.
-fn chaos(cluster: &Cluster, flags: &[&str]) -> (Value, Output) {
-    chaos_without("", cluster, flags)
-}
-
-/// The same, with a load that has this safeguard switched off as well.
-fn chaos_without(safeguard: &str, cluster: &Cluster, flags: &[&str]) -> (Value, Output) {
-    let state = ["chaos", "--local", "--state", cluster.state.to_str().unwrap()];
-    let output = xtask().env("UNIBUS_FAULT", safeguard).args(state).args(flags).output().unwrap();
-    let verdict = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
-    (verdict, output)
-}
-
-fn all_violations(verdict: &Value) -> Vec<&Value> {
-    let windows = verdict["windows"].as_array().unwrap().iter();
-    let lists = windows.map(|window| &window["violations"]).chain([&verdict["violations"]]);
-    lists.flat_map(|list| list.as_array().unwrap()).collect()
-}
+use super::harness::{Build, Cluster, Work, said};
+use super::judged::{all_violations, chaos, chaos_without};
 
 #[test]
 fn an_honest_cluster_survives_everything() {
@@ -104,20 +85,6 @@ fn without_a_yes_nothing_happens(cluster: &Cluster) {
     let refused =
         cluster.xtask(&["chaos", "--local", "--state", cluster.state.to_str().unwrap(), "--yes", "--only", "cut-off"]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
-}
-
-/// Uses the cluster during another verb: nothing may have failed.
-pub(crate) fn during(cluster: &Cluster, verb: &[&str]) {
-    let (verdict, output) = chaos(cluster, &[&["--json", "--during", "--"], verb].concat());
-    let broken = all_violations(&verdict);
-    assert_eq!(output.status.code(), Some(0), "{broken:#?}\n{}", String::from_utf8_lossy(&output.stderr));
-    let window = &verdict["windows"][1];
-    assert!(window["fault"].as_str().unwrap().starts_with(&format!("during {}", verb[0])), "{window:#}");
-    for kind in ["write", "connect", "message"] {
-        let tally = &window["kinds"][kind];
-        assert_eq!((&tally["refused"], &tally["unknown"]), (&0.into(), &0.into()), "{kind}: {tally}");
-        println!("{}: longest gap of {kind}s {} ms", verb.join(" "), tally["longest_gap_ms"]);
-    }
 }
 
 /// Switches these safeguards off and takes the quorum away, which must be judged failed. Returns every rule that was broken,

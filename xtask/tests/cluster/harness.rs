@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::client::Client;
+use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const NODES: [&str; 3] = ["magnus", "homer", "datardos"];
 
@@ -21,6 +22,9 @@ pub(crate) enum Build {
     Real,
     /// With the cargo feature `fault-injection`.
     Faults,
+    /// That of the release before.
+    #[allow(dead_code, reason = "the tests of an upgrade start it")]
+    Previous,
 }
 
 impl Build {
@@ -28,6 +32,7 @@ impl Build {
         let variable = match self {
             Build::Real => "UNIBUS_TEST_MEMBERSHIPD",
             Build::Faults => "UNIBUS_TEST_MEMBERSHIPD_FAULTS",
+            Build::Previous => "UNIBUS_TEST_PREVIOUS",
         };
         let path = std::env::var_os(variable).map(PathBuf::from);
         path.unwrap_or_else(|| panic!("{variable} names no daemon; remedy: cargo xtask test builds it and sets this"))
@@ -440,6 +445,7 @@ pub(crate) fn alive(pid: u32) -> bool {
         .is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| !rest.starts_with('Z')))
 }
 
-pub(crate) fn signal(pid: u32, name: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::client::Client;
 use super::harness::{Build, Cluster, NODES, alive, holds, said, signal, wait};
 use super::verify::red;
+use rustix::process::Signal;
 
 /// The engine's longest election (nats-server `server/raft.go`) and two seconds for ours.
 const RECOVERY: Duration = Duration::from_secs(9 + 2);
@@ -105,12 +106,12 @@ fn lease_goes_on(cluster: &Cluster, node: &str, fault: Instant) {
 
 fn daemon_and_engine_share_their_fate(cluster: &Cluster) {
     let (daemon, engine) = cluster.pids("homer");
-    signal(daemon, "KILL");
+    signal(daemon, Signal::KILL);
     wait("end of the orphaned engine", 5, || holds(!alive(engine), "it lives"));
     cluster.wait_until_verified();
 
     let (daemon, engine) = cluster.pids("homer");
-    signal(engine, "KILL");
+    signal(engine, Signal::KILL);
     let took = wait("new engine", 10, || {
         let now = cluster.posture("homer").and_then(|posture| posture["engine"]["pid"].as_u64());
         holds(now.is_some_and(|now| now != u64::from(engine)), "no engine")

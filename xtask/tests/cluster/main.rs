@@ -16,6 +16,7 @@ mod bring_up;
 mod chaos;
 mod client;
 mod harness;
+mod judged;
 mod loss;
 mod persistence;
 mod restarts;

@@ -5,8 +5,8 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use super::chaos::during;
 use super::harness::{Build, Cluster, NODES, Work, failures, said};
+use super::judged::during;
 use super::tls::curl;
 
 /// A verb for this cluster.

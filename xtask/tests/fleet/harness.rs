@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::common::{Clone, Done, program};
+use rustix::process::{Pid, Signal, kill_process};
 
 const UNIT: &str = include_str!("../../../deploy/membershipd-cluster.service");
 const SHIPPED: &str = include_str!("../../../deploy/nodes.toml");
@@ -279,9 +280,9 @@ impl Traces {
 }
 
 /// Signals one process.
-pub(crate) fn signal(name: &str, pid: u32) {
-    let done = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
-    assert!(done.success());
+pub(crate) fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// Every process that was started with the directory, or something in it, among its words.

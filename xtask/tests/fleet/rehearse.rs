@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::common::{Clone, Done};
 use crate::harness::{Host, Room, Traces, ready, signal, wait};
+use rustix::process::Signal;
 
 fn rehearse(clone: &Clone, words: &[&str]) -> Command {
     // One chapter is enough, and so one set of machines.
@@ -75,7 +76,7 @@ fn nothing_is_left_when_a_rehearsal_is_killed() {
     });
     assert!(so_far, "it never came so far:\n{}", said.join("\n"));
     // It stands still, so it cannot come to its own end before it is killed, however slow this test is.
-    signal("STOP", pid);
+    signal(pid, Signal::STOP);
     let traces = Traces::of(&dir, host);
     killed.kill();
     traces.wait_until_gone();

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::common::{Clone, Done, TOPOLOGY};
 use crate::harness::{Host, Machines, Room, Traces, clone, scratch, signal, wait, xtask};
+use rustix::process::Signal;
 
 #[test]
 fn two_fleets_share_nothing_and_go_one_by_one() {
@@ -52,14 +53,14 @@ fn two_fleets_share_nothing_and_go_one_by_one() {
         !fs::read_to_string(&words).unwrap().split('\0').any(|word| word == "fleet")
     });
     let traces = Traces::of(&small.dir, host);
-    signal("KILL", traces.holder);
+    signal(traces.holder, Signal::KILL);
     traces.wait_until_gone();
     assert!(!sleeping.wait().unwrap().success());
     large.ok(&["heal"]);
     assert!(large.answers("host-a"));
 
     // The keeper of the other is told to end, as when the host shuts down.
-    signal("TERM", traces_of_large.keeper);
+    signal(traces_of_large.keeper, Signal::TERM);
     traces_of_large.wait_until_gone();
     wait("it is known to be gone", || large.refused(&["status"]).contains("there is no fleet"));
     assert!(small.refused(&["status"]).contains("there is no fleet"));

@@ -8,15 +8,47 @@ use serde_json::Value;
 
 /// Every package of the workspace, and all that it may depend on, for its tests and build scripts, too. Those that others depend on
 /// come first, so there is no cycle.
-const LAYERS: [(&str, &[&str]); 6] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("unibus-names", &[]),
-    // The daemon.
-    ("membershipd", &["unibus-names"]),
+    // What the daemon and its clients decide, compute and say to each other.
+    ("unibus-core", &["unibus-names"]),
+    ("unibus-crypto", &["unibus-core"]),
+    ("unibus-http-signature", &["unibus-core"]),
+    ("unibus-api-types", &["unibus-core"]),
+    ("unibus-tls", &[]),
+    // The clients.
+    ("unibus-client", &["unibus-core", "unibus-crypto", "unibus-http-signature", "unibus-api-types", "unibus-tls"]),
+    ("unibus-loadtest", &["unibus-core", "unibus-crypto", "unibus-api-types", "unibus-tls", "unibus-client"]),
+    // The daemon, and its command line, which is a client.
+    ("unibus-store", &["unibus-core", "unibus-tls"]),
+    (
+        "membershipd",
+        &[
+            "unibus-names",
+            "unibus-core",
+            "unibus-crypto",
+            "unibus-http-signature",
+            "unibus-api-types",
+            "unibus-tls",
+            "unibus-client",
+            "unibus-loadtest",
+            "unibus-store",
+        ],
+    ),
     // Its deployment tool.
     ("unibus-ops", &["unibus-names"]),
     ("unibus-local", &["unibus-ops"]),
     ("unibus-rehearsal", &["unibus-ops", "unibus-local"]),
     ("xtask", &["unibus-ops", "unibus-local"]),
+];
+
+/// What a crate is built without, whatever it depends on.
+const WITHOUT: [(&str, &[&str]); 5] = [
+    ("unibus-core", &["tokio", "axum", "clap", "rusqlite", "async-nats"]),
+    ("unibus-crypto", &["tokio", "axum", "clap", "rusqlite", "async-nats"]),
+    ("unibus-http-signature", &["tokio", "axum", "clap", "rusqlite", "async-nats"]),
+    ("unibus-client", &["axum", "clap", "rusqlite", "rcgen", "unibus-store", "membershipd"]),
+    ("xtask", &["unibus-rehearsal", "tokio", "async-nats", "rusqlite"]),
 ];
 
 /// All that the daemon and its deployment tool may share.
@@ -98,5 +130,22 @@ fn daemon_and_tool_share_names_only() {
         for other in depends_on.iter().filter(|other| !SHARED.contains(&other.as_str())) {
             assert_eq!(side(other), Some(own.as_str()), "{name} depends on {other}, which is on the other side");
         }
+    }
+}
+
+#[test]
+fn crates_are_built_without_what_they_have_no_use_for() {
+    for (name, without) in WITHOUT {
+        let done = Command::new(env!("CARGO"))
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap())
+            .args(["tree", "--package", name, "--edges", "no-dev", "--locked", "--offline", "--prefix", "none"])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{done:?}");
+        let tree = String::from_utf8(done.stdout).unwrap();
+        let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+        assert!(names.contains(name), "{tree}");
+        let there: Vec<&&str> = without.iter().filter(|other| names.contains(**other)).collect();
+        assert!(there.is_empty(), "{name} is built with {there:?}; see: cargo tree --package {name} --invert");
     }
 }

@@ -39,7 +39,8 @@ fn no_selection_compiles_a_dependency_again() {
         (&["--workspace"], BUILT),
     ] {
         for (package, features) in packages(selection, edges) {
-            for other in features.difference(&all[&package]) {
+            // Our own crates have helpers for the tests of others, which no release may have in it.
+            for other in features.difference(&all[&package]).filter(|_| !package.contains("/crates/")) {
                 again.push(format!("{} ({edges}): {package} with {other:?}", selection.join(" ")));
             }
         }

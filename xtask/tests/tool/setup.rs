@@ -120,11 +120,11 @@ fn without_consent_all_of_it_is_listed_with_the_next_command() {
 }
 
 /// What a verb does on a terminal where the operator types this answer.
-fn answered(clone: &Clone, answer: &str) -> String {
+fn answered(clone: &Clone, term: &str, answer: &str) -> String {
     let line = format!("PATH={} {} check", clone.path("bin").display(), env!("CARGO_BIN_EXE_xtask"));
     let mut terminal = Command::new("script");
     terminal.current_dir(&clone.root).args(["--quiet", "--return", "--command", &line, "/dev/null"]);
-    terminal.env_remove("UNIBUS_ROOT").env_remove("CARGO_MANIFEST_DIR");
+    terminal.env("TERM", term).env_remove("UNIBUS_ROOT").env_remove("CARGO_MANIFEST_DIR");
     let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(format!("{answer}\n").as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -138,15 +138,19 @@ fn on_a_terminal_it_asks_once_and_takes_no_for_an_answer() {
     // Root's process and, through sudo, anyone else's.
     clone.script("bin/sudo", SUDO);
     for no in ["n", "", "yess"] {
-        let said = answered(&clone, no);
+        let said = answered(&clone, "xterm", no);
         assert!(said.contains("cc: not on PATH") && said.contains("[y/N]"), "{said}");
         assert!(said.contains("nothing was installed") && apt(&clone).is_empty(), "{no}: {said}");
     }
     clone.write("answers/simulate", "0\nInst gcc (12.2 Debian:12 [amd64])\n");
     clone.script("arrives/cc", "#!/bin/sh\necho 'cc 12.2.0'\n");
-    let said = answered(&clone, "y");
-    assert!(said.contains("installed gcc") && said.contains("apt-get purge gcc"), "{said}");
-    assert_eq!(said.matches("[y/N]").count(), 1, "{said}");
+    for term in ["xterm", "dumb"] {
+        let said = answered(&clone, term, "y");
+        assert!(said.contains("installed gcc") && said.contains("apt-get purge gcc"), "{term}: {said}");
+        assert_eq!(said.matches("[y/N]").count(), 1, "{said}");
+        assert_eq!(said.contains('\x1b'), term != "dumb", "{said:?}");
+        fs::remove_file(clone.path("bin/cc")).unwrap();
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{self, Clone, NODES, TOPOLOGY};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A daemon that speaks the notify protocol and has an 'engine' that dies with it, like the real one.
@@ -328,8 +329,8 @@ fn down_ends_what_will_not_end_by_itself() {
 fn a_signal_ends_everything_in_good_order() {
     let mut cluster = Cluster::ready("");
     let pids = cluster.all_pids();
-    let id = cluster.supervisor.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    let pid = Pid::from_raw(cluster.supervisor.id().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
     all_gone(&pids, Duration::from_secs(5));
     assert!(cluster.supervisor.wait().unwrap().success());
 }

@@ -3,6 +3,8 @@
 use axum::http::{Method, StatusCode};
 use futures::FutureExt;
 
+use unibus_api_types::limits::LIVEZ;
+
 use super::{Access, Needs, On, Precondition, Route, Signed};
 use crate::api::call::{AFTER, LIMIT};
 use crate::api::document::schema_of;
@@ -15,7 +17,7 @@ const USER: &str = "/v1/users/{handle}";
 pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
-        template: open::LIVEZ,
+        template: LIVEZ,
         summary: "Whether the daemon answers",
         access: Access::Open(|_, _| open::livez().boxed()),
     },

@@ -15,11 +15,13 @@ use futures::future::BoxFuture;
 
 use super::call::{Call, Reply, Target};
 use super::document::SchemaOf;
+use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use super::shared::Shared;
 use crate::blobs::BlobName;
 use crate::domain::{Action, Command, Decision, Denial, InvalidValue, SignPub, User, decide, permits};
 use crate::view::View;
+use unibus_api_types::problem::Kind;
 
 /// A method of a path.
 pub(super) struct Route {
@@ -164,7 +166,7 @@ pub(super) fn find(template: &str, method: &Method) -> Result<&'static Route, Pr
         if methods.contains(&"GET") {
             methods.push("HEAD");
         }
-        Problem { allow: Some(methods.join(", ").into()), ..problem::METHOD_NOT_ALLOWED.problem() }
+        Problem { allow: Some(methods.join(", ").into()), ..Kind::METHOD_NOT_ALLOWED.problem() }
     })
 }
 
@@ -236,9 +238,7 @@ pub(super) fn authorize(
     body: &[u8],
     now: Instant,
 ) -> Result<Allowed, Refused> {
-    if !shared.gate.lease_valid(now) {
-        return Err(problem::no_lease().into());
-    }
+    shared.gate.require_lease(now)?;
     shared.gate.view(|view| {
         let user = view.user_of_key(key).ok_or(Denial::UnknownKey)?;
         let target = signed.on.target(part, user)?;
@@ -266,9 +266,7 @@ pub(super) fn still(
     target: &Target,
     now: Instant,
 ) -> Result<(), Refused> {
-    if !shared.gate.lease_valid(now) {
-        return Err(problem::no_lease().into());
-    }
+    shared.gate.require_lease(now)?;
     let decided = |view: &View| decide(view.user_of_key(&caller.sign_pub), action, target.resource(), view);
     match shared.gate.view(decided) {
         Decision::Allow => Ok(()),

@@ -8,8 +8,7 @@ use axum::body::Body;
 use serde_json::json;
 
 use super::super::entrance::router;
-use super::super::shared::Shared;
-use super::{JSON, Node, commands, identity, node, node_of, node_with, plain, recorded, signed};
+use super::{JSON, Node, commands, identity, node, node_of, node_with, plain, shared, signed};
 use crate::bus::{Bucket, LEASE};
 use crate::config::{BusAuth, Typed};
 use crate::gate::Gate;
@@ -117,8 +116,7 @@ async fn without_a_lease_there_is_no_answer_but_503() {
     let mut observer = node.shared.observer.clone();
     observer.gate = stale.clone();
     let commands = commands(&stale, &node.faulty);
-    let users = recorded(stale, observer.link.clone(), &node.faulty, &commands);
-    let shared = Arc::new(Shared::new(observer, users, commands, node.faulty.clone(), Instant::now()));
+    let shared = Arc::new(shared(observer, commands));
     let blind = Node { router: router(shared.clone()), shared, faulty: node.faulty.clone(), file: PathBuf::new() };
     blind.faulty.arm(None);
     for who in ["admin", "alice", "gone", "nobody"] {

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::problem;
 use super::{Answer, Node, identity, node, rooms};
 use crate::conversation::{Envelope, Epoch, RoomKey, Sealing};
 use crate::domain::{Handle, RoomId};
 use crate::store::faulty::Fault;
+use unibus_api_types::problem::Kind;
 
 /// Calls of the store that beginning an epoch makes: nonce, reads, two records, the epoch, the hint.
 const CALLS: usize = 9;
@@ -66,15 +66,15 @@ async fn a_users_hpke_key_is_his_by_his_own_word_and_never_changes() {
     assert_eq!(node.set_hpke("alice").await.status, 200);
     assert_eq!(node.ask("bob", "GET", "/v1/directory/alice").await.json(), set.json());
     assert_eq!(node.ask("bob", "GET", "/v1/directory/gone").await.json()["state"], "disabled");
-    assert_eq!(node.ask("bob", "GET", "/v1/directory/never").await.slug(), problem::NO_SUCH_USER.slug);
+    assert_eq!(node.ask("bob", "GET", "/v1/directory/never").await.slug(), Kind::NO_SUCH_USER.slug);
 
     let (bob, pair) = (identity("bob").recipient().unwrap(), identity("alice").key_pair().unwrap());
     let foreign = json!({ "hpke_pub": bob.hpke_pub, "signature": bob.vouch(&pair).unwrap() });
-    assert_eq!(node.say("bob", "PUT", "/v1/me/hpke", foreign).await.slug(), problem::NOT_VOUCHED.slug);
+    assert_eq!(node.say("bob", "PUT", "/v1/me/hpke", foreign).await.slug(), Kind::NOT_VOUCHED.slug);
     let mut other = identity("alice").recipient().unwrap();
     other.hpke_pub = bob.hpke_pub;
     let another = json!({ "hpke_pub": other.hpke_pub, "signature": other.vouch(&pair).unwrap() });
-    assert_eq!(node.say("alice", "PUT", "/v1/me/hpke", another).await.slug(), problem::HPKE_KEY.slug);
+    assert_eq!(node.say("alice", "PUT", "/v1/me/hpke", another).await.slug(), Kind::HPKE_KEY.slug);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -94,28 +94,28 @@ async fn epochs_begin_one_after_the_other_for_those_who_are_there() {
         "the reader has no HPKE key, the banned is not there"
     );
     let there = ["owner", "moderator", "member", "invited"];
-    assert_eq!(node.begin("member", 2, &key, &there).await.slug(), problem::EPOCH_NOT_NEXT.slug);
+    assert_eq!(node.begin("member", 2, &key, &there).await.slug(), Kind::EPOCH_NOT_NEXT.slug);
     for wrong in [&there[..3], &["owner", "moderator", "member", "invited", "banned"]] {
-        assert_eq!(node.begin("member", 1, &key, wrong).await.slug(), problem::RECIPIENTS.slug);
+        assert_eq!(node.begin("member", 1, &key, wrong).await.slug(), Kind::RECIPIENTS.slug);
     }
-    assert_eq!(node.open("member", 1).await.unwrap_err(), problem::NO_SUCH_EPOCH.slug);
+    assert_eq!(node.open("member", 1).await.unwrap_err(), Kind::NO_SUCH_EPOCH.slug);
     let begun = node.begin("member", 1, &key, &there).await;
     assert_eq!((begun.status.as_u16(), begun.json()), (201, json!({ "epoch": 1, "changed": true })));
     assert_eq!(node.begin("member", 1, &key, &there).await.json(), json!({ "epoch": 1, "changed": false }));
-    assert_eq!(node.begin("owner", 1, &next, &there).await.slug(), problem::EPOCH_TAKEN.slug);
+    assert_eq!(node.begin("owner", 1, &next, &there).await.slug(), Kind::EPOCH_TAKEN.slug);
     assert_eq!(node.newest("owner").await, json!({ "epoch": 1, "stale": false, "own": true }));
     for who in ["owner", "moderator", "member"] {
         let id = |key: RoomKey| key.id(&"hall".parse().unwrap(), Epoch::FIRST).unwrap();
         assert_eq!(id(node.open(who, 1).await.unwrap()), id(RoomKey::from_bytes([1; 32])));
     }
     assert_eq!(node.open("invited", 1).await.unwrap_err(), "not-joined", "sealed, but not given before he accepts");
-    assert_eq!(node.open("reader", 1).await.unwrap_err(), problem::NOT_SEALED.slug);
+    assert_eq!(node.open("reader", 1).await.unwrap_err(), Kind::NOT_SEALED.slug);
 
     let removed = node.ask("owner", "DELETE", "/v1/rooms/hall/members/moderator").await;
     assert_eq!(removed.status, 200, "{removed:?}");
     assert_eq!(node.newest("owner").await["stale"], true);
     assert_eq!(node.open("moderator", 1).await.unwrap_err(), "not-member");
-    assert_eq!(node.begin("owner", 2, &next, &there).await.slug(), problem::RECIPIENTS.slug);
+    assert_eq!(node.begin("owner", 2, &next, &there).await.slug(), Kind::RECIPIENTS.slug);
     assert_eq!(node.begin("owner", 2, &next, &["owner", "member", "invited"]).await.status, 201);
     assert_eq!(node.newest("member").await, json!({ "epoch": 2, "stale": false, "own": true }));
     let audit = node.ask("admin", "GET", "/v1/audit").await.json();

@@ -22,23 +22,21 @@ use tower::ServiceExt;
 
 use super::entrance::router;
 use super::shared::Shared;
+use crate::blobs::Blobs;
 use crate::bus::{AUTHORIZATION_TIMEOUT, Bucket};
 use crate::clock;
-use crate::commands::{Commands, Fence, Gated, NodeCommands, Pace, Patience, Real, WaitOut};
+use crate::commands::{Commands, Gated, Pace, Patience, Real, WaitOut};
 use crate::config::{BusAuth, Config, Typed};
 use crate::copies::Copies;
 use crate::domain::{Role, State, User};
 use crate::engine::Binary;
-use crate::fence::{Ledger, Process, RevocationFence};
 use crate::gate::Gate;
+use crate::history::Histories;
 use crate::identity::Identity;
-use crate::link::Link;
 use crate::posture::Observer;
-use crate::recorded::RecordedUsers;
 use crate::signature::{BodyDigest, Nonce, RequestHead, Signer};
 use crate::store::SqliteStore;
 use crate::store::faulty::FaultyStore;
-use crate::users::Users;
 use crate::view::{claim_key, user_key};
 
 const HOST: &str = "localhost:8470";
@@ -102,42 +100,28 @@ fn node_of(typed: Typed) -> Node {
         gate: gate.clone(),
         copies: Arc::new(Copies::new(1)),
         engine,
-        link: link.clone(),
+        link,
     };
     let sqlite = SqliteStore::open(&file.join("store.sqlite"), Arc::new(clock::unix_ms)).unwrap();
     let faulty = Arc::new(FaultyStore::new(Arc::new(sqlite)));
     let commands = commands(&gate, &faulty);
-    let users = recorded(gate, link, &faulty, &commands);
-    let shared = Arc::new(Shared::new(observer, users, commands, faulty.clone(), now));
+    let shared = Arc::new(shared(observer, commands));
     Node { router: router(shared.clone()), shared, faulty, file }
 }
 
-/// Users on the view of `gate`, with the journal of `commands`.
-fn recorded(
-    gate: Arc<Gate>,
-    link: watch::Receiver<Option<Arc<Link>>>,
-    faulty: &Arc<FaultyStore>,
-    commands: &NodeCommands,
-) -> RecordedUsers {
-    RecordedUsers::new(
-        Users::new(gate, faulty.clone(), fence(link)),
-        commands.journal().clone(),
-        "root@homer".parse().unwrap(),
-    )
+/// What requests share, counted from now.
+fn shared(observer: Observer, commands: Arc<Commands>) -> Shared {
+    let histories = Histories::new(observer.gate.clone(), observer.link.clone());
+    let blobs = Blobs::new(observer.link.clone());
+    Shared::new(observer, commands, histories, blobs, Instant::now())
 }
 
 /// Commands on the view of `gate`, with a fence of a moment.
-fn commands(gate: &Arc<Gate>, store: &Arc<FaultyStore>) -> Arc<NodeCommands> {
+fn commands(gate: &Arc<Gate>, store: &Arc<FaultyStore>) -> Arc<Commands> {
     let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
-    let fence: Arc<dyn Fence> = Arc::new(WaitOut::of(Duration::from_millis(1), pace.clone()));
+    let fence = WaitOut::of(Duration::from_millis(1), pace.clone());
     let patience = Patience { budget: Duration::from_secs(5), ..Patience::default() };
     Arc::new(Commands::new(store.clone(), Gated::new(gate.clone(), pace.clone()), fence, pace, patience))
-}
-
-/// A fence that nobody passes: nothing is ever applied.
-fn fence(link: watch::Receiver<Option<Arc<Link>>>) -> RevocationFence {
-    let own = Process { node: "magnus".to_owned(), boot: "0123456789abcdef".to_owned() };
-    RevocationFence::new(Arc::new(Ledger::new(own)), link)
 }
 
 fn node() -> Node {
@@ -196,7 +180,7 @@ fn signed(who: &str, method: &str, target: &str, fields: &[(&str, &str)], body: 
     let head = RequestHead { method, authority: HOST, path, query, fields: &lines };
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).unwrap();
-    let signer = Signer::new(&identity(who)).unwrap();
+    let signer = Signer::new(identity(who).key_pair().unwrap()).unwrap();
     let signature = signer.sign(&head, BodyDigest::of(body), clock::unix(), Nonce::from_entropy(nonce)).unwrap();
     let mut request = Request::builder().method(method).uri(target).header("host", HOST);
     for (name, value) in fields.iter().copied().chain(signature.fields()) {

@@ -8,8 +8,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::super::entrance::router;
-use super::super::shared::Shared;
-use super::{Answer, JSON, Node, identity, node, signed};
+use super::{Answer, JSON, Node, identity, node, shared, signed};
 use crate::bus::Bucket;
 use crate::domain::{
     Claims, MemberState, Membership, Policy, Record, Role, Room, RoomRole, Space, Standing, State, Terms, User,
@@ -312,8 +311,7 @@ async fn a_bus_that_can_be_reached_from_outside_takes_encrypted_rooms_only() {
     let node = node();
     hall(&node).await;
     let observer = node.shared.observer.clone();
-    let (users, commands) = (node.shared.users.clone(), node.shared.commands.clone());
-    let mut shared = Shared::new(observer, users, commands, node.faulty.clone(), Instant::now());
+    let mut shared = shared(observer, node.shared.commands.clone());
     assert!(!shared.terms.encrypted_only, "on loopback");
     shared.terms = Terms { encrypted_only: true };
     let shared = Arc::new(shared);

@@ -14,6 +14,7 @@ use crate::domain::{
 };
 use crate::store::{SqliteStore, Store, StoreError};
 
+mod audited;
 mod faults;
 mod races;
 mod repairs;
@@ -106,15 +107,13 @@ async fn kitchen(store: &dyn Store) -> Result<(), StoreError> {
     member(store, "kitchen", "alice", RoomRole::Owner, MemberState::Joined).await
 }
 
-type Local = Commands<Watched, WaitOut>;
-
 /// Commands on `store` from a node of its own, with a fence of a moment.
-async fn node(store: &Arc<dyn Store>) -> Arc<Local> {
+async fn node(store: &Arc<dyn Store>) -> Arc<Commands> {
     slow_node(store, Duration::from_millis(1)).await
 }
 
 /// The same, with pauses of `pause` before it begins anew.
-async fn slow_node(store: &Arc<dyn Store>, pause: Duration) -> Arc<Local> {
+async fn slow_node(store: &Arc<dyn Store>, pause: Duration) -> Arc<Commands> {
     let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
     let state = Watched::follow(store, &pace);
     state.ready().await.unwrap();
@@ -128,7 +127,7 @@ fn order(who: &str, room: &str, command: Command) -> Order {
     Order { actor: Actor::Handle(handle(who)), room: id(room), command, terms, if_match: None }
 }
 
-async fn give(node: &Local, who: &str, room: &str, command: Command) -> Result<Outcome, CommandError> {
+async fn give(node: &Commands, who: &str, room: &str, command: Command) -> Result<Outcome, CommandError> {
     node.run(&order(who, room, command)).await
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::commands::derived;
 use crate::config::BusAuth;
-use crate::domain::{Claims, Room, Space};
+use crate::domain::{Claims, RevocationOutcome, Room, Space};
 use crate::gate::Gate;
 
 #[tokio::test]
@@ -113,11 +113,15 @@ struct Overheard {
 }
 
 impl Fence for Overheard {
-    fn settle<'a>(&'a self, _: &'a [Revoked]) -> futures::future::BoxFuture<'a, Settled> {
-        Box::pin(std::future::ready(Settled::WaitedOut(Duration::ZERO)))
+    fn wait_for_revocation<'a>(&'a self, _: &'a [Revoked]) -> futures::future::BoxFuture<'a, RevocationOutcome> {
+        Box::pin(std::future::ready(RevocationOutcome::WaitedOut))
     }
 
-    fn let_go<'a>(&'a self, _: &'a RoomId, _: &'a crate::domain::Subject) -> futures::future::BoxFuture<'a, bool> {
+    fn release_subject<'a>(
+        &'a self,
+        _: &'a RoomId,
+        _: &'a crate::domain::Subject,
+    ) -> futures::future::BoxFuture<'a, bool> {
         Box::pin(std::future::ready(!self.kept.load(Ordering::Relaxed)))
     }
 }

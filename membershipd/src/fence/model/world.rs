@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::rules::{Rule, Rules, Scope};
 use crate::bus::{self, Bucket};
-use crate::fence::{Positions, Process, Progress, Roster, Standing, Waiting};
+use crate::domain::RevocationOutcome;
+use crate::fence::{Positions, Process, Progress, RevocationStatus, Roster, Waiting};
 use crate::lease::{Delivered, Lease};
 use crate::view::Heartbeat;
 
@@ -237,11 +238,15 @@ impl World {
             }
         }
         if let Removal::Waiting(waiting) = &self.removal {
-            match waiting.standing(at(self.now)) {
-                Standing::Acknowledged => self.removal = Removal::Answered { by_all: true },
-                Standing::WaitedOut => self.removal = Removal::Answered { by_all: false },
-                Standing::Open(_) if rules.keep(Rule::Wait) => {}
-                Standing::Open(_) => self.removal = Removal::Answered { by_all: false },
+            match waiting.status(at(self.now)) {
+                RevocationStatus::Over(RevocationOutcome::Acknowledged) => {
+                    self.removal = Removal::Answered { by_all: true }
+                }
+                RevocationStatus::Over(RevocationOutcome::WaitedOut) => {
+                    self.removal = Removal::Answered { by_all: false }
+                }
+                RevocationStatus::Open(_) if rules.keep(Rule::Wait) => {}
+                RevocationStatus::Open(_) => self.removal = Removal::Answered { by_all: false },
             }
         }
     }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Subject;
 use crate::common::{Dir, engine, own_address, signal};
+use rustix::process::Signal;
 
 const PORT: u16 = 4250;
 const ROUTE: u16 = 6250;
@@ -187,11 +188,11 @@ impl Kv {
 
     /// Nothing is answered, and everything that is sent waits in the kernel until [`Self::thaw`].
     pub fn freeze(&self) {
-        signal(self.engines[0].child.id(), "STOP");
+        signal(self.engines[0].child.id(), Signal::STOP);
     }
 
     pub fn thaw(&self) {
-        signal(self.engines[0].child.id(), "CONT");
+        signal(self.engines[0].child.id(), Signal::CONT);
     }
 }
 

@@ -76,6 +76,11 @@ impl Style {
     }
 }
 
+/// Whether lines of this stream can be drawn again: it is a terminal that knows escapes. indicatif shows nothing on another one.
+fn can_be_drawn_on(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
 /// no-color.org: any value but an empty one switches colour off.
 fn wants_colour(terminal: bool, no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     terminal && no_color.is_none_or(OsStr::is_empty) && term.is_none_or(|term| term != "dumb")
@@ -185,7 +190,7 @@ impl Default for Progress {
 impl Progress {
     /// Progress as this process' standard error allows.
     pub fn new() -> Self {
-        Self { live: io::stderr().is_terminal().then(MultiProgress::new), style: Style::stderr() }
+        Self { live: can_be_drawn_on(&io::stderr()).then(MultiProgress::new), style: Style::stderr() }
     }
 
     /// Lines that nobody sees, for what is over at once.
@@ -292,7 +297,7 @@ impl Default for Screen {
 impl Screen {
     /// A block on standard output.
     pub fn new() -> Self {
-        Self { terminal: io::stdout().is_terminal(), drawn: String::new() }
+        Self { terminal: can_be_drawn_on(&io::stdout()), drawn: String::new() }
     }
 
     /// Shows `text` in place of what was shown before; `same` is what counts as a change without a terminal.

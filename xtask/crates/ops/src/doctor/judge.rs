@@ -344,7 +344,7 @@ pub(super) mod tests {
         let found = broken("wg", |facts| facts.install = Some(Room { free_kib: 0, mount: "/opt".to_owned() }));
         is(found, "disk.install", Level::Fail, "0 GiB free on /opt");
         is(broken("wg", |facts| (facts.install, facts.stores) = (None, None)), "disk.stores", Level::Fail, "df");
-        let daemon = include_str!("../../../../../membershipd/src/bus.rs");
+        let daemon = include_str!("../../../../../membershipd/crates/core/src/bus.rs");
         assert!(daemon.contains(&format!("STORE_BYTES: u64 = {STORE_GIB} * GIB;")), "the daemon has another limit");
     }
 

@@ -140,7 +140,7 @@ const SERVERS: &[Verb] = &[Verb::Rehearse, Verb::Deploy];
 const ALL: &[Verb] = &[Verb::Local, Verb::Check, Verb::Test, Verb::Build, Verb::Rehearse, Verb::Deploy];
 
 /// Everything that any verb needs. No package among those that are installed starts a service.
-pub(crate) const PREREQUISITES: [Prerequisite; 26] = [
+pub(crate) const PREREQUISITES: [Prerequisite; 27] = [
     installed("cc", "--version", Package::debian("gcc libc6-dev"), ALL, "compiles what is written in C"),
     installed("git", "--version", Package::same("git"), &[Verb::Test, Verb::Build], "names the commit; makes clones"),
     Prerequisite {
@@ -183,6 +183,7 @@ pub(crate) const PREREQUISITES: [Prerequisite; 26] = [
     unpacked("openssl", "version", "openssl", "judges certificates"),
     unpacked("curl", "--version", "curl", "asks the API"),
     unpacked("systemd-analyze", "--version", "systemd", "judges the unit"),
+    unpacked("rsync", "--version", "rsync", "sends what differs to the servers of tests"),
     unpacked("ip", "-V", "iproute2", "makes networks of tests"),
     unpacked("nft", "--version", "nftables", "cuts networks of tests"),
     fetched("engine", Tool::Engine, &[Verb::Local, Verb::Test, Verb::Rehearse, Verb::Deploy], "runs on every node"),

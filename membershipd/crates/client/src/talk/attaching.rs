@@ -1,0 +1,81 @@
+//! Attachments of a room: sealed before they leave this machine, opened when they are here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::TalkError;
+use super::keyring::Keyring;
+use super::people::People;
+use super::pins::Pins;
+use super::sending::record;
+use crate::api::{Added, Client, NodeUrl, Room};
+use crate::identity::Identity;
+use unibus_api_types::BlobId;
+use unibus_api_types::limits::BLOB_BYTES;
+use unibus_core::domain::RoomId;
+use unibus_core::random;
+use unibus_crypto::{Untrue, blob};
+
+/// The attachments of a room, as one of its members has them.
+#[derive(Debug)]
+pub struct Attachments {
+    api: Arc<Client>,
+    room: Room,
+    keyring: Keyring,
+    people: People,
+}
+
+impl Attachments {
+    /// Those of `room`, for somebody who is in it.
+    pub async fn new(
+        identity: Identity,
+        pins: Pins,
+        nodes: Vec<NodeUrl>,
+        ca: Option<PathBuf>,
+        room: RoomId,
+    ) -> Result<Self, TalkError> {
+        let api = Arc::new(Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?);
+        let mut people = People::new(api.clone(), pins);
+        let own = people.introduce(&identity).await?;
+        let record = record(&api, people.pins(), &room, &identity).await?;
+        let keyring = Keyring::new(api.clone(), room, Arc::new(identity), own)?;
+        Ok(Self { api, room: record, keyring, people })
+    }
+
+    /// Most bytes that an attachment may have before it is sealed.
+    pub fn most() -> usize {
+        usize::try_from(BLOB_BYTES).unwrap_or(usize::MAX).saturating_sub(blob::OVERHEAD)
+    }
+
+    /// Adds an attachment, sealed with the key of those who are there now. In a room whose messages are in clear it is, too. Says
+    /// what it is called there, and that differs each time: a seal is random.
+    pub async fn add(&mut self, plain: Vec<u8>) -> Result<Added, TalkError> {
+        if plain.len() > Self::most() {
+            return Err(TalkError::AttachmentTooLarge { bytes: plain.len(), most: Self::most() });
+        }
+        let kept = if self.room.policy.encrypt {
+            let (epoch, key) = self.keyring.fresh(&mut self.people).await?;
+            let salt = random::bytes().map_err(|_| TalkError::Seal(Untrue::Randomness))?;
+            blob::seal(&self.room.id, epoch, key, salt, plain).map_err(TalkError::Seal)?
+        } else {
+            plain
+        };
+        let added = self.api.put_blob(&self.room.id, kept.into()).await;
+        added.map_err(TalkError::api("add the attachment"))
+    }
+
+    /// The attachment that is called `id`, opened.
+    pub async fn fetch(&mut self, id: BlobId) -> Result<Vec<u8>, TalkError> {
+        let kept = self.api.get_blob(&self.room.id, id).await.map_err(TalkError::api("fetch the attachment"))?;
+        let epoch = match blob::epoch(&kept) {
+            Some(epoch) if self.room.policy.encrypt => epoch,
+            // Nobody passes off as sealed what is not.
+            None if self.room.policy.encrypt => return Err(TalkError::Attachment { id, why: Untrue::Seal }),
+            _ => return Ok(kept.to_vec()),
+        };
+        match self.keyring.room_key(epoch, &mut self.people).await? {
+            Some(key) => blob::open(&self.room.id, key, &kept).map_err(|why| TalkError::Attachment { id, why }),
+            None => Err(TalkError::NotSealed { room: self.room.id.clone(), epoch }),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A connection to the bus, at whichever node takes us; its end is told, and another one is for who uses it to make.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Client as Connection, ConnectOptions, Event, HeaderMap, ServerError, Subscriber};
+use bytes::Bytes;
+use futures::StreamExt;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::error::TalkError;
+use crate::api::{Client, NodeUrl, Request};
+use crate::identity::Identity;
+use unibus_core::bus;
+use unibus_core::domain::Handle;
+use unibus_crypto::MessageId;
+
+/// Patience with an engine.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Where the bus is.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Where {
+    port: u16,
+    tls: bool,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Bus {
+    connection: Connection,
+    handle: Handle,
+    lost: CancellationToken,
+    forbidden: Arc<Mutex<Option<String>>>,
+}
+
+impl Bus {
+    /// Connects as `identity` to the first of `nodes` that takes it.
+    pub async fn connect(
+        api: &Client,
+        identity: &Identity,
+        nodes: &[NodeUrl],
+        ca: Option<&Path>,
+    ) -> Result<Self, TalkError> {
+        let Where { port, tls } =
+            api.ask_for(&Request::get("/v1/bus")).await.map_err(TalkError::api("ask where the bus is"))?;
+        let mut why = Vec::new();
+        for node in nodes {
+            match Self::to(identity, &format!("{}:{port}", node.host()), tls, ca).await {
+                Ok(bus) => return Ok(bus),
+                Err(error) => why.push(format!("{}: {error:#}", node.host())),
+            }
+        }
+        Err(TalkError::Bus(why.join("; ")))
+    }
+
+    async fn to(identity: &Identity, address: &str, tls: bool, ca: Option<&Path>) -> anyhow::Result<Self> {
+        let (lost, forbidden) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
+        let (on_loss, on_refusal) = (lost.clone(), forbidden.clone());
+        let mut options = ConnectOptions::with_nkey(identity.nkey_seed().to_owned())
+            .name("membershipd")
+            .ignore_discovered_servers()
+            .connection_timeout(WAIT)
+            .custom_inbox_prefix(bus::inbox(identity.handle.as_str()))
+            .max_reconnects(1)
+            .event_callback(move |event| {
+                match event {
+                    // What is done about it depends on what is still allowed: whoever uses the connection asks.
+                    Event::Disconnected | Event::Closed | Event::SlowConsumer(_) => on_loss.cancel(),
+                    Event::ServerError(ServerError::Other(why)) if why.contains("ermissions") => {
+                        *on_refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+                    }
+                    _ => {}
+                }
+                std::future::ready(())
+            });
+        if tls {
+            let ca = ca.ok_or_else(|| anyhow::anyhow!("the bus speaks TLS: say --ca FILE"))?;
+            options = options.require_tls(true).tls_client_config(unibus_tls::trusting(ca)?);
+        }
+        let connection = options.connect(address).await?;
+        let bus = Self { connection, handle: identity.handle.clone(), lost, forbidden };
+        // That connect() returns is no proof of an admission.
+        bus.settle().await?;
+        Ok(bus)
+    }
+
+    /// Subscribes.
+    pub async fn subscribe(&self, subject: &str) -> Result<Subscriber, TalkError> {
+        self.connection.subscribe(subject.to_owned()).await.map_err(|error| TalkError::Bus(error.to_string()))
+    }
+
+    /// Publishes a frame. It is on its way when this returns, no more.
+    pub async fn publish(&self, subject: &str, id: MessageId, frame: Bytes) -> Result<(), TalkError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(bus::MESSAGE_ID, id.to_string());
+        let published = self.connection.publish_with_headers(subject.to_owned(), headers, frame).await;
+        published.map_err(|error| TalkError::Bus(error.to_string()))
+    }
+
+    /// Waits until the engine has taken everything that was sent before, and says whether it refused any of it.
+    pub async fn settle(&self) -> anyhow::Result<Option<String>> {
+        // What comes back on our own inbox went through the engine behind all of that.
+        let subject = format!(
+            "{}.{}",
+            bus::inbox(self.handle.as_str()),
+            self.connection.new_inbox().rsplit('.').next().unwrap_or("x")
+        );
+        let mut back = self.connection.subscribe(subject.clone()).await?;
+        self.connection.publish(subject, Bytes::new()).await?;
+        let came = tokio::time::timeout(WAIT, back.next()).await;
+        anyhow::ensure!(matches!(came, Ok(Some(_))), "connected, but the engine does not serve this user");
+        Ok(self.forbidden.lock().unwrap_or_else(PoisonError::into_inner).take())
+    }
+
+    /// Ends when the connection is lost.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Whether it is lost.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+}

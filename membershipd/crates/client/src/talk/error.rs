@@ -1,0 +1,166 @@
+//! Why a conversation does not go on.
+
+use crate::api::ClientError;
+use unibus_api_types::BlobId;
+use unibus_core::domain::{Handle, RoomId};
+use unibus_crypto::{Epoch, MessageId, Untrue};
+
+use super::pins::PinsError;
+
+/// Why something could not be said or heard.
+#[derive(Debug, thiserror::Error)]
+pub enum TalkError {
+    /// The API did not do it.
+    #[error("cannot {doing}: {error}")]
+    Api {
+        /// What was attempted.
+        doing: &'static str,
+        /// Why not.
+        error: ClientError,
+    },
+    /// What the pins say, or that they cannot be kept.
+    #[error(transparent)]
+    Pins(#[from] PinsError),
+    /// A user's HPKE key is not signed by him.
+    #[error("the servers name an HPKE key of '{0}' that '{0}' has not signed: {1}")]
+    NotVouched(Handle, Untrue),
+    /// Our own HPKE key is not the one that the servers name.
+    #[error("the servers name another HPKE key for '{0}' than the one in its identity file")]
+    OtherIdentity(Handle),
+    /// The key of an epoch cannot be had.
+    #[error("the key of epoch {epoch} of '{room}', made by '{by}', is not what it should be: {why}")]
+    Key {
+        /// The room.
+        room: RoomId,
+        /// The epoch.
+        epoch: Epoch,
+        /// Who made it.
+        by: Handle,
+        /// What is the matter.
+        why: Untrue,
+    },
+    /// The room has no key for us, and we may not make one.
+    #[error("the key of '{0}' is not sealed for those who are there now, and a reader cannot make another")]
+    Stale(RoomId),
+    /// Others always were faster.
+    #[error("others began epochs of '{0}' faster than this user could, again and again")]
+    Contended(RoomId),
+    /// The user is not in the room.
+    #[error("'{1}' is not in the room '{0}'")]
+    NotMember(RoomId, Handle),
+    /// No node lets us onto the bus.
+    #[error("no node's bus can be reached: {0}")]
+    Bus(String),
+    /// The bus does not let us say it.
+    #[error("the bus does not take messages of this user on {0}")]
+    NotPermitted(String),
+    /// Sealing failed.
+    #[error("cannot seal the message: {0}")]
+    Seal(Untrue),
+    /// The message is larger than the bus takes.
+    #[error("the message has {bytes} bytes, and the bus takes {most} with all that is around it")]
+    TooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// What is possible.
+        most: usize,
+    },
+    /// The attachment is larger than what is taken.
+    #[error("the attachment has {bytes} bytes, and may have {most} at most")]
+    AttachmentTooLarge {
+        /// Its bytes.
+        bytes: usize,
+        /// What is possible.
+        most: usize,
+    },
+    /// An attachment is not what a member sealed for this room.
+    #[error("the attachment {id} is not what a member of the room has sealed: {why}")]
+    Attachment {
+        /// What it is called.
+        id: BlobId,
+        /// What is the matter.
+        why: Untrue,
+    },
+    /// It was sealed when we were not there.
+    #[error("it is sealed with the key of epoch {epoch} of '{room}', which this user does not have")]
+    NotSealed {
+        /// The room.
+        room: RoomId,
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// It was said, and nobody knows whether it was kept.
+    #[error("message {0} was sent, and nobody knows whether it was kept")]
+    Unknown(MessageId),
+    /// The identity is not usable.
+    #[error("the identity cannot be used: {0:#}")]
+    Identity(anyhow::Error),
+}
+
+impl TalkError {
+    /// Names what was attempted with the API.
+    pub(super) fn api(doing: &'static str) -> impl Fn(ClientError) -> Self {
+        move |error| TalkError::Api { doing, error }
+    }
+
+    /// A word for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            TalkError::Api { error, .. } => error.code(),
+            TalkError::Pins(error) => error.code(),
+            TalkError::NotVouched(..) => "not-vouched",
+            TalkError::OtherIdentity(_) => "other-identity",
+            TalkError::Key { .. } => "bad-key",
+            TalkError::Stale(_) => "stale-key",
+            TalkError::Contended(_) => "contended",
+            TalkError::NotMember(..) => "not-member",
+            TalkError::Bus(_) => "no-bus",
+            TalkError::NotPermitted(_) => "not-permitted",
+            TalkError::Seal(_) => "seal",
+            TalkError::TooLarge { .. } | TalkError::AttachmentTooLarge { .. } => "too-large",
+            TalkError::Attachment { .. } => "bad-attachment",
+            TalkError::NotSealed { .. } => "not-sealed",
+            TalkError::Unknown(_) => "unknown-outcome",
+            TalkError::Identity(_) => "identity",
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            TalkError::Api { error, .. } => error.remedy(),
+            TalkError::Pins(error) => error.remedy(),
+            TalkError::NotVouched(handle, _) => {
+                format!("a server lies, or its store is damaged; tell the operator, and ask '{handle}' in person")
+            }
+            TalkError::OtherIdentity(handle) => {
+                format!("use the identity file that '{handle}' used first; without it a new user is needed")
+            }
+            TalkError::Key { by, .. } => format!("ask '{by}' to make another: membershipd key rotate"),
+            TalkError::Stale(room) => format!("ask a member of '{room}' to say something, or: membershipd key rotate"),
+            TalkError::Contended(_) => "try again".to_owned(),
+            TalkError::NotMember(room, _) => format!(
+                "if you are invited: membershipd member accept {room}; if not, ask somebody who is in it to invite you"
+            ),
+            TalkError::Bus(_) => "see 'cargo xtask verify'; name more nodes with --url".to_owned(),
+            TalkError::NotPermitted(_) => "see your role with 'membershipd room show'".to_owned(),
+            TalkError::Seal(_) | TalkError::Identity(_) => "see the identity file".to_owned(),
+            TalkError::TooLarge { .. } => "send it as an attachment: membershipd blob put".to_owned(),
+            TalkError::AttachmentTooLarge { .. } => "add it in parts".to_owned(),
+            TalkError::Attachment { .. } => "ask whoever added it to add it again".to_owned(),
+            TalkError::NotSealed { .. } => "ask a member who was there before to add it again".to_owned(),
+            TalkError::Unknown(_) => {
+                "look with 'membershipd tail' whether it is there before you say it again".to_owned()
+            }
+        }
+    }
+
+    /// Whether trying again later may help, without anybody changing anything.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            TalkError::Api { error, .. } => !matches!(error, ClientError::Refused(_) | ClientError::Form(_)),
+            TalkError::Bus(_) | TalkError::Contended(_) => true,
+            _ => false,
+        }
+    }
+}

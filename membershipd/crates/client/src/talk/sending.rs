@@ -1,0 +1,269 @@
+//! Saying something in a room, and knowing that it was kept.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+
+use super::bus::Bus;
+use super::error::TalkError;
+use super::history::{self, PAGE};
+use super::keyring::Keyring;
+use super::people::People;
+use super::pins::Pins;
+use crate::api::{Client, NodeUrl, Request, Room, room_path};
+use crate::identity::Identity;
+use unibus_core::domain::{MemberState, RoomId};
+use unibus_core::faults::Fault;
+use unibus_core::{bus, clock, random};
+use unibus_crypto::{Epoch, Frame, MessageId, Sealer};
+
+/// How long the newest epoch is believed to be the newest while nobody is heard to come or go.
+const BELIEVED: Duration = Duration::from_secs(30);
+/// Pause between looks at whether a message was kept, at first; later ones are longer.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOK_MOST: Duration = Duration::from_millis(500);
+/// After so long a message is sent again, if it is not seen to be kept.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How long it is tried.
+const BUDGET: Duration = bus::STORE_BUDGET;
+/// Bytes that a frame has beside what is said, and to spare.
+const AROUND: usize = 512;
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Its id.
+    pub id: MessageId,
+    /// The epoch of the key with which it was sealed.
+    pub epoch: Option<Epoch>,
+    /// Its number in the history; none: the room keeps nothing.
+    pub seq: Option<u64>,
+}
+
+/// Says things in one room, as one user.
+#[derive(Debug)]
+pub struct Sender {
+    api: Arc<Client>,
+    identity: Arc<Identity>,
+    nodes: Vec<NodeUrl>,
+    ca: Option<PathBuf>,
+    people: People,
+    keyring: Keyring,
+    room: Room,
+    open: Option<Open>,
+}
+
+/// What lasts as long as a connection.
+#[derive(Debug)]
+struct Open {
+    bus: Bus,
+    /// Tells who comes and goes.
+    events: Subscriber,
+    sealer: Sealer,
+    asked: Instant,
+}
+
+/// What was sent, and may have arrived.
+#[derive(Debug, Clone)]
+struct Attempted {
+    subject: String,
+    frame: Bytes,
+    epoch: Option<Epoch>,
+}
+
+impl Sender {
+    /// For `room`. Connects when there is something to say.
+    pub async fn new(
+        identity: impl Into<Arc<Identity>>,
+        pins: Pins,
+        nodes: Vec<NodeUrl>,
+        ca: Option<PathBuf>,
+        room: RoomId,
+    ) -> Result<Self, TalkError> {
+        let identity = identity.into();
+        let api = Client::new(&identity, nodes.clone(), ca.as_deref()).map_err(TalkError::Identity)?;
+        let api = Arc::new(api);
+        let mut people = People::new(api.clone(), pins);
+        let own = people.introduce(&identity).await?;
+        let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
+        let room = record(&api, people.pins(), &room, &identity).await?;
+        Ok(Self { api, identity, nodes, ca, people, keyring, room, open: None })
+    }
+
+    /// Says these together. With a room that keeps messages it returns when they are kept; otherwise, when the engine has
+    /// taken them. Any error but [`TalkError::Unknown`] says that they certainly were not, and will not be.
+    pub async fn say<T: AsRef<[u8]>>(&mut self, texts: &[T]) -> Result<Sent, TalkError> {
+        let bytes = texts.iter().map(|text| text.as_ref().len() + 4).sum::<usize>() + AROUND;
+        if bytes > bus::VALUE_BYTES {
+            return Err(TalkError::TooLarge { bytes: bytes - AROUND, most: bus::VALUE_BYTES });
+        }
+        let entropy = random::bytes().map_err(|_| TalkError::Seal(unibus_crypto::Untrue::Randomness))?;
+        let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), entropy);
+        if Fault::AckBeforeWrite.active() {
+            // Acknowledged whatever becomes of it: it is sent once, and nobody looks for it.
+            let _ = tokio::time::timeout(AGAIN, self.attempt(id, texts, &mut None, 0)).await;
+            return Ok(Sent { id, epoch: None, seq: None });
+        }
+        let before = if self.room.policy.persist { self.newest_kept().await? } else { 0 };
+        let begun = Instant::now();
+        let mut sent = None;
+        loop {
+            let in_doubt = sent.is_some();
+            match self.attempt(id, texts, &mut sent, before).await {
+                Ok(done) => return Ok(done),
+                Err(error) => {
+                    if let Some(error) = end(error, id, in_doubt, sent.is_some(), begun.elapsed() > BUDGET) {
+                        return Err(error);
+                    }
+                    self.open = None;
+                    tokio::time::sleep(LOOK_MOST).await;
+                }
+            }
+        }
+    }
+
+    /// Sends the frame, once more if it was sent before, and looks for it in the history.
+    async fn attempt<T: AsRef<[u8]>>(
+        &mut self,
+        id: MessageId,
+        texts: &[T],
+        sent: &mut Option<Attempted>,
+        before: u64,
+    ) -> Result<Sent, TalkError> {
+        self.connect().await?;
+        let Some(open) = &self.open else { return Err(TalkError::Bus("the connection was lost".to_owned())) };
+        let Attempted { subject, frame, epoch } = match sent {
+            // The very same bytes, on the same subject: they may have arrived.
+            Some(sent) => sent.clone(),
+            None => {
+                let subject = self.room.subject.to_string();
+                let frame = open.sealer.seal(&subject, id, texts).map_err(TalkError::Seal)?;
+                Attempted { subject, frame: frame.into(), epoch: open.sealer.epoch() }
+            }
+        };
+        *sent = Some(Attempted { subject: subject.clone(), frame: frame.clone(), epoch });
+        open.bus.publish(&subject, id, frame).await?;
+        let refused = open.bus.settle().await.map_err(|error| TalkError::Bus(format!("{error:#}")))?;
+        if refused.is_some() {
+            return Err(TalkError::NotPermitted(subject));
+        }
+        if !self.room.policy.persist {
+            return Ok(Sent { id, epoch, seq: None });
+        }
+        let (since, mut pause) = (Instant::now(), LOOK);
+        let mut after = before;
+        while since.elapsed() < AGAIN {
+            let page = history::page(&self.api, &self.room.id, Some(after), PAGE).await?;
+            let ours = |frame: &[u8]| Frame::parse(frame).is_ok_and(|frame| frame.header.id == id);
+            if let Some(kept) = page.messages.iter().find(|kept| ours(&kept.frame)) {
+                return Ok(Sent { id, epoch, seq: Some(kept.seq) });
+            }
+            after = page.messages.last().map_or(after, |last| last.seq);
+            if page.messages.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_MOST);
+            }
+        }
+        Err(TalkError::Unknown(id))
+    }
+
+    async fn newest_kept(&self) -> Result<u64, TalkError> {
+        Ok(history::page(&self.api, &self.room.id, None, 1).await?.last)
+    }
+
+    /// Has a connection, and a key that is for those who are there now.
+    async fn connect(&mut self) -> Result<(), TalkError> {
+        if let Some(open) = &mut self.open {
+            let mut quiet = !open.bus.is_lost() && open.asked.elapsed() < BELIEVED;
+            while open.events.next().now_or_never().is_some_and(|event| event.is_some()) {
+                quiet = false;
+            }
+            if quiet {
+                return Ok(());
+            }
+        }
+        let lost = self.open.as_ref().is_none_or(|open| open.bus.is_lost());
+        let kept = self.open.take().filter(|_| !lost);
+        self.room = record(&self.api, self.people.pins(), &self.room.id, &self.identity).await?;
+        let (bus, events) = match kept {
+            Some(open) => (open.bus, open.events),
+            None => {
+                let bus = Bus::connect(&self.api, &self.identity, &self.nodes, self.ca.as_deref()).await?;
+                let events = bus.subscribe(&bus::room_events(self.room.id.as_str())).await?;
+                (bus, events)
+            }
+        };
+        let asked = Instant::now();
+        let policy = self.room.policy;
+        let key = if policy.encrypt { Some(self.keyring.fresh(&mut self.people).await?) } else { None };
+        let pair = policy.sign.then(|| self.identity.key_pair()).transpose().map_err(TalkError::Identity)?;
+        let sealer = Sealer::new(self.room.id.clone(), self.identity.handle.clone(), pair, key);
+        self.open = Some(Open { bus, events, sealer: sealer.map_err(TalkError::Seal)?, asked });
+        Ok(())
+    }
+}
+
+/// What is known after an attempt that failed with `error`; none: another may help. `in_doubt`: an earlier attempt may have sent the
+/// message; `sent`: this one may have, or an earlier one; `over`: there is no time for another.
+fn end(error: TalkError, id: MessageId, in_doubt: bool, sent: bool, over: bool) -> Option<TalkError> {
+    let passes = error.passes() || matches!(error, TalkError::Unknown(_));
+    match error {
+        _ if passes && !over => None,
+        // The engine took nothing of it, now or before.
+        TalkError::NotPermitted(_) if !in_doubt => Some(error),
+        // What stands in the way of looking for it does not take it back.
+        _ if sent => Some(TalkError::Unknown(id)),
+        _ => Some(error),
+    }
+}
+
+/// The room, for somebody who is in it. That its messages are sealed is not for a server to take back: it would be told the next one.
+pub(super) async fn record(api: &Client, pins: &Pins, room: &RoomId, identity: &Identity) -> Result<Room, TalkError> {
+    let record: Room = api.ask_for(&Request::get(room_path(room))).await.map_err(TalkError::api("read the room"))?;
+    match &record.own {
+        Some(own) if own.state == MemberState::Joined => {
+            pins.hold(room, record.policy.encrypt)?;
+            Ok(record)
+        }
+        _ => Err(TalkError::NotMember(room.clone(), identity.handle.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_have_been_sent_is_never_called_not_said() {
+        let id = MessageId::new(1, [0; 10]);
+        let [bus, removed, forbidden]: [fn() -> TalkError; 3] = [
+            || TalkError::Bus("gone".to_owned()),
+            || TalkError::NotMember("kitchen".parse().unwrap(), "bob".parse().unwrap()),
+            || TalkError::NotPermitted("room.kitchen".to_owned()),
+        ];
+        let code = |error: TalkError, (in_doubt, sent, over)| {
+            end(error, id, in_doubt, sent, over).map(|error| error.code().to_owned())
+        };
+        let (nothing, now, before) = ((false, false), (false, true), (true, true));
+        let cases = [
+            (bus(), nothing, false, None),
+            (bus(), before, false, None),
+            (bus(), nothing, true, Some("no-bus")),
+            (bus(), now, true, Some("unknown-outcome")),
+            (TalkError::Unknown(id), now, false, None),
+            (TalkError::Unknown(id), now, true, Some("unknown-outcome")),
+            (removed(), nothing, false, Some("not-member")),
+            (removed(), now, false, Some("unknown-outcome")),
+            (forbidden(), now, false, Some("not-permitted")),
+            (forbidden(), before, false, Some("unknown-outcome")),
+        ];
+        for (error, (in_doubt, sent), over, expected) in cases {
+            let what = format!("{error}, {in_doubt} {sent} {over}");
+            assert_eq!(code(error, (in_doubt, sent, over)).as_deref(), expected, "{what}");
+        }
+    }
+}

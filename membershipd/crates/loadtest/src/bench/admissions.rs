@@ -1,0 +1,14 @@
+//! Connections that the engine asks its daemon about.
+
+use anyhow::Result;
+
+use super::crew::Crew;
+use super::drive::Next;
+use super::raw;
+use unibus_core::bus;
+
+/// Connects as one of the crew, for one round trip.
+pub(super) async fn connect(crew: &Crew, worker: usize) -> Result<Next> {
+    let hand = crew.hand(worker)?;
+    raw::served(|| crew.connection(hand), &bus::inbox(hand.identity.handle.as_str())).await
+}

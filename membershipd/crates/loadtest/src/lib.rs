@@ -1,0 +1,7 @@
+//! Uses a running bus as its members do, from outside: [`load`] steadily, writing down what came of each operation, for
+//! `cargo xtask chaos` to judge; [`bench`] as fast as it goes, for ratios.
+//!
+//! Here belongs what asks and counts. Never here: a verdict, a fault, anything of a node's own.
+
+pub mod bench;
+pub mod load;

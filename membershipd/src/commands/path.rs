@@ -1,0 +1,451 @@
+//! The one path of every change: plan, lock, authorize, begin in the audit, compare-and-set, end in the audit, wait for revocation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::audit::{CommandId, Decided, Journal, Stage};
+use super::change::Change;
+use super::error::CommandError;
+use super::fence::{Fence, Revoked};
+use super::keys::{self, Address};
+use super::pace::{Pace, back_off, within};
+use super::plan::{Earlier, Plan, Step, StepKind, Value};
+use super::queues::{Held, Queues};
+use super::state::State;
+use super::{claiming, index};
+use crate::bus;
+use crate::domain::{Handle, Record, RecordKey, RevocationOutcome, RoomId, Subject};
+use crate::store::{Records, Revision, Standing, Store, StoreError};
+
+/// How long is waited for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Time within which attempts begin.
+    pub budget: Duration,
+    /// Time for the own state to show what was written.
+    pub catch_up: Duration,
+    /// The first pause after a conflict; later ones are longer.
+    pub pause: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        let (catch_up, pause) = (Duration::from_secs(2), Duration::from_millis(5));
+        Self { budget: bus::STORE_BUDGET, catch_up, pause }
+    }
+}
+
+/// What was left behind of a command that is done: nothing that decides anything, and `repair` finishes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfinished {
+    /// `rooms_by_member` does not say so yet.
+    Index,
+    /// A claim that nobody uses any more is still there.
+    Claim,
+    /// The audit has only the first of its two records.
+    Record,
+}
+
+/// What a change came to.
+#[derive(Debug)]
+pub struct Done<T> {
+    /// Its number in the audit.
+    pub id: CommandId,
+    /// False where it was so already.
+    pub changed: bool,
+    /// What its plan found.
+    pub found: T,
+    /// The records that were written, with their revisions.
+    pub written: BTreeMap<RecordKey, Revision>,
+    /// The entries that were written and are no records.
+    pub entries: BTreeMap<Address, Revision>,
+    /// What was written last under each key.
+    pub values: BTreeMap<RecordKey, Record>,
+    /// How it became certain that no node honours what was taken away; none: nothing was.
+    pub fenced: Option<RevocationOutcome>,
+    /// Time that this took.
+    pub waited: Duration,
+    /// What is left for a repair.
+    pub unfinished: Vec<Unfinished>,
+}
+
+impl<T> Done<T> {
+    /// The names of the records that were written, with their revisions.
+    pub fn records(&self) -> Vec<(String, Revision)> {
+        self.written.iter().map(|(key, revision)| (keys::name(key), *revision)).collect()
+    }
+}
+
+/// Carries changes out.
+#[derive(Debug)]
+pub struct Commands {
+    store: Arc<dyn Store>,
+    state: Arc<dyn State>,
+    /// None: this process alone has the store, and no client is served from it.
+    fence: Option<Arc<dyn Fence>>,
+    journal: Arc<Journal>,
+    pace: Arc<dyn Pace>,
+    patience: Patience,
+    queues: Queues,
+}
+
+/// A change under way.
+struct Run {
+    id: CommandId,
+    deadline: Instant,
+    catch_up: Duration,
+    attempt: u32,
+    earlier: Earlier,
+    held: Option<Held>,
+    /// Its first record is in the audit.
+    begun: bool,
+    changed: bool,
+    /// Writes of unknown outcome: at which revision, and what the store said.
+    doubts: BTreeMap<Address, (Option<Revision>, StoreError)>,
+    landed: BTreeMap<RecordKey, Revision>,
+    entries: BTreeMap<Address, Revision>,
+    /// What was written last under each key.
+    values: BTreeMap<RecordKey, Record>,
+    must_fence: bool,
+    releases: Vec<(RoomId, Subject)>,
+    came_or_went: BTreeSet<(Handle, RoomId)>,
+}
+
+/// How the writes of an attempt ended.
+enum Written {
+    All,
+    /// Another change was made to this entry first, or nobody knows.
+    Again(Address),
+}
+
+impl Commands {
+    /// Decides on `state`, writes to `store` and passes `fence`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        state: impl State + 'static,
+        fence: impl Fence + 'static,
+        pace: Arc<dyn Pace>,
+        patience: Patience,
+    ) -> Self {
+        Self { fence: Some(Arc::new(fence)), ..Self::offline(store, state, pace, patience) }
+    }
+
+    /// The same on a store that this process alone has, and from which no client is served: no revocation is waited for.
+    pub fn offline(
+        store: Arc<dyn Store>,
+        state: impl State + 'static,
+        pace: Arc<dyn Pace>,
+        patience: Patience,
+    ) -> Self {
+        let journal = Arc::new(Journal::new(store.clone(), pace.clone()));
+        Self { store, state: Arc::new(state), fence: None, journal, pace, patience, queues: Queues::default() }
+    }
+
+    /// The way into the audit log, for what is no change of the store.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// What it decides on.
+    pub fn state(&self) -> &dyn State {
+        &*self.state
+    }
+
+    /// What it writes to.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Carries a change out. Takes the budget, one write and the fence at most.
+    pub(crate) async fn carry_out<C: Change>(&self, change: &C) -> Result<Done<C::Found>, C::Error> {
+        let mut run = Run {
+            id: self.journal.number(),
+            deadline: self.pace.now() + self.patience.budget,
+            catch_up: C::CATCH_UP.unwrap_or(self.patience.catch_up),
+            attempt: 0,
+            earlier: Earlier::default(),
+            held: None,
+            begun: false,
+            changed: false,
+            doubts: BTreeMap::new(),
+            landed: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            values: BTreeMap::new(),
+            must_fence: false,
+            releases: Vec::new(),
+            came_or_went: BTreeSet::new(),
+        };
+        let awaited = self.state.read(|view| change.awaits(view)).map_err(|error| change.failed(error.into()))?;
+        if let Some((bucket, revision)) = awaited {
+            self.caught_up(bucket, revision, run.catch_up).await;
+        }
+        match self.attempts(change, &mut run).await {
+            Ok(found) => Ok(self.finish(change, run, found).await),
+            Err(error) => Err(self.abort(change, run, error).await),
+        }
+    }
+
+    /// Attempts until everything is written. Says what the last plan found.
+    async fn attempts<C: Change>(&self, change: &C, run: &mut Run) -> Result<C::Found, C::Error> {
+        if let Some(decided) = change.announced() {
+            self.begin(change, run, decided).await?;
+        }
+        loop {
+            // The first look says what to lock. One look more follows the wait for the lock, and one the wait for the audit: the
+            // last one authorizes, under the lock, and nothing comes between it and the first write.
+            let plan = change.plan(self, &mut run.earlier).await?;
+            if let Some((record, revision)) = plan.confirmed {
+                run.doubts.retain(|address, _| address.key.as_str() != keys::name(&record));
+                run.changed = true;
+                run.landed.insert(record, revision);
+                return Ok(plan.found);
+            }
+            let Some(first) = plan.steps.first().map(|step| step.address.clone()) else { return Ok(plan.found) };
+            let addresses = plan.addresses();
+            if run.held.as_ref().is_none_or(|held| !held.covers(&addresses)) {
+                run.held = None;
+                let left = run.deadline.saturating_duration_since(self.pace.now());
+                let turn = within(&*self.pace, left, self.queues.enter(addresses)).await;
+                run.held = Some(turn.ok_or_else(|| change.failed(CommandError::Contended(first)))?);
+                continue;
+            }
+            if !run.begun {
+                self.begin(change, run, plan.decided).await?;
+                if run.begun {
+                    continue;
+                }
+            }
+            let again = match self.write::<C>(&plan, run).await.map_err(|error| change.failed(error))? {
+                Written::Again(address) => address,
+                Written::All => match self.lost_claim(&plan, run).await {
+                    Some(address) => address,
+                    None => return Ok(plan.found),
+                },
+            };
+            run.attempt = run.attempt.saturating_add(1);
+            if self.pace.now() >= run.deadline {
+                return Err(change.failed(CommandError::Contended(again)));
+            }
+            self.pace.pause(back_off(&*self.pace, self.patience.pause, run.attempt)).await;
+        }
+    }
+
+    /// Writes the first record, of what is audited.
+    async fn begin<C: Change>(&self, change: &C, run: &mut Run, decided: Decided) -> Result<(), C::Error> {
+        let Some(about) = change.about(&run.earlier) else { return Ok(()) };
+        // Whether it is there or not where this fails: nothing else has happened.
+        self.journal.begin(run.id, &about, decided).await.map_err(|error| change.not_audited(error))?;
+        run.begun = true;
+        Ok(())
+    }
+
+    /// Makes the writes of an attempt, as far as no other change comes in between.
+    async fn write<C: Change>(&self, plan: &Plan<C::Found>, run: &mut Run) -> Result<Written, CommandError> {
+        for (number, step) in plan.steps.iter().enumerate() {
+            if number > 0 && !self.state.read(|view| plan.stands(view, number))? {
+                return Ok(Written::Again(step.address.clone()));
+            }
+            match self.put(step).await {
+                Ok(revision) => run.landed(plan, step, revision),
+                Err(StoreError::Conflict { current, .. }) => {
+                    if let Standing::At(revision) = current {
+                        self.caught_up(step.address.bucket, revision, run.catch_up).await;
+                    }
+                    return Ok(Written::Again(step.address.clone()));
+                }
+                Err(error @ StoreError::Unknown { .. }) if C::RETRIES_UNKNOWN => {
+                    run.doubts(plan, step, error);
+                    return Ok(Written::Again(step.address.clone()));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Written::All)
+    }
+
+    async fn put(&self, step: &Step) -> Result<Revision, StoreError> {
+        let Address { bucket, key } = &step.address;
+        let value = match &step.value {
+            Value::Record(record) => &keys::encode(record)?,
+            Value::Json(value) => value,
+        };
+        match step.expected {
+            Some(expected) => self.store.update(*bucket, key, value, expected).await,
+            None => self.store.create(*bucket, key, value).await,
+        }
+    }
+
+    /// The document in which the claim of a room in use is missing, once its record is written: a release may have crossed it.
+    async fn lost_claim<T>(&self, plan: &Plan<T>, run: &Run) -> Option<Address> {
+        let (room, subject) = plan.room_in_use()?;
+        match claiming::is_held(&*self.store, room, subject).await {
+            Ok(Err(revision)) => {
+                if let Some(revision) = revision {
+                    self.caught_up(Records::Rooms, revision, run.catch_up).await;
+                }
+                Address::of(&RecordKey::Claims(subject.space())).ok()
+            }
+            Ok(Ok(())) => None,
+            Err(error) => {
+                // Without its claim the room is silent, which harms nobody; a repair claims it again.
+                tracing::warn!(%room, "cannot look after the claim of a room: {error}");
+                None
+            }
+        }
+    }
+
+    async fn finish<C: Change>(&self, change: &C, mut run: Run, found: C::Found) -> Done<C::Found> {
+        let held = run.held.take();
+        let caught_up = async {
+            for bucket in Records::DECIDING {
+                let of =
+                    run.landed.iter().filter(|(key, _)| keys::bucket(key) == bucket).map(|(_, revision)| *revision);
+                if let Some(last) = of.max() {
+                    self.caught_up(bucket, last, run.catch_up).await;
+                }
+            }
+            // Who comes next sees what was written.
+            drop(held);
+        };
+        let revocation = async {
+            let (Some(fence), true) = (&self.fence, run.must_fence) else { return (None, Duration::ZERO) };
+            let revoked = run.landed.iter().filter(|(key, _)| !matches!(key, RecordKey::Claims(_)));
+            let revoked: Vec<_> =
+                revoked.map(|(record, revision)| Revoked { record: record.clone(), revision: *revision }).collect();
+            let begun = self.pace.now();
+            let outcome = fence.wait_for_revocation(&revoked).await;
+            (Some(outcome), self.pace.now().saturating_duration_since(begun))
+        };
+        let done = Done {
+            id: run.id,
+            changed: run.changed || !run.doubts.is_empty(),
+            found,
+            written: run.landed.clone(),
+            entries: run.entries.clone(),
+            values: run.values.clone(),
+            fenced: None,
+            waited: Duration::ZERO,
+            unfinished: Vec::new(),
+        };
+        let (recorded, (fenced, waited), indexed, ()) =
+            futures::join!(self.end(change, &run, &done), revocation, self.index(&run), caught_up);
+        let released = self.release(&run).await;
+        let marks = [(indexed, Unfinished::Index), (released, Unfinished::Claim), (recorded, Unfinished::Record)];
+        let unfinished = marks.into_iter().filter(|(done, _)| !done).map(|(_, what)| what).collect();
+        Done { fenced, waited, unfinished, ..done }
+    }
+
+    /// Writes the last record of a change that is done.
+    async fn end<C: Change>(&self, change: &C, run: &Run, done: &Done<C::Found>) -> bool {
+        let Some(about) = change.about(&run.earlier).filter(|_| run.begun) else { return true };
+        self.journal.end(run.id, &about, Stage::Done(change.written(done))).await.is_ok()
+    }
+
+    /// Brings `rooms_by_member` up to date. What is missing there decides nothing, and is left to a repair.
+    async fn index(&self, run: &Run) -> bool {
+        let mut done = true;
+        for (handle, room) in &run.came_or_went {
+            if let Err(error) = index::update(&*self.store, handle, room).await {
+                tracing::warn!(%room, "the rooms of a member are left for a repair: {error}");
+                done = false;
+            }
+        }
+        done
+    }
+
+    async fn release(&self, run: &Run) -> bool {
+        let mut done = true;
+        for (room, subject) in &run.releases {
+            if let Some(fence) = &self.fence
+                && !fence.release_subject(room, subject).await
+            {
+                done = false;
+                continue;
+            }
+            let claims = Address::of(&RecordKey::Claims(subject.space()));
+            let _turn = self.queues.enter(claims.into_iter().collect()).await;
+            match claiming::release(&*self.store, room, subject).await {
+                Ok(Some(revision)) => self.caught_up(Records::Rooms, revision, run.catch_up).await,
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(%room, "an unused claim is left for a repair: {error}");
+                    done = false;
+                }
+            }
+        }
+        done
+    }
+
+    /// What is to be said of a change that did not get to its end, and recorded.
+    async fn abort<C: Change>(&self, change: &C, run: Run, error: C::Error) -> C::Error {
+        let error = match run.in_doubt() {
+            Some(doubt) => change.failed(CommandError::Unknown { why: format!("{doubt}; then: {error}") }),
+            None => error,
+        };
+        if let Some(about) = change.about(&run.earlier).filter(|_| run.begun || change.is_denied(&error)) {
+            // That it is missing is logged, and what was not done stays so.
+            let _ = self.journal.end(run.id, &about, change.stage(&error)).await;
+        }
+        error
+    }
+
+    async fn caught_up(&self, bucket: Records, revision: Revision, time: Duration) {
+        // Only a courtesy to what comes next: correctness rests on compare-and-set. What no view holds is never seen in one.
+        if Records::DECIDING.contains(&bucket) {
+            let _ = within(&*self.pace, time, self.state.seen(bucket, revision)).await;
+        }
+    }
+}
+
+impl Run {
+    /// A write was acknowledged.
+    fn landed<T>(&mut self, plan: &Plan<T>, step: &Step, revision: Revision) {
+        // It took the place of an earlier one at the same revision, which can no longer land.
+        if self.doubts.get(&step.address).is_some_and(|(expected, _)| *expected == step.expected) {
+            self.doubts.remove(&step.address);
+        }
+        if step.kind == StepKind::Touch {
+            return;
+        }
+        self.changed |= step.changes();
+        self.may_have_changed(plan, step);
+        match step.to_record() {
+            Some(record) => {
+                self.values.insert(record.key(), record.clone());
+                self.landed.insert(record.key(), revision);
+            }
+            None => {
+                self.entries.insert(step.address.clone(), revision);
+            }
+        }
+    }
+
+    /// Nobody knows of a write.
+    fn doubts<T>(&mut self, plan: &Plan<T>, step: &Step, error: StoreError) {
+        if step.kind != StepKind::Touch {
+            self.may_have_changed(plan, step);
+            if let Some(record) = step.to_record() {
+                self.earlier.attempted.insert(record.key(), record.clone());
+            }
+            self.doubts.insert(step.address.clone(), (step.expected, error));
+        }
+    }
+
+    fn may_have_changed<T>(&mut self, plan: &Plan<T>, step: &Step) {
+        self.must_fence |= plan.must_fence;
+        self.releases.extend(plan.release.clone().filter(|release| !self.releases.contains(release)));
+        self.came_or_went.extend(step.changes_presence());
+    }
+
+    /// Why nobody knows whether something was done, or was done in part; none: it certainly was not.
+    fn in_doubt(&self) -> Option<String> {
+        let doubt = self.doubts.values().next().map(|(_, doubt)| doubt.to_string());
+        // A claim alone is nothing that anybody could use or miss.
+        let part = || {
+            let key = self.landed.keys().find(|key| !matches!(key, RecordKey::Claims(_)))?;
+            Some(format!("{} was written, and the rest was not", keys::name(key)))
+        };
+        doubt.or_else(part)
+    }
+}

@@ -1,0 +1,148 @@
+//! The audit of each kind of change: two records of one id, the first of them before anything is written.
+
+use super::*;
+use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Signature};
+use crate::domain::{InviteId, State, Token};
+use crate::invites::Invites;
+use crate::room_keys::{EpochRecord, RoomKeys, Vouched};
+use crate::store::faulty::{Fault, FaultyStore};
+use crate::store::{PageSize, Position};
+use crate::users::{UserChange, UserPatch};
+
+/// A change, by what the audit calls it.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Room,
+    Member,
+    AddUser,
+    RemoveUser,
+    Invite,
+    RevokeInvite,
+    RoomKey,
+}
+
+const KINDS: [(Kind, &str, &str); 7] = [
+    (Kind::Room, "room.create", "room.cellar"),
+    (Kind::Member, "member.invite", "member.kitchen.dave"),
+    (Kind::AddUser, "user.add", "user.erin"),
+    (Kind::RemoveUser, "user.remove", "user.bob"),
+    (Kind::Invite, "user.invite", "invite."),
+    (Kind::RevokeInvite, "invite.revoke", "invite."),
+    (Kind::RoomKey, "key.rotate", "epoch.kitchen.1"),
+];
+
+fn token(seed: u8) -> InviteId {
+    Token::from_entropy([seed; 32]).id()
+}
+
+/// Gives a change of this kind. Says why it was not made.
+async fn give_one(kind: Kind, commands: &Arc<Commands>, invites: &Invites, keys: &RoomKeys) -> Result<(), String> {
+    let root = user("root", Role::Admin);
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    match kind {
+        Kind::Room => give(commands, "alice", "cellar", create("room.cellar")).await.map(drop).map_err(|e| said(&e)),
+        Kind::Member => give(commands, "alice", "kitchen", invite("dave")).await.map(drop).map_err(|e| said(&e)),
+        Kind::AddUser => {
+            let added = UserChange::Add(user("erin", Role::User), None);
+            commands.change_user((&root).into(), added).await.map(drop).map_err(|e| said(&e))
+        }
+        Kind::RemoveUser => {
+            let patch = UserPatch { state: Some(State::Removed), role: None, last_admin: false };
+            let removed = UserChange::Set(handle("bob"), patch, None);
+            commands.change_user((&root).into(), removed).await.map(drop).map_err(|e| said(&e))
+        }
+        Kind::Invite => {
+            invites.make(&root, token(2), handle("frank"), Role::User, 0).await.map(drop).map_err(|e| said(&e))
+        }
+        Kind::RevokeInvite => invites.revoke(&root, token(1)).await.map(drop).map_err(|e| said(&e)),
+        Kind::RoomKey => {
+            let alice = user("alice", Role::User);
+            let envelopes = std::iter::empty::<(Handle, Envelope)>().collect();
+            let key_id: KeyId = "0123456789abcdef0123456789abcdef".parse().unwrap();
+            let record = EpochRecord::new(alice.handle.clone(), 0, key_id, envelopes);
+            keys.begin(&alice, &id("kitchen"), Epoch::FIRST, &record).await.map(drop).map_err(|e| said(&e))
+        }
+    }
+}
+
+async fn records(store: &dyn Store) -> Vec<audit::AuditRecord> {
+    let log = store.audit(Position::default(), PageSize::of(500)).await.unwrap().items;
+    log.iter().flat_map(|entry| serde_json::from_slice::<audit::AuditEntry>(&entry.value).unwrap().records).collect()
+}
+
+/// A node on a store with a kitchen of alice's, and an invite of root's.
+async fn scene(store: Arc<dyn Store>) -> (Arc<Commands>, Invites, RoomKeys) {
+    let commands = node(&store).await;
+    let (invites, keys) = (Invites::new(commands.clone()), RoomKeys::new(commands.clone()));
+    let root = user("root", Role::Admin);
+    invites.make(&root, token(1), handle("erin2"), Role::User, 0).await.unwrap();
+    (commands, invites, keys)
+}
+
+#[tokio::test]
+async fn each_kind_of_change_has_its_two_records() {
+    for (kind, action, written) in KINDS {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        people(&*store).await.unwrap();
+        kitchen(&*store).await.unwrap();
+        let (commands, invites, keys) = scene(store.clone()).await;
+        let before = records(&*store).await.len();
+        give_one(kind, &commands, &invites, &keys).await.unwrap();
+        let records = records(&*store).await.split_off(before);
+        let [begun, done] = &records[..] else { panic!("{kind:?}: {records:?}") };
+        assert_eq!((begun.id, begun.action.as_str(), done.action.as_str()), (done.id, action, action));
+        assert!(matches!(begun.stage, audit::Stage::Begun(_)), "{kind:?}: {begun:?}");
+        let audit::Stage::Done(names) = &done.stage else { panic!("{kind:?}: {done:?}") };
+        assert!(names.iter().any(|(name, _)| name.starts_with(written)), "{kind:?}: {names:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_where_the_audit_does_not_take_the_first_record() {
+    // What it does not answer counts as not taken, too.
+    for (kind, ..) in KINDS {
+        let calls = faulty_scene(kind, None).await.calls();
+        let first = calls.iter().position(|call| call.verb == "append to").unwrap();
+        for fault in [Fault::Error, Fault::Timeout, Fault::LostAnswer] {
+            let faulty = faulty_scene(kind, Some((first, fault))).await;
+            assert!(faulty.fired(), "{kind:?}");
+            let calls = faulty.calls();
+            let written = calls.iter().any(|call| matches!(call.verb, "create" | "update"));
+            assert!(!written, "{kind:?}, {fault:?}: {calls:?}");
+        }
+    }
+}
+
+/// A store on which a change of this kind was given, with a fault at one call. It fails exactly where there is one.
+async fn faulty_scene(kind: Kind, plan: Option<(usize, Fault)>) -> Arc<FaultyStore> {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    people(&*store).await.unwrap();
+    kitchen(&*store).await.unwrap();
+    let faulty = Arc::new(FaultyStore::new(store));
+    let (commands, invites, keys) = scene(faulty.clone()).await;
+    faulty.arm(plan);
+    let given = give_one(kind, &commands, &invites, &keys).await;
+    assert_eq!(given.is_err(), plan.is_some(), "{kind:?}: {given:?}");
+    faulty
+}
+
+#[tokio::test]
+async fn an_hpke_key_is_set_once_and_by_its_user_alone() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    people(&*store).await.unwrap();
+    let commands = node(&store).await;
+    let keys = RoomKeys::new(commands.clone());
+    let vouched = |byte: &str| {
+        let key: HpkePub = byte.repeat(32).parse().unwrap();
+        let signature: Signature = serde_json::from_value(data_encoding::BASE64.encode(&[0; 64]).into()).unwrap();
+        Vouched::new(key, signature)
+    };
+    let (alice, mallory) = (user("alice", Role::User), user("mallory", Role::User));
+    assert!(keys.set(&alice, &vouched("09")).await.unwrap());
+    assert!(!keys.set(&alice, &vouched("09")).await.unwrap(), "again changes nothing");
+    assert!(keys.set(&alice, &vouched("0a")).await.is_err(), "it never changes");
+    assert!(keys.set(&mallory, &vouched("0a")).await.is_err(), "a user whom the bus does not know sets none");
+}

@@ -1,0 +1,155 @@
+//! The engine and what hangs on it: started again when it ends, and a session after the other with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::StreamExt;
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::notify;
+use super::view_sync::ViewSync;
+use crate::blobs::Blobs;
+use crate::callout::Responder;
+use crate::config::Config;
+use crate::engine::{Engine, EngineHost};
+use crate::fence::{self, Ledger};
+use crate::gate::Gate;
+use crate::history::Histories;
+use crate::kick;
+use crate::link::Link;
+use crate::sweeper;
+use crate::tell::Teller;
+
+/// Pause before a failed engine is started again; doubled up to `RESTART_MOST`, and reset by a run of a minute.
+const RESTART_LEAST: Duration = Duration::from_millis(250);
+const RESTART_MOST: Duration = Duration::from_secs(4);
+const STEADY: Duration = Duration::from_secs(60);
+/// Pause between attempts to connect to an engine that is coming up.
+pub(super) const CONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// How often the recorded connections are compared with the engine's own list.
+const RECONCILE: Duration = Duration::from_secs(60);
+
+/// Keeps the engine running, and with it what needs a session.
+pub(super) struct EngineSupervisor {
+    pub(super) config: Arc<Config>,
+    pub(super) host: EngineHost,
+    pub(super) gate: Arc<Gate>,
+    pub(super) view: ViewSync,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) histories: Histories,
+    pub(super) blobs: Blobs,
+    pub(super) engine_now: watch::Sender<Option<Engine>>,
+    pub(super) link_now: watch::Sender<Option<Arc<Link>>>,
+    pub(super) stop: CancellationToken,
+}
+
+impl EngineSupervisor {
+    /// Keeps an engine running, and a session with it, until told to stop; then stops the engine by lame duck.
+    pub(super) async fn run(self) -> Result<()> {
+        let mut pause = RESTART_LEAST;
+        let mut ready = false;
+        loop {
+            let engine = self.host.launch().await?;
+            let launched = Instant::now();
+            tracing::info!(pid = engine.pid, "engine started");
+            self.engine_now.send_replace(Some(engine.clone()));
+            // The session goes on while the engine leaves: whoever connected a moment before is still answered.
+            let leave = async {
+                self.stop.cancelled().await;
+                engine.stop().await;
+            };
+            let ended = tokio::select! {
+                biased;
+                () = leave => None,
+                status = engine.exited() => Some(status),
+                never = self.sessions(&mut ready) => match never {},
+            };
+            self.link_now.send_replace(None);
+            self.engine_now.send_replace(None);
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            let status = ended.unwrap_or_default();
+            self.gate.engine_ended();
+            pause = if launched.elapsed() > STEADY { RESTART_LEAST } else { (pause * 2).min(RESTART_MOST) };
+            tracing::error!(status, ?pause, "the engine ended; starting it again");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// One session after the other with the engine that runs.
+    async fn sessions(&self, ready: &mut bool) -> std::convert::Infallible {
+        let mut failures = 0u32;
+        loop {
+            match Link::connect(&self.config.engine()).await {
+                Ok(link) => {
+                    failures = 0;
+                    let link = Arc::new(link);
+                    self.link_now.send_replace(Some(link.clone()));
+                    if !*ready {
+                        *ready = true;
+                        tracing::info!(server = link.server, "ready: the engine lives and the listeners are bound");
+                        notify(NotifyState::Ready);
+                    }
+                    let why = tokio::select! {
+                        () = link.lost.cancelled() => anyhow::anyhow!("a connection was lost"),
+                        Err(error) = self.session(&link) => error,
+                    };
+                    self.link_now.send_replace(None);
+                    if !self.stop.is_cancelled() {
+                        tracing::warn!("session with the engine ended: {why:#}");
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures.is_multiple_of(50) {
+                        tracing::warn!(failures, "still no session with the engine: {error:#}");
+                    }
+                }
+            }
+            tokio::time::sleep(CONNECT_PAUSE).await;
+        }
+    }
+
+    /// The tasks of a session; ends only with an error.
+    async fn session(&self, link: &Arc<Link>) -> Result<std::convert::Infallible> {
+        let secrets = &self.config.secrets;
+        let issuer = nkeys::KeyPair::from_seed(&secrets.issuer.seed()?)?;
+        let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
+        let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.gate.clone());
+        let (teller, mut events) = Teller::new(&self.config.node);
+        let copies = self.config.kv_replicas;
+        tokio::select! {
+            ended = responder.run() => ended?,
+            ended = self.view.run(link, &teller) => ended?,
+            ended = events.publish(&link.bus) => match ended? {},
+            ended = self.forget_ended(link) => ended?,
+            ended = fence::answer(link, &self.ledger) => ended?,
+            never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
+            never = sweeper::keep(link, copies, &self.blobs, &self.gate, &teller, self.view.backing.file()) => match never {},
+        }
+        anyhow::bail!("a task of the session ended")
+    }
+
+    /// Forgets recorded connections that have ended: by the engine's word, and now and then by its list, because an
+    /// admission that the client did not wait for ends without a word.
+    async fn forget_ended(&self, link: &Link) -> Result<()> {
+        let mut ended = kick::ended(link).await?;
+        let mut tick = tokio::time::interval(RECONCILE);
+        loop {
+            tokio::select! {
+                id = ended.next() => self.gate.ended(id.context("the engine's events ended")?),
+                _ = tick.tick() => {
+                    let listed = kick::listed(link).await?;
+                    self.gate.reconcile(&listed, Instant::now());
+                }
+            }
+        }
+    }
+}
