@@ -19,7 +19,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 pub use build::chosen;
-pub use setup::MEMBERSHIPD;
 
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
 use unibus_ops::exit::BadInput;
@@ -310,7 +309,7 @@ fn endpoints(paths: &Paths, state: &State, target: &Target, admin: &setup::Admin
         ]);
     }
     let flags = state.flags_of_local();
-    let membershipd = Paths::shown(&state.programs().join(setup::MEMBERSHIPD));
+    let membershipd = Paths::shown(&state.programs().join(unibus_ops::build::FILE));
     let identity = Paths::shown(&state.admin());
     let ca = paths.with_base(state.dir()).map(|paths| Paths::shown(&paths.client_ca_cert())).unwrap_or_default();
     let export = format!("{membershipd} identity show --identity {identity} --nkey-seed-to admin.nk");
