@@ -1,8 +1,8 @@
 //! One module a verb, each with its `Args` and a `run`.
 
+mod apply;
 pub(crate) mod backup;
 pub(crate) mod build;
-mod changing;
 pub(crate) mod check;
 #[cfg(target_os = "linux")]
 pub(crate) mod ci;

@@ -161,11 +161,11 @@ mod tests {
 
     #[test]
     fn a_copy_is_private_and_takes_no_ones_place() {
-        let path = std::env::temp_dir().join(format!("unibus-backup-{}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("backup");
         create(&path, b"copy").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE.0);
         create(&path, b"another").unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"copy");
-        fs::remove_file(&path).unwrap();
     }
 }

@@ -236,7 +236,7 @@ mod linux {
             None => topology.seed()?,
         };
         let dir = state.node(&node.name);
-        let mut command = std::process::Command::new(dir.join(cluster::MEMBERSHIPD));
+        let mut command = std::process::Command::new(dir.join(unibus_ops::build::FILE));
         command.args(["bench", "--env-file", CLUSTER_ENV]).current_dir(&dir);
         if let Some(seconds) = seconds {
             command.arg("--seconds").arg(seconds.to_string());

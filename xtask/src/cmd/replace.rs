@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::changing::{self, Besides, Flags, NoLocal, Words};
+use super::apply::{self, ApplyArgs, CommandInfo, Extras, RejectLocal};
 use super::stage;
 use unibus_ops::engine::Pin;
 use unibus_ops::global::Global;
@@ -23,14 +23,14 @@ pub(crate) struct Args {
     #[arg(value_name = "NODE")]
     node: String,
     #[command(flatten)]
-    flags: Flags,
+    apply: ApplyArgs,
     #[command(flatten)]
-    no_local: NoLocal,
+    reject_local: RejectLocal,
 }
 
 /// Prints the plan, and carries it out with `--yes`.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
-    args.no_local.refuse("replace needs servers: a local cluster has none that could be lost")?;
+    args.reject_local.check("replace needs servers: a local cluster has none that could be lost")?;
     let paths = global.paths()?;
     let topology = global.topology(&paths)?;
     let node = topology.node(&args.node)?;
@@ -44,19 +44,19 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let name = node.name.clone();
     let target = Target::servers(topology.clone(), Pin::load(&paths.engine_pin())?, global.topology_flag());
     let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
-    let steps = target.locked(site.replace(&name, put, refreshed), "replace", &args.flags.lock);
-    let besides = Besides::default();
+    let steps = target.locked(site.replace(&name, put, refreshed), "replace", &args.apply.lock);
+    let extras = Extras::default();
     let verb = format!("replace {name}");
     let old = format!("the machine that was {name} must never be started again: two nodes of one name fight");
     let next = [("verify", "prove that the cluster is what it should be")];
-    let words = Words { verb: &verb, notes: &[&old], next: &next };
-    if !args.flags.yes {
-        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    let info = CommandInfo { verb: &verb, notes: &[&old], done: &[], next: &next };
+    if !args.apply.yes {
+        return apply::preview(&target, &steps, &extras, &args.apply, &info);
     }
-    let outcome = changing::carry_out(&target, steps);
+    let outcome = apply::carry_out(&target, steps);
     let remedy = format!(
         "the nodes that are not named are as they were, or well; while one node is lost the cluster cannot afford another: {}",
         target.verb("verify")
     );
-    changing::report(&target, &outcome, &besides, &args.flags, &words, &remedy)
+    apply::report(&target, &outcome, &extras, &args.apply, &info, Some(&remedy))
 }

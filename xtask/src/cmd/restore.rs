@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::changing::{self, Besides, Flags, NoLocal, Words};
+use super::apply::{self, ApplyArgs, CommandInfo, Extras, RejectLocal};
 use unibus_ops::build;
 use unibus_ops::engine::Pin;
 use unibus_ops::exit::BadInput;
@@ -38,9 +38,9 @@ pub(crate) struct Args {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(flatten)]
-    flags: Flags,
+    apply: ApplyArgs,
     #[command(flatten)]
-    no_local: NoLocal,
+    reject_local: RejectLocal,
 }
 
 /// Make a cluster of what a single node had
@@ -53,43 +53,51 @@ pub(crate) struct Promote {
     #[arg(long, value_name = "FILE")]
     db: PathBuf,
     #[command(flatten)]
-    flags: Flags,
+    apply: ApplyArgs,
     #[command(flatten)]
-    no_local: NoLocal,
+    reject_local: RejectLocal,
 }
 
 /// Prints the plan of a restoration, and carries it out with `--yes`.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let verb = format!("restore {}", Paths::shown(&args.file));
-    carry(global, &args.file, "restore", &verb, &args.flags, &args.no_local)
+    carry(global, &args.file, "restore", &verb, &args.apply, &args.reject_local)
 }
 
 /// The same of a promotion.
 pub(crate) fn promote(global: &Global, args: &Promote) -> Result<()> {
     let verb = format!("promote --db {}", Paths::shown(&args.db));
-    carry(global, &args.db, "promote", &verb, &args.flags, &args.no_local)
+    carry(global, &args.db, "promote", &verb, &args.apply, &args.reject_local)
 }
 
-fn carry(global: &Global, file: &Path, name: &str, verb: &str, flags: &Flags, no_local: &NoLocal) -> Result<()> {
-    no_local.refuse("that needs servers; for a local cluster: membershipd migrate-to-kv in the directory of a node")?;
+fn carry(
+    global: &Global,
+    file: &Path,
+    name: &str,
+    verb: &str,
+    args: &ApplyArgs,
+    reject_local: &RejectLocal,
+) -> Result<()> {
+    reject_local
+        .check("that needs servers; for a local cluster: membershipd migrate-to-kv in the directory of a node")?;
     is_store(file)?;
     let paths = global.paths()?;
     let target = Target::servers(global.topology(&paths)?, Pin::load(&paths.engine_pin())?, global.topology_flag());
-    let steps = target.locked(plan(&target, file)?, name, &flags.lock);
-    let besides = Besides::default();
+    let steps = target.locked(plan(&target, file)?, name, &args.lock);
+    let extras = Extras::default();
     let notes = ["the cluster must run and be empty: no admin is seeded; what is there is never overwritten"];
     let next = [("verify", "prove that the cluster is what it should be")];
-    let words = Words { verb, notes: &notes, next: &next };
-    if !flags.yes {
-        return changing::dry_run(&target, &steps, &besides, flags, &words);
+    let info = CommandInfo { verb, notes: &notes, done: &[], next: &next };
+    if !args.yes {
+        return apply::preview(&target, &steps, &extras, args, &info);
     }
-    let outcome = changing::carry_out(&target, steps);
+    let outcome = apply::carry_out(&target, steps);
     let seed = &target.seed()?.name;
     let remedy = format!(
         "what was carried stays and nobody can use what is half there; the file is still on {seed}, for root alone, until this \
          has ended well; the runbook has a table of what membershipd says: deploy/README.md, Restoring a backup"
     );
-    changing::report(&target, &outcome, &besides, flags, &words, &remedy)
+    apply::report(&target, &outcome, &extras, args, &info, Some(&remedy))
 }
 
 fn plan(target: &Target, file: &Path) -> Result<Vec<Step>> {

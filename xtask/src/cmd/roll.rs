@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::json;
 
-use super::changing::{self, Besides, Flags, Words};
+use super::apply::{self, ApplyArgs, CommandInfo, Extras};
 use crate::program::this_program;
 use unibus_ops::global::Global;
 use unibus_ops::plan::{self, Outcome, Purpose, State};
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long)]
     restart: bool,
     #[command(flatten)]
-    flags: Flags,
+    apply: ApplyArgs,
 }
 
 /// Prints the plan, and carries it out with `--yes`.
@@ -41,26 +41,26 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     let restart = if args.restart { Restart::Always } else { Restart::WhereChanged };
-    let steps = target.locked(site.roll(&args.node, restart), "roll", &args.flags.lock);
-    let mut besides = Besides::default();
+    let steps = target.locked(site.roll(&args.node, restart), "roll", &args.apply.lock);
+    let mut extras = Extras::default();
     if target.install_dir().is_some() {
-        besides.title = "a node that was switched to another release and does not get well goes back at once:";
+        extras.title = "a node that was switched to another release and does not get well goes back at once:";
         let switched = steps.iter().filter(|step| step.purpose == Purpose::SwitchRelease);
-        besides.if_a_node_fails = switched.flat_map(|step| site.back(&step.node)).collect();
+        extras.if_a_node_fails = switched.flat_map(|step| site.back(&step.node)).collect();
     }
     let verb = verb(args);
     let notes: &[&str] = if args.restart { &["--restart: every node is restarted, whatever has changed"] } else { &[] };
     let next = [("verify", "prove that the cluster is what it should be")];
-    let words = Words { verb: &verb, notes, next: &next };
-    if !args.flags.yes {
-        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    let info = CommandInfo { verb: &verb, notes, done: &[], next: &next };
+    if !args.apply.yes {
+        return apply::preview(&target, &steps, &extras, &args.apply, &info);
     }
     let mut rescued = None;
-    let outcome = changing::carry_out_or(&target, steps, &mut |so_far| {
+    let outcome = apply::carry_out_or(&target, steps, &mut |so_far| {
         let Some(node) = ill_with_a_new_release(so_far) else { return };
         let failures = so_far.failures().join("\n");
         errln!("{failures}\n{node} is not well with the new release: taking it back to the previous one");
-        let back = changing::carry_out(&target, site.back(&node));
+        let back = apply::carry_out(&target, site.back(&node));
         rescued = Some((node, back));
     });
     match rescued {
@@ -70,7 +70,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
                 "the nodes that are not named are as they were, or well; a node that was ill before can be mended alone: {}",
                 target.verb("roll --node NODE --yes")
             );
-            changing::report(&target, &outcome, &besides, &args.flags, &words, &remedy)
+            apply::report(&target, &outcome, &extras, &args.apply, &info, Some(&remedy))
         }
     }
 }
@@ -89,22 +89,22 @@ fn ill_with_a_new_release(outcome: &Outcome) -> Option<String> {
             .iter()
             .any(|step| step.node == node && step.purpose == Purpose::SwitchRelease && step.state == State::Changed)
     };
-    changing::failed_nodes(outcome).into_iter().find(|node| switched(node)).map(str::to_owned)
+    apply::failed_nodes(outcome).into_iter().find(|node| switched(node)).map(str::to_owned)
 }
 
 /// Tells what happened to the node, and what became of it.
 fn went_wrong(target: &Target, outcome: &Outcome, node: &str, back: &Outcome, args: &Args) -> Result<()> {
     let failures = outcome.failures().join("\n");
     let remedies = &target.expected.remedies;
-    if !args.flags.json {
+    if !args.apply.json {
         outln!("{}", plan::summary(outcome));
     }
     let is_back = back.failures().is_empty();
-    if args.flags.json {
-        let mut value = changing::json(&outcome.steps, &Besides::default(), target.transport.as_ref(), false)?;
-        let steps = changing::json(&back.steps, &Besides::default(), target.transport.as_ref(), is_back)?;
+    if args.apply.json {
+        let mut value = apply::json(&outcome.steps, &Extras::default(), target.transport.as_ref(), false)?;
+        let steps = apply::json(&back.steps, &Extras::default(), target.transport.as_ref(), is_back)?;
         if let Some(all) = value.as_object_mut() {
-            let went_back = json!({ "node": node, "done": is_back, "steps": changing::steps_of(steps) });
+            let went_back = json!({ "node": node, "done": is_back, "steps": apply::steps_of(steps) });
             all.insert("went_back".to_owned(), went_back);
         }
         outln!("{value}");

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::changing::{self, Besides, Flags, NoLocal, Words};
+use super::apply::{self, ApplyArgs, CommandInfo, Extras, RejectLocal};
 use unibus_ops::engine::Pin;
 use unibus_ops::global::Global;
 use unibus_ops::rolling::{Service, Site};
@@ -22,14 +22,14 @@ pub(crate) struct Args {
     #[arg(long)]
     outage: bool,
     #[command(flatten)]
-    flags: Flags,
+    apply: ApplyArgs,
     #[command(flatten)]
-    no_local: NoLocal,
+    reject_local: RejectLocal,
 }
 
 /// Prints the plan, and carries it out with `--yes`.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
-    args.no_local.refuse("rollback needs servers: a local cluster has no releases to go back to")?;
+    args.reject_local.check("rollback needs servers: a local cluster has no releases to go back to")?;
     let paths = global.paths()?;
     let topology = global.topology(&paths)?;
     for name in &args.node {
@@ -37,23 +37,23 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     }
     let target = Target::servers(topology, Pin::load(&paths.engine_pin())?, global.topology_flag());
     let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
-    let steps = target.locked(site.rollback(&args.node, args.outage), "rollback", &args.flags.lock);
-    let besides = Besides::default();
+    let steps = target.locked(site.rollback(&args.node, args.outage), "rollback", &args.apply.lock);
+    let extras = Extras::default();
     let nodes: String = args.node.iter().map(|node| format!(" --node {node}")).collect();
     let verb = format!("rollback{nodes}{}", if args.outage { " --outage" } else { "" });
     let notes: &[&str] =
         if args.outage { &["--outage: nodes are restarted whether or not the others are well"] } else { &[] };
     let next =
         [("verify", "prove that the cluster is what it should be"), ("roll", "forward again, to what is staged")];
-    let words = Words { verb: &verb, notes, next: &next };
-    if !args.flags.yes {
-        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    let info = CommandInfo { verb: &verb, notes, done: &[], next: &next };
+    if !args.apply.yes {
+        return apply::preview(&target, &steps, &extras, &args.apply, &info);
     }
-    let outcome = changing::carry_out(&target, steps);
+    let outcome = apply::carry_out(&target, steps);
     let remedy = format!(
         "a node that was never rolled has no previous release; an ill node goes first: {}; where no node is well: {}",
         target.verb("rollback --node NODE --yes"),
         target.verb("rollback --outage --yes")
     );
-    changing::report(&target, &outcome, &besides, &args.flags, &words, &remedy)
+    apply::report(&target, &outcome, &extras, &args.apply, &info, Some(&remedy))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use time::OffsetDateTime;
 
-use super::changing::{self, Besides, Flags, Words};
+use super::apply::{self, ApplyArgs, CommandInfo, Extras};
 use crate::program::this_program;
 use unibus_ops::exit::BadInput;
 use unibus_ops::global::Global;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(value_name = "N")]
     copies: u32,
     #[command(flatten)]
-    flags: Flags,
+    apply: ApplyArgs,
 }
 
 /// Prints the plan, and carries it out with `--yes`.
@@ -53,23 +53,23 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
 
     let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
-    let steps = target.locked(site.scale(args.copies, settings), "scale", &args.flags.lock);
-    let besides = Besides { here, ..Besides::default() };
+    let steps = target.locked(site.scale(args.copies, settings), "scale", &args.apply.lock);
+    let extras = Extras { here, ..Extras::default() };
     let verb = format!("scale {}", args.copies);
     let next = [("verify", "prove that the cluster is what it should be")];
-    let words = Words { verb: &verb, notes: &[], next: &next };
-    if !args.flags.yes {
-        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    let info = CommandInfo { verb: &verb, notes: &[], done: &[], next: &next };
+    if !args.apply.yes {
+        return apply::preview(&target, &steps, &extras, &args.apply, &info);
     }
-    let outcome = changing::carry_out(&target, steps);
+    let outcome = apply::carry_out(&target, steps);
     if outcome.failures().is_empty() {
         making.finish().context("the copies are raised; what is to be written here was not")?;
-        if !args.flags.json {
-            besides.here.iter().for_each(|line| outln!("{line}"));
+        if !args.apply.json {
+            extras.here.iter().for_each(|line| outln!("{line}"));
         }
     }
     let remedy = "nothing was written here; no bucket has fewer copies than before";
-    changing::report(&target, &outcome, &besides, &args.flags, &words, remedy)
+    apply::report(&target, &outcome, &extras, &args.apply, &info, Some(remedy))
 }
 
 /// What the topology alone can say against it.

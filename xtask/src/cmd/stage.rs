@@ -3,23 +3,22 @@
 use std::path::Path;
 use std::thread::{self, ScopedJoinHandle};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use time::OffsetDateTime;
 
+use super::apply::{self, ApplyArgs, CommandInfo, Extras, RejectLocal};
 use unibus_ops::build;
 use unibus_ops::engine::{self, Engine, Pin};
-use unibus_ops::exit::{BadInput, WouldChange};
+use unibus_ops::exit::BadInput;
 use unibus_ops::global::Global;
 use unibus_ops::making::Making;
 use unibus_ops::node_files::{self, Cluster, Placement};
 use unibus_ops::paths::Paths;
 use unibus_ops::pki::{self, Force};
-use unibus_ops::plan::{self, Goal, LockFlags, Outcome, State, Step};
 use unibus_ops::random::System;
 use unibus_ops::staging::{self, Release};
 use unibus_ops::target::Target;
 use unibus_ops::topology::Topology;
-use unibus_ops::ui::{Progress, Style, next};
 
 /// Put release, certificates, secrets, settings and unit on every server; starts nothing
 ///
@@ -27,31 +26,18 @@ use unibus_ops::ui::{Progress, Style, next};
 /// run changes nothing, and a run that failed is completed by the next.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Do it
-    #[arg(long, conflicts_with = "diff")]
-    yes: bool,
-    /// Ask the servers which steps would change them; exit code 3 if any would
-    #[arg(long)]
-    diff: bool,
+    #[command(flatten)]
+    apply: ApplyArgs,
     /// Only this node; may be given several times
     #[arg(long, value_name = "NODE")]
     node: Vec<String>,
-    /// Print the plan as JSON: {schema, done, sessions: [{node, command, stdin}], steps: [{id, node, wave, within_seconds,
-    /// effect, probe, command, explain, state, why}]}
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    lock: LockFlags,
-    /// Refused: what `local` runs is no server
-    #[arg(long, hide = true)]
-    local: bool,
+    reject_local: RejectLocal,
 }
 
 /// Prints the plan; carries it out with `--yes`, asks how far the servers are with `--diff`.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
-    if args.local {
-        return Err(BadInput::new("stage needs servers; `cargo xtask local` lays its nodes out itself"));
-    }
+    args.reject_local.check("stage needs servers; `cargo xtask local` lays its nodes out itself")?;
     let paths = global.paths()?;
     let topology = global.topology(&paths)?;
     for name in &args.node {
@@ -64,78 +50,20 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         steps.extend(staging::steps(&release, &topology, &node.name, &from)?);
     }
     let target = Target::servers(topology, Pin::load(&paths.engine_pin())?, global.topology_flag());
-    let steps = target.locked(steps, "stage", &args.lock);
-    let goal = if args.yes { Some(Goal::Do) } else { args.diff.then_some(Goal::Look) };
-    let Some(goal) = goal else { return dry_run(&target, &steps, args) };
-    let outcome = plan::execute(steps, target.transport.as_ref(), goal, &Progress::new());
-    report(&target, &outcome, goal, args)
-}
-
-fn dry_run(target: &Target, steps: &[Step], args: &Args) -> Result<()> {
-    if args.json {
-        outln!("{}", plan::json(steps, target.transport.as_ref(), false)?);
-        return Ok(());
+    let steps = target.locked(steps, "stage", &args.apply.lock);
+    let extras = Extras::default();
+    let verb = format!("stage{}", args.node.iter().map(|node| format!(" --node {node}")).collect::<String>());
+    let next = [
+        ("up", "start servers that do not run yet"),
+        ("roll", "take running ones to what was staged"),
+        ("seed-admin --sign-pub HEX", "the first admin, if there is none"),
+    ];
+    let info = CommandInfo { verb: &verb, notes: &[], done: &["nothing was started"], next: &next };
+    if !args.apply.yes {
+        return apply::preview(&target, &steps, &extras, &args.apply, &info);
     }
-    out!("{}", plan::print(steps, target.transport.as_ref(), Style::stdout()));
-    outln!("{} steps, each skipped where it is so already; the whole commands: --json", plan::count(steps));
-    outln!("dry run: nothing was changed, no connection was opened");
-    let yes = again(target, args, " --yes");
-    out!("{}", next(&[(&yes, "do it"), (&again(target, args, " --diff"), "ask the servers what would change")]));
-    Ok(())
-}
-
-fn report(target: &Target, outcome: &Outcome, goal: Goal, args: &Args) -> Result<()> {
-    let failures = outcome.failures();
-    if args.json {
-        let done = goal == Goal::Do && failures.is_empty();
-        outln!("{}", plan::json(&outcome.steps, target.transport.as_ref(), done)?);
-    } else if goal == Goal::Look {
-        out!("{}", plan::print(&outcome.steps, target.transport.as_ref(), Style::stdout()));
-    }
-    if !args.json {
-        outln!("{}", plan::summary(outcome));
-    }
-    let again = again(target, args, if goal == Goal::Do { " --yes" } else { " --diff" });
-    if !failures.is_empty() {
-        bail!("{}\nput that right and run this again, it goes on where it stopped: {again}", failures.join("\n"));
-    }
-    let would_change = outcome.count(&State::WouldChange) > 0;
-    if args.json {
-        return if would_change { Err(WouldChange.into()) } else { Ok(()) };
-    }
-    match goal {
-        Goal::Look if would_change => {
-            out!("{}", next(&[(&self::again(target, args, " --yes"), "")]));
-            Err(WouldChange.into())
-        }
-        Goal::Look => {
-            outln!("nothing would change");
-            Ok(())
-        }
-        Goal::Do => {
-            if outcome.count(&State::Changed) == 0 {
-                outln!("everything was so already: nothing was changed");
-            }
-            outln!("nothing was started");
-            let (up, roll) = (target.verb("up"), target.verb("roll"));
-            let seed = target.verb("seed-admin --sign-pub HEX");
-            out!(
-                "{}",
-                next(&[
-                    (&up, "start servers that do not run yet"),
-                    (&roll, "take running ones to what was staged"),
-                    (&seed, "the first admin, if there is none"),
-                ])
-            );
-            Ok(())
-        }
-    }
-}
-
-/// This run again, with another goal.
-fn again(target: &Target, args: &Args, goal: &str) -> String {
-    let nodes: String = args.node.iter().map(|node| format!(" --node {node}")).collect();
-    target.verb(&format!("stage{nodes}{}{goal}", args.lock.typed()))
+    let outcome = apply::carry_out(&target, steps);
+    apply::report(&target, &outcome, &extras, &args.apply, &info, None)
 }
 
 /// The release, with everything in place that it takes; all that is missing is said at once.

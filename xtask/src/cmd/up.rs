@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::changing::{self, Besides, Flags, NoLocal, Words};
+use super::apply::{self, ApplyArgs, CommandInfo, Extras, RejectLocal};
 use unibus_ops::engine::Pin;
 use unibus_ops::global::Global;
 use unibus_ops::rolling::{Service, Site};
@@ -16,25 +16,25 @@ use unibus_ops::target::Target;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    flags: Flags,
+    apply: ApplyArgs,
     #[command(flatten)]
-    no_local: NoLocal,
+    reject_local: RejectLocal,
 }
 
 /// Prints the plan, and carries it out with `--yes`.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
-    args.no_local.refuse("up needs servers; `cargo xtask local` starts its nodes itself")?;
+    args.reject_local.check("up needs servers; `cargo xtask local` starts its nodes itself")?;
     let paths = global.paths()?;
     let target = Target::servers(global.topology(&paths)?, Pin::load(&paths.engine_pin())?, global.topology_flag());
     let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
-    let steps = target.locked(site.up(), "up", &args.flags.lock);
-    let besides = Besides::default();
+    let steps = target.locked(site.up(), "up", &args.apply.lock);
+    let extras = Extras::default();
     let next = [("verify", "prove that the cluster is what it should be")];
-    let words = Words { verb: "up", notes: &[], next: &next };
-    if !args.flags.yes {
-        return changing::dry_run(&target, &steps, &besides, &args.flags, &words);
+    let info = CommandInfo { verb: "up", notes: &[], done: &[], next: &next };
+    if !args.apply.yes {
+        return apply::preview(&target, &steps, &extras, &args.apply, &info);
     }
-    let outcome = changing::carry_out(&target, steps);
+    let outcome = apply::carry_out(&target, steps);
     let remedy = "what was started goes on running; a node that was never staged: cargo xtask stage --yes";
-    changing::report(&target, &outcome, &besides, &args.flags, &words, remedy)
+    apply::report(&target, &outcome, &extras, &args.apply, &info, Some(remedy))
 }

@@ -10,7 +10,6 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) mod hosts;
 pub(crate) mod servers;
@@ -53,16 +52,17 @@ pub(crate) const NODES: [&str; 3] = ["a", "b", "c"];
 /// A directory that looks like a clone and goes away with the test.
 pub(crate) struct Clone {
     pub(crate) root: PathBuf,
+    _dir: tempfile::TempDir,
 }
 
 impl Clone {
     /// A clone with [`TOPOLOGY`] and the shipped pin of the engine.
     pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let root = std::env::temp_dir().join(format!("unibus-xtask-{}-{number}", std::process::id()));
-        fs::create_dir_all(root.join("deploy")).unwrap();
-        let clone = Self { root: root.canonicalize().unwrap() };
+        // Some tests look at it as another user.
+        let open = fs::Permissions::from_mode(0o755);
+        let dir = tempfile::Builder::new().prefix("unibus-xtask-").permissions(open).tempdir().unwrap();
+        fs::create_dir(dir.path().join("deploy")).unwrap();
+        let clone = Self { root: dir.path().canonicalize().unwrap(), _dir: dir };
         clone.write("deploy/nodes.toml", TOPOLOGY);
         clone.write("deploy/engine.toml", include_str!("../../../deploy/engine.toml"));
         clone
@@ -161,13 +161,6 @@ impl Clone {
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
         path
-    }
-}
-
-impl Drop for Clone {
-    fn drop(&mut self) {
-        // A test that failed is the news, not what it could not remove.
-        let _ = fs::remove_dir_all(&self.root);
     }
 }
 

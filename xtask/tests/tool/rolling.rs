@@ -188,6 +188,33 @@ fn a_release_rolls_one_node_at_a_time_each_gated_before_and_after() {
 }
 
 #[test]
+fn diff_of_a_changing_verb_asks_and_does_nothing() {
+    let servers = Servers::up();
+    servers.build("0.2.0");
+    servers.ok("stage --yes");
+    servers.forget();
+    let done = servers.run("roll --diff");
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(done.stdout.contains("next: cargo xtask roll --yes"), "{done:?}");
+    let said = servers.run("roll --diff --json");
+    let plan: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"));
+    let steps = plan["steps"].as_array().unwrap();
+    let changing: Vec<&str> = steps
+        .iter()
+        .filter(|step| step["state"] == "would_change" && step["node"] == "a")
+        .map(|step| step["id"].as_str().unwrap())
+        .collect();
+    assert!(changing.contains(&"switch release"), "{changing:?}");
+    assert!(changing.iter().all(|id| !id.starts_with("until ")), "what waits changes nothing: {changing:?}");
+    assert_eq!(servers.deeds(), Vec::<String>::new());
+    servers.ok("roll --yes");
+    servers.forget();
+    let done = servers.ok("roll --diff");
+    assert!(done.stdout.contains("nothing would change"), "{done:?}");
+    assert_eq!(servers.deeds(), Vec::<String>::new());
+}
+
+#[test]
 fn what_yes_starts_is_what_the_dry_run_printed() {
     let servers = Servers::up();
     servers.build("0.2.0");

@@ -5,7 +5,6 @@
 //! part of: the caller names the program with the hidden verbs `supervise` and `exec-child`.
 
 #![cfg(target_os = "linux")]
-#![allow(missing_docs, reason = "an API of this tool only: a comment stands where a name does not say it all")]
 
 #[macro_use]
 extern crate unibus_ops;

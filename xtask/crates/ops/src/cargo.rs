@@ -133,9 +133,13 @@ fn progress(line: &str) -> Option<&str> {
 #[derive(Debug, Deserialize)]
 pub struct Artifact {
     package_id: String,
+    /// The Cargo.toml of its package.
     pub manifest_path: PathBuf,
+    /// What it was built from.
     pub target: Target,
+    /// How it was built.
     pub profile: Profile,
+    /// The program, if it is one.
     pub executable: Option<PathBuf>,
 }
 
@@ -153,7 +157,9 @@ impl Artifact {
 /// What it was built from.
 #[derive(Debug, Deserialize)]
 pub struct Target {
+    /// Of the library, program or test; a library has underscores.
     pub name: String,
+    /// `lib`, `bin`, `test` and others.
     pub kind: Vec<String>,
 }
 

@@ -182,39 +182,19 @@ fn parent(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
     use super::*;
 
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new() -> Self {
-            static NUMBER: AtomicU32 = AtomicU32::new(0);
-            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("unibus-fsx-{}-{number}", process::id()));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-
-        fn names(&self) -> Vec<String> {
-            let mut names: Vec<String> =
-                fs::read_dir(&self.0).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
-            names.sort();
-            names
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
     }
 
     #[test]
     fn a_batch_is_written_with_its_modes_and_directories() {
-        let dir = Dir::new();
-        let (key, cert) = (dir.0.join("x/y/a.key"), dir.0.join("a.crt"));
+        let dir = tempfile::tempdir().unwrap();
+        let (key, cert) = (dir.path().join("x/y/a.key"), dir.path().join("a.crt"));
         let mut batch = Batch::default();
         batch.put(&key, PRIVATE, "k");
         batch.put(&cert, PUBLIC, "old");
@@ -223,31 +203,31 @@ mod tests {
         assert!(!key.exists());
         batch.commit().unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!((mode(&key), mode(&cert), mode(&dir.0.join("x"))), (0o600, 0o644, 0o700));
-        assert_eq!(dir.names(), ["a.crt", "x"]);
+        assert_eq!((mode(&key), mode(&cert), mode(&dir.path().join("x"))), (0o600, 0o644, 0o700));
+        assert_eq!(names(dir.path()), ["a.crt", "x"]);
         assert_eq!(read_private(&key).unwrap().unwrap(), b"k");
         assert!(read_private(&cert).unwrap_err().to_string().contains("chmod 600"));
-        assert_eq!(read_private(&dir.0.join("none")).unwrap(), None);
+        assert_eq!(read_private(&dir.path().join("none")).unwrap(), None);
     }
 
     #[test]
     fn one_file_that_cannot_be_written_stops_all() {
-        let dir = Dir::new();
-        fs::write(dir.0.join("file"), "in the way").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "in the way").unwrap();
         let mut batch = Batch::default();
-        batch.put(&dir.0.join("a"), PRIVATE, "a");
-        batch.put(&dir.0.join("b/c/d"), PRIVATE, "d");
+        batch.put(&dir.path().join("a"), PRIVATE, "a");
+        batch.put(&dir.path().join("b/c/d"), PRIVATE, "d");
         // A directory cannot be made below a file.
-        batch.put(&dir.0.join("file/z"), PRIVATE, "z");
+        batch.put(&dir.path().join("file/z"), PRIVATE, "z");
         let error = batch.commit().unwrap_err().to_string();
         assert!(error.contains("file/z"), "{error}");
-        assert_eq!(dir.names(), ["file"]);
+        assert_eq!(names(dir.path()), ["file"]);
     }
 
     #[test]
     fn a_replaced_file_takes_the_mode_it_should_have() {
-        let dir = Dir::new();
-        let file = dir.0.join("a.key");
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.key");
         fs::write(&file, "old").unwrap();
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
         write(&file, PRIVATE, b"new").unwrap();

@@ -5,8 +5,6 @@
 //! machine (`unibus-local`), never boots machines and injects no fault (`unibus-rehearsal`), and knows no verb's command line beyond the
 //! flags that several verbs share. Modules depend only on modules that do not depend on them.
 
-#![allow(missing_docs, reason = "an API of this tool only: a comment stands where a name does not say it all")]
-
 // First: its macros are for all modules that follow.
 #[macro_use]
 pub mod stdio;

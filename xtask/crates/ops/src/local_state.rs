@@ -23,7 +23,9 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
+    /// As the engine says it.
     pub engine_version: String,
+    /// Of the engine that the nodes run.
     pub engine_sha256: String,
 }
 

@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn what_was_dropped_is_free_whatever_is_being_started_meanwhile() {
-        let path = std::env::temp_dir().join(format!("xtask-lock-file-{}", std::process::id()));
-        let open = || File::create(&path).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let open = || File::create(dir.path().join("lock")).unwrap();
         let stop = AtomicBool::new(false);
         let mut held = 0;
         thread::scope(|scope| {
@@ -81,14 +81,13 @@ mod tests {
             }
             stop.store(true, Ordering::Relaxed);
         });
-        std::fs::remove_file(&path).unwrap();
         assert_eq!(held, 0);
     }
 
     #[test]
     fn a_lock_has_one_holder_and_who_asks_is_none() {
-        let path = std::env::temp_dir().join(format!("xtask-lock-holder-{}", std::process::id()));
-        let open = || File::create(&path).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let open = || File::create(dir.path().join("lock")).unwrap();
         let asking = open();
         asking.lock_shared().unwrap();
         assert!(!is_held(open()).unwrap(), "another one asks");
@@ -98,6 +97,5 @@ mod tests {
         assert!(Lock::try_take(open()).unwrap().is_none());
         drop(lock);
         assert!(!is_held(open()).unwrap());
-        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -14,7 +14,9 @@ pub struct Making<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) now: OffsetDateTime,
     pub(crate) random: &'a dyn Random,
+    /// Files to be written at the end.
     pub batch: Batch,
+    /// What became of each file.
     pub report: Report,
     _one_at_a_time: Lock,
 }

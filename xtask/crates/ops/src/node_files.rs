@@ -82,6 +82,7 @@ impl Placement {
 
 /// Which nodes files are made for, where these run, and what.
 pub struct Cluster<'a> {
+    /// Whose nodes they are.
     pub topology: &'a Topology,
     /// Says where a node runs: [`Placement::server`] or [`Placement::local`].
     pub placement: &'a dyn Fn(&Topology, &Node) -> Placement,

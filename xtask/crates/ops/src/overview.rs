@@ -8,7 +8,9 @@ use crate::verify::{Answer, CERTIFICATE, CERTIFICATE_DAYS, Expected, all_hold, c
 
 /// The screen, and what of it counts as a change where every change is printed anew.
 pub struct Overview {
+    /// What a terminal shows.
     pub text: String,
+    /// What has to differ for a new line in a log.
     pub gist: String,
 }
 

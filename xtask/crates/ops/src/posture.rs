@@ -23,14 +23,19 @@ pub struct Posture {
     pub(crate) acl: bool,
     pub(crate) tls: bool,
     pub(crate) engine: Option<Engine>,
+    /// None where the engine runs alone or says nothing.
     pub cluster: Option<Cluster>,
     pub(crate) kv_replicas: u32,
+    /// One for each bucket.
     pub replicas: Vec<Replica>,
+    /// Whether the node may decide.
     pub lease: Lease,
+    /// Active admins; none where the node cannot know.
     pub admins: Option<u64>,
     pub(crate) clients: Option<u64>,
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) unix_ms: i64,
+    /// Whether a record of a first admin waits to be imported.
     pub bootstrap_pending: bool,
     /// Safeguards that a test build has switched off.
     pub faults: Vec<String>,
@@ -43,6 +48,7 @@ pub struct Posture {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Engine {
     pub(crate) version: String,
+    /// Of the program that runs.
     pub sha256: String,
     pub(crate) server_id: String,
     pub(crate) pid: u32,
@@ -54,6 +60,7 @@ pub struct Cluster {
     pub(crate) name: String,
     pub(crate) id: String,
     pub(crate) size: Option<u32>,
+    /// The node by its name.
     pub leader: Option<String>,
     /// The other nodes to which a route stands.
     pub(crate) peers: Vec<String>,
@@ -62,20 +69,24 @@ pub struct Cluster {
 /// One bucket's replication.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replica {
+    /// With the prefix that it has in the engine.
     pub bucket: String,
     /// As the stream is configured.
     pub want: u32,
     /// Those that are caught up, the leader included; none when nobody answered.
     pub(crate) current: Option<u32>,
+    /// The node by its name.
     pub leader: Option<String>,
 }
 
 /// The proof that the node's view of members is current.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
+    /// Whether it holds now.
     pub valid: bool,
     pub(crate) age_ms: Option<u64>,
     pub(crate) lease_ms: u64,
+    /// After so long no node honours what was revoked.
     pub bound_ms: u64,
 }
 
@@ -95,8 +106,10 @@ pub struct Certificate {
 #[derive(Debug, Error)]
 pub enum Unreadable {
     #[error("its posture is not the JSON this xtask knows: {0}")]
+    /// It is no such JSON.
     Json(#[from] serde_json::Error),
     #[error("its posture has schema {0}, this xtask knows {SCHEMA}: use the xtask of the release that runs there")]
+    /// It is of another schema.
     Schema(u64),
 }
 

@@ -7,8 +7,11 @@ use crate::paths::Paths;
 /// What happened to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// It was not there.
     Made,
+    /// It took the place of another.
     Renewed,
+    /// It is as it was.
     Kept,
 }
 

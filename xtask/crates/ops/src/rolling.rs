@@ -66,6 +66,7 @@ impl Until {
 
 /// Who starts and stops the daemons.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "each variant says what its fields are for")]
 pub enum Service {
     /// systemd, on a server.
     Systemd,
@@ -75,7 +76,9 @@ pub enum Service {
 
 /// A cluster whose nodes are to be worked on one after the other.
 pub struct Site<'a> {
+    /// In whose order the nodes are worked on.
     pub topology: &'a Topology,
+    /// Who starts and stops their daemons.
     pub service: Service,
     /// Where each node's control socket lies.
     pub runtime_dir: &'a str,

@@ -28,8 +28,11 @@ pub enum Kind {
 /// The types of nkeys in use, by their prefix byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {
+    /// `SA…`, signs for an account.
     Account = 0,
+    /// `SU…`, a user of the bus.
     User = 20 << 3,
+    /// `SX…`, encrypts.
     Curve = 23 << 3,
 }
 

@@ -30,8 +30,11 @@ pub struct Which {
 
 /// One cluster: what it should be, and the way to its nodes.
 pub struct Target {
+    /// What the cluster should be.
     pub topology: Topology,
+    /// The way to its nodes.
     pub transport: Box<dyn Transport>,
+    /// What `verify` compares with.
     pub expected: Expected,
     /// Where each node's control socket lies.
     pub runtime_dir: String,

@@ -29,11 +29,17 @@ pub(crate) const PIP_PATIENCE: [&str; 4] = ["--retries", "1", "--timeout", "15"]
 /// Something that is fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
+    /// nats-server, by its pin.
     Engine,
+    /// The packages of examples/python.
     PythonClients,
+    /// Node.js, as a Python package brings it.
     Node,
+    /// The packages of examples/javascript.
     JsClients,
+    /// A linker for static programs, with cargo-zigbuild.
     Zig,
+    /// Judges dependencies.
     CargoDeny,
 }
 

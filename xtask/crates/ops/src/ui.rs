@@ -13,11 +13,17 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tone {
     #[default]
+    /// As the terminal has it.
     Plain,
+    /// Something is as it should be.
     Good,
+    /// Something is wrong.
     Bad,
+    /// Something may be wrong.
     Warn,
+    /// Beside the point.
     Dim,
+    /// A title.
     Bold,
 }
 

@@ -19,7 +19,6 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 pub use build::chosen;
-pub use setup::MEMBERSHIPD;
 
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
 use unibus_ops::exit::BadInput;
@@ -43,13 +42,21 @@ const LOOK: Duration = Duration::from_millis(250);
 pub struct Options {
     /// The program that has the hidden verbs of the supervisor.
     pub program: PathBuf,
+    /// Return once everything is proved.
     pub detach: bool,
+    /// Begin with empty stores.
     pub fresh: bool,
+    /// The first node's; none: as last time.
     pub base_address: Option<Ipv4Addr>,
+    /// Instead of the pinned one.
     pub engine: Option<PathBuf>,
+    /// None: as last time.
     pub kv_replicas: Option<u32>,
+    /// Instead of the one that this clone builds.
     pub membershipd: Option<PathBuf>,
+    /// Print the verdict as JSON.
     pub json: bool,
+    /// Whether packages may be installed.
     pub consent: Consent,
 }
 
@@ -302,7 +309,7 @@ fn endpoints(paths: &Paths, state: &State, target: &Target, admin: &setup::Admin
         ]);
     }
     let flags = state.flags_of_local();
-    let membershipd = Paths::shown(&state.programs().join(setup::MEMBERSHIPD));
+    let membershipd = Paths::shown(&state.programs().join(unibus_ops::build::FILE));
     let identity = Paths::shown(&state.admin());
     let ca = paths.with_base(state.dir()).map(|paths| Paths::shown(&paths.client_ca_cert())).unwrap_or_default();
     let export = format!("{membershipd} identity show --identity {identity} --nkey-seed-to admin.nk");

@@ -25,8 +25,6 @@ use unibus_ops::random::System;
 use unibus_ops::topology::Topology;
 use unibus_ops::ui::Progress;
 
-/// The daemon's file name on a node.
-pub const MEMBERSHIPD: &str = "membershipd";
 const ADMIN_HANDLE: &str = "root";
 const BASE_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 const KV_REPLICAS: u32 = 3;
@@ -56,7 +54,7 @@ pub(super) fn set_up(paths: &Paths, state: &State, options: &Options, progress: 
         empty_stores(state)?;
     }
     install(&engine.path, &state.programs().join(engine::FILE))?;
-    install(&membershipd, &state.programs().join(MEMBERSHIPD))?;
+    install(&membershipd, &state.programs().join(unibus_ops::build::FILE))?;
     fsx::write(&state.topology(), fsx::PUBLIC, topology.to_toml().as_bytes())?;
     state.write_record(&Record { engine_version: engine.version, engine_sha256: engine.sha256.clone() })?;
 
@@ -171,7 +169,7 @@ fn lay_out(state: &State, from: &Path, name: &str) -> Result<()> {
         fs::set_permissions(private, fs::Permissions::from_mode(0o700))
             .with_context(|| format!("closing {} to others", Paths::shown(private)))?;
     }
-    for program in [engine::FILE, MEMBERSHIPD] {
+    for program in [engine::FILE, unibus_ops::build::FILE] {
         let link = dir.join(program);
         let to = Path::new("../../bin").join(program);
         if fs::read_link(&link).is_ok_and(|now| now == to) {
@@ -210,7 +208,7 @@ fn copy_tree(from: &Path, to: &Path, batch: &mut Batch) -> Result<()> {
 /// The identity that this cluster's first admin has; made once.
 fn admin(state: &State) -> Result<Admin> {
     let file = state.admin();
-    let mut command = Command::new(state.programs().join(MEMBERSHIPD));
+    let mut command = Command::new(state.programs().join(unibus_ops::build::FILE));
     command.args(["identity"]);
     if file.exists() {
         command.args(["show", "--json", "--identity"]).arg(&file);

@@ -72,18 +72,16 @@ mod tests {
 
     #[test]
     fn a_log_is_bounded_and_keeps_one_old_generation() {
-        let dir = std::env::temp_dir().join(format!("xtask-log-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("log");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
         let mut log = LogFile::new(path.clone(), 25);
         for number in 0..7 {
             log.line(format!("line {number}\n").as_bytes()).unwrap();
         }
-        let (now, old) = (fs::read_to_string(&path).unwrap(), fs::read_to_string(dir.join("log.1")).unwrap());
+        let (now, old) = (fs::read_to_string(&path).unwrap(), fs::read_to_string(dir.path().join("log.1")).unwrap());
         // Another process' end does not lose what was written.
         LogFile::new(path.clone(), 25).line(b"more\n").unwrap();
         let appended = fs::read_to_string(&path).unwrap();
-        fs::remove_dir_all(&dir).unwrap();
         assert_eq!(now, "line 6\n");
         assert_eq!(old, "line 3\nline 4\nline 5\n");
         assert_eq!(appended, "line 6\nmore\n");

@@ -7,6 +7,7 @@ pub(super) const SCHEMA: u32 = 1;
 /// What the supervisor is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "lowercase", deny_unknown_fields)]
+#[allow(missing_docs, reason = "each variant says what its fields are for")]
 pub enum Request {
     /// Nothing but to tell.
     Status,
@@ -47,9 +48,13 @@ pub enum Phase {
 /// One node as the supervisor sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeStatus {
+    /// Which node.
     pub name: String,
+    /// How far its daemon is.
     pub phase: Phase,
+    /// Of its daemon, while it runs.
     pub pid: Option<u32>,
+    /// Whether its processes were stopped where they are.
     pub frozen: bool,
     /// Times it was started.
     pub starts: u32,
@@ -67,6 +72,7 @@ pub struct Status {
     /// Ends with the `cargo xtask local` that started it.
     pub(crate) foreground: bool,
     pub(crate) since_unix: i64,
+    /// In the order in which they were named.
     pub nodes: Vec<NodeStatus>,
     /// Why the request was not carried out.
     pub error: Option<String>,

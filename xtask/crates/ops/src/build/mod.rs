@@ -37,10 +37,15 @@ const TEST_BUILD: &str = "+faults";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Built {
     schema: u32,
+    /// As the program says it.
     pub version: String,
+    /// Of the program.
     pub sha256: String,
+    /// Its size.
     pub bytes: u64,
+    /// The way it was built.
     pub builder: String,
+    /// The rustc that built it.
     pub compiler: String,
     pub(crate) commit: Option<String>,
 }

@@ -54,6 +54,7 @@ pub struct Check {
     pub(crate) id: String,
     /// A node's name, or [`HERE`].
     pub node: String,
+    /// Whether nothing has to be done about it.
     pub ok: bool,
     pub(crate) level: Level,
     /// What it should be; on this machine, what it is for.

@@ -27,8 +27,11 @@ const VERSION_WITHIN: Duration = Duration::from_secs(10);
 /// A nats-server that may be run.
 #[derive(Clone, Debug)]
 pub struct Engine {
+    /// Where the program is.
     pub path: PathBuf,
+    /// As it says itself.
     pub version: String,
+    /// Of the program.
     pub sha256: String,
     /// Whether it is the very build that deploy/engine.toml pins.
     pub pinned: bool,

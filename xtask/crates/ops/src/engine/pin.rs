@@ -15,6 +15,7 @@ use crate::paths::Paths;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
+    /// Without a `v` before it.
     pub version: String,
     /// Of the binary.
     pub sha256: String,

@@ -31,8 +31,11 @@ const CLIENT_CA: &str = "unibus client CA";
 /// How much the operator means it when a new route CA is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Force {
+    /// One that is there stays.
     No,
+    /// It is replaced, as long as no node has certificates of it.
     Once,
+    /// It is replaced, whatever that cuts off.
     Twice,
 }
 

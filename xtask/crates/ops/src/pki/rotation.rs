@@ -33,6 +33,7 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
+    /// How far it is.
     pub phase: Phase,
     old: String,
     new: String,

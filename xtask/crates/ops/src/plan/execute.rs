@@ -150,7 +150,7 @@ fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, 
         }
         let number = at + 1;
         let known = answers.as_ref().map(|answers| answers.get(at).cloned());
-        if known != Some(Some(Ok(true))) {
+        if goal == Goal::Do && known != Some(Some(Ok(true))) {
             say(line, &format!("{number}/{total} {}", step.id), step);
         }
         step.state = match (known, goal) {

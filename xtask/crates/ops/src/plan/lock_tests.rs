@@ -1,7 +1,6 @@
 //! The lock with its real commands, on directories of this machine; only faults of the way there are made up.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -29,7 +28,7 @@ enum Fault {
 
 /// Nodes that are directories, some of them hard to reach.
 struct Nodes {
-    dir: PathBuf,
+    dir: tempfile::TempDir,
     local: Local,
     faults: Mutex<Vec<(&'static str, Fault)>>,
     /// Lock commands so far, and what shall happen after so many.
@@ -42,13 +41,11 @@ type Event = fn(&Nodes);
 
 impl Nodes {
     fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("xtask-lock-{}-{number}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
         for node in NODES {
-            fs::create_dir_all(dir.join(node)).unwrap();
+            fs::create_dir(dir.path().join(node)).unwrap();
         }
-        let local = Local::new(&dir);
+        let local = Local::new(dir.path());
         Self { dir, local, faults: Mutex::default(), asked: AtomicU32::new(0), after: None }
     }
 
@@ -59,24 +56,18 @@ impl Nodes {
 
     /// Leaves a lock on some nodes.
     fn hold(&self, nodes: &[&str], text: &str) {
-        nodes.iter().for_each(|node| fs::write(self.dir.join(node).join(LOCK), format!("{text}\n")).unwrap());
+        nodes.iter().for_each(|node| fs::write(self.dir.path().join(node).join(LOCK), format!("{text}\n")).unwrap());
     }
 
     /// All that lies on the nodes.
     fn files(&self) -> Vec<String> {
         let files = NODES.iter().flat_map(|node| {
-            let entries = fs::read_dir(self.dir.join(node)).unwrap();
+            let entries = fs::read_dir(self.dir.path().join(node)).unwrap();
             entries.map(move |entry| format!("{node}/{}", entry.unwrap().file_name().to_str().unwrap()))
         });
         let mut files: Vec<String> = files.collect();
         files.sort();
         files
-    }
-}
-
-impl Drop for Nodes {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -157,9 +148,9 @@ fn the_lock_is_there_while_the_steps_run_and_gone_afterwards() {
     let steps = locked(vec![run(&seen, "a")], &nodes(), LOCK, "roll", &LockFlags::default());
     let outcome = execute_as(&me(), steps, &on, Goal::Do, &Progress::silent(), &mut |_| panic!("nothing failed"));
     assert_eq!(outcome.failures(), Vec::<String>::new());
-    let said = fs::read_to_string(on.dir.join("seen")).unwrap();
+    let said = fs::read_to_string(on.dir.path().join("seen")).unwrap();
     assert!(said.contains("anna@laptop") && said.contains("roll"), "{said}");
-    assert_eq!(said, fs::read_to_string(on.dir.join("seen-c")).unwrap());
+    assert_eq!(said, fs::read_to_string(on.dir.path().join("seen-c")).unwrap());
     assert_eq!(on.files(), Vec::<String>::new(), "neither locks nor temporary files");
     assert_eq!(states(&outcome, "lock"), [State::Done, State::Done, State::Done]);
     assert_eq!(states(&outcome, "unlock"), [State::Done, State::Done, State::Done]);
@@ -221,7 +212,7 @@ fn a_foreign_lock_is_respected_and_ours_is_given_back() {
     assert_eq!(on.files(), ["a/run.lock", "b/run.lock"]);
 
     // One that only a minority holds keeps nobody out, and is left alone.
-    fs::remove_file(on.dir.join("a/run.lock")).unwrap();
+    fs::remove_file(on.dir.path().join("a/run.lock")).unwrap();
     assert_eq!(work(&on, &LockFlags::default()).failures(), Vec::<String>::new());
     assert_eq!(on.files(), ["a/done", "b/run.lock"]);
 }
@@ -284,7 +275,8 @@ fn who_waits_gets_it_when_it_is_given_back_and_not_before() {
     assert!(!work(&on, &flags(Some(1), false)).failures().is_empty());
     assert!(begun.elapsed() >= Duration::from_secs(1));
     on.asked = AtomicU32::new(0);
-    on.after = Some((9, |on| NODES.iter().for_each(|node| fs::remove_file(on.dir.join(node).join(LOCK)).unwrap())));
+    on.after =
+        Some((9, |on| NODES.iter().for_each(|node| fs::remove_file(on.dir.path().join(node).join(LOCK)).unwrap())));
     assert_eq!(work(&on, &flags(Some(60), false)).failures(), Vec::<String>::new());
     assert_eq!(on.files(), ["a/done"]);
 }
@@ -315,7 +307,7 @@ fn two_operators_at_once_work_one_after_the_other() {
             });
         }
     });
-    assert_eq!(fs::read_to_string(on.dir.join("worked")).unwrap(), "x\n".repeat(15));
+    assert_eq!(fs::read_to_string(on.dir.path().join("worked")).unwrap(), "x\n".repeat(15));
     assert_eq!(on.files(), Vec::<String>::new());
 }
 

@@ -33,15 +33,19 @@ mod print;
 pub struct Step {
     /// What people and scripts know it by.
     pub id: &'static str,
+    /// Why it is there.
     pub purpose: Purpose,
+    /// The node by its name.
     pub node: String,
     /// Steps of one wave are worked on all nodes side by side; a wave begins when the one before it has ended well.
     pub wave: u32,
+    /// What it does.
     pub effect: Effect,
     /// How long carrying it out may take, if that is not the usual time.
     pub within: Option<Duration>,
     /// Where more is said when it fails.
     pub(crate) explain: Option<Explain>,
+    /// How far it is.
     pub state: State,
 }
 
@@ -60,6 +64,7 @@ pub enum Purpose {
 /// What a step does. Paths are absolute on a server; a relative one lies in the node's install directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each variant says what its fields are for")]
 pub enum Effect {
     /// A system user with a group of the same name.
     MakeUser { name: String, home: String },
@@ -82,6 +87,7 @@ pub enum Effect {
 /// A file to be sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SentFile {
+    /// Where it is here.
     pub from: PathBuf,
     /// None for a secret, about which nothing is shown.
     pub sha256: Option<String>,
@@ -98,6 +104,7 @@ impl SentFile {
 /// A question whose answer tells whether a node is as it should be already.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Unless {
+    /// A command that changes nothing.
     pub argv: Vec<String>,
     /// What it prints then; none when that it succeeds is enough.
     pub prints: Option<String>,

@@ -5,6 +5,7 @@ use super::{State, Step};
 /// All steps, each with the state it was left in.
 #[derive(Debug)]
 pub struct Outcome {
+    /// In the order of their waves.
     pub steps: Vec<Step>,
     /// Why nothing was begun, if the cluster's lock was not granted.
     pub(super) refused: Option<String>,

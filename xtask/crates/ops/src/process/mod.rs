@@ -16,7 +16,9 @@ mod cause;
 pub struct Output {
     /// The exit code; none when a signal ended it.
     pub code: Option<i32>,
+    /// All of it.
     pub stdout: Vec<u8>,
+    /// All of it, without line ends at its end; what is no text is replaced.
     pub stderr: String,
 }
 
@@ -246,15 +248,12 @@ mod tests {
 
     #[test]
     fn what_a_hanging_program_started_is_ended_too() {
-        let dir = std::env::temp_dir().join(format!("xtask-bounded-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let mark = dir.join("mark");
+        let dir = tempfile::tempdir().unwrap();
+        let mark = dir.path().join("mark");
         let script = format!("(sleep 1; touch '{}') & sleep 60", mark.display());
         bounded(sh(&script), b"", Duration::from_millis(100)).unwrap_err();
         thread::sleep(Duration::from_millis(1300));
-        let left = mark.exists();
-        std::fs::remove_dir_all(&dir).unwrap();
-        assert!(!left);
+        assert!(!mark.exists());
     }
 
     #[test]

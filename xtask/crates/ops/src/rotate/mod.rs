@@ -40,7 +40,9 @@ pub trait RemoteWork {
 
 /// The files of one cluster.
 pub struct Site<'a> {
+    /// Where its key material lies.
     pub paths: &'a Paths,
+    /// Whose files they are.
     pub cluster: Cluster<'a>,
 }
 

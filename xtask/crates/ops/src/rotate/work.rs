@@ -19,11 +19,13 @@ const WITHIN: Duration = Duration::from_secs(40);
 
 /// Verbs of this program, for one cluster.
 pub struct Commands<'a> {
+    /// The cluster that is rotated.
     pub target: &'a Target,
     /// The program that has the verbs.
     pub program: PathBuf,
     /// What this program was told about clone, topology and cluster: words before a verb and words after it.
     pub before: Vec<String>,
+    /// Words after the verb: which cluster it is about.
     pub after: Vec<String>,
     /// As typed, for each of the verbs.
     pub lock: String,

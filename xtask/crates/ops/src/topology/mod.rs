@@ -21,33 +21,46 @@ pub use self::edit::with_replicas;
 /// Three nodes, five or seven, and what they have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
+    /// What holds for all nodes.
     pub cluster: Cluster,
+    /// The same on every node.
     pub ports: Ports,
+    /// In the order of the file.
     pub nodes: Vec<Node>,
 }
 
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
+    /// A label, as a node's name is.
     pub name: String,
+    /// Where routes run.
     pub route_network: RouteNetwork,
+    /// Copies of every bucket: 1, 3 or 5.
     pub kv_replicas: u32,
+    /// Absolute, and the same on every server.
     pub install_dir: String,
 }
 
 /// Which of a node's addresses the other nodes dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteNetwork {
+    /// The WireGuard mesh.
     Wg,
+    /// The public addresses.
     Public,
 }
 
 /// `[ports]`, the same on every node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
+    /// Clients of the bus, over TLS.
     pub client: u16,
+    /// The signed API, over HTTPS.
     pub control_plane: u16,
+    /// Routes between the engines, over mutual TLS.
     pub route: u16,
+    /// The engine's monitor, on loopback only.
     pub monitor: u16,
 }
 
@@ -68,10 +81,15 @@ impl Ports {
 /// `[[node]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
+    /// A label of a host name.
     pub name: String,
+    /// What ssh is told to connect to.
     pub ssh: String,
+    /// Where clients reach it.
     pub public: IpAddr,
+    /// Its address in the mesh.
     pub wg: IpAddr,
+    /// Whether it is started first.
     pub seed: bool,
 }
 

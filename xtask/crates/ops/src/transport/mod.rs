@@ -17,6 +17,7 @@ use crate::process::{Failure, Output};
 
 /// One thing that is done on a node, as root.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant says what its fields are for")]
 pub enum Call {
     /// A command, in the root directory. Never a secret among its words.
     Run(Vec<String>),

@@ -297,13 +297,13 @@ mod tests {
 
     #[test]
     fn the_install_directory_may_be_made_meanwhile_and_nothing_else_moves() {
-        let dir = std::env::temp_dir().join(format!("xtask shell '{}'", std::process::id()));
-        let at = dir.to_str().unwrap();
+        let dir = tempfile::Builder::new().prefix("xtask shell '").tempdir().unwrap();
+        let at = dir.path().join("made");
+        let at = at.to_str().unwrap();
         let mut shell = shell(at);
         let here = question(&words(&["here", "pwd"]));
         assert_ne!(shell.talk(&here, 1, SOON).unwrap()[0].code, Some(0));
         let answers = shell.talk(&(order(&words(&["mkdir", at]), "") + &here + &question(&words(&["pwd"]))), 3, SOON);
-        std::fs::remove_dir(&dir).unwrap();
         let answers = answers.unwrap();
         assert_eq!(String::from_utf8_lossy(&answers[1].stdout).trim_end(), at);
         assert_ne!(String::from_utf8_lossy(&answers[2].stdout).trim_end(), at);

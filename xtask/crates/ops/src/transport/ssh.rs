@@ -269,11 +269,9 @@ mod tests {
         bounded(shell, stdin, Duration::from_secs(10)).unwrap()
     }
 
-    fn scratch(name: &str) -> std::path::PathBuf {
-        let dir = std::env::temp_dir().join(format!("xtask ssh '{name}' {}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        dir
+    /// A directory whose name a shell could misread.
+    fn scratch() -> tempfile::TempDir {
+        tempfile::Builder::new().prefix("xtask ssh '").tempdir().unwrap()
     }
 
     #[test]
@@ -290,9 +288,9 @@ mod tests {
 
     #[test]
     fn a_command_runs_in_the_install_directory_with_its_exit_code() {
-        let dir = scratch("run");
+        let scratch = scratch();
+        let dir = scratch.path();
         let output = remote(RUN, &[dir.to_str().unwrap(), "sh", "-c", "pwd; cat; exit 4"], b"in");
-        std::fs::remove_dir_all(&dir).unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{}\nin", dir.display()));
         assert_eq!(output.code, Some(4));
     }
@@ -300,18 +298,18 @@ mod tests {
     #[test]
     fn a_file_is_put_whole_with_its_mode_or_not_at_all() {
         use std::os::unix::fs::PermissionsExt;
-        let dir = scratch("put");
+        let scratch = scratch();
+        let dir = scratch.path();
         let at = dir.to_str().unwrap();
         let put = |length: &str| remote(PUT, &[at, "bootstrap.json", "0640", length, ""], b"whole");
         assert_eq!(put("9").code, Some(1), "cut short");
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0, "nothing may be left");
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "nothing may be left");
         let done = put("5");
         assert!(done.ok(), "{}", done.stderr);
         let file = dir.join("bootstrap.json");
         assert_eq!(std::fs::read(&file).unwrap(), b"whole");
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "no temporary file is left");
-        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]

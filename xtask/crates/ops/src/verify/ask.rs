@@ -12,7 +12,9 @@ const WITHIN: Duration = Duration::from_secs(15);
 /// What one node answered, and when by our clock.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// Which node.
     pub node: String,
+    /// What it says of itself; else why there is no answer.
     pub posture: Result<Posture, String>,
     pub(crate) sent_ms: i64,
     pub(crate) received_ms: i64,

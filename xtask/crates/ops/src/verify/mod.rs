@@ -30,8 +30,11 @@ const HA_REPLICAS: u32 = 3;
 /// One thing that must hold, and whether it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
+    /// What was checked; scripts know it by this.
     pub id: String,
+    /// The node, or [`CLUSTER`].
     pub node: String,
+    /// Whether it holds.
     pub ok: bool,
     pub(crate) want: String,
     pub(crate) got: String,
@@ -45,9 +48,11 @@ pub struct Expected {
     pub(crate) cluster: String,
     pub(crate) nodes: Vec<String>,
     pub(crate) kv_replicas: u32,
+    /// None: any engine is right that all nodes have.
     pub engine: Option<ExpectedEngine>,
     /// A build with switchable faults may run here: only where tests run, never on a server.
     pub test_build: bool,
+    /// How commands name this cluster.
     pub remedies: Remedies,
 }
 
@@ -55,6 +60,7 @@ pub struct Expected {
 #[derive(Clone, Debug)]
 pub struct ExpectedEngine {
     pub(crate) version: String,
+    /// Of the program.
     pub sha256: String,
 }
 

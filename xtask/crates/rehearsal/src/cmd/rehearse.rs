@@ -67,5 +67,5 @@ pub(crate) fn run(global: &Global, caller: &Caller, args: &Args) -> Result<()> {
         only: args.only.clone(),
         consent: args.install.consent(),
     };
-    rehearse(&paths, &options)
+    rehearse(&paths, options)
 }

@@ -234,26 +234,20 @@ impl Claim {
 mod tests {
     use super::*;
 
-    fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("xtask-layout-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        dir
-    }
-
     #[test]
     fn what_is_not_a_fleets_is_never_taken() {
-        let dir = scratch("foreign");
-        fs::create_dir(&dir).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
         fs::write(dir.join("thesis"), "precious").unwrap();
-        let error = Layout::new(&dir).unwrap().claim().unwrap_err();
+        let error = Layout::new(dir).unwrap().claim().unwrap_err();
         assert!(error.to_string().contains("holds other things"), "{error}");
         assert!(dir.join("thesis").exists());
-        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn a_fleet_has_one_name_before_and_after_its_directory_is_made() {
-        let dir = scratch("links");
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
         fs::create_dir_all(dir.join("cache")).unwrap();
         std::os::unix::fs::symlink(dir.join("cache"), dir.join("link")).unwrap();
         let fleet = dir.join("link/fleets/one");
@@ -262,12 +256,12 @@ mod tests {
         let after = Layout::new(&fleet).unwrap();
         assert_eq!((before.dir(), before.cgroup_name()), (after.dir(), after.cgroup_name()));
         assert_eq!(after.dir(), dir.canonicalize().unwrap().join("cache/fleets/one"));
-        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
     fn a_directory_is_claimed_once_and_removed_whole() {
-        let dir = scratch("claim");
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("fleet");
         let layout = Layout::new(&dir).unwrap();
         let claim = layout.clone().claim().unwrap();
         assert!(!claim.left_over && layout.is_held().unwrap());

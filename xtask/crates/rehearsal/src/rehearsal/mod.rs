@@ -11,6 +11,7 @@ mod timeline;
 
 use std::fs::{self, File};
 use std::io::Write as _;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,15 +57,18 @@ pub(crate) struct Options {
 }
 
 /// Boots the machines, carries everything out, and leaves nothing, unless the machines are to be kept.
-pub(crate) fn rehearse(paths: &Paths, options: &Options) -> Result<()> {
-    let parts = parts(options)?;
+pub(crate) fn rehearse(paths: &Paths, mut options: Options) -> Result<()> {
+    let parts = parts(&options)?;
+    // Held open: all of the rehearsal runs this one, also when cargo puts another in its place meanwhile.
+    let xtask = File::open(&options.xtask).with_context(|| format!("opening {}", Paths::shown(&options.xtask)))?;
+    options.xtask = PathBuf::from(format!("/proc/{}/fd/{}", process::id(), xtask.as_raw_fd()));
     fleet::check(paths, options.consent, &Progress::new())?;
     let given = options.membershipd.as_deref().map(build::fit).transpose()?;
     fleet::sweep_dead(paths)?;
     let name = format!("rehearsal-{}", process::id());
     let log = log_file(paths, &name)?;
     let mut record = Record::begin();
-    let played = play(paths, options, parts, given.as_deref(), &name, &log, &mut record);
+    let played = play(paths, &options, parts, given.as_deref(), &name, &log, &mut record);
     record.end(played.as_ref().err());
     if let Some(file) = &options.report {
         fsx::write(file, fsx::PUBLIC, report::html(&record)?.as_bytes())?;
