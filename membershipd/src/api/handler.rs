@@ -11,7 +11,7 @@ use super::precondition::IfMatch;
 use super::problem::Problem;
 use super::shared::Shared;
 use super::target::{InRoom, Named, Path, Target};
-use crate::domain::{Action, Command, Decision, Denial, RoomId, User, decide, permits};
+use crate::domain::{Action, Command, Decision, Denial, User, decide, permits};
 use crate::view::View;
 
 /// An answer on its way.
@@ -27,7 +27,7 @@ pub(super) trait Handler: Sync {
 
     /// What the request comes to, where that is a command, and about which room: for the fuzz target of bodies.
     #[cfg(any(test, feature = "fuzzing"))]
-    fn command(&self, _: &Path<'_>, _: &[u8]) -> Option<Result<(Command, RoomId), Problem>> {
+    fn command(&self, _: &Path<'_>, _: &[u8]) -> Option<Result<(Command, crate::domain::RoomId), Problem>> {
         None
     }
 
@@ -146,7 +146,7 @@ impl<T: InRoom> Handler for Commands<T> {
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
-    fn command(&self, path: &Path<'_>, body: &[u8]) -> Option<Result<(Command, RoomId), Problem>> {
+    fn command(&self, path: &Path<'_>, body: &[u8]) -> Option<Result<(Command, crate::domain::RoomId), Problem>> {
         let made =
             T::read(path).and_then(|target| Ok(((self.make)(path.caller, &target, body)?, target.room().clone())));
         Some(made)
