@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use super::call::{Call, Reply};
 use super::handler::Denied;
 use super::paging::{Paging, Part, cursor};

@@ -1,6 +1,5 @@
 //! Commands that requests come to: given, and what is said of how they ended.
 
-
 use super::call::Call;
 use super::precondition::IfMatch;
 use super::problem::Problem;

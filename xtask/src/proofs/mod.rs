@@ -2,6 +2,7 @@
 
 mod bare;
 mod chaos;
+mod sdk;
 
 use anyhow::Result;
 
@@ -15,6 +16,8 @@ pub(crate) enum Proof {
     Bare,
     /// Ten chaos runs on a local cluster, each with another seed (half an hour)
     Chaos,
+    /// A program outside the workspace that sends and receives in a room with the SDK (four minutes)
+    Sdk,
 }
 
 impl Proof {
@@ -23,6 +26,7 @@ impl Proof {
         match self {
             Self::Bare => "bare",
             Self::Chaos => "chaos",
+            Self::Sdk => "sdk",
         }
     }
 
@@ -31,6 +35,7 @@ impl Proof {
         match self {
             Self::Bare => "README's two commands on a bare Debian 12; half an hour, as root",
             Self::Chaos => "ten chaos runs on a local cluster, each with another seed; half an hour",
+            Self::Sdk => "a program outside the workspace sends and receives in a room with the SDK; four minutes",
         }
     }
 
@@ -39,6 +44,7 @@ impl Proof {
         match self {
             Self::Bare => bare::run(paths, progress),
             Self::Chaos => chaos::run(paths),
+            Self::Sdk => sdk::run(paths, progress),
         }
     }
 }
