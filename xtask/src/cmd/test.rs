@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use crate::external;
 use crate::previous::Previous;
 use crate::testing::{self, Environment, Kind, Program, Steps, Suite, Tally, Target};
@@ -221,6 +223,7 @@ fn run_all(
     left_out: &mut Vec<NotRun>,
     steps: &mut Steps,
 ) -> Result<Vec<Tally>> {
+    open_many_files();
     let mut tallies = Vec::new();
     for program in programs {
         let suite = program.suite();
@@ -248,6 +251,15 @@ fn run_all(
         tallies.push(tally);
     }
     Ok(tallies)
+}
+
+/// Lets the tests have as many open files as this user may: a thousand clients at once need more than the usual 1,024.
+fn open_many_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Where it is refused, the test that needs more says so.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
 }
 
 fn has_namespaces() -> Result<(), String> {

@@ -50,6 +50,9 @@ pub(crate) struct Cluster {
     _room: Room,
 }
 
+/// A listener on this port says that the addresses are taken. No node uses it, and an ordinary user may.
+const CLAIM: u16 = 4249;
+
 /// How much of this machine's time a test takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Work {
@@ -187,7 +190,7 @@ impl Cluster {
             let [high, low] = u16::try_from(std::process::id() % 65_536).unwrap().to_be_bytes();
             let base = Ipv4Addr::new(127, 16 + high % 48, low, u8::try_from(1 + 4 * (number % 60)).unwrap());
             // Held for as long as the cluster: a port that nothing else uses marks the addresses as taken.
-            let Ok(address) = TcpListener::bind((base, 1)) else { continue };
+            let Ok(address) = TcpListener::bind((base, CLAIM)) else { continue };
             let state = std::env::temp_dir().join(format!("{PREFIX}{}-{number}", std::process::id()));
             fs::create_dir_all(&state).unwrap();
             return Self { state, base, _address: address, _room: room };

@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// The system's own directories, which are not on everybody's PATH.
-const SYSTEM_DIRS: [&str; 2] = ["/usr/sbin", "/sbin"];
+pub(crate) const SYSTEM_DIRS: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// The program of that name, as a shell would find it.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {

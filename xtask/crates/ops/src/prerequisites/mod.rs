@@ -13,7 +13,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -28,7 +28,7 @@ pub use self::table::{Prerequisite, Probe};
 use self::apt::{Privilege, Transaction};
 use crate::exit::BadInput;
 use crate::paths::Paths;
-use crate::search_path::on_path;
+use crate::search_path::{SYSTEM_DIRS, on_path};
 use crate::tools;
 use crate::ui::{Cell, Progress, Style, Table, Tone};
 
@@ -319,10 +319,13 @@ fn step(progress: &Progress, name: &str, work: impl FnOnce(&crate::ui::Line) -> 
     done
 }
 
-/// PATH with what was fetched and unpacked at its end: what the system has comes first.
+/// PATH with the system's own directories, where an ordinary user's has none, and with what was fetched and unpacked at its end:
+/// what the system has comes first.
 pub fn path(paths: &Paths) -> OsString {
     let own = env::var_os("PATH").unwrap_or_default();
-    let more = tools::node_bin(paths).into_iter().chain([unpack::bin(paths)]);
+    let system =
+        SYSTEM_DIRS.map(PathBuf::from).into_iter().filter(|dir| !env::split_paths(&own).any(|has| has == *dir));
+    let more = system.chain(tools::node_bin(paths)).chain([unpack::bin(paths)]);
     let dirs = env::split_paths(&own).chain(more);
     // What came from a PATH fits into one; a clone whose path has a colon in it keeps the system's.
     env::join_paths(dirs).unwrap_or(own)
