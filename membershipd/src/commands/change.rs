@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::audit::{About, Decided, Stage};
 use super::error::CommandError;
-use super::path::{Commands, Done};
+use super::path::Commands;
 use super::plan::{Earlier, Plan};
 use crate::domain::{Action, Author, Decision, Denial, Records as _, Resource, Role, User, decide};
-use crate::store::{Records, Revision, StoreError};
+use crate::store::{Records, Revision};
 use crate::view::View;
 
 /// A change: of a room, a membership, a user, an invite, or of keys. [`Commands::carry_out`] carries each of them out in the same
@@ -49,11 +49,6 @@ pub trait Change: Sync {
     /// What the audit says it is about; none: it is not audited, or no user was found who gives it.
     fn about(&self, earlier: &Earlier) -> Option<About>;
 
-    /// What the audit says is written, where that is not simply what was.
-    fn written(&self, done: &Done<Self::Found>) -> Vec<(String, Revision)> {
-        done.records()
-    }
-
     /// What the audit says of an error.
     fn stage(&self, error: &Self::Error) -> Stage;
 
@@ -64,9 +59,6 @@ pub trait Change: Sync {
 
     /// Why the path did not carry it out.
     fn failed(&self, error: CommandError) -> Self::Error;
-
-    /// The audit did not take its first record: nothing was changed.
-    fn not_audited(&self, error: StoreError) -> Self::Error;
 }
 
 /// Who makes a change, and by which right.

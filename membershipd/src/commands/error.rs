@@ -31,6 +31,9 @@ pub enum CommandError {
     /// The store did not take it.
     #[error("nothing was changed: {0}")]
     Unavailable(StoreError),
+    /// The audit did not take its first record.
+    #[error("nothing was changed, as the audit log did not take its record: {0}")]
+    Audit(StoreError),
     /// Others were always faster.
     #[error("others kept changing {0} until the time was up; nothing was changed")]
     Contended(Address),
@@ -67,7 +70,9 @@ impl CommandError {
             CommandError::Refused(refusal) => refusal.remedy(),
             CommandError::Precondition { .. } | CommandError::Overtaken(_) => "read the record again, and decide anew",
             CommandError::NotProven(_) => "see 'membershipd status'; try again, or on another node",
-            CommandError::Unavailable(error) | CommandError::Store(error) => error.remedy(),
+            CommandError::Unavailable(error) | CommandError::Audit(error) | CommandError::Store(error) => {
+                error.remedy()
+            }
             CommandError::Contended(_) => "try again",
             CommandError::Unknown { .. } => {
                 "give the same command again: what was begun is completed, nothing is done twice"
@@ -82,6 +87,7 @@ impl CommandError {
             CommandError::Precondition { .. } | CommandError::Overtaken(_) => Retry::Anew,
             CommandError::NotProven(_)
             | CommandError::Unavailable(_)
+            | CommandError::Audit(_)
             | CommandError::Contended(_)
             | CommandError::Unknown { .. } => Retry::Same,
         }
@@ -94,7 +100,7 @@ impl CommandError {
             CommandError::Refused(_) => "refused",
             CommandError::Precondition { .. } => "precondition",
             CommandError::Overtaken(_) => "overtaken",
-            CommandError::NotProven(_) | CommandError::Unavailable(_) => "unavailable",
+            CommandError::NotProven(_) | CommandError::Unavailable(_) | CommandError::Audit(_) => "unavailable",
             CommandError::Contended(_) => "contended",
             CommandError::Unknown { .. } => "unknown",
             CommandError::Store(_) => "store",

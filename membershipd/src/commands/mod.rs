@@ -61,7 +61,7 @@ pub use index::Indexed;
 pub use load::load;
 pub use order::{Actor, Demand, Order};
 pub use pace::{Pace, Real};
-pub use path::{Commands, Done, Patience, Unfinished};
+pub use path::{Commands, Done, Patience, Unfinished, Wrote};
 pub use plan::{Earlier, Plan, Step};
 pub use repair::{Repair, Repaired};
 pub use rooms::Outcome;

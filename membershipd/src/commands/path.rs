@@ -54,14 +54,14 @@ pub struct Done<T> {
     pub id: CommandId,
     /// False where it was so already.
     pub changed: bool,
-    /// What its plan found.
+    /// What its plan found or leaves behind.
     pub found: T,
-    /// The records that were written, with their revisions.
-    pub written: BTreeMap<RecordKey, Revision>,
-    /// The entries that were written and are no records.
-    pub entries: BTreeMap<Address, Revision>,
-    /// What was written last under each key.
-    pub values: BTreeMap<RecordKey, Record>,
+    /// The entry that it is about.
+    pub about: Address,
+    /// The revision of that: as written, or as found; none: that is not known.
+    pub revision: Option<Revision>,
+    /// All that was written.
+    pub written: BTreeMap<Address, Wrote>,
     /// How it became certain that no node honours what was taken away; none: nothing was.
     pub fenced: Option<RevocationOutcome>,
     /// Time that this took.
@@ -70,10 +70,25 @@ pub struct Done<T> {
     pub unfinished: Vec<Unfinished>,
 }
 
+/// A write that was acknowledged.
+#[derive(Debug, Clone)]
+pub struct Wrote {
+    /// The revision that it has.
+    pub revision: Revision,
+    /// The record that was written; none: the entry is no record.
+    pub record: Option<Record>,
+    kind: StepKind,
+}
+
 impl<T> Done<T> {
-    /// The names of the records that were written, with their revisions.
-    pub fn records(&self) -> Vec<(String, Revision)> {
-        self.written.iter().map(|(key, revision)| (keys::name(key), *revision)).collect()
+    /// What the audit says is there now: what was written, or what was found.
+    pub(super) fn names(&self) -> Vec<(String, Revision)> {
+        let changes = self.written.iter().filter(|(_, wrote)| wrote.kind == StepKind::Change);
+        let mut names: Vec<_> = changes.map(|(address, wrote)| (address.to_string(), wrote.revision)).collect();
+        if names.is_empty() {
+            names.extend(self.revision.map(|revision| (self.about.to_string(), revision)));
+        }
+        names
     }
 }
 
@@ -103,10 +118,7 @@ struct Run {
     changed: bool,
     /// Writes of unknown outcome: at which revision, and what the store said.
     doubts: BTreeMap<Address, (Option<Revision>, StoreError)>,
-    landed: BTreeMap<RecordKey, Revision>,
-    entries: BTreeMap<Address, Revision>,
-    /// What was written last under each key.
-    values: BTreeMap<RecordKey, Record>,
+    written: BTreeMap<Address, Wrote>,
     must_fence: bool,
     releases: Vec<(RoomId, Subject)>,
     came_or_went: BTreeSet<(Handle, RoomId)>,
@@ -169,9 +181,7 @@ impl Commands {
             begun: false,
             changed: false,
             doubts: BTreeMap::new(),
-            landed: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            values: BTreeMap::new(),
+            written: BTreeMap::new(),
             must_fence: false,
             releases: Vec::new(),
             came_or_went: BTreeSet::new(),
@@ -181,13 +191,13 @@ impl Commands {
             self.caught_up(bucket, revision, run.catch_up).await;
         }
         match self.attempts(change, &mut run).await {
-            Ok(found) => Ok(self.finish(change, run, found).await),
+            Ok(plan) => Ok(self.finish(change, run, plan).await),
             Err(error) => Err(self.abort(change, run, error).await),
         }
     }
 
-    /// Attempts until everything is written. Says what the last plan found.
-    async fn attempts<C: Change>(&self, change: &C, run: &mut Run) -> Result<C::Found, C::Error> {
+    /// Attempts until everything is written. Returns the last plan.
+    async fn attempts<C: Change>(&self, change: &C, run: &mut Run) -> Result<Plan<C::Found>, C::Error> {
         if let Some(decided) = change.announced() {
             self.begin(change, run, decided).await?;
         }
@@ -195,13 +205,13 @@ impl Commands {
             // The first look says what to lock. One look more follows the wait for the lock, and one the wait for the audit: the
             // last one authorizes, under the lock, and nothing comes between it and the first write.
             let plan = change.plan(self, &mut run.earlier).await?;
-            if let Some((record, revision)) = plan.confirmed {
-                run.doubts.retain(|address, _| address.key.as_str() != keys::name(&record));
+            if let Some((record, revision)) = plan.confirmed.clone() {
+                run.doubts.remove(&plan.about);
                 run.changed = true;
-                run.landed.insert(record, revision);
-                return Ok(plan.found);
+                let wrote = Wrote { revision, record: Some(record), kind: StepKind::Change };
+                run.written.insert(plan.about.clone(), wrote);
             }
-            let Some(first) = plan.steps.first().map(|step| step.address.clone()) else { return Ok(plan.found) };
+            let Some(first) = plan.steps.first().map(|step| step.address.clone()) else { return Ok(plan) };
             let addresses = plan.addresses();
             if run.held.as_ref().is_none_or(|held| !held.covers(&addresses)) {
                 run.held = None;
@@ -220,7 +230,7 @@ impl Commands {
                 Written::Again(address) => address,
                 Written::All => match self.lost_claim(&plan, run).await {
                     Some(address) => address,
-                    None => return Ok(plan.found),
+                    None => return Ok(plan),
                 },
             };
             run.attempt = run.attempt.saturating_add(1);
@@ -235,7 +245,7 @@ impl Commands {
     async fn begin<C: Change>(&self, change: &C, run: &mut Run, decided: Decided) -> Result<(), C::Error> {
         let Some(about) = change.about(&run.earlier) else { return Ok(()) };
         // Whether it is there or not where this fails: nothing else has happened.
-        self.journal.begin(run.id, &about, decided).await.map_err(|error| change.not_audited(error))?;
+        self.journal.begin(run.id, &about, decided).await.map_err(|error| change.failed(CommandError::Audit(error)))?;
         run.begun = true;
         Ok(())
     }
@@ -295,13 +305,13 @@ impl Commands {
         }
     }
 
-    async fn finish<C: Change>(&self, change: &C, mut run: Run, found: C::Found) -> Done<C::Found> {
+    async fn finish<C: Change>(&self, change: &C, mut run: Run, plan: Plan<C::Found>) -> Done<C::Found> {
         let held = run.held.take();
+        let written = std::mem::take(&mut run.written);
         let caught_up = async {
             for bucket in Records::DECIDING {
-                let of =
-                    run.landed.iter().filter(|(key, _)| keys::bucket(key) == bucket).map(|(_, revision)| *revision);
-                if let Some(last) = of.max() {
+                let of = written.iter().filter(|(address, _)| address.bucket == bucket);
+                if let Some(last) = of.map(|(_, wrote)| wrote.revision).max() {
                     self.caught_up(bucket, last, run.catch_up).await;
                 }
             }
@@ -310,9 +320,9 @@ impl Commands {
         };
         let revocation = async {
             let (Some(fence), true) = (&self.fence, run.must_fence) else { return (None, Duration::ZERO) };
-            let revoked = run.landed.iter().filter(|(key, _)| !matches!(key, RecordKey::Claims(_)));
-            let revoked: Vec<_> =
-                revoked.map(|(record, revision)| Revoked { record: record.clone(), revision: *revision }).collect();
+            let records = written.values().filter_map(|wrote| Some((wrote.revision, wrote.record.as_ref()?.key())));
+            let records = records.filter(|(_, record)| !matches!(record, RecordKey::Claims(_)));
+            let revoked: Vec<_> = records.map(|(revision, record)| Revoked { record, revision }).collect();
             let begun = self.pace.now();
             let outcome = fence.wait_for_revocation(&revoked).await;
             (Some(outcome), self.pace.now().saturating_duration_since(begun))
@@ -320,10 +330,10 @@ impl Commands {
         let done = Done {
             id: run.id,
             changed: run.changed || !run.doubts.is_empty(),
-            found,
-            written: run.landed.clone(),
-            entries: run.entries.clone(),
-            values: run.values.clone(),
+            revision: written.get(&plan.about).map(|wrote| wrote.revision).or(plan.at),
+            found: plan.found,
+            about: plan.about,
+            written: written.clone(),
             fenced: None,
             waited: Duration::ZERO,
             unfinished: Vec::new(),
@@ -339,7 +349,7 @@ impl Commands {
     /// Writes the last record of a change that is done.
     async fn end<C: Change>(&self, change: &C, run: &Run, done: &Done<C::Found>) -> bool {
         let Some(about) = change.about(&run.earlier).filter(|_| run.begun) else { return true };
-        self.journal.end(run.id, &about, Stage::Done(change.written(done))).await.is_ok()
+        self.journal.end(run.id, &about, Stage::Done(done.names())).await.is_ok()
     }
 
     /// Brings `rooms_by_member` up to date. What is missing there decides nothing, and is left to a repair.
@@ -410,15 +420,8 @@ impl Run {
         }
         self.changed |= step.changes();
         self.may_have_changed(plan, step);
-        match step.to_record() {
-            Some(record) => {
-                self.values.insert(record.key(), record.clone());
-                self.landed.insert(record.key(), revision);
-            }
-            None => {
-                self.entries.insert(step.address.clone(), revision);
-            }
-        }
+        let wrote = Wrote { revision, record: step.to_record().cloned(), kind: step.kind };
+        self.written.insert(step.address.clone(), wrote);
     }
 
     /// Nobody knows of a write.
@@ -442,9 +445,10 @@ impl Run {
     fn in_doubt(&self) -> Option<String> {
         let doubt = self.doubts.values().next().map(|(_, doubt)| doubt.to_string());
         // A claim alone is nothing that anybody could use or miss.
+        let is_part = |wrote: &Wrote| !matches!(&wrote.record, None | Some(Record::Claims(_)));
         let part = || {
-            let key = self.landed.keys().find(|key| !matches!(key, RecordKey::Claims(_)))?;
-            Some(format!("{} was written, and the rest was not", keys::name(key)))
+            let (address, _) = self.written.iter().find(|(_, wrote)| is_part(wrote))?;
+            Some(format!("{address} was written, and the rest was not"))
         };
         doubt.or_else(part)
     }

@@ -145,15 +145,15 @@ impl Failure {
     }
 }
 
-impl From<&UserError> for Failure {
-    fn from(error: &UserError) -> Self {
+impl From<UserError> for Failure {
+    fn from(error: UserError) -> Self {
         Self::new(error.code(), &error.to_string(), error.remedy())
     }
 }
 
 impl From<Closed> for Failure {
     fn from(closed: Closed) -> Self {
-        Self::from(&UserError::from(closed))
+        UserError::from(closed).into()
     }
 }
 

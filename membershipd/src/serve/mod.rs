@@ -110,7 +110,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         copies: config.kv_replicas,
         backing,
         gate: gate.clone(),
-        ledger: ledger.clone(),
+        ledger,
         rounds: rounds.clone(),
         cuts,
         kicker: kicker.clone(),
@@ -118,9 +118,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let supervisor = EngineSupervisor {
         config: config.clone(),
         host: EngineHost::new(binary, engine_config)?,
-        gate: gate.clone(),
         view,
-        ledger,
         histories,
         blobs,
         engine_now,
