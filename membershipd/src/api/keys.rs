@@ -27,11 +27,7 @@ impl From<KeysError> for Problem {
             KeysError::Recipients(_) => problem::RECIPIENTS.because(said),
             KeysError::Denied(denial) => denial.into(),
             KeysError::NotProven(_) => problem::no_lease(),
-            KeysError::Audit(_) => {
-                let unavailable =
-                    problem::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
-                Self { cause: Some(said.into()), store: true, ..unavailable }
-            }
+            KeysError::Audit(error) => crate::users::UserError::Audit(error).into(),
             KeysError::Store(error) => error.into(),
         }
     }

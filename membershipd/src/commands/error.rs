@@ -52,17 +52,6 @@ fn at(now: Option<Revision>) -> String {
     now.map_or_else(|| "none, as it does not exist".to_owned(), |revision| format!("revision {revision}"))
 }
 
-/// Whether to give a command again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// The answer would be the same.
-    No,
-    /// As it was: it is completed, or found done.
-    Same,
-    /// After a look at what is there now.
-    Anew,
-}
-
 impl CommandError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
@@ -77,19 +66,6 @@ impl CommandError {
             CommandError::Unknown { .. } => {
                 "give the same command again: what was begun is completed, nothing is done twice"
             }
-        }
-    }
-
-    /// Whether to give the command again.
-    pub fn retry(&self) -> Retry {
-        match self {
-            CommandError::Refused(_) | CommandError::Store(_) => Retry::No,
-            CommandError::Precondition { .. } | CommandError::Overtaken(_) => Retry::Anew,
-            CommandError::NotProven(_)
-            | CommandError::Unavailable(_)
-            | CommandError::Audit(_)
-            | CommandError::Contended(_)
-            | CommandError::Unknown { .. } => Retry::Same,
         }
     }
 
@@ -131,10 +107,10 @@ mod tests {
         let error =
             CommandError::Precondition { record: record.clone(), wanted: wanted.clone(), now: Revision::new(7) };
         let text = "member.kitchen.bob is at revision 7, and revision 4 was demanded; nothing was changed";
-        assert_eq!((error.to_string().as_str(), error.retry()), (text, Retry::Anew));
+        assert_eq!(error.to_string(), text);
         let error = CommandError::Precondition { record, wanted, now: None };
         assert!(error.to_string().contains("none, as it does not exist"), "{error}");
         let unknown = CommandError::Unknown { why: "no answer".to_owned() };
-        assert_eq!((unknown.retry(), unknown.code()), (Retry::Same, "unknown"));
+        assert_eq!(unknown.code(), "unknown");
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::audit::{CommandId, Decided, Journal, Stage};
 use super::change::Change;
+use super::done::{Done, Patience, Unfinished, Wrote};
 use super::error::CommandError;
 use super::fence::{Fence, Revoked};
 use super::keys::{self, Address};
@@ -14,83 +15,8 @@ use super::plan::{Earlier, Plan, Step, StepKind, Value};
 use super::queues::{Held, Queues};
 use super::state::State;
 use super::{claiming, index};
-use crate::bus;
-use crate::domain::{Handle, Record, RecordKey, RevocationOutcome, RoomId, Subject};
+use crate::domain::{Handle, Record, RecordKey, RoomId, Subject};
 use crate::store::{Records, Revision, Standing, Store, StoreError};
-
-/// How long is waited for what.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Time within which attempts begin.
-    pub budget: Duration,
-    /// Time for the own state to show what was written.
-    pub catch_up: Duration,
-    /// The first pause after a conflict; later ones are longer.
-    pub pause: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        let (catch_up, pause) = (Duration::from_secs(2), Duration::from_millis(5));
-        Self { budget: bus::STORE_BUDGET, catch_up, pause }
-    }
-}
-
-/// What was left behind of a command that is done: nothing that decides anything, and `repair` finishes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfinished {
-    /// `rooms_by_member` does not say so yet.
-    Index,
-    /// A claim that nobody uses any more is still there.
-    Claim,
-    /// The audit has only the first of its two records.
-    Record,
-}
-
-/// What a change came to.
-#[derive(Debug)]
-pub struct Done<T> {
-    /// Its number in the audit.
-    pub id: CommandId,
-    /// False where it was so already.
-    pub changed: bool,
-    /// What its plan found or leaves behind.
-    pub found: T,
-    /// The entry that it is about.
-    pub about: Address,
-    /// The revision of that: as written, or as found; none: that is not known.
-    pub revision: Option<Revision>,
-    /// All that was written.
-    pub written: BTreeMap<Address, Wrote>,
-    /// How it became certain that no node honours what was taken away; none: nothing was.
-    pub fenced: Option<RevocationOutcome>,
-    /// Time that this took.
-    pub waited: Duration,
-    /// What is left for a repair.
-    pub unfinished: Vec<Unfinished>,
-}
-
-/// A write that was acknowledged.
-#[derive(Debug, Clone)]
-pub struct Wrote {
-    /// The revision that it has.
-    pub revision: Revision,
-    /// The record that was written; none: the entry is no record.
-    pub record: Option<Record>,
-    kind: StepKind,
-}
-
-impl<T> Done<T> {
-    /// What the audit says is there now: what was written, or what was found.
-    pub(super) fn names(&self) -> Vec<(String, Revision)> {
-        let changes = self.written.iter().filter(|(_, wrote)| wrote.kind == StepKind::Change);
-        let mut names: Vec<_> = changes.map(|(address, wrote)| (address.to_string(), wrote.revision)).collect();
-        if names.is_empty() {
-            names.extend(self.revision.map(|revision| (self.about.to_string(), revision)));
-        }
-        names
-    }
-}
 
 /// Carries changes out.
 #[derive(Debug)]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::audit::{About, CommandId, Decided, Stage};
 use super::change::Change;
+use super::done::{Done, Unfinished};
 use super::error::CommandError;
 use super::keys::{self, Address};
 use super::order::{Demand, Order};
-use super::path::{Commands, Done, Unfinished};
+use super::path::Commands;
 use super::plan::{Earlier, Plan, Step, StepKind, fetch};
 use super::state::revision_of;
 use crate::domain::{self, MemberState, Record, RecordKey, Records as _, Refusal, RevocationOutcome, RoomRole, User};
@@ -59,7 +60,7 @@ impl Change for Order {
     const RETRIES_UNKNOWN: bool = true;
 
     fn awaits(&self, view: &View) -> Option<(Records, Revision)> {
-        let (wanted, user) = (self.if_match.as_ref().and_then(Demand::newest)?, self.actor.user(view)?);
+        let (wanted, user) = (self.if_match.as_ref().and_then(Demand::newest)?, view.user(&self.by)?);
         Some((keys::bucket(&self.concerns(&user.handle)), wanted))
     }
 
@@ -109,7 +110,7 @@ impl Change for Order {
 /// takes the right away and the one that still used it have an order, and the fence of the former sees to it that nothing
 /// which begins after its acknowledgement is decided on what was before.
 fn plan(order: &Order, view: &View, earlier: &mut Earlier) -> Result<Plan<RecordKey>, CommandError> {
-    let who = order.actor.user(view);
+    let who = view.user(&order.by);
     if let (None, Some(user)) = (&earlier.user, who) {
         earlier.user = Some(user.clone());
     }
