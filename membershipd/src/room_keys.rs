@@ -1,8 +1,8 @@
-//! The keys of rooms and of their members, as the store keeps them: public, or sealed for somebody who is not us.
+//! The keys of rooms and of their members, as the store keeps them: public, or sealed for users, not for the server.
 //!
 //! Nothing here decides access, and nothing here can be opened by a server. What holds: a user's HPKE key is set once, so that one
-//! that was swapped is one too many; an epoch is made once, whole, with an envelope for everybody it is for, and only after
-//! the one before it; neither is ever changed. So whoever has read one has read what everybody else reads.
+//! that was swapped is one too many; an epoch is made once, whole, with an envelope for each user it is for, and only after
+//! the one before it; neither is ever changed. So all read the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::view::View;
 /// Keys of members that are read at once.
 const AT_ONCE: usize = 32;
 
-/// A user's HPKE key, and his word that it is his.
+/// A user's HPKE key, with the user's signature of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vouched {
@@ -157,7 +157,7 @@ impl RoomKeys {
         &**self.commands.store()
     }
 
-    /// The HPKE key of a user; none: he has not set one.
+    /// The HPKE key of a user; none: they have not set one.
     pub async fn of_user(&self, handle: &Handle) -> Result<Option<Vouched>, StoreError> {
         if let Some(known) = self.known().get(handle) {
             return Ok(Some(known.clone()));
@@ -251,7 +251,7 @@ impl RoomKeys {
     }
 }
 
-/// Of a user and his key, to whom it can be sealed.
+/// A user with a key, for whom a room's key can be sealed.
 pub fn recipient(user: &User, vouched: &Vouched) -> Recipient {
     Recipient { handle: user.handle.clone(), sign_pub: user.sign_pub, hpke_pub: vouched.hpke_pub }
 }

@@ -290,8 +290,8 @@ impl UserCommand {
         let (state, role) = (patch.state.unwrap_or(user.state), patch.role.unwrap_or(user.role));
         let changed = User { state, role, ..user.clone() };
         let differs = changed != *user;
-        // What takes something away is written even where it was so already: a change that gave it back and of which nobody
-        // heard may be on its way still, and must not find the revision that it was decided on.
+        // What takes something away is written even where it was so already: a change that gave it back and of which no
+        // answer came may be on its way still, and must not find the revision that it was decided on.
         if !differs && !patch.revokes() {
             return Ok(Plan::stands_already(decided, about, Revision::new(*revision), user.clone()));
         }

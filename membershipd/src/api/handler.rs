@@ -102,7 +102,7 @@ impl<P: Into<Problem>> From<P> for Refused {
 }
 
 impl Refused {
-    /// What is answered, where nobody keeps a record of it.
+    /// What is answered, where no record is kept of it.
     pub(super) fn problem(self) -> Problem {
         match self {
             Refused::Denied(denied) => denied.why.into(),

@@ -66,7 +66,7 @@ pub(super) trait Target: Debug + Sized + Send + Sync + 'static {
     }
 }
 
-/// A target of commands: a room, or somebody's membership of it.
+/// A target of commands: a room, or a membership of it.
 pub(super) trait InRoom: Target {
     /// The room.
     fn room(&self) -> &RoomId;

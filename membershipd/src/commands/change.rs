@@ -40,7 +40,7 @@ pub trait Change: Sync {
         earlier: &mut Earlier,
     ) -> impl Future<Output = Result<Plan<Self::Found>, Self::Error>> + Send;
 
-    /// By which rights it begins, where its first record comes before anybody looks whether it can be done: then also what was
+    /// By which rights it begins, where its first record comes before the path looks whether it can be done: then also what was
     /// not possible leaves two records. None: only what is to be written begins.
     fn announced(&self) -> Option<Decided> {
         None

@@ -33,7 +33,7 @@ impl Default for Patience {
 pub enum Unfinished {
     /// `rooms_by_member` does not say so yet.
     Index,
-    /// A claim that nobody uses any more is still there.
+    /// A claim that no room uses any more is still there.
     Claim,
     /// The audit has only the first of its two records.
     Record,

@@ -53,7 +53,7 @@ struct Run {
 /// How the writes of an attempt ended.
 enum Written {
     All,
-    /// Another change was made to this entry first, or nobody knows.
+    /// Another change was made to this entry first, or the outcome is unknown.
     Again(Address),
 }
 
@@ -224,7 +224,7 @@ impl Commands {
             }
             Ok(Ok(())) => None,
             Err(error) => {
-                // Without its claim the room is silent, which harms nobody; a repair claims it again.
+                // Without its claim the room is silent, which does no harm; a repair claims it again.
                 tracing::warn!(%room, "cannot look after the claim of a room: {error}");
                 None
             }
@@ -350,7 +350,7 @@ impl Run {
         self.written.insert(step.address.clone(), wrote);
     }
 
-    /// Nobody knows of a write.
+    /// The outcome of a write is unknown.
     fn doubts<T>(&mut self, plan: &Plan<T>, step: &Step, error: StoreError) {
         if step.kind != StepKind::Touch {
             self.may_have_changed(plan, step);
@@ -367,10 +367,10 @@ impl Run {
         self.came_or_went.extend(step.changes_presence());
     }
 
-    /// Why nobody knows whether something was done, or was done in part; none: it certainly was not.
+    /// Why it is unknown whether something was done, or was done in part; none: it certainly was not.
     fn in_doubt(&self) -> Option<String> {
         let doubt = self.doubts.values().next().map(|(_, doubt)| doubt.to_string());
-        // A claim alone is nothing that anybody could use or miss.
+        // A claim alone is nothing that a client could use or miss.
         let is_part = |wrote: &Wrote| !matches!(&wrote.record, None | Some(Record::Claims(_)));
         let part = || {
             let (address, _) = self.written.iter().find(|(_, wrote)| is_part(wrote))?;

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use super::keys::Address;
 
-/// The queues, one a record that somebody writes now.
+/// The queues, one for each entry that is written now.
 #[derive(Debug, Default)]
 pub(super) struct Queues(Mutex<BTreeMap<Address, Arc<Turn<()>>>>);
 
@@ -29,7 +29,7 @@ impl Held {
 }
 
 impl Queues {
-    /// Waits for the turn at all of `records`. Everybody enters in the order of the keys, so nobody waits in a circle.
+    /// Waits for the turn at all of `records`. All enter in the order of the keys, so none waits in a circle.
     pub(super) async fn enter(&self, records: BTreeSet<Address>) -> Held {
         let queues: Vec<_> = {
             let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -102,7 +102,7 @@ impl Change for Order {
 /// Decides the command on `view`.
 ///
 /// # Owners
-/// Whoever ceases to be an owner does so because another one stays. Two of them could each rely on the other, and both go. So a
+/// A member ceases to be an owner because another one stays. Two of them could each rely on the other, and both go. So a
 /// change that ends an owner first touches the memberships it relies on: it writes them again as they are, by compare-and-set.
 /// Then of two such changes that rely on each other's record at most one finds all records as it read them: had both, each
 /// would have read its own record after the other's touch of it, and so after the other had read. A circle of more than two is
@@ -139,7 +139,7 @@ fn plan(order: &Order, view: &View, earlier: &mut Earlier) -> Result<Plan<Record
     })
 }
 
-/// Whether the membership that the order is about stands as an earlier attempt of it wrote it, of which nobody heard: where its
+/// Whether the membership that the order is about stands as an earlier attempt of it wrote it, of which no answer came: where its
 /// author may not do it a second time, as who left a room may not leave it, that is how it is known to be done.
 fn stands_as_attempted(order: &Order, view: &View, earlier: &Earlier) -> Option<(RecordKey, (Record, Revision))> {
     let key = order.concerns(&earlier.user.as_ref()?.handle);

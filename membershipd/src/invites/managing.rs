@@ -49,7 +49,7 @@ impl Invites {
         self.change(&InviteCommand { invites: self, by, id, what }).await
     }
 
-    /// Revokes an invite, as `by`: nobody who has not registered yet ever can. Fails as `Used` where somebody has.
+    /// Revokes an invite, as `by`: a client that has not registered yet never can. Fails as `Used` where one has.
     pub async fn revoke(&self, by: &User, id: InviteId) -> Result<Managed, InviteError> {
         self.commands.state().read(|_| ())?;
         let kept = self.read(id).await?.ok_or(InviteError::Missing(id))?;
@@ -73,7 +73,7 @@ impl Invites {
                 Some(user) if user.sign_pub == key && user.state != State::Removed => {
                     return Err(InviteError::Used(user.handle));
                 }
-                // The handle is another's, or nobody's for good.
+                // The handle is another user's, or was.
                 Some(_) => return Ok(()),
                 None if owner.is_some_and(|owner| owner != *handle) => return Ok(()),
                 None => {}

@@ -53,7 +53,7 @@ impl EngineSupervisor {
             let launched = Instant::now();
             tracing::info!(pid = engine.pid, "engine started");
             self.engine_now.send_replace(Some(engine.clone()));
-            // The session goes on while the engine leaves: whoever connected a moment before is still answered.
+            // The session goes on while the engine leaves: a client that connected a moment before is still answered.
             let leave = async {
                 self.stop.cancelled().await;
                 engine.stop().await;
