@@ -12,7 +12,7 @@ use super::fence::{Fence, Revoked};
 use super::keys::{self, Address};
 use super::pace::{Pace, back_off, within};
 use super::plan::{Earlier, Plan, Step, StepKind, Value};
-use super::queues::{Held, Queues};
+use super::record_locks::{RecordLockGuard, RecordLocks};
 use super::state::State;
 use super::{claiming, index};
 use crate::domain::{Handle, Record, RecordKey, RoomId, Subject};
@@ -28,7 +28,7 @@ pub struct Commands {
     journal: Arc<Journal>,
     pace: Arc<dyn Pace>,
     patience: Patience,
-    queues: Queues,
+    locks: RecordLocks,
 }
 
 /// A change under way.
@@ -38,7 +38,7 @@ struct Run {
     catch_up: Duration,
     attempt: u32,
     earlier: Earlier,
-    held: Option<Held>,
+    held: Option<RecordLockGuard>,
     /// Its first record is in the audit.
     begun: bool,
     changed: bool,
@@ -77,7 +77,7 @@ impl Commands {
         patience: Patience,
     ) -> Self {
         let journal = Arc::new(Journal::new(store.clone(), pace.clone()));
-        Self { store, state: Arc::new(state), fence: None, journal, pace, patience, queues: Queues::default() }
+        Self { store, state: Arc::new(state), fence: None, journal, pace, patience, locks: RecordLocks::default() }
     }
 
     /// The way into the audit log, for what is no change of the store.
@@ -142,7 +142,7 @@ impl Commands {
             if run.held.as_ref().is_none_or(|held| !held.covers(&addresses)) {
                 run.held = None;
                 let left = run.deadline.saturating_duration_since(self.pace.now());
-                let turn = within(&*self.pace, left, self.queues.enter(addresses)).await;
+                let turn = within(&*self.pace, left, self.locks.lock(addresses)).await;
                 run.held = Some(turn.ok_or_else(|| change.failed(CommandError::Contended(first)))?);
                 continue;
             }
@@ -300,7 +300,7 @@ impl Commands {
                 continue;
             }
             let claims = Address::of(&RecordKey::Claims(subject.space()));
-            let _turn = self.queues.enter(claims.into_iter().collect()).await;
+            let _turn = self.locks.lock(claims.into_iter().collect()).await;
             match claiming::release(&*self.store, room, subject).await {
                 Ok(Some(revision)) => self.caught_up(Records::Rooms, revision, run.catch_up).await,
                 Ok(None) => {}
