@@ -1,8 +1,8 @@
-//! The keys of rooms and of their members, as the store keeps them: public, or sealed for somebody who is not us.
+//! The keys of rooms and of their members, as the store keeps them: public, or sealed for users, not for the server.
 //!
 //! Nothing here decides access, and nothing here can be opened by a server. What holds: a user's HPKE key is set once, so that one
-//! that was swapped is one too many; an epoch is made once, whole, with an envelope for everybody it is for, and only after
-//! the one before it; neither is ever changed. So whoever has read one has read what everybody else reads.
+//! that was swapped is one too many; an epoch is made once, whole, with an envelope for each user it is for, and only after
+//! the one before it; neither is ever changed. So all read the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::audit::{About, Decided, Stage};
 use crate::commands::keys::Address;
-use crate::commands::{Change, CommandError, Commands, Done, Earlier, NotProven, Plan, Principal, Step};
+use crate::commands::{Change, CommandError, Commands, Earlier, NotProven, Plan, Principal, Step};
 use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Recipient, Signature};
 use crate::domain::{Action, Author, Denial, Handle, Records as _, Resource, RoomId, Schema, State, User};
 use crate::store::{
@@ -23,7 +23,7 @@ use crate::view::View;
 /// Keys of members that are read at once.
 const AT_ONCE: usize = 32;
 
-/// A user's HPKE key, and his word that it is his.
+/// A user's HPKE key, with the user's signature of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Vouched {
@@ -157,7 +157,7 @@ impl RoomKeys {
         &**self.commands.store()
     }
 
-    /// The HPKE key of a user; none: he has not set one.
+    /// The HPKE key of a user; none: they have not set one.
     pub async fn of_user(&self, handle: &Handle) -> Result<Option<Vouched>, StoreError> {
         if let Some(known) = self.known().get(handle) {
             return Ok(Some(known.clone()));
@@ -251,7 +251,7 @@ impl RoomKeys {
     }
 }
 
-/// Of a user and his key, to whom it can be sealed.
+/// A user with a key, for whom a room's key can be sealed.
 pub fn recipient(user: &User, vouched: &Vouched) -> Recipient {
     Recipient { handle: user.handle.clone(), sign_pub: user.sign_pub, hpke_pub: vouched.hpke_pub }
 }
@@ -281,33 +281,31 @@ enum What<'a> {
 }
 
 impl Change for KeysCommand<'_> {
-    /// The revision of what is there already.
-    type Found = Option<Revision>;
+    type Found = ();
     type Error = KeysError;
 
-    async fn plan(&self, on: &Commands, _: &mut Earlier) -> Result<Plan<Option<Revision>>, KeysError> {
-        let (action, room, step) = match self.what {
-            What::Publish(vouched) => {
-                let Address { bucket, key } = hpke_key(&self.by.handle)?;
-                let step = match get_json::<Vouched>(self.keys.store(), bucket, &key).await? {
-                    Some(Entry { value, revision }) if value.hpke_pub == vouched.hpke_pub => Err(revision),
-                    Some(_) => return Err(KeysError::OtherHpke(self.by.handle.clone())),
-                    None => Ok(Step::entry(Address { bucket, key }, vouched, None)?),
-                };
-                (Action::PublishKey, None, step)
-            }
-            What::Begin { room, epoch, record } => {
-                (Action::RotateRoomKeys, Some(room), self.begin(room, epoch, record).await?)
-            }
+    async fn plan(&self, on: &Commands, _: &mut Earlier) -> Result<Plan<()>, KeysError> {
+        let user = &self.by.handle;
+        let (action, room, about) = match self.what {
+            What::Publish(_) => (Action::PublishKey, None, hpke_key(user)?),
+            What::Begin { room, epoch, .. } => (Action::RotateRoomKeys, Some(room), epoch_key(room, epoch)?),
+        };
+        let step = match self.what {
+            What::Publish(vouched) => match get_json::<Vouched>(self.keys.store(), about.bucket, &about.key).await? {
+                Some(Entry { value, revision }) if value.hpke_pub == vouched.hpke_pub => Err(revision),
+                Some(_) => return Err(KeysError::OtherHpke(user.clone())),
+                None => Ok(Step::entry(about.clone(), vouched, None)?),
+            },
+            What::Begin { room, epoch, record } => self.begin(&about, room, epoch, record).await?,
         };
         on.state().read(|view| {
-            let resource = room.map_or(Resource::User(&self.by.handle), Resource::Room);
+            let resource = room.map_or(Resource::User(user), Resource::Room);
             Principal::from(self.by).authorize(action, resource, view)?;
-            let member = room.and_then(|room| view.membership(room, &self.by.handle));
+            let member = room.and_then(|room| view.membership(room, user));
             let decided = Decided { bus: Some(self.by.role), room: member.map(|member| member.role) };
             Ok(match step {
-                Ok(step) => Plan::new(decided, vec![step], None),
-                Err(there) => Plan::new(decided, Vec::new(), Some(there)),
+                Ok(step) => Plan::new(decided, about, vec![step], ()),
+                Err(there) => Plan::stands_already(decided, about, Some(there), ()),
             })
         })?
     }
@@ -316,10 +314,6 @@ impl Change for KeysCommand<'_> {
         let What::Begin { room, epoch, .. } = self.what else { return None };
         let about = About::new(Author::User(self.by.handle.clone()), Action::RotateRoomKeys.name());
         Some(About { room: Some(room.clone()), with: Some(format!("epoch={epoch}")), ..about })
-    }
-
-    fn written(&self, done: &Done<Option<Revision>>) -> Vec<(String, Revision)> {
-        done.entries.iter().map(|(address, revision)| (address.to_string(), *revision)).collect()
     }
 
     fn stage(&self, error: &KeysError) -> Stage {
@@ -338,14 +332,11 @@ impl Change for KeysCommand<'_> {
         let operation = || Operation::on("write to", Records::RoomKeys.bucket());
         match error {
             CommandError::NotProven(error) => KeysError::NotProven(error),
+            CommandError::Audit(error) => KeysError::Audit(error),
             CommandError::Unavailable(error) | CommandError::Store(error) => KeysError::Store(error),
             CommandError::Unknown { why } => StoreError::Unknown { operation: operation(), why }.into(),
             _ => StoreError::Conflict { operation: operation(), current: Standing::NotSaid }.into(),
         }
-    }
-
-    fn not_audited(&self, error: StoreError) -> KeysError {
-        KeysError::Audit(error)
     }
 }
 
@@ -353,13 +344,13 @@ impl KeysCommand<'_> {
     /// The write that begins `epoch`, or the revision of the same one where it was begun already.
     async fn begin(
         &self,
+        about: &Address,
         room: &RoomId,
         epoch: Epoch,
         record: &EpochRecord,
     ) -> Result<Result<Step, Revision>, KeysError> {
-        let Address { bucket, key } = epoch_key(room, epoch)?;
-        if let Some(Entry { value: found, revision }) = get_json::<EpochRecord>(self.keys.store(), bucket, &key).await?
-        {
+        let found = get_json::<EpochRecord>(self.keys.store(), about.bucket, &about.key).await?;
+        if let Some(Entry { value: found, revision }) = found {
             // The same one, sent again, or another.
             let is_same = (&found.by, found.key_id) == (&record.by, record.key_id);
             return if is_same { Ok(Err(revision)) } else { Err(KeysError::Taken { epoch, by: found.by }) };
@@ -372,7 +363,7 @@ impl KeysCommand<'_> {
         {
             return Err(KeysError::NotNext(epoch));
         }
-        Ok(Ok(Step::entry(Address { bucket, key }, record, None)?))
+        Ok(Ok(Step::entry(about.clone(), record, None)?))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::domain::{
 };
 use crate::lease::Closed;
 use crate::store::{Operation, Records, Revision, Standing, StoreError};
-use crate::view::{Versioned, View, claim_key, user_key};
+use crate::view::{Versioned, View, claim_key};
 
 /// Why a change of users was not made, or is not known to be.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,7 @@ impl From<CommandError> for UserError {
         };
         match error {
             CommandError::NotProven(_) => UserError::NoLease,
+            CommandError::Audit(error) => UserError::Audit(error),
             CommandError::Unavailable(error) | CommandError::Store(error) => UserError::Write(error),
             CommandError::Unknown { why } => UserError::Unknown { why },
             CommandError::Contended(address) => conflict(Ok(address)),
@@ -182,23 +183,17 @@ pub fn show(state: &dyn Known, handle: &Handle) -> Result<User, UserError> {
 impl Commands {
     /// Carries a change of a user out.
     pub async fn change_user(&self, by: Principal, what: UserChange) -> Result<Outcome, UserError> {
-        let done = self.carry_out(&UserCommand { by, what }).await?;
-        let revision = revision_now(&done);
-        let Done { found: Versioned { value: user, .. }, changed, fenced: fence, waited, .. } = done;
+        let Done { found: user, revision, changed, fenced: fence, waited, .. } =
+            self.carry_out(&UserCommand { by, what }).await?;
+        let revision = revision.map(Revision::get).unwrap_or_default();
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         Ok(Outcome { user, revision, changed, waited_ms, fence })
     }
 }
 
-/// The revision of the user's record: the one that was written, or the one that was found.
-fn revision_now(done: &Done<Versioned<User>>) -> u64 {
-    let written = done.written.get(&RecordKey::User(done.found.value.handle.clone()));
-    written.map_or(done.found.revision, |revision| revision.get())
-}
-
 impl Change for UserCommand {
     /// The user as it is when this is done.
-    type Found = Versioned<User>;
+    type Found = User;
     type Error = UserError;
 
     /// Longer than it takes to watch anew after a node was lost.
@@ -210,7 +205,7 @@ impl Change for UserCommand {
         Some((Records::Users, Revision::new(*newest)?))
     }
 
-    async fn plan(&self, on: &Commands, earlier: &mut Earlier) -> Result<Plan<Versioned<User>>, UserError> {
+    async fn plan(&self, on: &Commands, earlier: &mut Earlier) -> Result<Plan<User>, UserError> {
         on.state().read(|view| match &self.what {
             UserChange::Add(user, _) => self.add(user, Action::AddUser, view, earlier),
             UserChange::Tombstone(user, _) => self.add(user, Action::RevokeInvite, view, earlier),
@@ -219,7 +214,7 @@ impl Change for UserCommand {
     }
 
     fn announced(&self) -> Option<Decided> {
-        Some(Decided { bus: self.by.role, room: None })
+        Some(self.decided())
     }
 
     fn about(&self, _: &Earlier) -> Option<About> {
@@ -237,11 +232,6 @@ impl Change for UserCommand {
         Some(About { user: Some(user.clone()), with, ..About::new(self.by.author.clone(), action.name()) })
     }
 
-    fn written(&self, done: &Done<Versioned<User>>) -> Vec<(String, Revision)> {
-        let name = user_key(&done.found.value.handle);
-        Revision::new(revision_now(done)).map(|revision| (name, revision)).into_iter().collect()
-    }
-
     fn stage(&self, error: &UserError) -> Stage {
         match error {
             UserError::Denied(_) | UserError::Missing(_) | UserError::Conflict(_) => Stage::Refused(error.to_string()),
@@ -250,31 +240,22 @@ impl Change for UserCommand {
         }
     }
 
-    fn is_denied(&self, error: &UserError) -> bool {
-        matches!(error, UserError::Denied(_))
-    }
-
     fn failed(&self, error: CommandError) -> UserError {
         error.into()
-    }
-
-    fn not_audited(&self, error: StoreError) -> UserError {
-        UserError::Audit(error)
     }
 }
 
 impl UserCommand {
-    fn add(
-        &self,
-        user: &User,
-        action: Action,
-        view: &View,
-        earlier: &mut Earlier,
-    ) -> Result<Plan<Versioned<User>>, UserError> {
+    fn decided(&self) -> Decided {
+        Decided { bus: self.by.role, room: None }
+    }
+
+    fn add(&self, user: &User, action: Action, view: &View, earlier: &mut Earlier) -> Result<Plan<User>, UserError> {
         self.by.authorize(action, Resource::Bus, view)?;
-        let decided = Decided { bus: self.by.role, room: None };
+        let (decided, about) = (self.decided(), address(&user.handle)?);
         if let Some(existing) = view.versioned_user(&user.handle) {
-            return already(existing, user).map(|found| Plan::new(decided, Vec::new(), found));
+            already(&existing.value, user)?;
+            return Ok(Plan::stands_already(decided, about, Revision::new(existing.revision), user.clone()));
         }
         let mut steps = Vec::new();
         match view.claimed_by(&user.sign_pub) {
@@ -288,7 +269,7 @@ impl UserCommand {
             }
         }
         steps.push(earlier.step(view, Record::User(user.clone()))?);
-        Ok(Plan::new(decided, steps, Versioned { value: user.clone(), revision: 0 }))
+        Ok(Plan::new(decided, about, steps, user.clone()))
     }
 
     fn set(
@@ -298,9 +279,9 @@ impl UserCommand {
         only: Option<&[u64]>,
         view: &View,
         earlier: &mut Earlier,
-    ) -> Result<Plan<Versioned<User>>, UserError> {
+    ) -> Result<Plan<User>, UserError> {
         self.by.authorize(patch.action(), Resource::User(handle), view)?;
-        let decided = Decided { bus: self.by.role, room: None };
+        let (decided, about) = (self.decided(), address(handle)?);
         let now = view.versioned_user(handle).ok_or_else(|| UserError::Missing(handle.clone()))?;
         let Versioned { value: user, revision } = now;
         if only.is_some_and(|only| !only.contains(revision)) {
@@ -309,10 +290,10 @@ impl UserCommand {
         let (state, role) = (patch.state.unwrap_or(user.state), patch.role.unwrap_or(user.role));
         let changed = User { state, role, ..user.clone() };
         let differs = changed != *user;
-        // What takes something away is written even where it was so already: a change that gave it back and of which nobody
-        // heard may be on its way still, and must not find the revision that it was decided on.
+        // What takes something away is written even where it was so already: a change that gave it back and of which no
+        // answer came may be on its way still, and must not find the revision that it was decided on.
         if !differs && !patch.revokes() {
-            return Ok(Plan::new(decided, Vec::new(), now.clone()));
+            return Ok(Plan::stands_already(decided, about, Revision::new(*revision), user.clone()));
         }
         if differs && user.state == State::Removed {
             return Err(UserError::Conflict(format!("user '{handle}' was removed, and that is final")));
@@ -323,8 +304,7 @@ impl UserCommand {
             return Err(UserError::Conflict(problem));
         }
         let step = earlier.step(view, Record::User(changed.clone()))?;
-        let found = Versioned { value: changed, revision: *revision };
-        Ok(Plan::new(decided, vec![step], found).revoking(patch.revokes()))
+        Ok(Plan::new(decided, about, vec![step], changed).revoking(patch.revokes()))
     }
 }
 
@@ -358,15 +338,18 @@ pub(crate) fn word(role: Role) -> &'static str {
     }
 }
 
-fn already(existing: &Versioned<User>, wanted: &User) -> Result<Versioned<User>, UserError> {
-    let user = &existing.value;
-    if user == wanted {
-        return Ok(existing.clone());
+fn address(handle: &Handle) -> Result<Address, StoreError> {
+    Address::of(&RecordKey::User(handle.clone()))
+}
+
+fn already(existing: &User, wanted: &User) -> Result<(), UserError> {
+    if existing == wanted {
+        return Ok(());
     }
-    let handle = &user.handle;
-    Err(UserError::Conflict(match user.state {
+    let handle = &existing.handle;
+    Err(UserError::Conflict(match existing.state {
         State::Removed => format!("the handle '{handle}' belonged to a user who was removed; it is never given again"),
-        State::Disabled if user.sign_pub == wanted.sign_pub => {
+        State::Disabled if existing.sign_pub == wanted.sign_pub => {
             format!("user '{handle}' exists and is disabled; enable it instead")
         }
         _ => format!("user '{handle}' exists with another key or role"),

@@ -103,7 +103,7 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
             for parameter in parameters(signed) {
                 operation = operation.parameter(parameter);
             }
-            let has_revision = signed.handler.is_versioned() && route.method == "PUT";
+            let has_revision = route.method == "PUT" && !route.template.contains("{invite}");
             let etag = signed.if_match != Precondition::Unsupported || has_revision;
             (signed.body, signed.answers, etag, needs(signed))
         }

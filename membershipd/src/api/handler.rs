@@ -22,9 +22,6 @@ pub(super) trait Handler: Sync {
     /// What must be allowed: one of these actions.
     fn actions(&self) -> &[Action];
 
-    /// Whether what it is about has a revision.
-    fn is_versioned(&self) -> bool;
-
     /// What the request comes to, where that is a command, and about which room: for the fuzz target of bodies.
     #[cfg(any(test, feature = "fuzzing"))]
     fn command(&self, _: &Path<'_>, _: &[u8]) -> Option<Result<(Command, crate::domain::RoomId), Problem>> {
@@ -77,13 +74,24 @@ pub(super) struct Denied {
 impl Denied {
     /// A decision about `target`, as a result.
     pub(super) fn check(decision: Decision, who: &User, action: Action, target: &impl Target) -> Result<(), Refused> {
-        match decision {
-            Decision::Allow => Ok(()),
-            Decision::Deny(why) => {
-                let named = target.named();
-                Err(Refused::Denied(Box::new(Denied { who: who.clone(), action, named, why })))
-            }
-        }
+        let Decision::Deny(why) = decision else { return Ok(()) };
+        Err(Refused::Denied(Box::new(Denied { who: who.clone(), action, named: target.named(), why })))
+    }
+}
+
+impl Allowed {
+    /// What `run` makes of a request about `target`, where the decision is to allow it.
+    fn check<T: Target>(
+        decision: Decision,
+        who: &User,
+        action: Action,
+        target: T,
+        run: impl FnOnce(Arc<Shared>, Call<T>) -> Answering + Send + 'static,
+    ) -> Result<Self, Refused> {
+        Denied::check(decision, who, action, &target)?;
+        let (caller, named, sha256) = (who.clone(), target.named(), target.sha256());
+        let run = Box::new(move |shared, rest| run(shared, Call::new(caller, target, rest)));
+        Ok(Self { named, sha256, run })
     }
 }
 
@@ -94,7 +102,7 @@ impl<P: Into<Problem>> From<P> for Refused {
 }
 
 impl Refused {
-    /// What is answered, where nobody keeps a record of it.
+    /// What is answered, where no record is kept of it.
     pub(super) fn problem(self) -> Problem {
         match self {
             Refused::Denied(denied) => denied.why.into(),
@@ -119,20 +127,10 @@ impl<T: Target> Handler for Acts<T> {
         std::slice::from_ref(&self.0)
     }
 
-    fn is_versioned(&self) -> bool {
-        T::VERSIONED
-    }
-
     fn authorize(&self, path: &Path<'_>, _: &[u8], view: &View) -> Result<Allowed, Refused> {
         let (Self(action, run), target) = (self, T::read(path)?);
         let decision = decide(Some(path.caller), *action, target.resource(), view);
-        Denied::check(decision, path.caller, *action, &target)?;
-        let (caller, run) = (path.caller.clone(), *run);
-        Ok(Allowed {
-            named: target.named(),
-            sha256: target.sha256(),
-            run: Box::new(move |shared, rest| run(shared, Call::new(caller, target, rest))),
-        })
+        Allowed::check(decision, path.caller, *action, target, *run)
     }
 }
 
@@ -141,28 +139,16 @@ impl<T: InRoom> Handler for Commands<T> {
         self.actions
     }
 
-    fn is_versioned(&self) -> bool {
-        T::VERSIONED
-    }
-
     #[cfg(any(test, feature = "fuzzing"))]
     fn command(&self, path: &Path<'_>, body: &[u8]) -> Option<Result<(Command, crate::domain::RoomId), Problem>> {
-        let made =
-            T::read(path).and_then(|target| Ok(((self.make)(path.caller, &target, body)?, target.room().clone())));
-        Some(made)
+        Some(T::read(path).and_then(|target| Ok(((self.make)(path.caller, &target, body)?, target.room().clone()))))
     }
 
     fn authorize(&self, path: &Path<'_>, body: &[u8], view: &View) -> Result<Allowed, Refused> {
-        let target = T::read(path)?;
+        let (run, target) = (self.run, T::read(path)?);
         let command = (self.make)(path.caller, &target, body)?;
         let (action, _) = command.asks(path.caller, target.room());
         let decision = permits(Some(path.caller), target.room(), &command, view);
-        Denied::check(decision, path.caller, action, &target)?;
-        let (caller, run) = (path.caller.clone(), self.run);
-        Ok(Allowed {
-            named: target.named(),
-            sha256: target.sha256(),
-            run: Box::new(move |shared, rest| run(shared, Call::new(caller, target, rest), command)),
-        })
+        Allowed::check(decision, path.caller, action, target, move |shared, call| run(shared, call, command))
     }
 }

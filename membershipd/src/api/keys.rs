@@ -26,11 +26,7 @@ impl From<KeysError> for Problem {
             KeysError::Recipients(_) => Kind::RECIPIENTS.because(said),
             KeysError::Denied(denial) => denial.into(),
             KeysError::NotProven(_) => problem::no_lease(),
-            KeysError::Audit(_) => {
-                let unavailable =
-                    Kind::UNAVAILABLE.because("the audit log did not take its record; nothing was changed").soon();
-                Self { cause: Some(said.into()), store: true, ..unavailable }
-            }
+            KeysError::Audit(error) => crate::users::UserError::Audit(error).into(),
             KeysError::Store(error) => error.into(),
         }
     }

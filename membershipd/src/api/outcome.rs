@@ -5,7 +5,7 @@ use super::precondition::IfMatch;
 use super::problem::Problem;
 use super::shared::Shared;
 use super::target::InRoom;
-use crate::commands::{Actor, Demand, Order, Outcome, Unfinished};
+use crate::commands::{Demand, Order, Outcome, Unfinished};
 use crate::domain::Command;
 use crate::store::Revision;
 use unibus_api_types::bodies;
@@ -28,7 +28,7 @@ pub(super) fn passed(outcome: &Outcome) -> bodies::Passed {
 /// Gives the command of a request.
 pub(super) async fn of(shared: &Shared, call: &Call<impl InRoom>, command: Command) -> Result<Outcome, Problem> {
     let order = Order {
-        actor: Actor::Handle(call.caller.handle.clone()),
+        by: call.caller.handle.clone(),
         room: call.target.room().clone(),
         command,
         terms: shared.terms,

@@ -48,7 +48,7 @@ impl From<CommandError> for Problem {
             CommandError::Contended(_) => Kind::CONTENDED.because(said).soon(),
             // Why is for the log.
             CommandError::Unknown { .. } => Self { cause, store: true, ..problem::unknown_outcome() },
-            CommandError::Unavailable(error) | CommandError::Store(error) => error.into(),
+            CommandError::Unavailable(error) | CommandError::Audit(error) | CommandError::Store(error) => error.into(),
         }
     }
 }

@@ -51,9 +51,6 @@ impl Named {
 
 /// What a request is about.
 pub(super) trait Target: Debug + Sized + Send + Sync + 'static {
-    /// Whether it has a revision that answers name.
-    const VERSIONED: bool = true;
-
     /// Reads it from the path.
     fn read(path: &Path<'_>) -> Result<Self, Problem>;
 
@@ -69,7 +66,7 @@ pub(super) trait Target: Debug + Sized + Send + Sync + 'static {
     }
 }
 
-/// A target of commands: a room, or somebody's membership of it.
+/// A target of commands: a room, or a membership of it.
 pub(super) trait InRoom: Target {
     /// The room.
     fn room(&self) -> &RoomId;
@@ -77,10 +74,8 @@ pub(super) trait InRoom: Target {
 
 /// Writes a target that is read from the variable parts of the path.
 macro_rules! target {
-    ($name:ty, |$path:ident| $read:expr, |$target:ident| $resource:expr, $named:expr $(, versioned: $versioned:literal)?) => {
+    ($name:ty, |$path:ident| $read:expr, |$target:ident| $resource:expr, $named:expr) => {
         impl Target for $name {
-            $(const VERSIONED: bool = $versioned;)?
-
             fn read($path: &Path<'_>) -> Result<Self, Problem> {
                 Ok($read)
             }
@@ -126,7 +121,7 @@ target!(ListedUser, |path| Self(path.handle()?), |_user| Resource::Bus, Named::u
 /// The invite `{invite}`, which is a matter of the bus.
 #[derive(Debug)]
 pub(super) struct OneInvite(pub(super) InviteId);
-target!(OneInvite, |path| Self(path.get("invite")?), |_invite| Resource::Bus, Named::default(), versioned: false);
+target!(OneInvite, |path| Self(path.get("invite")?), |_invite| Resource::Bus, Named::default());
 
 /// The room `{room}`.
 #[derive(Debug)]

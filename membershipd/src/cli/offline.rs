@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::{Problem, block_on};
 use crate::clock;
 use crate::commands::{Commands, Pace, Patience, Real, Watched};
-use crate::control::{self, Answer, Failure, Request};
+use crate::control::{self, Failure, Request};
 use crate::store::{SqliteStore, Store};
 
 /// Who the audit log says did it.
@@ -31,8 +31,6 @@ pub(super) fn ask(path: &Path, request: Request, json: bool) -> Result<serde_jso
         let commands = Commands::offline(store, state, pace, Patience::default());
         anyhow::Ok(control::of_users(&commands, &root, request).await)
     })?;
-    match answer.map_err(|error| file(format!("{}: {error:#}", path.display())))? {
-        Answer::Ok(value) => Ok(value),
-        Answer::Error(failure) => Err(Problem::Daemon { failure, json }),
-    }
+    let answer = answer.map_err(|error| file(format!("{}: {error:#}", path.display())))?;
+    answer.map_err(|failure| Problem::Daemon { failure, json })
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::audit::{About, Decided, Stage};
 use super::error::CommandError;
-use super::path::{Commands, Done};
+use super::path::Commands;
 use super::plan::{Earlier, Plan};
 use crate::domain::{Action, Author, Decision, Denial, Records as _, Resource, Role, User, decide};
-use crate::store::{Records, Revision, StoreError};
+use crate::store::{Records, Revision};
 use crate::view::View;
 
 /// A change: of a room, a membership, a user, an invite, or of keys. [`Commands::carry_out`] carries each of them out in the same
@@ -40,7 +40,7 @@ pub trait Change: Sync {
         earlier: &mut Earlier,
     ) -> impl Future<Output = Result<Plan<Self::Found>, Self::Error>> + Send;
 
-    /// By which rights it begins, where its first record comes before anybody looks whether it can be done: then also what was
+    /// By which rights it begins, where its first record comes before the path looks whether it can be done: then also what was
     /// not possible leaves two records. None: only what is to be written begins.
     fn announced(&self) -> Option<Decided> {
         None
@@ -48,11 +48,6 @@ pub trait Change: Sync {
 
     /// What the audit says it is about; none: it is not audited, or no user was found who gives it.
     fn about(&self, earlier: &Earlier) -> Option<About>;
-
-    /// What the audit says is written, where that is not simply what was.
-    fn written(&self, done: &Done<Self::Found>) -> Vec<(String, Revision)> {
-        done.records()
-    }
 
     /// What the audit says of an error.
     fn stage(&self, error: &Self::Error) -> Stage;
@@ -64,9 +59,6 @@ pub trait Change: Sync {
 
     /// Why the path did not carry it out.
     fn failed(&self, error: CommandError) -> Self::Error;
-
-    /// The audit did not take its first record: nothing was changed.
-    fn not_audited(&self, error: StoreError) -> Self::Error;
 }
 
 /// Who makes a change, and by which right.

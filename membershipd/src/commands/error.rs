@@ -31,6 +31,9 @@ pub enum CommandError {
     /// The store did not take it.
     #[error("nothing was changed: {0}")]
     Unavailable(StoreError),
+    /// The audit did not take its first record.
+    #[error("nothing was changed, as the audit log did not take its record: {0}")]
+    Audit(StoreError),
     /// Others were always faster.
     #[error("others kept changing {0} until the time was up; nothing was changed")]
     Contended(Address),
@@ -49,17 +52,6 @@ fn at(now: Option<Revision>) -> String {
     now.map_or_else(|| "none, as it does not exist".to_owned(), |revision| format!("revision {revision}"))
 }
 
-/// Whether to give a command again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// The answer would be the same.
-    No,
-    /// As it was: it is completed, or found done.
-    Same,
-    /// After a look at what is there now.
-    Anew,
-}
-
 impl CommandError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
@@ -67,23 +59,13 @@ impl CommandError {
             CommandError::Refused(refusal) => refusal.remedy(),
             CommandError::Precondition { .. } | CommandError::Overtaken(_) => "read the record again, and decide anew",
             CommandError::NotProven(_) => "see 'membershipd status'; try again, or on another node",
-            CommandError::Unavailable(error) | CommandError::Store(error) => error.remedy(),
+            CommandError::Unavailable(error) | CommandError::Audit(error) | CommandError::Store(error) => {
+                error.remedy()
+            }
             CommandError::Contended(_) => "try again",
             CommandError::Unknown { .. } => {
                 "give the same command again: what was begun is completed, nothing is done twice"
             }
-        }
-    }
-
-    /// Whether to give the command again.
-    pub fn retry(&self) -> Retry {
-        match self {
-            CommandError::Refused(_) | CommandError::Store(_) => Retry::No,
-            CommandError::Precondition { .. } | CommandError::Overtaken(_) => Retry::Anew,
-            CommandError::NotProven(_)
-            | CommandError::Unavailable(_)
-            | CommandError::Contended(_)
-            | CommandError::Unknown { .. } => Retry::Same,
         }
     }
 
@@ -94,7 +76,7 @@ impl CommandError {
             CommandError::Refused(_) => "refused",
             CommandError::Precondition { .. } => "precondition",
             CommandError::Overtaken(_) => "overtaken",
-            CommandError::NotProven(_) | CommandError::Unavailable(_) => "unavailable",
+            CommandError::NotProven(_) | CommandError::Unavailable(_) | CommandError::Audit(_) => "unavailable",
             CommandError::Contended(_) => "contended",
             CommandError::Unknown { .. } => "unknown",
             CommandError::Store(_) => "store",
@@ -125,10 +107,10 @@ mod tests {
         let error =
             CommandError::Precondition { record: record.clone(), wanted: wanted.clone(), now: Revision::new(7) };
         let text = "member.kitchen.bob is at revision 7, and revision 4 was demanded; nothing was changed";
-        assert_eq!((error.to_string().as_str(), error.retry()), (text, Retry::Anew));
+        assert_eq!(error.to_string(), text);
         let error = CommandError::Precondition { record, wanted, now: None };
         assert!(error.to_string().contains("none, as it does not exist"), "{error}");
         let unknown = CommandError::Unknown { why: "no answer".to_owned() };
-        assert_eq!((unknown.retry(), unknown.code()), (Retry::Same, "unknown"));
+        assert_eq!(unknown.code(), "unknown");
     }
 }

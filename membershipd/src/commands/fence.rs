@@ -8,7 +8,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::pace::Pace;
-use crate::bus;
 use crate::domain::{RecordKey, RevocationOutcome, RoomId, Subject};
 use crate::store::Revision;
 
@@ -51,12 +50,7 @@ pub struct WaitOut {
 }
 
 impl WaitOut {
-    /// With the bound of a cluster.
-    pub fn new(pace: Arc<dyn Pace>) -> Self {
-        Self::of(bus::revocation_bound(), pace)
-    }
-
-    /// With another `bound`: zero is enough where one process is all that decides.
+    /// Waits for `bound`: `bus::revocation_bound` in a cluster; zero is enough where one process is all that decides.
     pub fn of(bound: Duration, pace: Arc<dyn Pace>) -> Self {
         Self { bound, pace }
     }
@@ -78,6 +72,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::bus;
 
     /// A clock that only pauses move.
     #[derive(Debug)]
@@ -106,7 +101,10 @@ mod tests {
     async fn the_whole_bound_is_waited() {
         let pace = Arc::new(Still(Mutex::new(Instant::now())));
         let begun = pace.now();
-        assert_eq!(WaitOut::new(pace.clone()).wait_for_revocation(&[]).await, RevocationOutcome::WaitedOut);
+        assert_eq!(
+            WaitOut::of(bus::revocation_bound(), pace.clone()).wait_for_revocation(&[]).await,
+            RevocationOutcome::WaitedOut
+        );
         assert_eq!(pace.now() - begun, bus::revocation_bound());
     }
 }

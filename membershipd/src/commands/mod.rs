@@ -25,7 +25,7 @@
 //! earlier whether a change may be made, as the API does for each request, does so to refuse it before it costs anything.
 //!
 //! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `gated` is the state of a node,
-//! `load` and `watched` are for tools and tests; `error`, `audit`, `plan` and `change` say what is done; `queues`, `index` and `claiming` do parts
+//! `load` and `watched` are for tools and tests; `error`, `audit`, `plan`, `change` and `done` say what is done; `record_locks`, `index` and `claiming` do parts
 //! of it; `path` does it; `order` and `rooms` are the commands about rooms (those about users, invites and keys stand above, in modules
 //! of their own). `repair` finishes what others left, and `derived` does the part of that which a node does by itself.
 
@@ -33,6 +33,7 @@ pub mod audit;
 mod change;
 mod claiming;
 mod derived;
+mod done;
 mod error;
 mod fence;
 mod gated;
@@ -43,7 +44,7 @@ mod order;
 mod pace;
 mod path;
 mod plan;
-mod queues;
+mod record_locks;
 mod repair;
 mod rooms;
 mod state;
@@ -54,14 +55,15 @@ mod tests;
 
 pub use change::{Change, Principal};
 pub use derived::put_right;
-pub use error::{CommandError, Retry};
+pub use done::{Done, Patience, Unfinished, Wrote};
+pub use error::CommandError;
 pub use fence::{Fence, Revoked, WaitOut};
 pub use gated::Gated;
 pub use index::Indexed;
 pub use load::load;
-pub use order::{Actor, Demand, Order};
+pub use order::{Demand, Order};
 pub use pace::{Pace, Real};
-pub use path::{Commands, Done, Patience, Unfinished};
+pub use path::Commands;
 pub use plan::{Earlier, Plan, Step};
 pub use repair::{Repair, Repaired};
 pub use rooms::Outcome;

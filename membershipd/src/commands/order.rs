@@ -3,35 +3,14 @@
 use std::fmt;
 
 use super::audit::About;
-use crate::domain::{
-    Author, Command, Handle, Policy, RecordKey, Records as _, RoomId, RoomRole, SignPub, Subject, Terms, User,
-};
+use crate::domain::{Author, Command, Handle, Policy, RecordKey, RoomId, RoomRole, Subject, Terms, User};
 use crate::store::Revision;
-use crate::view::View;
-
-/// Who gives a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Actor {
-    /// The user with this handle.
-    Handle(Handle),
-    /// Whoever has proven to have this key.
-    Key(SignPub),
-}
-
-impl Actor {
-    pub(super) fn user<'a>(&self, view: &'a View) -> Option<&'a User> {
-        match self {
-            Actor::Handle(handle) => view.user(handle),
-            Actor::Key(key) => view.user_of_key(key),
-        }
-    }
-}
 
 /// A command as it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
-    /// Who gives it.
-    pub actor: Actor,
+    /// The user who gives it.
+    pub by: Handle,
     /// About which room.
     pub room: RoomId,
     /// What is to be done.

@@ -6,76 +6,17 @@ use std::time::{Duration, Instant};
 
 use super::audit::{CommandId, Decided, Journal, Stage};
 use super::change::Change;
+use super::done::{Done, Patience, Unfinished, Wrote};
 use super::error::CommandError;
 use super::fence::{Fence, Revoked};
 use super::keys::{self, Address};
 use super::pace::{Pace, back_off, within};
 use super::plan::{Earlier, Plan, Step, StepKind, Value};
-use super::queues::{Held, Queues};
+use super::record_locks::{RecordLockGuard, RecordLocks};
 use super::state::State;
 use super::{claiming, index};
-use crate::bus;
-use crate::domain::{Handle, Record, RecordKey, RevocationOutcome, RoomId, Subject};
+use crate::domain::{Handle, Record, RecordKey, RoomId, Subject};
 use crate::store::{Records, Revision, Standing, Store, StoreError};
-
-/// How long is waited for what.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Time within which attempts begin.
-    pub budget: Duration,
-    /// Time for the own state to show what was written.
-    pub catch_up: Duration,
-    /// The first pause after a conflict; later ones are longer.
-    pub pause: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        let (catch_up, pause) = (Duration::from_secs(2), Duration::from_millis(5));
-        Self { budget: bus::STORE_BUDGET, catch_up, pause }
-    }
-}
-
-/// What was left behind of a command that is done: nothing that decides anything, and `repair` finishes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unfinished {
-    /// `rooms_by_member` does not say so yet.
-    Index,
-    /// A claim that nobody uses any more is still there.
-    Claim,
-    /// The audit has only the first of its two records.
-    Record,
-}
-
-/// What a change came to.
-#[derive(Debug)]
-pub struct Done<T> {
-    /// Its number in the audit.
-    pub id: CommandId,
-    /// False where it was so already.
-    pub changed: bool,
-    /// What its plan found.
-    pub found: T,
-    /// The records that were written, with their revisions.
-    pub written: BTreeMap<RecordKey, Revision>,
-    /// The entries that were written and are no records.
-    pub entries: BTreeMap<Address, Revision>,
-    /// What was written last under each key.
-    pub values: BTreeMap<RecordKey, Record>,
-    /// How it became certain that no node honours what was taken away; none: nothing was.
-    pub fenced: Option<RevocationOutcome>,
-    /// Time that this took.
-    pub waited: Duration,
-    /// What is left for a repair.
-    pub unfinished: Vec<Unfinished>,
-}
-
-impl<T> Done<T> {
-    /// The names of the records that were written, with their revisions.
-    pub fn records(&self) -> Vec<(String, Revision)> {
-        self.written.iter().map(|(key, revision)| (keys::name(key), *revision)).collect()
-    }
-}
 
 /// Carries changes out.
 #[derive(Debug)]
@@ -87,7 +28,7 @@ pub struct Commands {
     journal: Arc<Journal>,
     pace: Arc<dyn Pace>,
     patience: Patience,
-    queues: Queues,
+    locks: RecordLocks,
 }
 
 /// A change under way.
@@ -97,16 +38,13 @@ struct Run {
     catch_up: Duration,
     attempt: u32,
     earlier: Earlier,
-    held: Option<Held>,
+    held: Option<RecordLockGuard>,
     /// Its first record is in the audit.
     begun: bool,
     changed: bool,
     /// Writes of unknown outcome: at which revision, and what the store said.
     doubts: BTreeMap<Address, (Option<Revision>, StoreError)>,
-    landed: BTreeMap<RecordKey, Revision>,
-    entries: BTreeMap<Address, Revision>,
-    /// What was written last under each key.
-    values: BTreeMap<RecordKey, Record>,
+    written: BTreeMap<Address, Wrote>,
     must_fence: bool,
     releases: Vec<(RoomId, Subject)>,
     came_or_went: BTreeSet<(Handle, RoomId)>,
@@ -115,7 +53,7 @@ struct Run {
 /// How the writes of an attempt ended.
 enum Written {
     All,
-    /// Another change was made to this entry first, or nobody knows.
+    /// Another change was made to this entry first, or the outcome is unknown.
     Again(Address),
 }
 
@@ -139,7 +77,7 @@ impl Commands {
         patience: Patience,
     ) -> Self {
         let journal = Arc::new(Journal::new(store.clone(), pace.clone()));
-        Self { store, state: Arc::new(state), fence: None, journal, pace, patience, queues: Queues::default() }
+        Self { store, state: Arc::new(state), fence: None, journal, pace, patience, locks: RecordLocks::default() }
     }
 
     /// The way into the audit log, for what is no change of the store.
@@ -169,9 +107,7 @@ impl Commands {
             begun: false,
             changed: false,
             doubts: BTreeMap::new(),
-            landed: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            values: BTreeMap::new(),
+            written: BTreeMap::new(),
             must_fence: false,
             releases: Vec::new(),
             came_or_went: BTreeSet::new(),
@@ -181,13 +117,13 @@ impl Commands {
             self.caught_up(bucket, revision, run.catch_up).await;
         }
         match self.attempts(change, &mut run).await {
-            Ok(found) => Ok(self.finish(change, run, found).await),
+            Ok(plan) => Ok(self.finish(change, run, plan).await),
             Err(error) => Err(self.abort(change, run, error).await),
         }
     }
 
-    /// Attempts until everything is written. Says what the last plan found.
-    async fn attempts<C: Change>(&self, change: &C, run: &mut Run) -> Result<C::Found, C::Error> {
+    /// Attempts until everything is written. Returns the last plan.
+    async fn attempts<C: Change>(&self, change: &C, run: &mut Run) -> Result<Plan<C::Found>, C::Error> {
         if let Some(decided) = change.announced() {
             self.begin(change, run, decided).await?;
         }
@@ -195,18 +131,18 @@ impl Commands {
             // The first look says what to lock. One look more follows the wait for the lock, and one the wait for the audit: the
             // last one authorizes, under the lock, and nothing comes between it and the first write.
             let plan = change.plan(self, &mut run.earlier).await?;
-            if let Some((record, revision)) = plan.confirmed {
-                run.doubts.retain(|address, _| address.key.as_str() != keys::name(&record));
+            if let Some((record, revision)) = plan.confirmed.clone() {
+                run.doubts.remove(&plan.about);
                 run.changed = true;
-                run.landed.insert(record, revision);
-                return Ok(plan.found);
+                let wrote = Wrote { revision, record: Some(record), kind: StepKind::Change };
+                run.written.insert(plan.about.clone(), wrote);
             }
-            let Some(first) = plan.steps.first().map(|step| step.address.clone()) else { return Ok(plan.found) };
+            let Some(first) = plan.steps.first().map(|step| step.address.clone()) else { return Ok(plan) };
             let addresses = plan.addresses();
             if run.held.as_ref().is_none_or(|held| !held.covers(&addresses)) {
                 run.held = None;
                 let left = run.deadline.saturating_duration_since(self.pace.now());
-                let turn = within(&*self.pace, left, self.queues.enter(addresses)).await;
+                let turn = within(&*self.pace, left, self.locks.lock(addresses)).await;
                 run.held = Some(turn.ok_or_else(|| change.failed(CommandError::Contended(first)))?);
                 continue;
             }
@@ -220,7 +156,7 @@ impl Commands {
                 Written::Again(address) => address,
                 Written::All => match self.lost_claim(&plan, run).await {
                     Some(address) => address,
-                    None => return Ok(plan.found),
+                    None => return Ok(plan),
                 },
             };
             run.attempt = run.attempt.saturating_add(1);
@@ -235,7 +171,7 @@ impl Commands {
     async fn begin<C: Change>(&self, change: &C, run: &mut Run, decided: Decided) -> Result<(), C::Error> {
         let Some(about) = change.about(&run.earlier) else { return Ok(()) };
         // Whether it is there or not where this fails: nothing else has happened.
-        self.journal.begin(run.id, &about, decided).await.map_err(|error| change.not_audited(error))?;
+        self.journal.begin(run.id, &about, decided).await.map_err(|error| change.failed(CommandError::Audit(error)))?;
         run.begun = true;
         Ok(())
     }
@@ -288,20 +224,20 @@ impl Commands {
             }
             Ok(Ok(())) => None,
             Err(error) => {
-                // Without its claim the room is silent, which harms nobody; a repair claims it again.
+                // Without its claim the room is silent, which does no harm; a repair claims it again.
                 tracing::warn!(%room, "cannot look after the claim of a room: {error}");
                 None
             }
         }
     }
 
-    async fn finish<C: Change>(&self, change: &C, mut run: Run, found: C::Found) -> Done<C::Found> {
+    async fn finish<C: Change>(&self, change: &C, mut run: Run, plan: Plan<C::Found>) -> Done<C::Found> {
         let held = run.held.take();
+        let written = std::mem::take(&mut run.written);
         let caught_up = async {
             for bucket in Records::DECIDING {
-                let of =
-                    run.landed.iter().filter(|(key, _)| keys::bucket(key) == bucket).map(|(_, revision)| *revision);
-                if let Some(last) = of.max() {
+                let of = written.iter().filter(|(address, _)| address.bucket == bucket);
+                if let Some(last) = of.map(|(_, wrote)| wrote.revision).max() {
                     self.caught_up(bucket, last, run.catch_up).await;
                 }
             }
@@ -310,9 +246,9 @@ impl Commands {
         };
         let revocation = async {
             let (Some(fence), true) = (&self.fence, run.must_fence) else { return (None, Duration::ZERO) };
-            let revoked = run.landed.iter().filter(|(key, _)| !matches!(key, RecordKey::Claims(_)));
-            let revoked: Vec<_> =
-                revoked.map(|(record, revision)| Revoked { record: record.clone(), revision: *revision }).collect();
+            let records = written.values().filter_map(|wrote| Some((wrote.revision, wrote.record.as_ref()?.key())));
+            let records = records.filter(|(_, record)| !matches!(record, RecordKey::Claims(_)));
+            let revoked: Vec<_> = records.map(|(revision, record)| Revoked { record, revision }).collect();
             let begun = self.pace.now();
             let outcome = fence.wait_for_revocation(&revoked).await;
             (Some(outcome), self.pace.now().saturating_duration_since(begun))
@@ -320,10 +256,10 @@ impl Commands {
         let done = Done {
             id: run.id,
             changed: run.changed || !run.doubts.is_empty(),
-            found,
-            written: run.landed.clone(),
-            entries: run.entries.clone(),
-            values: run.values.clone(),
+            revision: written.get(&plan.about).map(|wrote| wrote.revision).or(plan.at),
+            found: plan.found,
+            about: plan.about,
+            written: written.clone(),
             fenced: None,
             waited: Duration::ZERO,
             unfinished: Vec::new(),
@@ -339,7 +275,7 @@ impl Commands {
     /// Writes the last record of a change that is done.
     async fn end<C: Change>(&self, change: &C, run: &Run, done: &Done<C::Found>) -> bool {
         let Some(about) = change.about(&run.earlier).filter(|_| run.begun) else { return true };
-        self.journal.end(run.id, &about, Stage::Done(change.written(done))).await.is_ok()
+        self.journal.end(run.id, &about, Stage::Done(done.names())).await.is_ok()
     }
 
     /// Brings `rooms_by_member` up to date. What is missing there decides nothing, and is left to a repair.
@@ -364,7 +300,7 @@ impl Commands {
                 continue;
             }
             let claims = Address::of(&RecordKey::Claims(subject.space()));
-            let _turn = self.queues.enter(claims.into_iter().collect()).await;
+            let _turn = self.locks.lock(claims.into_iter().collect()).await;
             match claiming::release(&*self.store, room, subject).await {
                 Ok(Some(revision)) => self.caught_up(Records::Rooms, revision, run.catch_up).await,
                 Ok(None) => {}
@@ -410,18 +346,11 @@ impl Run {
         }
         self.changed |= step.changes();
         self.may_have_changed(plan, step);
-        match step.to_record() {
-            Some(record) => {
-                self.values.insert(record.key(), record.clone());
-                self.landed.insert(record.key(), revision);
-            }
-            None => {
-                self.entries.insert(step.address.clone(), revision);
-            }
-        }
+        let wrote = Wrote { revision, record: step.to_record().cloned(), kind: step.kind };
+        self.written.insert(step.address.clone(), wrote);
     }
 
-    /// Nobody knows of a write.
+    /// The outcome of a write is unknown.
     fn doubts<T>(&mut self, plan: &Plan<T>, step: &Step, error: StoreError) {
         if step.kind != StepKind::Touch {
             self.may_have_changed(plan, step);
@@ -438,13 +367,14 @@ impl Run {
         self.came_or_went.extend(step.changes_presence());
     }
 
-    /// Why nobody knows whether something was done, or was done in part; none: it certainly was not.
+    /// Why it is unknown whether something was done, or was done in part; none: it certainly was not.
     fn in_doubt(&self) -> Option<String> {
         let doubt = self.doubts.values().next().map(|(_, doubt)| doubt.to_string());
-        // A claim alone is nothing that anybody could use or miss.
+        // A claim alone is nothing that a client could use or miss.
+        let is_part = |wrote: &Wrote| !matches!(&wrote.record, None | Some(Record::Claims(_)));
         let part = || {
-            let key = self.landed.keys().find(|key| !matches!(key, RecordKey::Claims(_)))?;
-            Some(format!("{} was written, and the rest was not", keys::name(key)))
+            let (address, _) = self.written.iter().find(|(_, wrote)| is_part(wrote))?;
+            Some(format!("{address} was written, and the rest was not"))
         };
         doubt.or_else(part)
     }

@@ -55,8 +55,11 @@ pub struct Plan<T> {
     pub(super) relied: Vec<(RecordKey, Option<Revision>)>,
     pub(super) release: Option<(RoomId, Subject)>,
     pub(super) must_fence: bool,
-    /// A record that stands as an earlier attempt wrote it, of which no answer came: that attempt is known to have succeeded.
-    pub(super) confirmed: Option<(RecordKey, Revision)>,
+    /// The entry that it is about, and the revision that it has where that is known and nothing is to be written.
+    pub(super) about: Address,
+    pub(super) at: Option<Revision>,
+    /// The entry stands as an earlier attempt wrote it, of which no answer came: that attempt is known to have succeeded.
+    pub(super) confirmed: Option<(Record, Revision)>,
     pub(super) found: T,
 }
 
@@ -134,9 +137,15 @@ impl Step {
 }
 
 impl<T> Plan<T> {
-    /// These writes, allowed by the rights `decided`; none: it is so already, as `found` shows.
-    pub(crate) fn new(decided: Decided, steps: Vec<Step>, found: T) -> Self {
-        Self { decided, steps, relied: Vec::new(), release: None, must_fence: false, confirmed: None, found }
+    /// These writes, allowed by the rights `decided`, which leave `found` in the entry `about`.
+    pub(crate) fn new(decided: Decided, about: Address, steps: Vec<Step>, found: T) -> Self {
+        let relied = Vec::new();
+        Self { decided, steps, relied, release: None, must_fence: false, about, at: None, confirmed: None, found }
+    }
+
+    /// No write: the entry `about` has `found` already, at the revision `at`.
+    pub(crate) fn stands_already(decided: Decided, about: Address, at: Option<Revision>, found: T) -> Self {
+        Self { at, ..Self::new(decided, about, Vec::new(), found) }
     }
 
     /// The same. Where `revokes`, no node may honour the old state any more before it is reported as done.

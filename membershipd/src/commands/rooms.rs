@@ -1,18 +1,18 @@
 //! Commands about rooms and memberships: planned by the domain on a view, with what stays behind when an owner goes.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::audit::{About, CommandId, Decided, Stage};
 use super::change::Change;
+use super::done::{Done, Unfinished};
 use super::error::CommandError;
-use super::keys;
+use super::keys::{self, Address};
 use super::order::{Demand, Order};
-use super::path::{Commands, Done, Unfinished};
+use super::path::Commands;
 use super::plan::{Earlier, Plan, Step, StepKind, fetch};
 use super::state::revision_of;
 use crate::domain::{self, MemberState, Record, RecordKey, Records as _, Refusal, RevocationOutcome, RoomRole, User};
-use crate::store::{Records, Revision, StoreError};
+use crate::store::{Records, Revision};
 use crate::view::View;
 
 /// What a command came to.
@@ -29,7 +29,7 @@ pub struct Outcome {
     /// The record as it is at that revision.
     pub value: Option<Record>,
     /// All records that were written, with their revisions.
-    pub written: BTreeMap<RecordKey, Revision>,
+    pub written: Vec<(String, Revision)>,
     /// How the fence was passed; none: nothing was taken away.
     pub fenced: Option<RevocationOutcome>,
     /// Time that this took.
@@ -41,10 +41,11 @@ pub struct Outcome {
 impl Commands {
     /// Carries a command about a room out. Takes the budget, one write and the fence at most.
     pub async fn run(&self, order: &Order) -> Result<Outcome, CommandError> {
-        let Done { id, changed, found: record, written, mut values, fenced, waited, unfinished, .. } =
+        let Done { id, changed, found: record, about, written, fenced, waited, unfinished, .. } =
             self.carry_out(order).await?;
         let known = self.state().read(|view| revision_of(view, &record).zip(fetch(view, &record))).ok().flatten();
-        let own = written.get(&record).copied().zip(values.remove(&record));
+        let own = written.get(&about).and_then(|wrote| Some((wrote.revision, wrote.record.clone()?)));
+        let written = written.iter().map(|(address, wrote)| (address.to_string(), wrote.revision)).collect();
         let (revision, value) = known.into_iter().chain(own).max_by_key(|(revision, _)| *revision).unzip();
         Ok(Outcome { id, changed, record, revision, value, written, fenced, waited, unfinished })
     }
@@ -59,16 +60,16 @@ impl Change for Order {
     const RETRIES_UNKNOWN: bool = true;
 
     fn awaits(&self, view: &View) -> Option<(Records, Revision)> {
-        let (wanted, user) = (self.if_match.as_ref().and_then(Demand::newest)?, self.actor.user(view)?);
+        let (wanted, user) = (self.if_match.as_ref().and_then(Demand::newest)?, view.user(&self.by)?);
         Some((keys::bucket(&self.concerns(&user.handle)), wanted))
     }
 
     async fn plan(&self, on: &Commands, earlier: &mut Earlier) -> Result<Plan<RecordKey>, CommandError> {
         on.state().read(|view| match plan(self, view, earlier) {
             Err(CommandError::Refused(refusal)) => match stands_as_attempted(self, view, earlier) {
-                Some((record, revision)) => {
-                    let nothing = Plan::new(Decided { bus: None, room: None }, Vec::new(), record.clone());
-                    Ok(Plan { confirmed: Some((record, revision)), ..nothing })
+                Some((key, ours)) => {
+                    let none = Decided { bus: None, room: None };
+                    Ok(Plan { confirmed: Some(ours), ..Plan::new(none, Address::of(&key)?, Vec::new(), key) })
                 }
                 None => Err(CommandError::Refused(refusal)),
             },
@@ -93,18 +94,15 @@ impl Change for Order {
     }
 
     fn failed(&self, error: CommandError) -> CommandError {
-        error
-    }
-
-    fn not_audited(&self, error: StoreError) -> CommandError {
-        CommandError::Unavailable(error)
+        // Clients know this as the store that does not answer.
+        if let CommandError::Audit(error) = error { CommandError::Unavailable(error) } else { error }
     }
 }
 
 /// Decides the command on `view`.
 ///
 /// # Owners
-/// Whoever ceases to be an owner does so because another one stays. Two of them could each rely on the other, and both go. So a
+/// A member ceases to be an owner because another one stays. Two of them could each rely on the other, and both go. So a
 /// change that ends an owner first touches the memberships it relies on: it writes them again as they are, by compare-and-set.
 /// Then of two such changes that rely on each other's record at most one finds all records as it read them: had both, each
 /// would have read its own record after the other's touch of it, and so after the other had read. A circle of more than two is
@@ -112,7 +110,7 @@ impl Change for Order {
 /// takes the right away and the one that still used it have an order, and the fence of the former sees to it that nothing
 /// which begins after its acknowledgement is decided on what was before.
 fn plan(order: &Order, view: &View, earlier: &mut Earlier) -> Result<Plan<RecordKey>, CommandError> {
-    let who = order.actor.user(view);
+    let who = view.user(&order.by);
     if let (None, Some(user)) = (&earlier.user, who) {
         earlier.user = Some(user.clone());
     }
@@ -133,20 +131,21 @@ fn plan(order: &Order, view: &View, earlier: &mut Earlier) -> Result<Plan<Record
     }
     let room = view.membership(&order.room, &user.handle).filter(|m| m.state == MemberState::Joined);
     let decided = Decided { bus: Some(user.role), room: room.map(|m| m.role) };
+    let about = order.concerns(&user.handle);
     Ok(Plan {
         relied: relied.into_iter().map(|(revision, key)| (key, revision)).collect(),
         release: change.release.map(|subject| (order.room.clone(), subject)),
-        ..Plan::new(decided, steps, order.concerns(&user.handle)).revoking(must_fence)
+        ..Plan::new(decided, Address::of(&about)?, steps, about).revoking(must_fence)
     })
 }
 
-/// Whether the membership that the order is about stands as an earlier attempt of it wrote it, of which nobody heard: where its
+/// Whether the membership that the order is about stands as an earlier attempt of it wrote it, of which no answer came: where its
 /// author may not do it a second time, as who left a room may not leave it, that is how it is known to be done.
-fn stands_as_attempted(order: &Order, view: &View, earlier: &Earlier) -> Option<(RecordKey, Revision)> {
-    let record = order.concerns(&earlier.user.as_ref()?.handle);
-    let ours = earlier.attempted.get(&record).filter(|ours| matches!(ours, Record::Membership(_)))?;
-    let revision = revision_of(view, &record)?;
-    (fetch(view, &record).as_ref() == Some(ours)).then_some((record, revision))
+fn stands_as_attempted(order: &Order, view: &View, earlier: &Earlier) -> Option<(RecordKey, (Record, Revision))> {
+    let key = order.concerns(&earlier.user.as_ref()?.handle);
+    let ours = earlier.attempted.get(&key).filter(|ours| matches!(ours, Record::Membership(_)))?;
+    let revision = revision_of(view, &key)?;
+    (fetch(view, &key).as_ref() == Some(ours)).then(|| (key, (ours.clone(), revision)))
 }
 
 /// The demanded revision, after the rules have been asked: who may not know of a record is not told its revision.

@@ -15,13 +15,13 @@ pub use unibus_client::control::{ask, ask_for};
 use crate::lease::Closed;
 use crate::users::UserError;
 
-impl From<&UserError> for Failure {
-    fn from(error: &UserError) -> Self {
+impl From<UserError> for Failure {
+    fn from(error: UserError) -> Self {
         Self::new(error.code(), &error.to_string(), error.remedy())
     }
 }
 
 /// What is said for as long as this node cannot prove its view.
 fn not_proven(closed: Closed) -> Failure {
-    Failure::from(&UserError::from(closed))
+    UserError::from(closed).into()
 }

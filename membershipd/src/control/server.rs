@@ -83,17 +83,17 @@ pub fn serve(
 async fn one(service: &Service, mut stream: UnixStream, own_uid: u32) -> Result<()> {
     let peer = stream.peer_cred().context("who asks?")?;
     let answer = if peer.uid() != 0 && peer.uid() != own_uid {
-        Answer::Error(failure("forbidden", "only root and the daemon's own user may ask", "run this as root"))
+        Answer::Error(Failure::new("forbidden", "only root and the daemon's own user may ask", "run this as root"))
     } else {
         let (reading, _) = stream.split();
         let mut line = String::new();
         let mut reader = BufReader::new(reading.take(REQUEST_BYTES));
         tokio::time::timeout(ASKING, reader.read_line(&mut line)).await.context("the request did not come")??;
         match serde_json::from_str(&line) {
-            Ok(request) => service.answer(request).await,
+            Ok(request) => service.answer(request).await.map_or_else(Answer::Error, Answer::Ok),
             Err(error) => {
                 let problem = format!("the request is not understood: {error}");
-                Answer::Error(failure("bad_request", &problem, "use the membershipd of the running version"))
+                Answer::Error(Failure::new("bad_request", &problem, "use the membershipd of the running version"))
             }
         }
     };
@@ -104,81 +104,59 @@ async fn one(service: &Service, mut stream: UnixStream, own_uid: u32) -> Result<
 }
 
 impl Service {
-    async fn answer(&self, request: Request) -> Answer {
-        let answer = match request {
+    async fn answer(&self, request: Request) -> Result<Value, Failure> {
+        match request {
             Request::Status => Ok(json!(self.observer.posture().await)),
             Request::UserList | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
-                return of_users(&self.commands, &self.repairing.by, request).await;
+                of_users(&self.commands, &self.repairing.by, request).await
             }
-            Request::Repair => return self.repairing.run().await.map_or_else(Answer::Error, Answer::Ok),
-            Request::CopyOut { part, after } => {
-                return self.copying.read(part, after).await.map_or_else(Answer::Error, Answer::Ok);
-            }
-            Request::CopyRooms => return self.copying.rooms().await.map_or_else(Answer::Error, Answer::Ok),
-            Request::CopySaid { room, after } => {
-                return self.copying.said(&room, after).await.map_or_else(Answer::Error, Answer::Ok);
-            }
+            Request::Repair => self.repairing.run().await,
+            Request::CopyOut { part, after } => self.copying.read(part, after).await,
+            Request::CopyRooms => self.copying.rooms().await,
+            Request::CopySaid { room, after } => self.copying.said(&room, after).await,
             Request::CopyKeep { room, there, bytes, messages } => {
-                let kept = self.copying.keep(&room, there, bytes, messages).await;
-                return kept.map_or_else(Answer::Error, Answer::Ok);
+                self.copying.keep(&room, there, bytes, messages).await
             }
-            Request::CopyIn { part, items } => {
-                return self.copying.write(part, items).await.map_or_else(Answer::Error, Answer::Ok);
-            }
-            Request::CopyBlobs { ask } => {
-                return self.copying.blobs(ask).await.map_or_else(Answer::Error, Answer::Ok);
-            }
+            Request::CopyIn { part, items } => self.copying.write(part, items).await,
+            Request::CopyBlobs { ask } => self.copying.blobs(ask).await,
             Request::ProbeWrite { key, value, expected } => {
-                let written = self.probes.write(key, &value, expected).await;
-                written.map(|revision| json!({ "schema": SCHEMA, "revision": revision }))
+                let revision = self.probes.write(key, &value, expected).await?;
+                Ok(json!({ "schema": SCHEMA, "revision": revision }))
             }
-            Request::ProbeRead { key } => self.probes.read(key).await.map(|found| {
+            Request::ProbeRead { key } => {
+                let found = self.probes.read(key).await?;
                 let (value, revision) = found.map_or((None, 0), |v| (Some(v.value), v.revision));
-                json!({ "schema": SCHEMA, "value": value, "revision": revision })
-            }),
+                Ok(json!({ "schema": SCHEMA, "value": value, "revision": revision }))
+            }
             Request::ProbeRoutes => {
-                let Some(cluster) = &self.observer.config.cluster else {
-                    return Answer::Error(failure("bad_request", "a node on its own has no routes", "ask a cluster's"));
-                };
-                let routes = probe_routes::probe(cluster).await;
+                let none = || Failure::new("bad_request", "a node on its own has no routes", "ask a cluster's");
+                let routes = probe_routes::probe(self.observer.config.cluster.as_ref().ok_or_else(none)?).await;
                 Ok(json!({ "schema": SCHEMA, "routes": routes }))
             }
             Request::Scale { copies } => {
-                return scale::raise(&self.observer, copies).await.map_or_else(
-                    |error| Answer::Error(failure(error.code(), &error.to_string(), error.remedy())),
-                    Answer::Ok,
-                );
+                let raised = scale::raise(&self.observer, copies).await;
+                raised.map_err(|error| Failure::new(error.code(), &error.to_string(), error.remedy()))
             }
-        };
-        answer.map_or_else(|error| Answer::Error((&error).into()), Answer::Ok)
+        }
     }
 }
 
 /// What a request of `root` about users comes to; any other is refused.
-pub async fn of_users(commands: &Commands, root: &Author, request: Request) -> Answer {
-    let change = async |what| commands.change_user(Principal::root(root.clone()), what).await.map(outcome);
-    let answer = match request {
-        Request::UserList => users::list(commands.state()).map(|users| json!({ "schema": SCHEMA, "users": users })),
+pub async fn of_users(commands: &Commands, root: &Author, request: Request) -> Result<Value, Failure> {
+    let change = match request {
+        Request::UserList => return Ok(json!({ "schema": SCHEMA, "users": users::list(commands.state())? })),
         Request::UserShow { handle } => {
-            users::show(commands.state(), &handle).map(|user| json!({ "schema": SCHEMA, "user": user }))
+            return Ok(json!({ "schema": SCHEMA, "user": users::show(commands.state(), &handle)? }));
         }
         Request::UserAdd { handle, sign_pub, role } => {
-            change(UserChange::Add(User { handle, sign_pub, role, state: State::Active }, None)).await
+            UserChange::Add(User { handle, sign_pub, role, state: State::Active }, None)
         }
         Request::UserSet { handle, state, last_admin } => {
-            let patch = UserPatch { state: Some(state), role: None, last_admin };
-            change(UserChange::Set(handle, patch, None)).await
+            UserChange::Set(handle, UserPatch { state: Some(state), role: None, last_admin }, None)
         }
-        _ => return Answer::Error(failure("bad_request", "this is not about users", "ask the running daemon")),
+        _ => return Err(Failure::new("bad_request", "this is not about users", "ask the running daemon")),
     };
-    answer.map_or_else(|error| Answer::Error((&error).into()), Answer::Ok)
-}
-
-fn outcome(outcome: users::Outcome) -> Value {
+    let outcome = commands.change_user(Principal::root(root.clone()), change).await?;
     let users::Outcome { user, changed, waited_ms, fence, .. } = outcome;
-    json!({ "schema": SCHEMA, "user": user, "changed": changed, "waited_ms": waited_ms, "fence": fence })
-}
-
-fn failure(code: &str, message: &str, remedy: &str) -> Failure {
-    Failure::new(code, message, remedy)
+    Ok(json!({ "schema": SCHEMA, "user": user, "changed": changed, "waited_ms": waited_ms, "fence": fence }))
 }

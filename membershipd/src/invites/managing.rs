@@ -6,7 +6,6 @@ use super::error::InviteError;
 use crate::commands::audit::{About, Decided, Stage};
 use crate::commands::{Change, CommandError, Commands, Done, Earlier, Plan, Principal, Step};
 use crate::domain::{Action, Handle, Invite, InviteId, InviteState, Resource, Role, SignPub, State, User};
-use crate::store::{Revision, StoreError};
 use crate::users::{UserChange, UserError, word};
 
 /// Attempts to forestall a registration that is under way.
@@ -35,9 +34,6 @@ enum What {
     Revoke(Handle),
 }
 
-/// An invite, and its revision where it was not just written.
-type Found = (Invite, Option<Revision>);
-
 impl Invites {
     /// Makes an invite at `now_unix` (seconds since 1970), as `by`. Done again by the same admin for the same handle and role it
     /// changes nothing, and shows what has become of it.
@@ -53,7 +49,7 @@ impl Invites {
         self.change(&InviteCommand { invites: self, by, id, what }).await
     }
 
-    /// Revokes an invite, as `by`: nobody who has not registered yet ever can. Fails as `Used` where somebody has.
+    /// Revokes an invite, as `by`: a client that has not registered yet never can. Fails as `Used` where one has.
     pub async fn revoke(&self, by: &User, id: InviteId) -> Result<Managed, InviteError> {
         self.commands.state().read(|_| ())?;
         let kept = self.read(id).await?.ok_or(InviteError::Missing(id))?;
@@ -61,9 +57,8 @@ impl Invites {
     }
 
     async fn change(&self, command: &InviteCommand<'_>) -> Result<Managed, InviteError> {
-        let done = self.commands.carry_out(command).await?;
-        let revision = command.revision(&done).ok_or(InviteError::Missing(command.id))?;
-        let Done { found: (invite, _), changed, .. } = done;
+        let Done { found: invite, revision, changed, .. } = self.commands.carry_out(command).await?;
+        let revision = revision.ok_or(InviteError::Missing(command.id))?;
         Ok(Managed { kept: Kept { id: command.id, invite, revision }, changed })
     }
 
@@ -78,7 +73,7 @@ impl Invites {
                 Some(user) if user.sign_pub == key && user.state != State::Removed => {
                     return Err(InviteError::Used(user.handle));
                 }
-                // The handle is another's, or nobody's for good.
+                // The handle is another user's, or was.
                 Some(_) => return Ok(()),
                 None if owner.is_some_and(|owner| owner != *handle) => return Ok(()),
                 None => {}
@@ -96,13 +91,14 @@ impl Invites {
 }
 
 impl Change for InviteCommand<'_> {
-    type Found = Found;
+    type Found = Invite;
     type Error = InviteError;
 
-    async fn plan(&self, on: &Commands, _: &mut Earlier) -> Result<Plan<Found>, InviteError> {
+    async fn plan(&self, on: &Commands, _: &mut Earlier) -> Result<Plan<Invite>, InviteError> {
         let decided = Decided { bus: Some(self.by.role), room: None };
         let kept = self.invites.read(self.id).await?;
-        let found = |kept: Kept| Plan::new(decided, Vec::new(), (kept.invite, Some(kept.revision)));
+        let about = address(&self.id)?;
+        let found = |kept: Kept| Plan::stands_already(decided, about.clone(), Some(kept.revision), kept.invite);
         let (write, expected) = match (&self.what, kept) {
             (What::Make(invite), Some(kept)) if is_same(&kept.invite, invite) => return Ok(found(kept)),
             (What::Make(_), Some(_)) => return Err(InviteError::Exists(self.id)),
@@ -127,8 +123,8 @@ impl Change for InviteCommand<'_> {
             }
             Ok(())
         })??;
-        let step = Step::entry(address(&self.id)?, &write, expected)?;
-        Ok(Plan::new(decided, vec![step], (write, None)))
+        let step = Step::entry(about.clone(), &write, expected)?;
+        Ok(Plan::new(decided, about, vec![step], write))
     }
 
     fn announced(&self) -> Option<Decided> {
@@ -144,10 +140,6 @@ impl Change for InviteCommand<'_> {
         Some(About { user: Some(user), with: Some(with), ..about })
     }
 
-    fn written(&self, done: &Done<Found>) -> Vec<(String, Revision)> {
-        self.revision(done).map(|revision| (format!("invite.{}", self.id), revision)).into_iter().collect()
-    }
-
     fn stage(&self, error: &InviteError) -> Stage {
         match error {
             error if error.is_refusal() => Stage::Refused(error.to_string()),
@@ -159,13 +151,10 @@ impl Change for InviteCommand<'_> {
     fn failed(&self, error: CommandError) -> InviteError {
         match error {
             CommandError::Unavailable(error) | CommandError::Store(error) => InviteError::Store(error),
+            CommandError::Audit(error) => InviteError::Audit(error),
             CommandError::Contended(_) => InviteError::Contended(self.id),
             other => InviteError::User(other.into()),
         }
-    }
-
-    fn not_audited(&self, error: StoreError) -> InviteError {
-        InviteError::Audit(error)
     }
 }
 
@@ -175,12 +164,6 @@ impl InviteCommand<'_> {
             What::Make(_) => Action::InviteUser,
             What::Revoke(_) => Action::RevokeInvite,
         }
-    }
-
-    /// The revision of the invite: the one that was written, or the one that was found.
-    fn revision(&self, done: &Done<Found>) -> Option<Revision> {
-        let written = address(&self.id).ok().and_then(|address| done.entries.get(&address).copied());
-        written.or(done.found.1)
     }
 }
 

@@ -15,8 +15,7 @@ use crate::blobs::Blobs;
 use crate::callout::Responder;
 use crate::config::Config;
 use crate::engine::{Engine, EngineHost};
-use crate::fence::{self, Ledger};
-use crate::gate::Gate;
+use crate::fence;
 use crate::history::Histories;
 use crate::kick;
 use crate::link::Link;
@@ -36,9 +35,7 @@ const RECONCILE: Duration = Duration::from_secs(60);
 pub(super) struct EngineSupervisor {
     pub(super) config: Arc<Config>,
     pub(super) host: EngineHost,
-    pub(super) gate: Arc<Gate>,
     pub(super) view: ViewSync,
-    pub(super) ledger: Arc<Ledger>,
     pub(super) histories: Histories,
     pub(super) blobs: Blobs,
     pub(super) engine_now: watch::Sender<Option<Engine>>,
@@ -56,7 +53,7 @@ impl EngineSupervisor {
             let launched = Instant::now();
             tracing::info!(pid = engine.pid, "engine started");
             self.engine_now.send_replace(Some(engine.clone()));
-            // The session goes on while the engine leaves: whoever connected a moment before is still answered.
+            // The session goes on while the engine leaves: a client that connected a moment before is still answered.
             let leave = async {
                 self.stop.cancelled().await;
                 engine.stop().await;
@@ -73,7 +70,7 @@ impl EngineSupervisor {
                 return Ok(());
             }
             let status = ended.unwrap_or_default();
-            self.gate.engine_ended();
+            self.view.gate.engine_ended();
             pause = if launched.elapsed() > STEADY { RESTART_LEAST } else { (pause * 2).min(RESTART_MOST) };
             tracing::error!(status, ?pause, "the engine ended; starting it again");
             tokio::select! {
@@ -122,7 +119,7 @@ impl EngineSupervisor {
         let secrets = &self.config.secrets;
         let issuer = nkeys::KeyPair::from_seed(&secrets.issuer.seed()?)?;
         let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
-        let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.gate.clone());
+        let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.view.gate.clone());
         let (teller, mut events) = Teller::new(&self.config.node);
         let copies = self.config.kv_replicas;
         tokio::select! {
@@ -130,9 +127,9 @@ impl EngineSupervisor {
             ended = self.view.run(link, &teller) => ended?,
             ended = events.publish(&link.bus) => match ended? {},
             ended = self.forget_ended(link) => ended?,
-            ended = fence::answer(link, &self.ledger) => ended?,
+            ended = fence::answer(link, &self.view.ledger) => ended?,
             never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
-            never = sweeper::keep(link, copies, &self.blobs, &self.gate, &teller, self.view.backing.file()) => match never {},
+            never = sweeper::keep(link, copies, &self.blobs, &self.view.gate, &teller, self.view.backing.file()) => match never {},
         }
         anyhow::bail!("a task of the session ended")
     }
@@ -144,10 +141,10 @@ impl EngineSupervisor {
         let mut tick = tokio::time::interval(RECONCILE);
         loop {
             tokio::select! {
-                id = ended.next() => self.gate.ended(id.context("the engine's events ended")?),
+                id = ended.next() => self.view.gate.ended(id.context("the engine's events ended")?),
                 _ = tick.tick() => {
                     let listed = kick::listed(link).await?;
-                    self.gate.reconcile(&listed, Instant::now());
+                    self.view.gate.reconcile(&listed, Instant::now());
                 }
             }
         }

@@ -110,7 +110,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         copies: config.kv_replicas,
         backing,
         gate: gate.clone(),
-        ledger: ledger.clone(),
+        ledger,
         rounds: rounds.clone(),
         cuts,
         kicker: kicker.clone(),
@@ -118,9 +118,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let supervisor = EngineSupervisor {
         config: config.clone(),
         host: EngineHost::new(binary, engine_config)?,
-        gate: gate.clone(),
         view,
-        ledger,
         histories,
         blobs,
         engine_now,
@@ -168,7 +166,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     outcome
 }
 
-/// Takes the API's certificate anew whenever somebody says so (`systemctl reload`).
+/// Takes the API's certificate anew whenever the operator says so (`systemctl reload`).
 fn renew_on_hangup(renewal: Option<Renewal>) -> Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     Ok(async move {
@@ -247,7 +245,7 @@ fn ports_free(config: &Config) -> Result<()> {
     Ok(())
 }
 
-// Without a service manager there is nobody to tell, which is no failure.
+// Without a service manager there is none to tell, which is no failure.
 fn notify(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!("cannot notify the service manager: {error}");

@@ -7,7 +7,7 @@ use crate::stores::Subject;
 use crate::stores::engines::Kv;
 use futures::future::join_all;
 use membershipd::commands::{
-    Actor, CommandError, Commands, Order, Outcome, Pace, Patience, Real, Repair, Repaired, WaitOut, Watched, keys, load,
+    CommandError, Commands, Order, Outcome, Pace, Patience, Real, Repair, Repaired, WaitOut, Watched, keys, load,
 };
 use membershipd::domain::{
     Command, Handle, MemberState, Policy, Record, Records as _, Role, RoomId, RoomRole, SignPub, State, Terms, User,
@@ -43,8 +43,7 @@ async fn node(store: &Arc<dyn Store>) -> Node {
 
 async fn give(node: &Node, who: &str, room: &str, command: Command) -> Result<Outcome, CommandError> {
     let terms = Terms { encrypted_only: false };
-    let actor = Actor::Handle(handle(who));
-    node.run(&Order { actor, room: room.parse().unwrap(), command, terms, if_match: None }).await
+    node.run(&Order { by: handle(who), room: room.parse().unwrap(), command, terms, if_match: None }).await
 }
 
 fn create(subject: &str) -> Command {

@@ -5,7 +5,7 @@
 #[error("no randomness: {0}")]
 pub struct NoRandomness(getrandom::Error);
 
-/// Random bytes that nobody can guess.
+/// Random bytes that cannot be guessed.
 pub fn bytes<const N: usize>() -> Result<[u8; N], NoRandomness> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(NoRandomness)?;

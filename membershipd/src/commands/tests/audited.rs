@@ -99,6 +99,30 @@ async fn each_kind_of_change_has_its_two_records() {
 }
 
 #[tokio::test]
+async fn each_kind_of_change_is_authorized_under_the_lock() {
+    for (kind, action, _) in KINDS {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        people(&*store).await.unwrap();
+        kitchen(&*store).await.unwrap();
+        let faulty = Arc::new(FaultyStore::new(store.clone()));
+        let (commands, invites, keys) = scene(faulty.clone()).await;
+        // What the API would have asked before is over: the right ends between that and the change.
+        for name in ["alice", "root"] {
+            let patch = UserPatch { state: Some(State::Disabled), role: None, last_admin: true };
+            let by = Principal::root("root@homer".parse().unwrap());
+            commands.change_user(by, UserChange::Set(handle(name), patch, None)).await.unwrap();
+        }
+        faulty.arm(None);
+        give_one(kind, &commands, &invites, &keys).await.unwrap_err();
+        let calls = faulty.calls();
+        assert!(!calls.iter().any(|call| matches!(call.verb, "create" | "update")), "{kind:?}: {calls:?}");
+        let last = records(&*store).await.pop().unwrap();
+        assert_eq!((last.action.as_str(), matches!(last.stage, audit::Stage::Refused(_))), (action, true), "{last:?}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_written_where_the_audit_does_not_take_the_first_record() {
     // What it does not answer counts as not taken, too.
     for (kind, ..) in KINDS {

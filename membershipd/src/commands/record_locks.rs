@@ -10,27 +10,27 @@ use tokio::sync::{Mutex as Turn, OwnedMutexGuard};
 
 use super::keys::Address;
 
-/// The queues, one a record that somebody writes now.
+/// The locks, one for each entry that is written now.
 #[derive(Debug, Default)]
-pub(super) struct Queues(Mutex<BTreeMap<Address, Arc<Turn<()>>>>);
+pub(super) struct RecordLocks(Mutex<BTreeMap<Address, Arc<Turn<()>>>>);
 
-/// Someone's turn at some records. It ends when this is dropped.
+/// Holds the locks of some entries until it is dropped.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct RecordLockGuard {
     records: BTreeSet<Address>,
     _turns: Vec<OwnedMutexGuard<()>>,
 }
 
-impl Held {
+impl RecordLockGuard {
     /// Whether it is the turn at all of these.
     pub(super) fn covers(&self, records: &BTreeSet<Address>) -> bool {
         self.records.is_superset(records)
     }
 }
 
-impl Queues {
-    /// Waits for the turn at all of `records`. Everybody enters in the order of the keys, so nobody waits in a circle.
-    pub(super) async fn enter(&self, records: BTreeSet<Address>) -> Held {
+impl RecordLocks {
+    /// Waits for the turn at all of `records`. All enter in the order of the keys, so none waits in a circle.
+    pub(super) async fn lock(&self, records: BTreeSet<Address>) -> RecordLockGuard {
         let queues: Vec<_> = {
             let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             queues.retain(|_, queue| Arc::strong_count(queue) > 1);
@@ -40,7 +40,7 @@ impl Queues {
         for queue in queues {
             turns.push(queue.lock_owned().await);
         }
-        Held { records, _turns: turns }
+        RecordLockGuard { records, _turns: turns }
     }
 }
 
@@ -54,15 +54,15 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_shares_a_record_waits_and_nothing_is_kept() {
-        let queues = Queues::default();
-        let held = queues.enter(rooms(&["a", "b"])).await;
+        let queues = RecordLocks::default();
+        let held = queues.lock(rooms(&["a", "b"])).await;
         assert!(held.covers(&rooms(&["a"])) && !held.covers(&rooms(&["a", "c"])));
-        let mut next = Box::pin(queues.enter(rooms(&["b", "c"])));
+        let mut next = Box::pin(queues.lock(rooms(&["b", "c"])));
         assert!(futures::poll!(&mut next).is_pending());
-        drop(queues.enter(rooms(&["d"])).await);
+        drop(queues.lock(rooms(&["d"])).await);
         drop(held);
         drop(next.await);
-        drop(queues.enter(rooms(&["e"])).await);
+        drop(queues.lock(rooms(&["e"])).await);
         assert_eq!(queues.0.lock().unwrap().len(), 1, "only the last one is still known");
     }
 }
