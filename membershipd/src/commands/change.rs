@@ -11,7 +11,7 @@ use crate::domain::{Action, Author, Decision, Denial, Records as _, Resource, Ro
 use crate::store::{Records, Revision};
 use crate::view::View;
 
-/// A change: of a room, a membership, a user, an invite, or of keys. [`Commands::carry_out`] carries each of them out in the same
+/// A change: of a room, a membership, a user, an invite, or of keys. `Commands::carry_out` carries each of them out in the same
 /// way; what differs is here.
 pub trait Change: Sync {
     /// What a plan finds: what a change that needs no write is answered with.

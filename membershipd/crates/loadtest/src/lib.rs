@@ -1,5 +1,5 @@
 //! Uses a running bus as its members do, from outside: [`load`] steadily, writing down what came of each operation, for
-//! `cargo xtask chaos` to judge; [`bench`] as fast as it goes, for ratios.
+//! `cargo xtask chaos` to judge; [`mod@bench`] as fast as it goes, for ratios.
 //!
 //! Here belongs what asks and counts. Never here: a verdict, a fault, anything of a node's own.
 
