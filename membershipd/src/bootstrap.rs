@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::keys::Address;
 use crate::commands::{Commands, Principal};
-use crate::domain::{Author, Handle, Role, SignPub, State, User};
 use crate::gate::Gate;
-use crate::private_file;
-use crate::store::{Records, Revision, StoreError, create_json, update_json};
 use crate::users::{UserChange, UserError};
-use crate::view::{INITIALIZED_KEY, Initialized, Versioned};
+use unibus_core::domain::{Author, Handle, Role, SignPub, State, User};
+use unibus_core::private_file;
+use unibus_core::view::{INITIALIZED_KEY, Initialized, Versioned};
+use unibus_store::{Records, Revision, StoreError, create_json, update_json};
 
 /// How often the record is looked for.
 const LOOK: Duration = Duration::from_secs(1);

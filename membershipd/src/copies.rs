@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::bus;
 use crate::history;
-use crate::link::Link;
-use crate::store::Replicas;
+use unibus_core::bus;
+use unibus_store::Replicas;
+use unibus_store::link::Link;
 
 /// How often the buckets are looked at, so that health, which asks nobody, is right on nodes that nobody asks either.
 const LOOK: Duration = Duration::from_secs(10);

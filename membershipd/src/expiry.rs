@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::bus;
-use crate::clock;
 use crate::posture::Certificate;
+use unibus_core::bus;
+use unibus_core::clock;
 
 /// How a certificate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

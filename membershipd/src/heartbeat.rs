@@ -7,14 +7,14 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::bus::{self, Bucket};
 use crate::deadman::DeadMan;
-use crate::faults::Fault;
 use crate::fence::{Ledger, Process};
 use crate::gate::Gate;
-use crate::lease::Delivered;
-use crate::store::{Key, Records, Store};
-use crate::view::{Heartbeat, heartbeat_key};
+use unibus_core::bus::{self, Bucket};
+use unibus_core::faults::Fault;
+use unibus_core::lease::Delivered;
+use unibus_core::view::{Heartbeat, heartbeat_key};
+use unibus_store::{Key, Records, Store};
 
 /// This process's rounds, and which of them its own watch has delivered.
 #[derive(Debug)]

@@ -9,12 +9,12 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::bus;
-use crate::domain::SignPub;
 use crate::engine::Engine;
-use crate::faults::Fault;
 use crate::gate::{ConnectionId, Gate};
-use crate::link::Link;
+use unibus_core::bus;
+use unibus_core::domain::SignPub;
+use unibus_core::faults::Fault;
+use unibus_store::link::Link;
 
 /// Kicks that are under way at once.
 const AT_ONCE: usize = 64;

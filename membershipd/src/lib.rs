@@ -33,10 +33,3 @@ pub mod sweeper;
 pub mod tell;
 pub mod transfer;
 pub mod users;
-
-pub use unibus_client::{api as client, identity, talk};
-pub use unibus_core::{bus, clock, domain, faults, lease, private_file, random, secret, view};
-pub use unibus_crypto as conversation;
-pub use unibus_http_signature as signature;
-pub use unibus_store as store;
-pub use unibus_store::link;

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::bus;
-use crate::clock;
 use crate::config::{BusAuth, Cluster, Config, StoreKind};
 use crate::copies::Copies;
 use crate::engine::{Binary, Engine};
-use crate::faults::{Fault, VERSION};
 use crate::gate::Gate;
 use crate::history;
-use crate::link::Link;
-use crate::store::Replicas;
+use unibus_core::bus;
+use unibus_core::clock;
+use unibus_core::faults::{Fault, VERSION};
+use unibus_store::Replicas;
+use unibus_store::link::Link;
 
 /// Version of every JSON document of the daemon.
 pub const SCHEMA: u32 = 1;

@@ -9,9 +9,9 @@ use unibus_api_types::control::{ProbeValue, Register};
 
 use crate::commands::keys::Address;
 use crate::gate::Gate;
-use crate::store::{Operation, Records, Revision, Store, StoreError};
 use crate::users::UserError;
-use crate::view::Versioned;
+use unibus_core::view::Versioned;
+use unibus_store::{Operation, Records, Revision, Store, StoreError};
 
 /// The registers, through one node.
 #[derive(Debug, Clone)]

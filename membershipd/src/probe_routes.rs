@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::clock;
 use crate::config::{Cluster, TlsFiles};
-use crate::private_file;
+use unibus_core::clock;
+use unibus_core::private_file;
 
 /// Time for one node to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

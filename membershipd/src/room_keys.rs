@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::commands::audit::{About, Decided, Stage};
 use crate::commands::keys::Address;
 use crate::commands::{Change, CommandError, Commands, Earlier, NotProven, Plan, Principal, Step};
-use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Recipient, Signature};
-use crate::domain::{Action, Author, Denial, Handle, Records as _, Resource, RoomId, Schema, State, User};
-use crate::store::{
+use unibus_core::domain::{Action, Author, Denial, Handle, Records as _, Resource, RoomId, Schema, State, User};
+use unibus_core::view::View;
+use unibus_crypto::{Envelope, Epoch, HpkePub, KeyId, Recipient, Signature};
+use unibus_store::{
     Entry, Operation, Records, Revision, Standing, Store, StoreError, create_json, get_json, update_json,
 };
-use crate::view::View;
 
 /// Keys of members that are read at once.
 const AT_ONCE: usize = 32;

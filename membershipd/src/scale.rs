@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::history;
 use crate::posture::{Observer, SCHEMA};
-use crate::store;
 
 /// Time for all buckets to take the change; whoever asked may ask again.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -55,7 +54,7 @@ pub async fn raise(observer: &Observer, copies: usize) -> Result<Value, ScaleErr
     refuse(copies, size, &history::replicas(&link, observer.copies.least()).await)?;
     let deadline = Instant::now() + BUDGET;
     let (mut raised, histories) =
-        futures::join!(store::raise(&link, copies, deadline), history::raise(&link, copies, deadline));
+        futures::join!(unibus_store::raise(&link, copies, deadline), history::raise(&link, copies, deadline));
     raised.push(histories);
     for bucket in &raised {
         match &bucket.error {
@@ -66,7 +65,7 @@ pub async fn raise(observer: &Observer, copies: usize) -> Result<Value, ScaleErr
     Ok(json!({ "schema": SCHEMA, "copies": copies, "buckets": raised }))
 }
 
-fn refuse(copies: usize, size: usize, seen: &[store::Replicas]) -> Result<(), ScaleError> {
+fn refuse(copies: usize, size: usize, seen: &[unibus_store::Replicas]) -> Result<(), ScaleError> {
     let refused = |why: String| Err(ScaleError::Refused(why));
     if copies == 0 || copies.is_multiple_of(2) {
         return refused(format!("{copies} copies have no majority of their own: give 1, 3 or 5"));
@@ -87,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_is_impossible_or_less_safe_is_refused() {
-        let seen = |want, current| store::Replicas {
+        let seen = |want, current| unibus_store::Replicas {
             bucket: "UNIBUS_users".to_owned(),
             want,
             current,

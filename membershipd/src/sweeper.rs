@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use crate::blobs::{self, Blobs, Swept};
-use crate::bus::{BLOB_SWEEP, Bucket, HEARTBEAT, HEARTBEAT_ROUND};
-use crate::domain::{Records, RoomId, RoomState};
 use crate::gate::Gate;
-use crate::link::Link;
-use crate::store::{SqliteStore, ensure_bucket};
 use crate::tell::Teller;
 use crate::transfer::adopt;
+use unibus_core::bus::{BLOB_SWEEP, Bucket, HEARTBEAT, HEARTBEAT_ROUND};
+use unibus_core::domain::{Records, RoomId, RoomState};
+use unibus_store::link::Link;
+use unibus_store::{SqliteStore, ensure_bucket};
 
 /// Pause before the attachments of a file are carried again.
 const ADOPT_AGAIN: Duration = Duration::from_secs(10);

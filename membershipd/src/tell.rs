@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::bus;
-use crate::domain::{Author, Handle, MemberState, Records, RoomId, RoomRole};
 use crate::gate::{Applied, Gate, Review};
-use crate::view::Change;
+use unibus_core::bus;
+use unibus_core::domain::{Author, Handle, MemberState, Records, RoomId, RoomRole};
+use unibus_core::view::Change;
 
 /// Events that wait for the engine to take them; what is too much is dropped.
 const WAITING: usize = 4096;
@@ -137,9 +137,9 @@ fn user_subject(handle: &Handle) -> String {
 mod tests {
     use super::*;
     use crate::config::BusAuth;
-    use crate::domain::{Permissions, Policy, Record, Role, State};
     use crate::gate::tests::put;
-    use crate::view::fixtures::{Entry, member, only_claim, room, user};
+    use unibus_core::domain::{Permissions, Policy, Record, Role, State};
+    use unibus_core::view::fixtures::{Entry, member, only_claim, room, user};
 
     fn told(events: &mut Events) -> Vec<(String, serde_json::Value)> {
         std::iter::from_fn(|| events.0.try_recv().ok())

@@ -9,12 +9,12 @@ use crate::commands::keys::Address;
 use crate::commands::{
     Change, CommandError, Commands, Done, Earlier, NotProven, Plan, Principal, State as Known, Step,
 };
-use crate::domain::{
+use unibus_core::domain::{
     Action, Denial, Handle, InviteId, Record, RecordKey, Resource, RevocationOutcome, Role, State, User,
 };
-use crate::lease::Closed;
-use crate::store::{Operation, Records, Revision, Standing, StoreError};
-use crate::view::{Versioned, View, claim_key};
+use unibus_core::lease::Closed;
+use unibus_core::view::{Versioned, View, claim_key};
+use unibus_store::{Operation, Records, Revision, Standing, StoreError};
 
 /// Why a change of users was not made, or is not known to be.
 #[derive(Debug, thiserror::Error)]

@@ -8,11 +8,11 @@ use super::paging::{Paging, Part, cursor};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::target::{Bus, Named};
-use crate::bus::Bucket;
 use crate::commands::audit::{About, AuditEntry, AuditRecord, Decided, Stage};
-use crate::domain::Author;
-use crate::store::{Operation, PageSize};
 use unibus_api_types::bodies;
+use unibus_core::bus::Bucket;
+use unibus_core::domain::Author;
+use unibus_store::{Operation, PageSize};
 
 /// Entries that are asked for at a time; each has a record at least.
 const AT_A_TIME: usize = 32;
@@ -28,7 +28,7 @@ pub(crate) fn audited(number: u64, record: AuditRecord) -> bodies::AuditRecord {
         Stage::Unknown(why) => ("unknown", None, Vec::new(), Some(why)),
     };
     let body =
-        |(record, revision): (String, crate::store::Revision)| bodies::Written { record, revision: revision.get() };
+        |(record, revision): (String, unibus_store::Revision)| bodies::Written { record, revision: revision.get() };
     let written = written.into_iter().map(body).collect();
     let (id, stage) = (id.to_string(), stage.to_owned());
     bodies::AuditRecord { number, id, at_ms, who, action, user, room, member, with, stage, decided, written, why }

@@ -20,13 +20,13 @@ use super::shared::Shared;
 use super::target::{OneRoom, Target};
 use crate::api::problem::Refuse as _;
 use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read};
-use crate::clock;
 use crate::commands::audit::{About, Decided, Stage};
-use crate::domain::{Action, Author, Records as _};
-use crate::random;
-use crate::store::{Operation, StoreError};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::clock;
+use unibus_core::domain::{Action, Author, Records as _};
+use unibus_core::random;
+use unibus_store::{Operation, StoreError};
 
 /// Records that are asked for at a time, for a list.
 const AT_ONCE: usize = 16;
@@ -97,7 +97,7 @@ fn may(shared: &Shared, call: &Call<impl Target>, action: Action) -> Result<(), 
 
 /// The right to read has ended, or the proof of it.
 fn revoked() -> StoreError {
-    let operation = Operation::on("read", crate::bus::Bucket::Blobs);
+    let operation = Operation::on("read", unibus_core::bus::Bucket::Blobs);
     StoreError::Unavailable { operation, why: "who asked may not read it any more".to_owned() }
 }
 

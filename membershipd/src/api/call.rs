@@ -16,8 +16,8 @@ use super::precondition::{ETag, IfMatch};
 use super::problem::Problem;
 use crate::api::problem::Refuse as _;
 use crate::blobs::BlobError;
-use crate::domain::User;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::User;
 
 /// Parameters of a query, each there at most once and known to its route.
 #[derive(Debug, Default)]

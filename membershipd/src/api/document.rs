@@ -16,8 +16,8 @@ use super::call::{AFTER, LIMIT};
 use super::problem::{self, Problem, ProblemDocument};
 use super::routes::{self, Access, Precondition, Route, Signed};
 use crate::api::problem::Refuse as _;
-use crate::store::PageSize;
 use unibus_api_types::problem::Kind;
+use unibus_store::PageSize;
 
 /// Notes the schemas of a type in the list and refers to it.
 pub(super) type SchemaOf = fn(&mut Vec<(String, RefOr<Schema>)>) -> Ref;

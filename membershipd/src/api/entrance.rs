@@ -27,11 +27,11 @@ use super::rate::client_of;
 use super::routes::{self, Access, Precondition, Signed};
 use super::shared::{Note, Shared, Spending};
 use crate::api::problem::Refuse as _;
-use crate::clock;
-use crate::domain::{self, SignPub};
-use crate::signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::clock;
+use unibus_core::domain::{self, SignPub};
+use unibus_http_signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
 
 /// How a request for nothing that there is stands in the log and the metrics.
 const NOWHERE: &str = "none";

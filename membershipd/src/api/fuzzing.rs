@@ -13,9 +13,9 @@ use super::problem::Problem;
 use super::routes::{self, Access, Signed};
 use super::target::Path;
 use crate::api::problem::Refuse as _;
-use crate::domain::{Command, Role, State, User};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Command, Role, State, User};
 
 /// Longest problem document, in bytes: the detail is cut, and each of its characters may be an escape.
 const DOCUMENT: usize = 4096;

@@ -11,8 +11,8 @@ use super::precondition::IfMatch;
 use super::problem::Problem;
 use super::shared::Shared;
 use super::target::{InRoom, Named, Path, Target};
-use crate::domain::{Action, Command, Decision, Denial, User, decide, permits};
-use crate::view::View;
+use unibus_core::domain::{Action, Command, Decision, Denial, User, decide, permits};
+use unibus_core::view::View;
 
 /// An answer on its way.
 pub(super) type Answering = BoxFuture<'static, Result<Reply, Problem>>;
@@ -24,7 +24,7 @@ pub(super) trait Handler: Sync {
 
     /// What the request comes to, where that is a command, and about which room: for the fuzz target of bodies.
     #[cfg(any(test, feature = "fuzzing"))]
-    fn command(&self, _: &Path<'_>, _: &[u8]) -> Option<Result<(Command, crate::domain::RoomId), Problem>> {
+    fn command(&self, _: &Path<'_>, _: &[u8]) -> Option<Result<(Command, unibus_core::domain::RoomId), Problem>> {
         None
     }
 
@@ -140,7 +140,7 @@ impl<T: InRoom> Handler for Commands<T> {
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
-    fn command(&self, path: &Path<'_>, body: &[u8]) -> Option<Result<(Command, crate::domain::RoomId), Problem>> {
+    fn command(&self, path: &Path<'_>, body: &[u8]) -> Option<Result<(Command, unibus_core::domain::RoomId), Problem>> {
         Some(T::read(path).and_then(|target| Ok(((self.make)(path.caller, &target, body)?, target.room().clone()))))
     }
 

@@ -13,11 +13,11 @@ use super::problem::Problem;
 use super::shared::Shared;
 use super::target::OneRoom;
 use crate::api::problem::Refuse as _;
-use crate::bus;
 use crate::history::{HistoryError, Page};
-use crate::store::Message;
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::bus;
+use unibus_store::Message;
 
 fn body_of(Message { sequence, at_ms, subject, frame }: Message) -> bodies::Message {
     bodies::Message { seq: sequence, at_ms, subject, frame: BASE64.encode(&frame) }

@@ -11,12 +11,12 @@ use super::shared::Shared;
 use super::target::{Bus, OneInvite};
 use super::users;
 use crate::api::problem::Refuse as _;
-use crate::clock;
-use crate::domain::{InviteState, Role, User};
 use crate::invites::{InviteError, Kept, Managed, Offer};
-use crate::store::PageSize;
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::clock;
+use unibus_core::domain::{InviteState, Role, User};
+use unibus_store::PageSize;
 
 fn body_of(Kept { id, invite, .. }: &Kept, now_unix: i64) -> bodies::Invite {
     let (state, key) = match invite.state {

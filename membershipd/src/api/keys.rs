@@ -10,11 +10,11 @@ use super::problem::{self, Problem};
 use super::shared::Shared;
 use super::target::{ListedUser, OneEpoch, OneRoom, Oneself};
 use crate::api::problem::Refuse as _;
-use crate::clock;
-use crate::domain::{Records as _, User};
 use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient, there};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::clock;
+use unibus_core::domain::{Records as _, User};
 
 impl From<KeysError> for Problem {
     fn from(error: KeysError) -> Self {

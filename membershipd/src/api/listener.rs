@@ -14,11 +14,11 @@ use super::entrance;
 use super::limits;
 use super::shared::Shared;
 use crate::blobs::Blobs;
-use crate::clock;
 use crate::commands::Commands;
 use crate::config::TlsFiles;
 use crate::history::Histories;
 use crate::posture::Observer;
+use unibus_core::clock;
 
 /// The API of a node, bound but not yet served.
 #[derive(Debug)]

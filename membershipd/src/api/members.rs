@@ -10,10 +10,10 @@ use super::problem::{self, Problem};
 use super::shared::Shared;
 use super::target::{OneMember, OneRoom};
 use crate::api::problem::Refuse as _;
-use crate::domain::{Command, Denial, MemberState, Membership, Record, Records as _, User};
-use crate::view::Versioned;
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Command, Denial, MemberState, Membership, Record, Records as _, User};
+use unibus_core::view::Versioned;
 
 fn body_of(membership: Membership, revision: u64) -> bodies::Member {
     let Membership { schema: _, room, handle, role, state, by } = membership;

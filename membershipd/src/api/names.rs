@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::config::{Config, TlsFiles};
-use crate::signature::Authority;
+use unibus_http_signature::Authority;
 
 /// Names of this node's API. They are those of its certificate, which is what a client verifies, the address that clients
 /// are told and the one that is bound, the node's name, and `localhost`; each with the port of the API.

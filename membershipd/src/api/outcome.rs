@@ -6,9 +6,9 @@ use super::problem::Problem;
 use super::shared::Shared;
 use super::target::InRoom;
 use crate::commands::{Demand, Order, Outcome, Unfinished};
-use crate::domain::Command;
-use crate::store::Revision;
 use unibus_api_types::bodies;
+use unibus_core::domain::Command;
+use unibus_store::Revision;
 
 pub(super) fn passed(outcome: &Outcome) -> bodies::Passed {
     let word = |what: &Unfinished| match what {

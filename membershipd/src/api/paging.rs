@@ -5,9 +5,9 @@ use data_encoding::BASE64URL_NOPAD;
 use super::problem::Problem;
 use super::problem::Refuse as _;
 use crate::blobs::BlobId;
-use crate::domain::{Handle, RoomId};
-use crate::store::{PageSize, Position};
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Handle, RoomId};
+use unibus_store::{PageSize, Position};
 
 /// Entries of a page where nobody says how many.
 const USUAL: usize = 100;

@@ -10,12 +10,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::blobs::BlobError;
-use crate::domain::{Denial, InvalidValue};
-use crate::lease::Closed;
-use crate::signature::Refusal;
-use crate::store::StoreError;
 use crate::users::UserError;
 use unibus_api_types::problem::{Kind, NOT_PERMITTED, of_denial};
+use unibus_core::domain::{Denial, InvalidValue};
+use unibus_core::lease::Closed;
+use unibus_http_signature::Refusal;
+use unibus_store::StoreError;
 
 /// Making problems of their types.
 pub(super) trait Refuse {
@@ -254,8 +254,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::bus::Bucket;
-    use crate::store::{Operation, Standing};
+    use unibus_core::bus::Bucket;
+    use unibus_store::{Operation, Standing};
 
     #[test]
     fn a_slug_has_one_meaning_and_is_one_word() {

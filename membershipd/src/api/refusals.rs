@@ -3,8 +3,8 @@
 use super::problem::Refuse as _;
 use super::problem::{self, Problem};
 use crate::commands::CommandError;
-use crate::domain::{ClaimError, Denial, Refusal};
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{ClaimError, Denial, Refusal};
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
@@ -57,7 +57,7 @@ impl From<CommandError> for Problem {
 mod tests {
     use super::*;
     use crate::commands::NotProven;
-    use crate::store::{Operation, StoreError};
+    use unibus_store::{Operation, StoreError};
 
     #[test]
     fn each_refusal_has_a_type_of_its_own() {
@@ -70,7 +70,7 @@ mod tests {
             Refusal::Denied(Denial::NotMember),
             overlap("rpc.a"),
             overlap("rpc.a.b"),
-            Refusal::Claim(ClaimError::Full(crate::domain::Space::Rpc)),
+            Refusal::Claim(ClaimError::Full(unibus_core::domain::Space::Rpc)),
             Refusal::RoomExists(room()),
             Refusal::RoomRemoved(room()),
             Refusal::MustEncrypt,
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn what_may_have_been_done_is_unknown_and_what_was_not_says_so() {
-        let operation = || Operation::on("update", crate::bus::Bucket::Rooms);
+        let operation = || Operation::on("update", unibus_core::bus::Bucket::Rooms);
         let kind = |error: CommandError| Problem::from(error).kind;
         assert_eq!(kind(CommandError::Unknown { why: String::new() }), Kind::UNKNOWN_OUTCOME);
         assert_eq!(kind(NotProven { why: String::new() }.into()), Kind::UNAVAILABLE);

@@ -13,12 +13,12 @@ use super::shared::Shared;
 use super::target::{Bus, FutureRoom, OneRoom};
 use crate::api::problem::Refuse as _;
 use crate::commands::Outcome;
-use crate::domain::{
-    Action, Command, Policy, Record, Records as _, Resource, Role, Room, RoomId, Subject, User, decide,
-};
-use crate::view::{Versioned, View};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{
+    Action, Command, Policy, Record, Records as _, Resource, Role, Room, RoomId, Subject, User, decide,
+};
+use unibus_core::view::{Versioned, View};
 
 fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Room {
     let own = view.membership(&room.id, &caller.handle);
@@ -29,7 +29,7 @@ fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Roo
 
 /// The subject, or what is wrong with it.
 fn subject(text: &str) -> Result<Subject, Problem> {
-    text.parse().map_err(|error: crate::domain::InvalidValue| {
+    text.parse().map_err(|error: unibus_core::domain::InvalidValue| {
         let kind = if text.contains(['*', '>']) {
             Kind::SUBJECT_WILDCARD
         } else if text.starts_with(['$', '_']) {
@@ -89,7 +89,7 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Rep
         let Versioned { value, revision } = view.versioned_room(id)?.clone();
         Some(body_of(value, revision, &call.caller, view))
     });
-    let body = found.ok_or_else(|| Problem::from(crate::domain::Denial::NoSuchRoom))?;
+    let body = found.ok_or_else(|| Problem::from(unibus_core::domain::Denial::NoSuchRoom))?;
     Ok(Reply::json(&body)?.at(body.revision))
 }
 

@@ -17,14 +17,14 @@ use super::rate::Rate;
 use crate::blobs::Blobs;
 use crate::commands::Commands;
 use crate::config::ClearRooms;
-use crate::domain::{Handle, SignPub, Terms};
 use crate::gate::Gate;
 use crate::history::Histories;
 use crate::invites::Invites;
 use crate::posture::Observer;
 use crate::room_keys::RoomKeys;
-use crate::signature::{NonceError, NonceUse, Nonces};
-use crate::store::{self, Store};
+use unibus_core::domain::{Handle, SignPub, Terms};
+use unibus_http_signature::{NonceError, NonceUse, Nonces};
+use unibus_store::Store;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -125,8 +125,8 @@ impl Nonces for Spending<'_> {
     async fn insert(&self, used: &NonceUse) -> Result<(), NonceError> {
         let key = used.entry_key().parse().map_err(|error| NonceError::Unknown(format!("{error}")))?;
         match self.0.insert_nonce(&key).await {
-            Ok(store::Nonce::Fresh) => Ok(()),
-            Ok(store::Nonce::Replayed) => Err(NonceError::Used),
+            Ok(unibus_store::Nonce::Fresh) => Ok(()),
+            Ok(unibus_store::Nonce::Replayed) => Err(NonceError::Used),
             Err(error) => Err(NonceError::Unknown(error.to_string())),
         }
     }

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::problem::{self, Problem};
 use crate::blobs::BlobName;
-use crate::conversation::Epoch;
-use crate::domain::{Handle, InvalidValue, InviteId, Resource, RoomId, User};
+use unibus_core::domain::{Handle, InvalidValue, InviteId, Resource, RoomId, User};
+use unibus_crypto::Epoch;
 
 /// The path of a request, and who asks.
 pub(super) struct Path<'a> {

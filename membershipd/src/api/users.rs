@@ -11,11 +11,11 @@ use super::problem::Problem;
 use super::shared::Shared;
 use super::target::{Bus, FutureUser, OneUser};
 use crate::api::problem::Refuse as _;
-use crate::domain::{Handle, Role, State, User};
 use crate::users::{self, Outcome, UserChange};
-use crate::view::{Versioned, View};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Handle, Role, State, User};
+use unibus_core::view::{Versioned, View};
 
 fn body_of(user: User, revision: u64) -> bodies::User {
     let User { handle, sign_pub, role, state } = user;

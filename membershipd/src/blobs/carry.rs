@@ -10,9 +10,9 @@ use super::name::{BlobName, Body};
 use super::reading::read;
 use super::record::BlobRecord;
 use super::stream::Blobs;
-use crate::bus::{BLOB_CHUNK_BYTES, Bucket};
-use crate::domain::Handle;
-use crate::store::{WriteError, append, put};
+use unibus_core::bus::{BLOB_CHUNK_BYTES, Bucket};
+use unibus_core::domain::Handle;
+use unibus_store::{WriteError, append, put};
 
 impl Blobs {
     /// The first piece of `name` at or after the sequence `from`, with its own; none: there is no more, or it was removed.

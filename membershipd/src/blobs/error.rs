@@ -1,7 +1,7 @@
 //! Why an attachment was not read, added or removed, and what is known of its effect.
 
-use crate::bus::Bucket;
-use crate::store::{Operation, StoreError, WriteError};
+use unibus_core::bus::Bucket;
+use unibus_store::{Operation, StoreError, WriteError};
 
 /// Why it was not done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

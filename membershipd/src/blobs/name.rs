@@ -6,8 +6,8 @@ use std::str::FromStr;
 use data_encoding::{BASE64URL, BASE64URL_NOPAD};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{InvalidValue, RoomId};
 use unibus_api_types::BlobId;
+use unibus_core::domain::{InvalidValue, RoomId};
 
 /// What the keys of records and of chunks begin with (ADR-20).
 pub(super) const RECORDS: &str = "M.";

@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::name::{BlobName, Body};
-use crate::bus::{BLOB_CHUNK_BYTES, BLOBS};
-use crate::domain::Handle;
 use unibus_api_types::BlobId;
+use unibus_core::bus::{BLOB_CHUNK_BYTES, BLOBS};
+use unibus_core::domain::Handle;
 
 /// Where the record says who added the attachment.
 const BY: &str = "by";

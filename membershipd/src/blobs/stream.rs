@@ -14,9 +14,9 @@ use tokio::sync::watch;
 use super::error::BlobError;
 use super::name::{BlobName, Body, CHUNKS, RECORDS};
 use super::record::BlobRecord;
-use crate::bus::{self, Bucket};
-use crate::link::Link;
-use crate::store::{Operation, StoreError, asked_again, look};
+use unibus_core::bus::{self, Bucket};
+use unibus_store::link::Link;
+use unibus_store::{Operation, StoreError, asked_again, look};
 
 /// The part of the bucket that uploads may fill, in hundredths: the rest is for what is being added at this moment on other
 /// nodes, and for chunks that nobody has swept yet.

@@ -7,8 +7,8 @@ use time::OffsetDateTime;
 use super::error::BlobError;
 use super::name::{BlobName, Body, Owner};
 use super::stream::Blobs;
-use crate::bus::BLOB_ORPHAN;
-use crate::domain::RoomId;
+use unibus_core::bus::BLOB_ORPHAN;
+use unibus_core::domain::RoomId;
 
 /// What a sweep has removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -10,10 +10,10 @@ use super::error::BlobError;
 use super::name::{BlobName, Body};
 use super::record::BlobRecord;
 use super::stream::{Blobs, Found};
-use crate::bus::{BLOB_CHUNK_BYTES, Bucket};
-use crate::domain::Handle;
-use crate::store::{WriteError, append, put};
 use unibus_api_types::BlobId;
+use unibus_core::bus::{BLOB_CHUNK_BYTES, Bucket};
+use unibus_core::domain::Handle;
+use unibus_store::{WriteError, append, put};
 
 /// An upload under way. It holds one chunk at most. Dropped in the middle, it leaves what it has written to the sweep.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use data_encoding::{BASE64, BASE64URL_NOPAD};
 use serde::Deserialize;
 
 use super::jwt::{self, TokenError};
-use crate::domain::SignPub;
-use crate::faults::Fault;
 use crate::gate::ConnectionId;
+use unibus_core::domain::SignPub;
+use unibus_core::faults::Fault;
 
 /// Audience of the engine's requests (`AuthRequestSubject` in nats-server `server/auth_callout.go`).
 const AUDIENCE: &str = "nats-authorization-request";

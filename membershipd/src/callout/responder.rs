@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::jwt;
 use super::request::{Request, RequestError};
-use crate::bus;
-use crate::clock;
 use crate::gate::{Admission, Gate, Refusal};
-use crate::random;
+use unibus_core::bus;
+use unibus_core::clock;
+use unibus_core::random;
 
 /// The answering side of the callout for one engine.
 pub struct Responder {

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::table::Table;
 use super::{Output, Problem};
-use crate::client::{Changed, Client, ClientError, NodeUrl, Request};
 use crate::control::Failure;
-use crate::domain::RevocationOutcome;
-use crate::identity::Identity;
-use crate::talk::{Pins, TalkError};
+use unibus_client::api::{Changed, Client, ClientError, NodeUrl, Request};
+use unibus_client::identity::Identity;
+use unibus_client::talk::{Pins, TalkError};
+use unibus_core::domain::RevocationOutcome;
 
 /// Who asks, and whom.
 #[derive(Debug, clap::Args)]

@@ -9,11 +9,11 @@ use super::api::Api;
 use super::table::Table;
 use super::{DONE, Daemon, Problem, block_on, failed_copy};
 use crate::api::audited;
-use crate::client::AuditRecord;
 use crate::commands::audit::AuditEntry;
 use crate::control::OverSocket;
-use crate::store::Position;
 use crate::transfer::{End, Item, Part, TransferError};
+use unibus_client::api::AuditRecord;
+use unibus_store::Position;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

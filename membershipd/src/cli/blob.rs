@@ -12,11 +12,11 @@ use super::api::{Api, Part};
 use super::table::Table;
 use super::{DONE, Problem};
 use crate::blobs::BlobId;
-use crate::client::{AddedBlob, Blob, Request, room_path};
-use crate::clock;
-use crate::domain::RoomId;
-use crate::private_file;
-use crate::talk::Attachments;
+use unibus_client::api::{AddedBlob, Blob, Request, room_path};
+use unibus_client::talk::Attachments;
+use unibus_core::clock;
+use unibus_core::domain::RoomId;
+use unibus_core::private_file;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

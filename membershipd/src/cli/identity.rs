@@ -7,11 +7,11 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::{DONE, Output, Problem};
-use crate::domain::Handle;
-use crate::identity::Identity;
 use crate::posture::SCHEMA;
-use crate::private_file;
-use crate::random;
+use unibus_client::identity::Identity;
+use unibus_core::domain::Handle;
+use unibus_core::private_file;
+use unibus_core::random;
 
 /// Arguments of `identity`.
 #[derive(Debug, clap::Args)]

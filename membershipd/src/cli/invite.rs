@@ -12,10 +12,10 @@ use super::api::Api;
 use super::roles::UserRole;
 use super::table::{Table, word};
 use super::{DONE, Problem};
-use crate::client::{Changed, Invite, InviteLink, NodeUrl, Request};
-use crate::clock;
-use crate::domain::{Handle, Token};
-use crate::random;
+use unibus_client::api::{Changed, Invite, InviteLink, NodeUrl, Request};
+use unibus_core::clock;
+use unibus_core::domain::{Handle, Token};
+use unibus_core::random;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -8,9 +8,9 @@ use serde_json::json;
 use super::api::{Api, Part};
 use super::table::Table;
 use super::{DONE, Problem};
-use crate::client::{Client, Request, room_path};
-use crate::domain::{Handle, RoomId};
-use crate::talk::{Keyring, People, TalkError};
+use unibus_client::api::{Client, Request, room_path};
+use unibus_client::talk::{Keyring, People, TalkError};
+use unibus_core::domain::{Handle, RoomId};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -9,9 +9,9 @@ use super::api::{Api, Part};
 use super::roles::MemberRole;
 use super::table::{Table, word};
 use super::{DONE, Problem};
-use crate::client::{Client, Member, Request, room_path};
-use crate::domain::{Handle, RoomId};
-use crate::talk::{People, TalkError};
+use unibus_client::api::{Client, Member, Request, room_path};
+use unibus_client::talk::{People, TalkError};
+use unibus_core::domain::{Handle, RoomId};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

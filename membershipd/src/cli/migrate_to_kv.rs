@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::other_end::OtherEnd;
 use super::{DONE, Output, Problem, block_on, failed_copy};
-use crate::clock;
 use crate::posture::SCHEMA;
-use crate::store::SqliteStore;
 use crate::transfer::{Carried, OfStore, Part, TransferError, copy_in};
+use unibus_core::clock;
+use unibus_store::SqliteStore;
 
 /// Arguments of `migrate-to-kv`.
 #[derive(Debug, clap::Args)]

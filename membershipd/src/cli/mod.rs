@@ -44,7 +44,8 @@ use crate::config::{Config, ConfigErrors, LogFormat, Typed};
 use crate::control::Failure;
 use crate::posture::SCHEMA;
 use crate::transfer::TransferError;
-use crate::{clock, engine, faults, serve};
+use crate::{engine, serve};
+use unibus_core::{clock, faults};
 
 /// Done.
 const DONE: u8 = 0;

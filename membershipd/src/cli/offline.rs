@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use super::{Problem, block_on};
-use crate::clock;
 use crate::commands::{Commands, Pace, Patience, Real, Watched};
 use crate::control::{self, Failure, Request};
-use crate::store::{SqliteStore, Store};
+use unibus_core::clock;
+use unibus_store::{SqliteStore, Store};
 
 /// Who the audit log says did it.
 const ROOT: &str = "root@offline";

@@ -12,10 +12,10 @@ use tokio::sync::watch;
 use super::Daemon;
 use crate::blobs::Blobs;
 use crate::control::OverSocket;
-use crate::link::Link;
-use crate::private_file;
-use crate::store::KvStore;
 use crate::transfer::{End, InEngine, OfStore, TransferError};
+use unibus_core::private_file;
+use unibus_store::KvStore;
+use unibus_store::link::Link;
 
 /// The other end of a copy.
 #[derive(Debug, clap::Args)]

@@ -8,12 +8,12 @@ use anyhow::{Context, bail, ensure};
 use serde_json::json;
 
 use super::{DONE, Output, Problem, block_on};
-use crate::client::{Client, ClientError, InviteLink, LINK_BYTES, Request};
 use crate::control::Failure;
-use crate::identity::Identity;
 use crate::posture::SCHEMA;
-use crate::random;
-use crate::talk::{People, Pins, TalkError};
+use unibus_client::api::{Client, ClientError, InviteLink, LINK_BYTES, Request};
+use unibus_client::identity::Identity;
+use unibus_client::talk::{People, Pins, TalkError};
+use unibus_core::random;
 
 /// Arguments of `register`.
 #[derive(Debug, clap::Args)]

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
-use crate::domain::{Role, RoomRole};
+use unibus_core::domain::{Role, RoomRole};
 
 /// What a user may do beside using the bus.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::api::Api;
 use super::table::{Table, word};
 use super::{DONE, Problem, member};
-use crate::client::{Request, Room, room_path};
-use crate::domain::{Handle, Policy, RoomId, RoomRole, Subject};
+use unibus_client::api::{Request, Room, room_path};
+use unibus_core::domain::{Handle, Policy, RoomId, RoomRole, Subject};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -10,7 +10,7 @@ use super::{DONE, Daemon, FAILED, Output, Problem};
 use crate::config::SQLITE;
 use crate::control::{self, Failure, Request};
 use crate::posture::{Posture, SCHEMA};
-use crate::store::Raised;
+use unibus_store::Raised;
 
 /// Patience with one answer: the daemon tries for a while by itself.
 const ANSWER: Duration = Duration::from_secs(30);

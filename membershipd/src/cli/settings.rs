@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use super::{Problem, Serve};
-use crate::clock;
 use crate::config::Config;
+use unibus_core::clock;
 
 /// Where the settings are.
 #[derive(Debug, clap::Args)]

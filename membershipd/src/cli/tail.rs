@@ -9,9 +9,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::api::{Api, Part};
 use super::{DONE, Problem, member};
-use crate::conversation::FrameRefusal;
-use crate::domain::RoomId;
-use crate::talk::{From, Heard, Listener, Message};
+use unibus_client::talk::{From, Heard, Listener, Message};
+use unibus_core::domain::RoomId;
+use unibus_crypto::FrameRefusal;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 
 use super::api::{Api, Part};
 use super::{DONE, Problem, member};
-use crate::domain::RoomId;
-use crate::talk::{Sender, Sent, TalkError};
+use unibus_client::talk::{Sender, Sent, TalkError};
+use unibus_core::domain::RoomId;
 
 /// Lines that are sent in one message's frame, if so many are waiting.
 const TOGETHER: usize = 64;

@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::roles::UserRole;
 use super::table::{Table, word};
 use super::{DONE, Daemon, Output, Problem, offline};
-use crate::bus;
 use crate::control::{self, Request};
-use crate::domain::{Handle, RevocationOutcome, SignPub, State, User};
+use unibus_core::bus;
+use unibus_core::domain::{Handle, RevocationOutcome, SignPub, State, User};
 
 /// Arguments of `user`.
 #[derive(Debug, clap::Args)]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{DONE, Daemon, FAILED, Output, Problem};
-use crate::bus::{self, Bucket};
 use crate::config::SQLITE;
 use crate::control::{self, Request};
 use crate::posture::{Posture, SCHEMA};
+use unibus_core::bus::{self, Bucket};
 
 /// Pause between looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -160,7 +160,7 @@ pub(super) fn copy(posture: &Posture) -> Option<String> {
 mod tests {
     use super::*;
     use crate::posture::{ClusterState, EngineState, LeaseState};
-    use crate::store::Replicas;
+    use unibus_store::Replicas;
 
     fn healthy() -> Posture {
         let replica = |bucket: &str| Replicas {

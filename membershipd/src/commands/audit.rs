@@ -14,9 +14,9 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::keys;
 use super::pace::Pace;
-use crate::bus::Bucket;
-use crate::domain::{Author, Handle, InvalidValue, Role, RoomId, RoomRole, Schema};
-use crate::store::{Revision, Store, StoreError};
+use unibus_core::bus::Bucket;
+use unibus_core::domain::{Author, Handle, InvalidValue, Role, RoomId, RoomRole, Schema};
+use unibus_store::{Revision, Store, StoreError};
 
 /// Most records that share an entry of the log: a quarter of what fits into one.
 const BATCH: usize = 250;
@@ -76,7 +76,7 @@ pub struct AuditRecord {
     pub at_ms: i64,
     /// Who.
     pub who: Author,
-    /// What: [`crate::domain::Action::name`], or `repair.` and what was repaired.
+    /// What: [`unibus_core::domain::Action::name`], or `repair.` and what was repaired.
     pub action: String,
     /// Which user of the bus, where one was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -247,7 +247,7 @@ mod tests {
     use super::super::pace::Real;
     use super::super::tests::Scratch;
     use super::*;
-    use crate::store::{PageSize, Position};
+    use unibus_store::{PageSize, Position};
 
     pub(super) fn record(number: u128, stage: Stage) -> AuditRecord {
         AuditRecord {
@@ -287,7 +287,7 @@ mod tests {
         let all = join_all((0..600).map(|n| journal.append(record(n, Stage::Refused(String::new()))))).await;
         assert!(all.iter().all(Result::is_ok), "{all:?}");
         let log = store.audit(Position::default(), PageSize::of(500)).await.unwrap().items;
-        let read = |entry: &crate::store::Entry| serde_json::from_slice::<AuditEntry>(&entry.value).unwrap().records;
+        let read = |entry: &unibus_store::Entry| serde_json::from_slice::<AuditEntry>(&entry.value).unwrap().records;
         let mut ids: Vec<_> = log.iter().flat_map(read).map(|record| record.id).collect();
         ids.sort();
         assert_eq!(ids, (0..600).map(CommandId::new).collect::<Vec<_>>());

@@ -7,9 +7,9 @@ use super::audit::{About, Decided, Stage};
 use super::error::CommandError;
 use super::path::Commands;
 use super::plan::{Earlier, Plan};
-use crate::domain::{Action, Author, Decision, Denial, Records as _, Resource, Role, User, decide};
-use crate::store::{Records, Revision};
-use crate::view::View;
+use unibus_core::domain::{Action, Author, Decision, Denial, Records as _, Resource, Role, User, decide};
+use unibus_core::view::View;
+use unibus_store::{Records, Revision};
 
 /// A change: of a room, a membership, a user, an invite, or of keys. `Commands::carry_out` carries each of them out in the same
 /// way; what differs is here.

@@ -1,8 +1,8 @@
 //! Claims after the fact: released when nobody can use the subject any more, and looked after when somebody released too much.
 
 use super::keys;
-use crate::domain::{Claims, RecordKey, Room, RoomId, RoomState, Subject};
-use crate::store::{Entry, Records, Revision, Store, StoreError, get_json, update_json};
+use unibus_core::domain::{Claims, RecordKey, Room, RoomId, RoomState, Subject};
+use unibus_store::{Entry, Records, Revision, Store, StoreError, get_json, update_json};
 
 /// Attempts at a document that others keep changing too.
 const CONTENTION: usize = 64;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::index;
 use crate::gate::Gate;
-use crate::store::{PageSize, Position, Store, StoreError};
+use unibus_store::{PageSize, Position, Store, StoreError};
 
 /// Pause before the lease is asked for again, and the first before another attempt.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::audit::CommandId;
 use super::keys::Address;
 use super::plan::StepKind;
-use crate::bus;
-use crate::domain::{Record, RevocationOutcome};
-use crate::store::Revision;
+use unibus_core::bus;
+use unibus_core::domain::{Record, RevocationOutcome};
+use unibus_store::Revision;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,8 @@
 use super::keys::{self, Address};
 use super::order::Demand;
 use super::state::NotProven;
-use crate::domain::{RecordKey, Refusal};
-use crate::store::{Revision, StoreError};
+use unibus_core::domain::{RecordKey, Refusal};
+use unibus_store::{Revision, StoreError};
 
 /// Why a command was not carried out, or is not known to be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

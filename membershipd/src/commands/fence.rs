@@ -8,8 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::pace::Pace;
-use crate::domain::{RecordKey, RevocationOutcome, RoomId, Subject};
-use crate::store::Revision;
+use unibus_core::domain::{RecordKey, RevocationOutcome, RoomId, Subject};
+use unibus_store::Revision;
 
 /// A record whose write took something away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::bus;
+    use unibus_core::bus;
 
     /// A clock that only pauses move.
     #[derive(Debug)]

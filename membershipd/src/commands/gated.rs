@@ -8,8 +8,8 @@ use futures::future::BoxFuture;
 use super::pace::Pace;
 use super::state::{NotProven, State};
 use crate::gate::Gate;
-use crate::store::{Records, Revision};
-use crate::view::View;
+use unibus_core::view::View;
+use unibus_store::{Records, Revision};
 
 /// The view of a gate. Without a lease there is nothing to decide on.
 #[derive(Debug, Clone)]
@@ -47,10 +47,10 @@ mod tests {
 
     use super::super::pace::Real;
     use super::*;
-    use crate::bus::{AUTHORIZATION_TIMEOUT, Bucket, LEASE};
     use crate::config::BusAuth;
-    use crate::domain::{Record, Role, State as UserState};
-    use crate::view::fixtures::{Entry, user};
+    use unibus_core::bus::{AUTHORIZATION_TIMEOUT, Bucket, LEASE};
+    use unibus_core::domain::{Record, Role, State as UserState};
+    use unibus_core::view::fixtures::{Entry, user};
 
     #[tokio::test]
     async fn nothing_is_decided_without_a_lease_and_waiting_ends_with_the_entry() {

@@ -7,9 +7,9 @@ use futures::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::keys;
-use crate::domain::{Handle, Membership, RecordKey, RoomId, Schema};
-use crate::store::{Event, Keyed, Operation, Position, Records, Store, StoreError, create_json, get_json, update_json};
-use crate::view::View;
+use unibus_core::domain::{Handle, Membership, RecordKey, RoomId, Schema};
+use unibus_core::view::View;
+use unibus_store::{Event, Keyed, Operation, Position, Records, Store, StoreError, create_json, get_json, update_json};
 
 /// Attempts at an entry that others keep changing too; each of them writes what is true.
 const CONTENTION: usize = 16;
@@ -20,7 +20,7 @@ const CONTENTION: usize = 16;
 pub struct Indexed {
     /// How to read this.
     pub schema: Schema<1>,
-    /// Whether [`crate::domain::MemberState::is_present`] holds for the membership.
+    /// Whether [`unibus_core::domain::MemberState::is_present`] holds for the membership.
     pub present: bool,
 }
 

@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::bus::Bucket;
-use crate::domain::{Handle, Record, RecordKey, RoomId};
-use crate::store::{Key, Operation, Records, StoreError};
-use crate::view;
+use unibus_core::bus::Bucket;
+use unibus_core::domain::{Handle, Record, RecordKey, RoomId};
+use unibus_core::view;
+use unibus_store::{Key, Operation, Records, StoreError};
 
 /// Where an entry stands: its bucket, and its key there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,7 +92,7 @@ pub(super) fn json(of: Bucket, value: &impl Serialize) -> Result<Vec<u8>, StoreE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Claims, MemberState, Membership, Policy, Room, RoomRole, Space, Standing};
+    use unibus_core::domain::{Claims, MemberState, Membership, Policy, Room, RoomRole, Space, Standing};
 
     fn records() -> Vec<Record> {
         let (room, bob): (RoomId, Handle) = ("kitchen".parse().unwrap(), "bob".parse().unwrap());

@@ -2,8 +2,8 @@
 
 use futures::StreamExt;
 
-use crate::store::{Event, Keyed, Operation, Position, Records, Store, StoreError};
-use crate::view::View;
+use unibus_core::view::View;
+use unibus_store::{Event, Keyed, Operation, Position, Records, Store, StoreError};
 
 /// The buckets that are read: those that decide.
 pub(super) const BUCKETS: [Records; 3] = [Records::Users, Records::Rooms, Records::Members];

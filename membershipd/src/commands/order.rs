@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::audit::About;
-use crate::domain::{Author, Command, Handle, Policy, RecordKey, RoomId, RoomRole, Subject, Terms, User};
-use crate::store::Revision;
+use unibus_core::domain::{Author, Command, Handle, Policy, RecordKey, RoomId, RoomRole, Subject, Terms, User};
+use unibus_store::Revision;
 
 /// A command as it is given.
 #[derive(Debug, Clone, PartialEq, Eq)]

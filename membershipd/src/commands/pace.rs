@@ -8,8 +8,8 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Either, select};
 use sha2::{Digest, Sha256};
 
-use crate::clock;
-use crate::random::{self, NoRandomness};
+use unibus_core::clock;
+use unibus_core::random::{self, NoRandomness};
 
 /// Time and chance.
 pub trait Pace: fmt::Debug + Send + Sync {

@@ -15,8 +15,8 @@ use super::plan::{Earlier, Plan, Step, StepKind, Value};
 use super::record_locks::{RecordLockGuard, RecordLocks};
 use super::state::State;
 use super::{claiming, index};
-use crate::domain::{Handle, Record, RecordKey, RoomId, Subject};
-use crate::store::{Records, Revision, Standing, Store, StoreError};
+use unibus_core::domain::{Handle, Record, RecordKey, RoomId, Subject};
+use unibus_store::{Records, Revision, Standing, Store, StoreError};
 
 /// Carries changes out.
 #[derive(Debug)]

@@ -8,11 +8,11 @@ use super::audit::Decided;
 use super::error::CommandError;
 use super::keys::{self, Address};
 use super::state::revision_of;
-use crate::domain::{
+use unibus_core::domain::{
     Claims, Handle, Membership, Record, RecordKey, Records, Room, RoomId, RoomState, Space, Subject, User, takes_away,
 };
-use crate::store::{Revision, StoreError};
-use crate::view::View;
+use unibus_core::view::View;
+use unibus_store::{Revision, StoreError};
 
 /// A write.
 #[derive(Debug, Clone)]
@@ -236,7 +236,7 @@ impl Records for Only<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{MemberState, Policy, RoomRole, Standing};
+    use unibus_core::domain::{MemberState, Policy, RoomRole, Standing};
 
     fn member(role: RoomRole, state: MemberState) -> Record {
         let (room, bob) = ("kitchen".parse().unwrap(), "bob".parse().unwrap());

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     fn rooms(names: &[&str]) -> BTreeSet<Address> {
-        names.iter().map(|name| Address::new(crate::store::Records::Rooms, name).unwrap()).collect()
+        names.iter().map(|name| Address::new(unibus_store::Records::Rooms, name).unwrap()).collect()
     }
 
     #[tokio::test]

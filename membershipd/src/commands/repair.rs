@@ -12,13 +12,13 @@ use super::load::load;
 use super::pace::Pace;
 use super::state::revision_of;
 use super::{claiming, index, keys};
-use crate::bus;
-use crate::domain::{
+use unibus_core::bus;
+use unibus_core::domain::{
     Author, Claims, MemberState, Membership, Record, RecordKey, Records as _, Room, RoomId, RoomRole, RoomState,
     Standing, State, Subject,
 };
-use crate::store::{Revision, Store, StoreError};
-use crate::view::View;
+use unibus_core::view::View;
+use unibus_store::{Revision, Store, StoreError};
 
 /// What a repair did. Where all of it is empty there was nothing to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,9 +11,11 @@ use super::order::{Demand, Order};
 use super::path::Commands;
 use super::plan::{Earlier, Plan, Step, StepKind, fetch};
 use super::state::revision_of;
-use crate::domain::{self, MemberState, Record, RecordKey, Records as _, Refusal, RevocationOutcome, RoomRole, User};
-use crate::store::{Records, Revision};
-use crate::view::View;
+use unibus_core::domain::{
+    self, MemberState, Record, RecordKey, Records as _, Refusal, RevocationOutcome, RoomRole, User,
+};
+use unibus_core::view::View;
+use unibus_store::{Records, Revision};
 
 /// What a command came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::fmt;
 
 use futures::future::BoxFuture;
 
-use crate::domain::RecordKey;
-use crate::store::{Records, Revision};
-use crate::view::View;
+use unibus_core::domain::RecordKey;
+use unibus_core::view::View;
+use unibus_store::{Records, Revision};
 
 /// There is no proof that what is known here is current; nothing is decided on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

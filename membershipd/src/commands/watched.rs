@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use super::load::{BUCKETS, apply};
 use super::pace::Pace;
 use super::state::{NotProven, State};
-use crate::store::{Event, Events, Position, Records, Revision, Store, StoreError};
-use crate::view::View;
+use unibus_core::view::View;
+use unibus_store::{Event, Events, Position, Records, Revision, Store, StoreError};
 
 /// Pause before a watch that broke is begun anew.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -94,7 +94,7 @@ impl Shared {
 
     /// Applies what a watch tells until it breaks.
     async fn told(&self, at: usize, bucket: Records, mut events: Events) -> StoreError {
-        let operation = crate::store::Operation::on("watch", bucket.bucket());
+        let operation = unibus_store::Operation::on("watch", bucket.bucket());
         loop {
             let applied = match events.next().await {
                 Some(Ok(Event::CaughtUp)) => {

@@ -14,8 +14,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use unibus_names::{CLUSTER_PASS_DIGITS, secret_files};
 
 use super::errors::ConfigErrors;
-use crate::private_file;
-use crate::secret::Secret;
+use unibus_core::private_file;
+use unibus_core::secret::Secret;
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,12 +178,12 @@ fn certificates(e: &mut ConfigErrors, flag: &'static str, path: &Path, remedy: &
 
 fn in_time(e: &mut ConfigErrors, flag: &'static str, path: &Path, loaded: &Loaded, now: i64, remedy: &str) -> bool {
     if now > loaded.not_after {
-        let ended = crate::clock::rfc3339(loaded.not_after);
+        let ended = unibus_core::clock::rfc3339(loaded.not_after);
         e.add(flag, format!("the certificate in {} expired on {ended}", path.display()), remedy);
         return false;
     }
     if now < loaded.not_before {
-        let begins = crate::clock::rfc3339(loaded.not_before);
+        let begins = unibus_core::clock::rfc3339(loaded.not_before);
         let problem = format!("the certificate in {} is not valid before {begins}", path.display());
         e.add(flag, problem, "check this machine's clock");
         return false;

@@ -13,7 +13,7 @@ use super::typed::Typed;
 use super::{
     BusAuth, ClearRooms, Cluster, Config, DEFAULT_API_PORT, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind,
 };
-use crate::faults::Fault;
+use unibus_core::faults::Fault;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A person needs less, and a program that was written badly does no harm with it.

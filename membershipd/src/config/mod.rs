@@ -13,8 +13,8 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
 
-use crate::link::Engine;
-use crate::secret::Secret;
+use unibus_core::secret::Secret;
+use unibus_store::link::Engine;
 
 /// Whether connections to the bus are authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

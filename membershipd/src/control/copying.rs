@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use super::{Failure, Request};
 use crate::blobs::Blobs;
 use crate::config::StoreKind;
-use crate::domain::RoomId;
 use crate::posture::{Observer, SCHEMA};
-use crate::store::{Message, Position, Revision, Store};
 use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Put, TransferError};
 use unibus_api_types::control::{Part, Sent, SentMessage};
+use unibus_core::domain::RoomId;
+use unibus_store::{Message, Position, Revision, Store};
 
 /// Longest wait for one answer: a page is read, or a batch written, item by item through an election at worst.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -243,8 +243,8 @@ impl Messages for OverSocket {
 mod tests {
     use super::super::REQUEST_BYTES;
     use super::*;
-    use crate::bus::VALUE_BYTES;
     use crate::transfer::BATCH_BYTES;
+    use unibus_core::bus::VALUE_BYTES;
 
     #[test]
     fn items_survive_the_way_and_the_longest_fit_into_a_request() {

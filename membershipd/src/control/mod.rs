@@ -12,8 +12,8 @@ pub use server::{of_users, serve};
 pub use unibus_api_types::control::{Answer, Failure, REQUEST_BYTES, Request, socket};
 pub use unibus_client::control::{ask, ask_for};
 
-use crate::lease::Closed;
 use crate::users::UserError;
+use unibus_core::lease::Closed;
 
 impl From<UserError> for Failure {
     fn from(error: UserError) -> Self {

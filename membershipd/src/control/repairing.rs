@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use crate::commands::{Fence, Pace, Repair};
-use crate::domain::Author;
 use crate::gate::Gate;
 use crate::posture::SCHEMA;
-use crate::store::Store;
+use unibus_core::domain::Author;
+use unibus_store::Store;
 
 /// Finishes what interrupted commands left behind.
 #[derive(Debug)]

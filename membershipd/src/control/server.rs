@@ -17,11 +17,11 @@ use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 
 use crate::blobs::Blobs;
 use crate::commands::{Commands, Principal};
-use crate::domain::{Author, State, User};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
 use crate::users::{self, UserChange, UserPatch};
 use crate::{probe_routes, scale};
+use unibus_core::domain::{Author, State, User};
 
 /// Time to send the request after connecting.
 const ASKING: Duration = Duration::from_secs(5);

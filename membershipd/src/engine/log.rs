@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 
-use crate::bus::ACCOUNT_CALLOUT_PREFIX;
+use unibus_core::bus::ACCOUNT_CALLOUT_PREFIX;
 
 /// Copies the engine's log into ours until it ends.
 pub(super) fn forward(stream: impl Read) {

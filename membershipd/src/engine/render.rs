@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::bus::{self, ACCOUNT_BUS, ACCOUNT_CONTROL, ACCOUNT_SYSTEM};
 use crate::config::{Cluster, Config, TlsFiles};
+use unibus_core::bus::{self, ACCOUNT_BUS, ACCOUNT_CONTROL, ACCOUNT_SYSTEM};
 
 /// Configuration file of the engine. It holds the route password: 0600.
 pub fn render(config: &Config) -> Result<String> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, KV, SQLITE, StoreKind};
-use crate::private_file::{self, PrivateFileError};
+use unibus_core::private_file::{self, PrivateFileError};
 
 /// Why the store may not be used.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,8 @@ use futures::StreamExt;
 
 use super::ledger::Ledger;
 use super::progress::Positions;
-use crate::bus;
-use crate::link::Link;
+use unibus_core::bus;
+use unibus_store::link::Link;
 
 /// Answers until the connection ends. Nobody but daemons can ask or answer: users are in another account.
 pub async fn answer(link: &Link, ledger: &Arc<Ledger>) -> Result<()> {

@@ -11,10 +11,10 @@ use tokio::sync::{mpsc, watch};
 use super::ledger::Ledger;
 use super::progress::Positions;
 use super::waiting::{Acknowledgement, RevocationStatus, Waiting};
-use crate::bus;
 use crate::commands::{Fence, Revoked, keys};
-use crate::domain::RevocationOutcome;
-use crate::link::Link;
+use unibus_core::bus;
+use unibus_core::domain::RevocationOutcome;
+use unibus_store::link::Link;
 
 /// Acknowledgements that wait to be read; what is too much is asked for again.
 const WAITING: usize = 64;

@@ -7,10 +7,10 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::ledger::Ledger;
-use crate::bus::{self, Bucket};
-use crate::domain::SignPub;
 use crate::gate::ConnectionId;
 use crate::kick::Kicker;
+use unibus_core::bus::{self, Bucket};
+use unibus_core::domain::SignPub;
 
 /// What one entry demands.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use super::progress::{Positions, Progress};
 use super::roster::{Process, Roster};
 use super::waiting::{Acknowledgement, Waiting};
-use crate::bus::Bucket;
-use crate::view::Heartbeat;
+use unibus_core::bus::Bucket;
+use unibus_core::view::Heartbeat;
 
 #[derive(Debug, Default)]
 struct Account {

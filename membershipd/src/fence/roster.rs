@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bus;
-use crate::view::Heartbeat;
+use unibus_core::bus;
+use unibus_core::view::Heartbeat;
 
 /// One run of the daemon of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::progress::Positions;
 use super::roster::{Process, Witness};
-use crate::bus;
-use crate::domain::RevocationOutcome;
+use unibus_core::bus;
+use unibus_core::domain::RevocationOutcome;
 
 /// What a process says of itself: the view has everything up to there, and whoever lost something by it is cut off, which the
 /// engine has confirmed.
@@ -87,7 +87,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bus::Bucket;
+    use unibus_core::bus::Bucket;
 
     fn process(node: &str, boot: &str) -> Process {
         Process { node: node.to_owned(), boot: boot.to_owned() }

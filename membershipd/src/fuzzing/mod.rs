@@ -11,9 +11,9 @@ mod subjects;
 
 pub use crate::api::bodies;
 pub use crate::callout::callouts;
-pub use crate::conversation::frames;
-pub use crate::signature::headers;
 pub use subjects::subjects;
+pub use unibus_crypto::frames;
+pub use unibus_http_signature::headers;
 
 /// Looks at some bytes, and panics when something does not hold.
 pub type Target = fn(&[u8]);

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bus::Bucket;
-use crate::domain::{
+use unibus_core::bus::Bucket;
+use unibus_core::domain::{
     Author, ClaimError, Claims, Handle, InvalidValue, MemberState, Membership, Permissions, Policy, Record, Role, Room,
     RoomId, RoomRole, SignPub, Space, Standing, State, Subject, SubjectList, User,
 };
-use crate::view::{View, record_key};
+use unibus_core::view::{View, record_key};
 
 /// Rooms that are made at most.
 const ROOMS: usize = 64;

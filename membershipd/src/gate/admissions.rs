@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::ConnectionId;
 use super::grant::Grant;
-use crate::domain::Handle;
+use unibus_core::domain::Handle;
 
 /// An admitted connection.
 #[derive(Debug)]

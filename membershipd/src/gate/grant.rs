@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::domain::{Action, Handle, MemberState, Permissions, Records, Resource, User, decide, decide_each};
-use crate::view::View;
+use unibus_core::domain::{Action, Handle, MemberState, Permissions, Records, Resource, User, decide, decide_each};
+use unibus_core::view::View;
 
 /// The rights that a connection carries.
 ///

@@ -7,8 +7,10 @@ use std::hint::black_box;
 
 use super::tests::put;
 use super::*;
-use crate::domain::{Claims, MemberState, Policy, Record, Records, Role, Room, RoomRole, Space, State, Subject, User};
-use crate::view::fixtures::{Entry, member, room, user};
+use unibus_core::domain::{
+    Claims, MemberState, Policy, Record, Records, Role, Room, RoomRole, Space, State, Subject, User,
+};
+use unibus_core::view::fixtures::{Entry, member, room, user};
 
 const USERS: usize = 10_000;
 const ROOMS: usize = 1_000;

@@ -23,13 +23,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::bus::{self, Bucket};
 use crate::config::BusAuth;
-use crate::domain::{Action, Decision, Denial, Handle, Permissions, Records, Resource, SignPub, decide, takes_away};
-use crate::lease::{Closed, Lease};
-use crate::view::{Change, EntryKey, Unreadable, View, read_record};
 use admissions::{Admissions, Admitted, Holder};
 use grant::Grant;
+use unibus_core::bus::{self, Bucket};
+use unibus_core::domain::{
+    Action, Decision, Denial, Handle, Permissions, Records, Resource, SignPub, decide, takes_away,
+};
+use unibus_core::lease::{Closed, Lease};
+use unibus_core::view::{Change, EntryKey, Unreadable, View, read_record};
 
 /// Id of a connection in this node's engine.
 pub type ConnectionId = u64;

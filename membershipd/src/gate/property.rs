@@ -8,10 +8,10 @@ use proptest::sample::select;
 
 use super::tests::put;
 use super::*;
-use crate::domain::{
+use unibus_core::domain::{
     Claims, MemberState, Policy, Record, Records, Role, Room, RoomRole, RoomState, Space, State, SubjectList, User,
 };
-use crate::view::fixtures::{Entry, member, room, user};
+use unibus_core::view::fixtures::{Entry, member, room, user};
 
 const HANDLES: [&str; 3] = ["alice", "bob", "carol"];
 const ROOMS: [&str; 3] = ["a", "b", "c"];
@@ -133,7 +133,7 @@ impl World {
         match step {
             Step::Write(record) => self.write(Entry::of(&record)),
             Step::Claim(subject, room) => {
-                let subject = subject.parse::<crate::domain::Subject>().unwrap();
+                let subject = subject.parse::<unibus_core::domain::Subject>().unwrap();
                 let claims = self.claims.get_mut(&subject.space()).unwrap();
                 let holder = claims.holder(&subject).cloned();
                 let free = holder.map_or_else(|| claims.clone(), |holder| claims.release(&subject, &holder));

@@ -1,8 +1,8 @@
 //! Tests of the gate.
 
 use super::*;
-use crate::domain::{Claims, MemberState, Membership, Policy, Record, Role, Room, RoomRole, Space, State, User};
-use crate::view::fixtures::{Entry, member, room, user};
+use unibus_core::domain::{Claims, MemberState, Membership, Policy, Record, Role, Room, RoomRole, Space, State, User};
+use unibus_core::view::fixtures::{Entry, member, room, user};
 
 /// Applies an entry.
 pub(crate) fn put(gate: &Gate, entry: &Entry, revision: u64) -> Applied {

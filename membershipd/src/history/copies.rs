@@ -10,10 +10,10 @@ use tokio::time::timeout_at;
 
 use super::PAUSE;
 use super::streams;
-use crate::bus;
-use crate::domain::RoomId;
-use crate::link::Link;
-use crate::store::{self, Raised, Replicas};
+use unibus_core::bus;
+use unibus_core::domain::RoomId;
+use unibus_store::link::Link;
+use unibus_store::{Raised, Replicas};
 
 /// Streams that are changed at once.
 const AT_ONCE: usize = 8;
@@ -23,7 +23,7 @@ const LOOKS: usize = 3;
 /// Describes the copies of every bucket, and of the streams of rooms as one more; `assumed` is how many a bucket has of which
 /// nobody answers.
 pub async fn replicas(link: &Link, assumed: usize) -> Vec<Replicas> {
-    let (mut all, histories) = futures::join!(store::replicas(link, assumed), histories(link));
+    let (mut all, histories) = futures::join!(unibus_store::replicas(link, assumed), histories(link));
     // Where no room persists nothing is missing, and a new stream gets what the buckets have.
     let least = all.iter().map(|replicas| replicas.want).min().unwrap_or(assumed);
     all.push(histories.map_or_else(

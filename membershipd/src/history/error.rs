@@ -1,6 +1,6 @@
 //! Why a room's stream is not what it shall be, or cannot be read.
 
-use crate::domain::RoomId;
+use unibus_core::domain::RoomId;
 
 /// Why a room's stream is not what it shall be, or cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,8 +9,8 @@ use futures::{StreamExt, stream};
 use super::Histories;
 use super::streams::{self, Asked};
 use super::wanted::{Wanted, plan};
-use crate::domain::RoomId;
-use crate::link::Link;
+use unibus_core::domain::RoomId;
+use unibus_store::link::Link;
 
 /// Pause between two looks at the view, so that a burst of changes is one look.
 const PAUSE: Duration = Duration::from_millis(250);

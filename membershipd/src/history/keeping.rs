@@ -9,10 +9,10 @@ use super::error::HistoryError;
 use super::streams::{self, Asked};
 use super::wanted::{Found, Wanted};
 use super::{Histories, within};
-use crate::bus;
 use crate::commands::{Fence, Revoked};
-use crate::domain::{RevocationOutcome, RoomId, Subject};
-use crate::link::Link;
+use unibus_core::bus;
+use unibus_core::domain::{RevocationOutcome, RoomId, Subject};
+use unibus_store::link::Link;
 
 /// A fence, and the streams of rooms behind it.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! How much of what was said goes together.
 
-use crate::store::Message;
+use unibus_store::Message;
 
 /// Bytes of messages that are read at once, unless a single one is larger.
 pub const PAGE_BYTES: usize = 1 << 20;

@@ -35,11 +35,11 @@ pub use read::{export, rooms};
 pub use restore::{Restored, restore, restored_bytes};
 pub use wanted::{Action, Found, Wanted, plan, subjects};
 
-use crate::bus;
-use crate::domain::RoomId;
 use crate::gate::Gate;
-use crate::link::Link;
 use streams::Asked;
+use unibus_core::bus;
+use unibus_core::domain::RoomId;
+use unibus_store::link::Link;
 
 /// The streams of all rooms, as one node sees to them.
 #[derive(Debug, Clone)]

@@ -21,11 +21,11 @@ use super::message::{PAGE_BYTES, Page};
 use super::restore::{AT, SUBJECT};
 use super::streams::{self, Asked, Stream};
 use super::{Histories, HistoryError, PAUSE};
-use crate::bus;
-use crate::clock;
-use crate::domain::RoomId;
-use crate::link::Link;
-use crate::store::Message;
+use unibus_core::bus;
+use unibus_core::clock;
+use unibus_core::domain::RoomId;
+use unibus_store::Message;
+use unibus_store::link::Link;
 
 /// What the engine says about a message (nats-server `server/stream.go`).
 const STREAM: &str = "Nats-Stream";

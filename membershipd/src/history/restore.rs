@@ -10,10 +10,10 @@ use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 
 use super::streams::{self, Asked};
 use super::{HistoryError, PAUSE};
-use crate::bus;
-use crate::domain::RoomId;
-use crate::link::Link;
-use crate::store::Message;
+use unibus_core::bus;
+use unibus_core::domain::RoomId;
+use unibus_store::Message;
+use unibus_store::link::Link;
 
 /// Header that says when a message was said, in milliseconds since 1970. It counts on the subject of restored messages alone.
 pub(super) const AT: &str = "Unibus-At";

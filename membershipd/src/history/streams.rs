@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::error::HistoryError;
 use super::wanted::{Found, subjects};
-use crate::bus::{self, Bucket};
-use crate::domain::{RoomId, Subject};
-use crate::link::Link;
+use unibus_core::bus::{self, Bucket};
+use unibus_core::domain::{RoomId, Subject};
+use unibus_store::link::Link;
 
 /// Codes of the engine's API (nats-server `server/errors.json`).
 const STREAM_NOT_FOUND: u64 = 10059;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::bus;
-use crate::domain::{Records as _, Room, RoomId, RoomState, Subject};
-use crate::view::View;
+use unibus_core::bus;
+use unibus_core::domain::{Records as _, Room, RoomId, RoomState, Subject};
+use unibus_core::view::View;
 
 /// What a room's stream shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,8 +168,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Claims, Policy, Record, Space};
-    use crate::view::fixtures::{Entry, only_claim, room};
+    use unibus_core::domain::{Claims, Policy, Record, Space};
+    use unibus_core::view::fixtures::{Entry, only_claim, room};
 
     fn id(text: &str) -> RoomId {
         text.parse().unwrap()

@@ -2,8 +2,8 @@
 
 use super::Invites;
 use crate::commands::keys::Address;
-use crate::domain::{InvalidValue, Invite, InviteId};
-use crate::store::{
+use unibus_core::domain::{InvalidValue, Invite, InviteId};
+use unibus_store::{
     Entry, Keyed, Operation, Page, PageSize, Position, Prefix, Records, Revision, StoreError, get_json, update_json,
 };
 

@@ -1,9 +1,9 @@
 //! Why something with an invite was not done, or is not known to be.
 
 use crate::commands::NotProven;
-use crate::domain::{Handle, InviteId, SignPub, Unusable};
-use crate::store::StoreError;
 use crate::users::UserError;
+use unibus_core::domain::{Handle, InviteId, SignPub, Unusable};
+use unibus_store::StoreError;
 
 /// Why something with an invite was not done, or is not known to be.
 #[derive(Debug, thiserror::Error)]

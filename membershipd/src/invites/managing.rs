@@ -5,8 +5,8 @@ use super::entries::{Kept, address};
 use super::error::InviteError;
 use crate::commands::audit::{About, Decided, Stage};
 use crate::commands::{Change, CommandError, Commands, Done, Earlier, Plan, Principal, Step};
-use crate::domain::{Action, Handle, Invite, InviteId, InviteState, Resource, Role, SignPub, State, User};
 use crate::users::{UserChange, UserError, word};
+use unibus_core::domain::{Action, Handle, Invite, InviteId, InviteState, Resource, Role, SignPub, State, User};
 
 /// Attempts to forestall a registration that is under way.
 const ATTEMPTS: u32 = 5;

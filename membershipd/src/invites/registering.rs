@@ -7,10 +7,10 @@ use super::error::InviteError;
 use super::{CONTENTION, Invites};
 use crate::commands::Principal;
 use crate::commands::keys::Address;
-use crate::domain::{Author, InviteState, Role, SignPub, State, Token, Unusable, User};
-use crate::store::{Records, StoreError};
 use crate::users::{Outcome, UserChange, UserError};
-use crate::view::{Versioned, View, user_key};
+use unibus_core::domain::{Author, InviteState, Role, SignPub, State, Token, Unusable, User};
+use unibus_core::view::{Versioned, View, user_key};
+use unibus_store::{Records, StoreError};
 
 /// Time for our view to show a user that another node has made.
 const CATCH_UP: Duration = Duration::from_secs(2);

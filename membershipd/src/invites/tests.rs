@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::commands::{Pace, Patience, Principal, Real, Watched};
-use crate::domain::{Invite, InviteId, InviteState, Role, SignPub, State, Token, Unusable, User};
-use crate::store::faulty::{Coverage, FaultyStore, under_every_fault};
-use crate::store::{PageSize, Position, Records, SqliteStore, Store, StoreError};
 use crate::users::{self, Outcome, UserChange, UserPatch};
-use crate::view::{claim_key, user_key};
+use unibus_core::domain::{Invite, InviteId, InviteState, Role, SignPub, State, Token, Unusable, User};
+use unibus_core::view::{claim_key, user_key};
+use unibus_store::faulty::{Coverage, FaultyStore, under_every_fault};
+use unibus_store::{PageSize, Position, Records, SqliteStore, Store, StoreError};
 
 const NOW: i64 = 1_790_000_000;
 
@@ -128,7 +128,7 @@ async fn an_invite_is_made_and_used_once() {
     let store = scratch.store();
     put_user(&*store, &root()).await.unwrap();
     let node = Node::on(&store).await;
-    let (id, alice) = (token(1).id(), "alice".parse::<crate::domain::Handle>().unwrap());
+    let (id, alice) = (token(1).id(), "alice".parse::<unibus_core::domain::Handle>().unwrap());
     let make = |id, handle: &str, role| {
         let (node, root, handle) = (&node, root(), handle.parse().unwrap());
         async move { node.invites.make(&root, id, handle, role, NOW).await }
@@ -174,7 +174,7 @@ async fn what_is_over_is_over_for_everybody() {
     let admin = user("chief", 7, Role::Admin);
     put_user(&*store, &admin).await.unwrap();
     let node = Node::on(&store).await;
-    let last = NOW + crate::domain::limits::INVITE_LIFETIME_S;
+    let last = NOW + unibus_core::domain::limits::INVITE_LIFETIME_S;
     assert_eq!(node.why(&token(9), 1, NOW).await, Unusable::Unknown);
     assert_eq!(node.why(&token(1), 1, last).await, Unusable::Expired);
     assert!(node.invites.look(&token(1), key(1), last - 1).await.is_ok());

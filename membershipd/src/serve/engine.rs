@@ -18,9 +18,9 @@ use crate::engine::{Engine, EngineHost};
 use crate::fence;
 use crate::history::Histories;
 use crate::kick;
-use crate::link::Link;
 use crate::sweeper;
 use crate::tell::Teller;
+use unibus_store::link::Link;
 
 /// Pause before a failed engine is started again; doubled up to `RESTART_MOST`, and reset by a run of a minute.
 const RESTART_LEAST: Duration = Duration::from_millis(250);

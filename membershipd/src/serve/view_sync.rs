@@ -10,16 +10,16 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::engine::CONNECT_PAUSE;
-use crate::bus;
 use crate::fence::{Cut, Cuts, Ledger, Positions};
 use crate::gate::Gate;
 use crate::heartbeat::Rounds;
 use crate::kick::Kicker;
-use crate::link::Link;
-use crate::store::{Backing, Delivered, Position, Records};
 use crate::tell::Teller;
 use crate::transfer;
-use crate::view::{Change, View};
+use unibus_core::bus;
+use unibus_core::view::{Change, View};
+use unibus_store::link::Link;
+use unibus_store::{Backing, Delivered, Position, Records};
 
 /// Pause before the messages in a file are carried into the engine once more.
 const UNPACK_PAUSE: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::blobs;
 use super::error::TransferError;
 use crate::blobs::Blobs;
-use crate::store::SqliteStore;
+use unibus_store::SqliteStore;
 
 /// Carries the attachments of `file` into `to`, and drops them from the file once they are there; says how many were carried. What
 /// is there beside them stays. Repeating is safe.

@@ -7,9 +7,9 @@ use super::blobs::{BlobEnd, Kept, Piece};
 use super::end::Answer;
 use super::error::TransferError;
 use crate::blobs::{BlobName, Blobs};
-use crate::bus::Bucket;
-use crate::random;
-use crate::store::{Operation, SqliteStore, StoreError};
+use unibus_core::bus::Bucket;
+use unibus_core::random;
+use unibus_store::{Operation, SqliteStore, StoreError};
 
 /// Attachments of a page.
 const PAGE: usize = 200;
@@ -69,7 +69,7 @@ impl BlobEnd for SqliteStore {
     fn list(&self, after: Option<BlobName>) -> Answer<'_, Vec<Kept>> {
         async move {
             let found = self.blobs(after.map(|name| (name.room.to_string(), name.id.to_string())), PAGE).await?;
-            let unreadable = |error: crate::domain::InvalidValue| TransferError::NotUnderstood(error.to_string());
+            let unreadable = |error: unibus_core::domain::InvalidValue| TransferError::NotUnderstood(error.to_string());
             let kept = |(room, sha256, by, at_ms, bytes): (String, String, String, i64, u64)| {
                 let name =
                     BlobName { room: room.parse().map_err(unreadable)?, id: sha256.parse().map_err(unreadable)? };

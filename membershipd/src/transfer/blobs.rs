@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use super::end::{Answer, End};
 use super::error::TransferError;
 use crate::blobs::{BlobId, BlobName};
-use crate::domain::Handle;
-use crate::store::NewFile;
+use unibus_core::domain::Handle;
+use unibus_store::NewFile;
 
 /// An attachment, as both ends know it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,12 +9,12 @@ use super::blobs::{self, Kept};
 use super::end::{End, Item};
 use super::error::{Difference, TransferError};
 use crate::blobs::BlobName;
-use crate::bus::{self, Bucket};
-use crate::domain::{RecordKey, Room, RoomId, RoomState};
 use crate::history::restored_bytes;
-use crate::store::{Key, Message, Position, Records};
-use crate::view::{EntryKey, View};
 use unibus_api_types::control::Part;
+use unibus_core::bus::{self, Bucket};
+use unibus_core::domain::{RecordKey, Room, RoomId, RoomState};
+use unibus_core::view::{EntryKey, View};
+use unibus_store::{Key, Message, Position, Records};
 
 type Hash = [u8; 32];
 

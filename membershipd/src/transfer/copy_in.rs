@@ -4,10 +4,10 @@ use super::blobs;
 use super::content::{Content, Said, is_heartbeat};
 use super::end::{End, Item, Put, together};
 use super::error::{Difference, TransferError};
-use crate::bus;
-use crate::domain::RoomId;
-use crate::store::{Position, Records};
 use unibus_api_types::control::Part;
+use unibus_core::bus;
+use unibus_core::domain::RoomId;
+use unibus_store::{Position, Records};
 
 /// What was carried over.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use super::blobs;
 use super::content::{Content, is_heartbeat};
 use super::end::End;
 use super::error::TransferError;
-use crate::domain::RoomId;
-use crate::store::{NewFile, Position, Records};
 use unibus_api_types::control::Part;
+use unibus_core::domain::RoomId;
+use unibus_store::{NewFile, Position, Records};
 
 /// Pause between two rounds; heartbeats come once a second.
 const PAUSE: Duration = Duration::from_millis(200);

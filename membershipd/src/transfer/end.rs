@@ -11,11 +11,11 @@ use tokio::time::timeout;
 use super::blobs::BlobEnd;
 use super::error::TransferError;
 use super::messages::Messages;
-use crate::bus::{self};
-use crate::store::{
+use unibus_api_types::control::Part;
+use unibus_core::bus::{self};
+use unibus_store::{
     Entry, Event, Key, Keyed, Operation, PageSize, Position, Prefix, Records, Revision, SqliteStore, Store, StoreError,
 };
-use unibus_api_types::control::Part;
 
 /// Bytes of keys and values that go together at most, unless a single one is larger.
 pub const BATCH_BYTES: usize = 1 << 20;

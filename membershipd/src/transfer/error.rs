@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::store::{NewFileError, OpenError, StoreError};
 use unibus_api_types::control::Part;
+use unibus_store::{NewFileError, OpenError, StoreError};
 
 /// Differences that a message names.
 const NAMED: usize = 5;
@@ -148,7 +148,7 @@ impl TransferError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Records;
+    use unibus_store::Records;
 
     #[test]
     fn messages_name_the_first_few_differences() {

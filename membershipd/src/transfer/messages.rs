@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use super::end::Answer;
 use super::error::TransferError;
-use crate::domain::RoomId;
 use crate::history::{self, HistoryError};
-use crate::link::Link;
-use crate::store::{Message, SqliteStore};
+use unibus_core::domain::RoomId;
+use unibus_store::link::Link;
+use unibus_store::{Message, SqliteStore};
 
 /// The messages of rooms, each room's in their order.
 pub trait Messages: Send + Sync {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::*;
-use crate::domain::{Policy, Role, Room, RoomId, SignPub, State, User};
-use crate::store::{Key, Message, Position, Records, SqliteStore, Store, StoreError};
-use crate::view::{claim_key, heartbeat_key, room_key, user_key};
+use unibus_core::domain::{Policy, Role, Room, RoomId, SignPub, State, User};
+use unibus_core::view::{claim_key, heartbeat_key, room_key, user_key};
+use unibus_store::{Key, Message, Position, Records, SqliteStore, Store, StoreError};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -223,7 +223,7 @@ impl End for Breaking {
             if more.is_empty() {
                 return Ok(puts);
             }
-            let operation = crate::store::Operation::on("create", part.bucket());
+            let operation = unibus_store::Operation::on("create", part.bucket());
             Err(StoreError::Unavailable { operation, why: "broken off".to_owned() }.into())
         }
         .boxed()

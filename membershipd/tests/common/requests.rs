@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use data_encoding::{BASE64, HEXLOWER};
-use membershipd::identity::Identity;
-use membershipd::signature::{BodyDigest, Nonce, RequestHead, Signer, TAG};
 use serde_json::{Value, json};
+use unibus_client::identity::Identity;
+use unibus_http_signature::{BodyDigest, Nonce, RequestHead, Signer, TAG};
 
 use super::Daemon;
 

@@ -2,12 +2,12 @@
 
 use crate::common::nats::Client;
 use crate::common::{Daemon, Dir, own_address};
-use membershipd::domain::{
-    Author, Claims, MemberState, Membership, Policy, Record, Room, RoomRole, Space, Standing, Subject,
-};
-use membershipd::view::record_key;
 use nkeys::{KeyPair, XKey};
 use serde_json::{Value, json};
+use unibus_core::domain::{
+    Author, Claims, MemberState, Membership, Policy, Record, Room, RoomRole, Space, Standing, Subject,
+};
+use unibus_core::view::record_key;
 
 /// A daemon whose keys are known, so that the test can write into the buckets as the daemon does.
 struct Bus {

@@ -10,8 +10,8 @@ use crate::common::requests::{
     API_PORT, answers, assert_closed, exchange, identity, job, now, python, seed_admin, signed, slug,
 };
 use crate::common::{Daemon, TLS};
-use membershipd::identity::Identity;
 use serde_json::{Value, json};
+use unibus_client::identity::Identity;
 
 #[test]
 fn what_python_signs_works_and_every_change_of_it_is_refused_by_name() {

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::common::requests::{API_PORT, assert_closed, seed_admin, signed};
 use crate::common::{Authority, Daemon, Dir, TLS, own_address, said};
-use membershipd::identity::Identity;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
+use unibus_client::identity::Identity;
 
 /// A word that stands in everything that is sent, and must not stand in the log.
 const SECRET: &str = "salaries";

@@ -12,10 +12,10 @@ use crate::stores::engines::Kv;
 use bytes::Bytes;
 use data_encoding::BASE64;
 use membershipd::blobs::{BlobError, BlobId, BlobName, Blobs, Swept, Upload, sweep};
-use membershipd::identity::Identity;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use unibus_client::identity::Identity;
 
 /// More than a chunk, and no multiple of one.
 const LONG: usize = 300_000;
@@ -281,7 +281,7 @@ async fn a_sweep_takes_what_is_left_and_nothing_else() {
     let keys = async || blobs.usage().await.unwrap().keys;
     assert_eq!(keys().await, 6);
 
-    let removed = |room: &membershipd::domain::RoomId| room.as_str() == "gone";
+    let removed = |room: &unibus_core::domain::RoomId| room.as_str() == "gone";
     let now = OffsetDateTime::now_utc();
     assert_eq!(sweep(&blobs, |_| false, now).await, Ok(Swept::default()), "an upload may be under way");
     let later = now + Duration::from_secs(2 * 60 * 60);

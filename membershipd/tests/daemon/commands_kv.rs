@@ -9,11 +9,11 @@ use futures::future::join_all;
 use membershipd::commands::{
     CommandError, Commands, Order, Outcome, Pace, Patience, Real, Repair, Repaired, WaitOut, Watched, keys, load,
 };
-use membershipd::domain::{
+use nkeys::{KeyPair, KeyPairType};
+use unibus_core::domain::{
     Command, Handle, MemberState, Policy, Record, Records as _, Role, RoomId, RoomRole, SignPub, State, Terms, User,
 };
-use membershipd::store::{Records, Store};
-use nkeys::{KeyPair, KeyPairType};
+use unibus_store::{Records, Store};
 
 type Node = Commands;
 

@@ -7,13 +7,13 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::common::{Daemon, Dir, membershipd, said};
-use membershipd::clock;
-use membershipd::conversation::{Envelope, Epoch, KeyId, MessageId, RoomKey, Sealer, Sealing};
-use membershipd::domain::{Handle, RoomId};
-use membershipd::identity::Identity;
 use nkeys::KeyPair;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use unibus_client::identity::Identity;
+use unibus_core::clock;
+use unibus_core::domain::{Handle, RoomId};
+use unibus_crypto::{Envelope, Epoch, KeyId, MessageId, RoomKey, Sealer, Sealing};
 
 /// A node on which people have a room.
 struct Place {

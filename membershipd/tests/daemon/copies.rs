@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::common::{Daemon, Dir, membershipd, own_address, said};
-use membershipd::domain::{
-    Author, Claims, Handle, MemberState, Membership, Policy, Record, Role, Room, RoomRole, SignPub, Space, Standing,
-    State, User,
-};
-use membershipd::store::{Key, PageSize, Position, Prefix, Records, SqliteStore, Store};
-use membershipd::view::{claim_key, record_key};
 use nkeys::{KeyPair, XKey};
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use unibus_core::domain::{
+    Author, Claims, Handle, MemberState, Membership, Policy, Record, Role, Room, RoomRole, SignPub, Space, Standing,
+    State, User,
+};
+use unibus_core::view::{claim_key, record_key};
+use unibus_store::{Key, PageSize, Position, Prefix, Records, SqliteStore, Store};
 
 const KV: [&str; 2] = ["--store", "kv"];
 
@@ -398,7 +398,7 @@ async fn a_repair_puts_right_what_was_left_behind() {
     let dir = Dir::new();
     fs::create_dir(dir.path().join("local_files")).unwrap();
     let file = dir.path().join("local_files/unibus.db");
-    let store = SqliteStore::open(&file, Arc::new(membershipd::clock::unix_ms)).unwrap();
+    let store = SqliteStore::open(&file, Arc::new(unibus_core::clock::unix_ms)).unwrap();
     let [stale, other] = ["room.alice.attic", "room.bob.attic"].map(|key| key.parse::<Key>().unwrap());
     store.create(Records::RoomsByMember, &stale, br#"{"schema":1,"present":true}"#).await.unwrap();
     drop(store);
@@ -411,7 +411,7 @@ async fn a_repair_puts_right_what_was_left_behind() {
     // Until then nothing: without a record in the audit it is a copy that is not done. With one the index is put right unasked.
     assert!(!daemon.log().contains("were put right"), "{}", daemon.log());
     let dir = daemon.stop();
-    let store = SqliteStore::open(&file, Arc::new(membershipd::clock::unix_ms)).unwrap();
+    let store = SqliteStore::open(&file, Arc::new(unibus_core::clock::unix_ms)).unwrap();
     store.append(br#"{"schema":1,"records":[]}"#).await.unwrap();
     store.create(Records::RoomsByMember, &other, br#"{"schema":1,"present":true}"#).await.unwrap();
     drop(store);

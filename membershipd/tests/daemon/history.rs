@@ -9,9 +9,9 @@ use crate::common::{self, Daemon};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use futures::StreamExt;
-use membershipd::identity::Identity;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
+use unibus_client::identity::Identity;
 
 const KV: [&str; 2] = ["--store", "kv"];
 

@@ -6,9 +6,9 @@ use std::process::{Output, Stdio};
 
 use crate::common::requests::{API_PORT, answers, identity, job, python, seed_admin, slug};
 use crate::common::{Daemon, membershipd, said};
-use membershipd::client::{InviteLink, NodeUrl};
-use membershipd::domain::Token;
 use serde_json::{Value, json};
+use unibus_client::api::{InviteLink, NodeUrl};
+use unibus_core::domain::Token;
 
 /// What people type, each on a machine where nothing is but what he made himself.
 struct People<'a>(&'a Daemon);

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Dir, engine, own_address};
 use data_encoding::BASE64URL_NOPAD;
-use membershipd::domain::limits::{ROOM_ID_BYTES, ROOMS_PER_CONNECTION, SUBJECT_BYTES};
-use membershipd::domain::{
+use nkeys::KeyPair;
+use serde_json::{Value, json};
+use unibus_core::domain::limits::{ROOM_ID_BYTES, ROOMS_PER_CONNECTION, SUBJECT_BYTES};
+use unibus_core::domain::{
     Claims, Handle, MemberState, Membership, Permissions, Policy, Records, Role, Room, RoomId, RoomRole, SignPub,
     Space, Standing, State, User,
 };
-use nkeys::KeyPair;
-use serde_json::{Value, json};
 
 /// Rooms of a test, and who is in them.
 struct Rooms {
@@ -28,7 +28,7 @@ impl Rooms {
     }
 
     fn with(mut self, id: &str, subject: &str, members: &[(&str, RoomRole)]) -> Self {
-        let by: membershipd::domain::Author = "root".parse().unwrap();
+        let by: unibus_core::domain::Author = "root".parse().unwrap();
         let room = Room::new(id.parse().unwrap(), subject.parse().unwrap(), Policy::TELEMETRY, by.clone());
         let claims = self.claims.iter_mut().find(|claims| claims.space() == room.subject.space()).unwrap();
         *claims = claims.claim(&room.subject, &room.id).unwrap();
@@ -285,7 +285,7 @@ fn the_most_rights_that_there_can_be_are_admitted() {
     let bus = Bus::start(json!({
         "accounts": { "AUTH": { "users": [{ "user": "callout", "password": "" }] }, "BUS": {} },
         "authorization": {
-            "timeout": membershipd::bus::AUTHORIZATION_TIMEOUT.as_secs(),
+            "timeout": unibus_core::bus::AUTHORIZATION_TIMEOUT.as_secs(),
             "auth_callout": { "issuer": issuer.public_key(), "account": "AUTH", "auth_users": ["callout"] },
         },
     }));

@@ -3,8 +3,8 @@
 use crate::common::Daemon;
 use crate::common::nats::Client;
 use crate::common::requests::{answers, identity, job, python, seed_admin, slug};
-use membershipd::identity::Identity;
 use serde_json::{Value, json};
+use unibus_client::identity::Identity;
 
 /// Requests as one user after the other makes them: who, method, path and body.
 fn ask(daemon: &Daemon, requests: &[(&Identity, &str, &str, Value)]) -> Vec<Value> {

@@ -10,14 +10,14 @@ use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use data_encoding::{BASE64, HEXLOWER};
 use ed25519_dalek::SigningKey;
-use membershipd::domain::SignPub;
-use membershipd::identity::Identity;
-use membershipd::signature::{
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use unibus_client::identity::Identity;
+use unibus_core::domain::SignPub;
+use unibus_http_signature::{
     Authority, BodyDigest, Claim, Nonce, NonceError, NonceUse, Nonces, Refusal, RequestHead, Signer, Standing, TAG,
     fields,
 };
-use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::common::requests::{self, now};
 

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use crate::stores::cases::{key, next};
 use crate::stores::engines::Kv;
 use crate::stores::{Sqlite, Subject};
-use membershipd::store::{Event, Key, Nonce, PageSize, Position, Records, Revision, Standing, Store, StoreError};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
+use unibus_store::{Event, Key, Nonce, PageSize, Position, Records, Revision, Standing, Store, StoreError};
 
 const CASES: u32 = 24;
 /// Keys of each kind: few, so that operations meet.

@@ -11,10 +11,10 @@ use crate::stores::cases::{self, key, next};
 use crate::stores::engines::Kv;
 use crate::stores::{Sqlite, Subject};
 use futures::StreamExt;
-use membershipd::bus::{self, Bucket};
-use membershipd::clock;
-use membershipd::link::Link;
-use membershipd::store::{self, Event, Nonce, PageSize, Position, Records, SqliteStore, Store, StoreError};
+use unibus_core::bus::{self, Bucket};
+use unibus_core::clock;
+use unibus_store::link::Link;
+use unibus_store::{self, Event, Nonce, PageSize, Position, Records, SqliteStore, Store, StoreError};
 
 macro_rules! suite {
     ($($case:ident),* $(,)?) => {
@@ -245,7 +245,11 @@ async fn a_cluster_loses_no_update_while_its_leader_dies() {
     });
     let deadline = Instant::now() + Duration::from_secs(60);
     // Well under way.
-    while store::get(&kv.current(), Bucket::Rooms, "counter").await.unwrap_or_default().is_none_or(|(_, n)| n < 20) {
+    while unibus_store::get(&kv.current(), Bucket::Rooms, "counter")
+        .await
+        .unwrap_or_default()
+        .is_none_or(|(_, n)| n < 20)
+    {
         assert!(Instant::now() < deadline, "nothing is counted");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

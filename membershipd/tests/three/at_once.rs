@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use futures::{StreamExt, stream};
-use membershipd::client::{Client as Api, ClientError, Request};
-use membershipd::identity::Identity;
 use serde_json::{Value, json};
+use unibus_client::api::{Client as Api, ClientError, Request};
+use unibus_client::identity::Identity;
 
 use crate::common::nats::Client;
 use crate::common::requests::{API_PORT, answers, identity, job, python, seed_admin, slug};

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, HeaderMap};
 use data_encoding::BASE64;
-use membershipd::client::Request;
-use membershipd::identity::Identity;
 use serde_json::{Value, json};
+use unibus_client::api::Request;
+use unibus_client::identity::Identity;
 
 use crate::common::requests::{identity, seed_admin};
 use crate::common::said as said_by;

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use membershipd::commands::keys;
-use membershipd::domain::{
+use nkeys::{KeyPair, KeyPairType};
+use unibus_core::domain::{
     Author, Claims, Handle, MemberState, Membership, Policy, Record, Role, Room, RoomRole, SignPub, Space, Standing,
     State, Subject, User,
 };
-use membershipd::store::{NewFile, Records, Revision};
-use membershipd::view::claim_key;
-use nkeys::{KeyPair, KeyPairType};
+use unibus_core::view::claim_key;
+use unibus_store::{NewFile, Records, Revision};
 
 use crate::common::said;
 use crate::nodes::{self, Node};

@@ -6,10 +6,10 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-use membershipd::client::{Client as Api, ClientError, Request};
-use membershipd::identity::Identity;
 use nkeys::{KeyPair, XKey};
 use serde_json::Value;
+use unibus_client::api::{Client as Api, ClientError, Request};
+use unibus_client::identity::Identity;
 
 use crate::cable::{Cable, FAR, NEAR};
 use crate::common::nats::Client;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use membershipd::client::Request;
-use membershipd::identity::Identity;
 use serde_json::{Value, json};
+use unibus_client::api::Request;
+use unibus_client::identity::Identity;
 
 use crate::cable::Cable;
 use crate::common::nats::Client;

@@ -10,8 +10,8 @@ use crate::api::document::schema_of;
 use crate::api::handler::Acts;
 use crate::api::target::OneRoom;
 use crate::blobs::BlobName;
-use crate::domain::Action;
 use unibus_api_types::bodies;
+use unibus_core::domain::Action;
 
 const BLOB: &str = "/v1/rooms/{room}/blobs/{sha256}";
 

@@ -9,9 +9,9 @@ use crate::api::document::schema_of;
 use crate::api::handler::Acts;
 use crate::api::target::{Bus, FutureUser, OneUser, Oneself};
 use crate::api::{audit, open, users};
-use crate::domain::Action;
 use unibus_api_types::bodies;
 use unibus_api_types::limits::LIVEZ;
+use unibus_core::domain::Action;
 
 const USER: &str = "/v1/users/{handle}";
 

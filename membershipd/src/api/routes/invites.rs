@@ -9,8 +9,8 @@ use crate::api::document::schema_of;
 use crate::api::handler::Acts;
 use crate::api::invites;
 use crate::api::target::{Bus, OneInvite};
-use crate::domain::Action;
 use unibus_api_types::bodies;
+use unibus_core::domain::Action;
 
 const INVITE: &str = "/v1/invites/{invite}";
 

@@ -9,8 +9,8 @@ use crate::api::document::schema_of;
 use crate::api::handler::Acts;
 use crate::api::keys;
 use crate::api::target::{ListedUser, OneEpoch, OneRoom, Oneself};
-use crate::domain::Action;
 use unibus_api_types::bodies;
+use unibus_core::domain::Action;
 
 const EPOCH: &str = "/v1/rooms/{room}/keys/{epoch}";
 

@@ -17,9 +17,9 @@ use super::problem::Problem;
 use super::shared::Shared;
 use super::target::{Path, Target};
 use crate::api::problem::Refuse as _;
-use crate::domain::{Action, Denial, SignPub, User, decide};
-use crate::view::View;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Action, Denial, SignPub, User, decide};
+use unibus_core::view::View;
 
 /// A method of a path.
 pub(super) struct Route {

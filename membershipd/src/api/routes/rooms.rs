@@ -9,8 +9,8 @@ use crate::api::document::schema_of;
 use crate::api::handler::{Acts, Commands};
 use crate::api::target::{Bus, FutureRoom, OneMember, OneRoom};
 use crate::api::{history, members, rooms};
-use crate::domain::{Action, RoomRole};
 use unibus_api_types::bodies;
+use unibus_core::domain::{Action, RoomRole};
 
 const ROOM: &str = "/v1/rooms/{room}";
 const MEMBER: &str = "/v1/rooms/{room}/members/{handle}";

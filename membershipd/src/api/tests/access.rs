@@ -6,7 +6,7 @@ use super::super::routes::{self, Access, Route};
 use super::super::target::Named;
 use super::{Node, identity, node, plain, rooms};
 use crate::blobs::BlobId;
-use crate::domain::Token;
+use unibus_core::domain::Token;
 
 /// Routes that answer without a signature. The list may only become shorter.
 const WITHOUT_SIGNATURE: [&str; 4] = ["/healthz", "/livez", "/openapi.json", "/metrics"];

@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::super::entrance::router;
 use super::{JSON, Node, commands, identity, node, node_of, node_with, plain, shared, signed};
-use crate::bus::{Bucket, LEASE};
 use crate::config::{BusAuth, Typed};
 use crate::gate::Gate;
-use crate::store::Store;
-use crate::store::faulty::Fault;
+use unibus_core::bus::{Bucket, LEASE};
+use unibus_store::Store;
+use unibus_store::faulty::Fault;
 
 #[tokio::test]
 async fn who_may_is_answered() {

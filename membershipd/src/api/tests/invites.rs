@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::limits::{NEWCOMER_BYTES, NEWCOMERS_A_SECOND, NEWCOMERS_BURST_S};
 use super::{Answer, JSON, Node, identity, node, signed};
-use crate::bus::Bucket;
-use crate::clock;
-use crate::domain::{Invite, Role, Token};
-use crate::store::{Event, Position, Records, Store};
+use unibus_core::bus::Bucket;
+use unibus_core::clock;
+use unibus_core::domain::{Invite, Role, Token};
+use unibus_store::{Event, Position, Records, Store};
 
 fn token(seed: u8) -> Token {
     Token::from_entropy([seed; 32])

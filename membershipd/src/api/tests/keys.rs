@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Node, identity, node, rooms};
-use crate::conversation::{Envelope, Epoch, RoomKey, Sealing};
-use crate::domain::{Handle, RoomId};
-use crate::store::faulty::Fault;
 use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Handle, RoomId};
+use unibus_crypto::{Envelope, Epoch, RoomKey, Sealing};
+use unibus_store::faulty::Fault;
 
 /// Calls of the store that beginning an epoch makes: nonce, reads, two records, the epoch, the hint.
 const CALLS: usize = 9;

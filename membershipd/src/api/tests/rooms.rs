@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::super::entrance::router;
 use super::{Answer, JSON, Node, identity, node, shared, signed};
-use crate::bus::Bucket;
-use crate::domain::{
+use unibus_core::bus::Bucket;
+use unibus_core::domain::{
     Claims, MemberState, Membership, Policy, Record, Role, Room, RoomRole, Space, Standing, State, Terms, User,
 };
-use crate::store::{Event, Position, Records, Store};
-use crate::view::fixtures::{Entry, member, room};
-use crate::view::{View, claim_key, record_key};
+use unibus_core::view::fixtures::{Entry, member, room};
+use unibus_core::view::{View, claim_key, record_key};
+use unibus_store::{Event, Position, Records, Store};
 
 /// Who is in the hall, and how.
 const HALL: [(&str, RoomRole, MemberState); 6] = [
@@ -275,7 +275,7 @@ async fn what_is_refused_has_a_type_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn nobody_is_in_more_rooms_and_no_room_has_more_members_than_are_allowed() {
-    use crate::domain::limits::{MEMBERS_PER_ROOM, ROOMS_PER_USER};
+    use unibus_core::domain::limits::{MEMBERS_PER_ROOM, ROOMS_PER_USER};
     let node = node();
     hall(&node).await;
     // All at once: one by one each would be looked at for what it takes away.

@@ -1,13 +1,13 @@
 //! The audit of each kind of change: two records of one id, the first of them before anything is written.
 
 use super::*;
-use crate::conversation::{Envelope, Epoch, HpkePub, KeyId, Signature};
-use crate::domain::{InviteId, State, Token};
 use crate::invites::Invites;
 use crate::room_keys::{EpochRecord, RoomKeys, Vouched};
-use crate::store::faulty::{Fault, FaultyStore};
-use crate::store::{PageSize, Position};
 use crate::users::{UserChange, UserPatch};
+use unibus_core::domain::{InviteId, State, Token};
+use unibus_crypto::{Envelope, Epoch, HpkePub, KeyId, Signature};
+use unibus_store::faulty::{Fault, FaultyStore};
+use unibus_store::{PageSize, Position};
 
 /// A change, by what the audit calls it.
 #[derive(Debug, Clone, Copy)]

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 
 use super::*;
-use crate::domain::Author;
-use crate::store::faulty::{FaultyStore, under_every_fault};
-use crate::store::{Operation, PageSize, Position};
-use crate::view::View;
+use unibus_core::domain::Author;
+use unibus_core::view::View;
+use unibus_store::faulty::{FaultyStore, under_every_fault};
+use unibus_store::{Operation, PageSize, Position};
 
 /// Whether what was ordered is so.
 type IsSo = fn(&View) -> bool;
@@ -25,7 +25,7 @@ fn is(view: &View, room: &str, name: &str) -> Option<MemberState> {
 }
 
 fn holder(view: &View, subject: &str) -> Option<RoomId> {
-    let subject: crate::domain::Subject = subject.parse().unwrap();
+    let subject: unibus_core::domain::Subject = subject.parse().unwrap();
     view.claims(subject.space())?.holder(&subject).cloned()
 }
 
@@ -52,7 +52,7 @@ fn cases() -> Vec<Case> {
                 && holder(view, "rpc.kitchen") == Some(id("kitchen"))
         }),
         case("alice", "kitchen", Command::RemoveRoom, |view| {
-            view.room(&id("kitchen")).unwrap().state == crate::domain::RoomState::Removed
+            view.room(&id("kitchen")).unwrap().state == unibus_core::domain::RoomState::Removed
         }),
     ]
 }
@@ -86,7 +86,7 @@ async fn is_audited(store: &dyn Store, before: &View, after: &View) -> Result<()
 
 /// Nobody's right, and nothing of a room, is left half made.
 fn is_whole(view: &View) -> Result<(), String> {
-    for room in view.rooms().filter(|room| room.state == crate::domain::RoomState::Active) {
+    for room in view.rooms().filter(|room| room.state == unibus_core::domain::RoomState::Active) {
         let Author::User(_) = &room.created_by else { return Err(format!("{room:?}")) };
         if holder(view, room.subject.as_str()) != Some(room.id.clone()) {
             return Err(format!("'{}' has not its subject", room.id));
@@ -161,7 +161,7 @@ async fn check(case: &Case, faulty: Arc<FaultyStore>, dies: bool) -> Result<(), 
         // Who repeats what takes something away waits for the fence once more, also in a process that never heard of it.
         Ok(done) if (case.is_so)(&view) && (done.fenced.is_some() || !case.takes_away) => {}
         // The id is spent, and said to be: another one has to be chosen.
-        Err(CommandError::Refused(crate::domain::Refusal::RoomRemoved(_))) if spent => {}
+        Err(CommandError::Refused(unibus_core::domain::Refusal::RoomRemoved(_))) if spent => {}
         other => return Err(format!("repeated: {other:?}")),
     }
     if repair(&truth).await.map_err(|error| error.to_string())? != Repaired::default() && repaired.released.is_empty() {

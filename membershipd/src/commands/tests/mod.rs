@@ -8,11 +8,11 @@ use std::time::Duration;
 use nkeys::{KeyPair, KeyPairType};
 
 use super::*;
-use crate::domain::{
+use unibus_core::domain::{
     Command, Handle, MemberState, Membership, Policy, Record, RecordKey, Records as _, Role, RoomId, RoomRole, SignPub,
     Standing, Terms, User,
 };
-use crate::store::{SqliteStore, Store, StoreError};
+use unibus_store::{SqliteStore, Store, StoreError};
 
 mod audited;
 mod faults;
@@ -62,7 +62,7 @@ fn user(name: &str, role: Role) -> User {
     seed.iter_mut().zip(name.bytes()).for_each(|(seed, byte)| *seed = byte);
     let pair = KeyPair::new_from_raw(KeyPairType::User, seed).unwrap();
     let sign_pub = SignPub::from_nkey(&pair.public_key()).unwrap();
-    User { handle: handle(name), sign_pub, role, state: crate::domain::State::Active }
+    User { handle: handle(name), sign_pub, role, state: unibus_core::domain::State::Active }
 }
 
 async fn put(store: &dyn Store, record: Record) -> Result<(), StoreError> {
@@ -81,7 +81,7 @@ async fn people(store: &dyn Store) -> Result<(), StoreError> {
 async fn add(store: &dyn Store, name: &str, role: Role) -> Result<(), StoreError> {
     let user = user(name, role);
     let claim = format!("key.{}", user.sign_pub).parse().unwrap();
-    store.create(crate::store::Records::Users, &claim, format!("\"{name}\"").as_bytes()).await?;
+    store.create(unibus_store::Records::Users, &claim, format!("\"{name}\"").as_bytes()).await?;
     put(store, Record::User(user)).await
 }
 
@@ -100,9 +100,10 @@ async fn member(
 /// A kitchen of alice's.
 async fn kitchen(store: &dyn Store) -> Result<(), StoreError> {
     let subject = "room.kitchen".parse().unwrap();
-    let claims = crate::domain::Claims::none(crate::domain::Space::Room).claim(&subject, &id("kitchen")).unwrap();
+    let claims =
+        unibus_core::domain::Claims::none(unibus_core::domain::Space::Room).claim(&subject, &id("kitchen")).unwrap();
     put(store, Record::Claims(claims)).await?;
-    let room = crate::domain::Room::new(id("kitchen"), subject, Policy::CONVERSATION, "alice".parse().unwrap());
+    let room = unibus_core::domain::Room::new(id("kitchen"), subject, Policy::CONVERSATION, "alice".parse().unwrap());
     put(store, Record::Room(room)).await?;
     member(store, "kitchen", "alice", RoomRole::Owner, MemberState::Joined).await
 }

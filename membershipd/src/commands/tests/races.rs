@@ -3,7 +3,7 @@
 use futures::future::join_all;
 
 use super::*;
-use crate::store::faulty::{Fault, FaultyStore};
+use unibus_store::faulty::{Fault, FaultyStore};
 
 async fn house(store: &Arc<dyn Store>) -> Result<(), StoreError> {
     people(&**store).await?;

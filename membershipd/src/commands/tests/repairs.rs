@@ -3,8 +3,8 @@
 use super::*;
 use crate::commands::derived;
 use crate::config::BusAuth;
-use crate::domain::{Claims, RevocationOutcome, Room, Space};
 use crate::gate::Gate;
+use unibus_core::domain::{Claims, RevocationOutcome, Room, Space};
 
 #[tokio::test]
 async fn everything_that_was_left_is_finished_once() {
@@ -29,12 +29,12 @@ async fn everything_that_was_left_is_finished_once() {
     }
     // One membership whose end did not come to the index, one whose beginning did not.
     let key = keys::index_key(&handle("dave"), &id("moved")).unwrap();
-    store.create(crate::store::Records::RoomsByMember, &key, br#"{"schema":1,"present":true}"#).await.unwrap();
+    store.create(unibus_store::Records::RoomsByMember, &key, br#"{"schema":1,"present":true}"#).await.unwrap();
     let standing = Standing { role: RoomRole::Reader, state: MemberState::Invited };
     let carol = Membership::new(id("moved"), handle("carol"), standing, "bob".parse().unwrap());
     put(&*store, Record::Membership(carol)).await.unwrap();
     let repaired = repair(&store).await.unwrap();
-    let subjects = |of: &[crate::domain::Subject]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let subjects = |of: &[unibus_core::domain::Subject]| of.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(repaired.owned, [id("half")]);
     assert_eq!(subjects(&repaired.claimed), ["room.lost"]);
     assert_eq!(subjects(&repaired.released), ["room.never", "room.old"]);
@@ -57,7 +57,7 @@ async fn a_repair_stands_in_nobodys_way() {
     let node = node(&store).await;
     let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
     let fence = WaitOut::of(Duration::ZERO, pace.clone());
-    let by: crate::domain::Author = "root@homer".parse().unwrap();
+    let by: unibus_core::domain::Author = "root@homer".parse().unwrap();
     // As long as any of these commands takes, and longer.
     let grace = Duration::from_secs(2);
     let repairs = Repair { store: store.clone(), fence: &fence, pace, by, grace };
@@ -87,7 +87,7 @@ async fn a_node_that_starts_puts_the_index_right_and_nothing_else() {
     let store = scratch.store();
     people(&*store).await.unwrap();
     // As a copy looks that has come as far as its rooms: one without members, and a claim without a room.
-    let subject: crate::domain::Subject = "room.half".parse().unwrap();
+    let subject: unibus_core::domain::Subject = "room.half".parse().unwrap();
     let claims = Claims::none(Space::Room).claim(&subject, &id("half")).unwrap();
     put(&*store, Record::Claims(claims.claim(&"room.never".parse().unwrap(), &id("never")).unwrap())).await.unwrap();
     let half = Room::new(id("half"), subject, Policy::CONVERSATION, "alice".parse().unwrap());
@@ -120,7 +120,7 @@ impl Fence for Overheard {
     fn release_subject<'a>(
         &'a self,
         _: &'a RoomId,
-        _: &'a crate::domain::Subject,
+        _: &'a unibus_core::domain::Subject,
     ) -> futures::future::BoxFuture<'a, bool> {
         Box::pin(std::future::ready(!self.kept.load(Ordering::Relaxed)))
     }
@@ -140,7 +140,7 @@ async fn a_subject_is_not_free_while_what_is_said_there_is_kept_for_another_room
     let removed = node.run(&order("alice", "kitchen", Command::RemoveRoom)).await.unwrap();
     assert_eq!((removed.changed, &removed.unfinished[..]), (true, &[Unfinished::Claim][..]));
     let taken = node.run(&order("bob", "bobs", create("room.kitchen"))).await;
-    assert!(matches!(taken, Err(CommandError::Refused(crate::domain::Refusal::Claim(_)))), "{taken:?}");
+    assert!(matches!(taken, Err(CommandError::Refused(unibus_core::domain::Refusal::Claim(_)))), "{taken:?}");
 
     let mend = || async {
         let by = "root@magnus".parse().unwrap();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::rules::{Rule, Rules, Scope};
 use super::world::{BUCKET, Beat, Connection, Entry, Removal, WATCHDOG, World, Write, at, hear, process, revision};
-use crate::bus;
 use crate::fence::Acknowledgement;
+use unibus_core::bus;
 
 /// Bounds of what is looked at: they are wide enough for every rule to be missed, which the tests show.
 const LAST_TICK: u8 = 3;

@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::rules::{Rule, Rules, Scope};
-use crate::bus::{self, Bucket};
-use crate::domain::RevocationOutcome;
 use crate::fence::{Positions, Process, Progress, RevocationStatus, Roster, Waiting};
-use crate::lease::{Delivered, Lease};
-use crate::view::Heartbeat;
+use unibus_core::bus::{self, Bucket};
+use unibus_core::domain::RevocationOutcome;
+use unibus_core::lease::{Delivered, Lease};
+use unibus_core::view::Heartbeat;
 
 /// The only bucket that is looked at; all that is said of it holds for each.
 pub(super) const BUCKET: Bucket = Bucket::Users;

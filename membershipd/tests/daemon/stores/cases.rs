@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
-use membershipd::bus;
-use membershipd::store::{
+use tokio::time::timeout;
+use unibus_core::bus;
+use unibus_store::{
     Entry, Event, Events, Key, Keyed, Nonce, PageSize, Position, Prefix, Records, Revision, Standing, Store,
     StoreError, create_json, get_json, update_json,
 };
-use tokio::time::timeout;
 
 use super::Subject;
 
@@ -192,7 +192,7 @@ pub async fn a_watch_tells_all_in_order_and_when_it_has_caught_up(subject: &mut 
     assert_eq!(error, StoreError::Gap { operation: error_operation(&error), after: ahead, last: c.into() });
 }
 
-fn error_operation(error: &StoreError) -> membershipd::store::Operation {
+fn error_operation(error: &StoreError) -> unibus_store::Operation {
     match error {
         StoreError::Gap { operation, .. } => operation.clone(),
         other => panic!("no gap: {other}"),

@@ -11,13 +11,13 @@ use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, Event};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use membershipd::bus::{self, Bucket};
 use membershipd::engine::CHILD_VERB;
-use membershipd::link::{Link, Reading};
-use membershipd::store::{self, KvStore, Store};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use unibus_core::bus::{self, Bucket};
+use unibus_store::link::{Link, Reading};
+use unibus_store::{self, KvStore, Store};
 
 use super::Subject;
 use crate::common::{Dir, engine, own_address, signal};
@@ -125,11 +125,11 @@ impl Kv {
         let copies = self.engines.len();
         let ready = async {
             let link = link_to(self.engines[0].address).await;
-            store::ensure(&link, copies).await;
+            unibus_store::ensure(&link, copies).await;
             let link = Arc::new(link);
             // An engine that has just read its buckets may not lead them yet.
             for bucket in Bucket::ALL {
-                while store::get(&link, bucket, "none").await.is_err() {
+                while unibus_store::get(&link, bucket, "none").await.is_err() {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -162,7 +162,7 @@ impl Kv {
     async fn leader(&self, bucket: Bucket) -> usize {
         let begun = Instant::now();
         loop {
-            let replicas = store::replicas(&self.current(), self.engines.len()).await;
+            let replicas = unibus_store::replicas(&self.current(), self.engines.len()).await;
             let leader = replicas.into_iter().find(|replica| replica.bucket == bucket.name()).and_then(|r| r.leader);
             let at = self.engines.iter().position(|engine| leader.as_deref() == Some(name(engine.address).as_str()));
             if let Some(at) = at {

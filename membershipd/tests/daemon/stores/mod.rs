@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use membershipd::clock;
-use membershipd::store::{SqliteStore, Store};
+use unibus_core::clock;
+use unibus_store::{SqliteStore, Store};
 
 use crate::common::Dir;
 
