@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::keys::Address;
@@ -94,8 +95,8 @@ fn claim_or_lose(written: Result<Revision, StoreError>) -> Result<(), StoreError
 
 fn read(path: &Path) -> Result<Record> {
     let text = private_file::read(path)?;
-    let record: Record =
-        serde_json::from_str(&text).with_context(|| format!("{} is not a bootstrap record", path.display()))?;
+    let record: Record = serde_json::from_str(text.expose_secret())
+        .with_context(|| format!("{} is not a bootstrap record", path.display()))?;
     ensure!(record.schema == 1, "{}: schema {} is not 1", path.display(), record.schema);
     Ok(record)
 }

@@ -14,6 +14,7 @@ use data_encoding::HEXLOWER;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -152,7 +153,7 @@ fn trust(files: &TlsFiles) -> Result<(Arc<ClientConfig>, Vec<CertificateDer<'sta
         of.collect::<Result<_, _>>().with_context(|| format!("{} does not hold certificates in PEM", path.display()))
     };
     let (chain, authorities) = (certificates(&files.cert)?, certificates(&files.ca)?);
-    let key = PrivateKeyDer::from_pem_slice(private_file::read(&files.key)?.as_bytes())
+    let key = PrivateKeyDer::from_pem_slice(private_file::read(&files.key)?.expose_secret().as_bytes())
         .with_context(|| format!("{} does not hold a private key in PEM", files.key.display()))?;
     let mut roots = RootCertStore::empty();
     for authority in &authorities {

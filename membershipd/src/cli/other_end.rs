@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use nkeys::{KeyPair, KeyPairType};
+use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
 use super::Daemon;
@@ -103,7 +104,8 @@ impl OtherEnd {
 fn read(key: &Path) -> Result<KeyPair, TransferError> {
     let file = |error: String| refused("file", error, "they are control.nk and bus.nk among the secrets of a node");
     let seed = private_file::read(key).map_err(|error| file(error.to_string()))?;
-    let pair = KeyPair::from_seed(seed.trim()).ok().filter(|pair| pair.key_pair_type() == KeyPairType::User);
+    let pair =
+        KeyPair::from_seed(seed.expose_secret().trim()).ok().filter(|pair| pair.key_pair_type() == KeyPairType::User);
     pair.ok_or_else(|| file(format!("{} does not hold the nkey seed of a user (SU…)", key.display())))
 }
 

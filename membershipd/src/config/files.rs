@@ -14,8 +14,8 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use unibus_names::{CLUSTER_PASS_DIGITS, secret_files};
 
 use super::errors::ConfigErrors;
+use secrecy::{ExposeSecret, SecretString};
 use unibus_core::private_file;
-use unibus_core::secret::Secret;
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl TlsFiles {
         let authorities = certificates(e, ca_flag, &ca, remedy);
         let key_text = private_file::read(&key).map_err(|error| e.add(key_flag, error, remedy)).ok();
         let key_der = key_text.and_then(|text| {
-            PrivateKeyDer::from_pem_slice(text.as_bytes())
+            PrivateKeyDer::from_pem_slice(text.expose_secret().as_bytes())
                 .map_err(|_| e.add(key_flag, format!("{} holds no private key in PEM", key.display()), remedy))
                 .ok()
         });
@@ -129,7 +129,7 @@ impl TlsFiles {
     /// Server side of TLS for the API, from the files as they are now.
     pub fn server_config(&self) -> anyhow::Result<Arc<rustls::ServerConfig>> {
         let chain = CertificateDer::pem_file_iter(&self.cert)?.collect::<Result<Vec<_>, _>>()?;
-        let key = PrivateKeyDer::from_pem_slice(private_file::read(&self.key)?.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(private_file::read(&self.key)?.expose_secret().as_bytes())?;
         let mut config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -238,7 +238,7 @@ impl Secrets {
     pub(super) fn load(e: &mut ConfigErrors, directory: &Path) -> Option<Self> {
         let issuer = nkey(e, &directory.join(secret_files::ISSUER), KeyPairType::Account);
         let xkey = seed(e, &directory.join(secret_files::XKEY)).and_then(|(path, seed)| {
-            XKey::from_seed(seed.reveal())
+            XKey::from_seed(seed.expose_secret())
                 .map_err(|_| e.add(SECRETS_FLAG, format!("{} holds no curve seed (SX…)", path.display()), SEEDS_REMEDY))
                 .ok()
         });
@@ -263,16 +263,16 @@ impl Secrets {
 
 const SECRETS_FLAG: &str = "--secrets-dir";
 
-fn seed(e: &mut ConfigErrors, path: &Path) -> Option<(PathBuf, Secret)> {
+fn seed(e: &mut ConfigErrors, path: &Path) -> Option<(PathBuf, SecretString)> {
     private_file::read(path)
-        .map(|text| (path.to_owned(), Secret::new(text.trim().to_owned())))
+        .map(|text| (path.to_owned(), text.expose_secret().trim().into()))
         .map_err(|error| e.add(SECRETS_FLAG, error, SEEDS_REMEDY))
         .ok()
 }
 
 fn nkey(e: &mut ConfigErrors, path: &Path, kind: KeyPairType) -> Option<KeyPair> {
     let (path, seed) = seed(e, path)?;
-    let pair = KeyPair::from_seed(seed.reveal()).ok().filter(|pair| pair.key_pair_type() == kind);
+    let pair = KeyPair::from_seed(seed.expose_secret()).ok().filter(|pair| pair.key_pair_type() == kind);
     if pair.is_none() {
         let want = if kind == KeyPairType::Account { "an account (SA…)" } else { "a user (SU…)" };
         e.add(SECRETS_FLAG, format!("{} does not hold the nkey seed of {want}", path.display()), SEEDS_REMEDY);
@@ -281,16 +281,16 @@ fn nkey(e: &mut ConfigErrors, path: &Path, kind: KeyPairType) -> Option<KeyPair>
 }
 
 /// Reads the password of the route layer: 64 hexadecimal digits.
-pub(super) fn read_route_password(e: &mut ConfigErrors, path: Option<PathBuf>) -> Option<Secret> {
+pub(super) fn read_route_password(e: &mut ConfigErrors, path: Option<PathBuf>) -> Option<SecretString> {
     const FLAG: &str = "--cluster-pass-file";
     let Some(path) = path else {
         e.add(FLAG, "a cluster without a route secret is open to its network", SEEDS_REMEDY);
         return None;
     };
     let text = private_file::read(&path).map_err(|error| e.add(FLAG, error, SEEDS_REMEDY)).ok()?;
-    let pass = text.trim();
+    let pass = text.expose_secret().trim();
     if pass.len() == CLUSTER_PASS_DIGITS && pass.bytes().all(|b| b.is_ascii_hexdigit()) {
-        return Some(Secret::new(pass.to_owned()));
+        return Some(pass.into());
     }
     e.add(FLAG, format!("{} does not hold {CLUSTER_PASS_DIGITS} hexadecimal digits", path.display()), SEEDS_REMEDY);
     None

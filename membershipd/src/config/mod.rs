@@ -13,7 +13,7 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
 
-use unibus_core::secret::Secret;
+use secrecy::SecretString;
 use unibus_store::link::Engine;
 
 /// Whether connections to the bus are authenticated.
@@ -115,7 +115,7 @@ pub struct Cluster {
     /// Where the other nodes' routes arrive.
     pub bind: IpAddr,
     /// Password of the route layer.
-    pub pass: Secret,
+    pub pass: SecretString,
     /// Certificate, key and CA of the route layer.
     pub tls: TlsFiles,
 }

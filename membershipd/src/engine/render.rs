@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::config::{Cluster, Config, TlsFiles};
@@ -74,7 +75,7 @@ pub fn render(config: &Config) -> Result<String> {
 
 fn cluster_block(cluster: &Cluster, port: u16) -> Result<Value> {
     // An explicit route takes its password from the URL alone, which is why this file is private.
-    let pass = cluster.pass.reveal();
+    let pass = cluster.pass.expose_secret();
     let routes: Vec<_> =
         cluster.routes.iter().map(|peer| format!("nats-route://{}:{pass}@{peer}", bus::ROUTE_USER)).collect();
     Ok(json!({

@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, KV, SQLITE, StoreKind};
@@ -146,7 +147,7 @@ impl StoreGuard {
         let meant = Marker::of(config);
         if path.exists() {
             let text = private_file::read(&path)?;
-            let found: Marker = toml::from_str(&text).map_err(|error| {
+            let found: Marker = toml::from_str(text.expose_secret()).map_err(|error| {
                 io("cannot understand the marker", &path)(io::Error::new(io::ErrorKind::InvalidData, error))
             })?;
             if (Marker { entries: meant.entries, ..found.clone() }) == meant && found != meant {

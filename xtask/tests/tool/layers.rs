@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("unibus-core", &["unibus-names"]),
     ("unibus-crypto", &["unibus-core"]),
     ("unibus-http-signature", &["unibus-core"]),
-    ("unibus-api-types", &["unibus-core"]),
+    ("unibus-api-types", &["unibus-core", "unibus-crypto"]),
     ("unibus-tls", &[]),
     // The clients.
     ("unibus-client", &["unibus-core", "unibus-crypto", "unibus-http-signature", "unibus-api-types", "unibus-tls"]),

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use nkeys::{KeyPair, KeyPairType};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use unibus_core::domain::{Handle, SignPub};
 use unibus_core::private_file;
-use unibus_core::secret::Secret;
 use unibus_crypto::{HpkeSecret, Recipient};
 
 const VERSION: u32 = 1;
@@ -20,19 +21,28 @@ pub struct Identity {
     pub handle: Handle,
     /// Public half of the signing key.
     pub sign_pub: SignPub,
-    sign: Secret,
-    hpke: Secret,
+    sign: SecretString,
+    hpke: SecretString,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     version: u32,
     handle: Handle,
     /// Ed25519 seed as an nkey (`SU…`), which NATS clients take as it is.
-    sign: String,
+    sign: SecretString,
     /// X25519 secret key, 64 hex digits.
-    hpke: String,
+    hpke: SecretString,
+}
+
+/// The same as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    handle: &'a Handle,
+    sign: &'a str,
+    hpke: &'a str,
 }
 
 impl Identity {
@@ -40,15 +50,15 @@ impl Identity {
     pub fn from_entropy(handle: Handle, entropy: [u8; 64]) -> Result<Self> {
         let (sign, hpke) = entropy.split_at(32);
         let pair = KeyPair::new_from_raw(KeyPairType::User, sign.try_into()?)?;
-        let sign = pair.seed()?;
-        Self::from_document(Document { version: VERSION, handle, sign, hpke: data_encoding::HEXLOWER.encode(hpke) })
+        let (sign, hpke) = (pair.seed()?.into(), data_encoding::HEXLOWER.encode(hpke).into());
+        Self::from_document(Document { version: VERSION, handle, sign, hpke })
     }
 
     /// Reads an identity file; refuses one that others can read.
     pub fn load(path: &Path) -> Result<Self> {
         let text = private_file::read(path)?;
         // The parser's own error would quote the line, and with it a seed.
-        let document = toml::from_str(&text).ok().with_context(|| {
+        let document = toml::from_str(text.expose_secret()).ok().with_context(|| {
             format!("{}: not an identity file: it has version, handle, sign and hpke, and nothing else", path.display())
         })?;
         Self::from_document(document).with_context(|| format!("in the identity file {}", path.display()))
@@ -62,19 +72,15 @@ impl Identity {
                 path.display()
             );
         }
-        let document = Document {
-            version: VERSION,
-            handle: self.handle.clone(),
-            sign: self.sign.reveal().to_owned(),
-            hpke: self.hpke.reveal().to_owned(),
-        };
-        private_file::create(path, toml::to_string(&document)?.as_bytes())?;
+        let (sign, hpke) = (self.sign.expose_secret(), self.hpke.expose_secret());
+        let document = Written { version: VERSION, handle: &self.handle, sign, hpke };
+        private_file::create(path, Zeroizing::new(toml::to_string(&document)?).as_bytes())?;
         Ok(())
     }
 
     /// The signing seed in the form that NATS clients read (`SU…`).
     pub fn nkey_seed(&self) -> &str {
-        self.sign.reveal()
+        self.sign.expose_secret()
     }
 
     /// The pair of keys with which it signs.
@@ -84,7 +90,7 @@ impl Identity {
 
     /// The key with which it opens what is sealed for it.
     pub fn hpke_secret(&self) -> Result<HpkeSecret> {
-        let key = data_encoding::HEXLOWER.decode(self.hpke.reveal().as_bytes()).unwrap_or_default();
+        let key = data_encoding::HEXLOWER.decode(self.hpke.expose_secret().as_bytes()).unwrap_or_default();
         let key = key.try_into().ok().context("hpke is not 64 hexadecimal digits")?;
         Ok(HpkeSecret::from_bytes(key))
     }
@@ -97,15 +103,17 @@ impl Identity {
 
     fn from_document(document: Document) -> Result<Self> {
         ensure!(document.version == VERSION, "version {} is not {VERSION}", document.version);
-        let pair = KeyPair::from_seed(&document.sign).ok().filter(|pair| pair.key_pair_type() == KeyPairType::User);
+        let pair = KeyPair::from_seed(document.sign.expose_secret())
+            .ok()
+            .filter(|pair| pair.key_pair_type() == KeyPairType::User);
         let pair = pair.context("sign is not the seed of a user nkey (SU…)")?;
-        let hpke = data_encoding::HEXLOWER.decode(document.hpke.as_bytes()).unwrap_or_default();
+        let hpke = data_encoding::HEXLOWER.decode(document.hpke.expose_secret().as_bytes()).unwrap_or_default();
         ensure!(hpke.len() == 32, "hpke is not 64 hexadecimal digits");
         Ok(Self {
             handle: document.handle,
             sign_pub: SignPub::from_nkey(&pair.public_key())?,
-            sign: Secret::new(document.sign),
-            hpke: Secret::new(document.hpke),
+            sign: document.sign,
+            hpke: document.hpke,
         })
     }
 }

@@ -12,5 +12,4 @@ pub mod key;
 pub mod lease;
 pub mod private_file;
 pub mod random;
-pub mod secret;
 pub mod view;

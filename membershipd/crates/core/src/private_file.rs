@@ -5,6 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
 /// Why a private file was refused or could not be handled.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateFileError {
@@ -28,14 +31,16 @@ pub enum PrivateFileError {
     },
 }
 
-/// Reads a file that nobody but its owner, root and we may read.
-pub fn read(path: &Path) -> Result<String, PrivateFileError> {
+/// Reads a file that only its owner, root and this process may read. The text is zeroed when it is dropped.
+pub fn read(path: &Path) -> Result<SecretString, PrivateFileError> {
     let fail = |source| PrivateFileError::Io { doing: "cannot read", path: path.to_owned(), source };
     let mut file = File::open(path).map_err(fail)?;
     check(&file, path)?;
-    let mut text = String::new();
+    // As long as the file, so that it does not grow, which would leave copies behind.
+    let length = file.metadata().map_err(fail)?.len();
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or_default().saturating_add(1)));
     file.read_to_string(&mut text).map_err(fail)?;
-    Ok(text)
+    Ok(text.as_str().into())
 }
 
 /// Refuses a file that others than its owner, root and we may read.
@@ -198,7 +203,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o440)).unwrap();
         let group = read(&path);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(ours.unwrap(), "secret");
+        assert_eq!(secrecy::ExposeSecret::expose_secret(&ours.unwrap()), "secret");
         assert!(matches!(others, Err(PrivateFileError::Exposed { mode: 0o440, .. })), "{others:?}");
         assert!(matches!(group, Err(PrivateFileError::Exposed { mode: 0o440, .. })), "{group:?}");
     }

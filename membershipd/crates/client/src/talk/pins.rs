@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use unibus_core::domain::{Handle, RoomId, Schema, SignPub};
@@ -230,7 +231,7 @@ impl Pins {
             return Ok(Document::default());
         }
         let text = private_file::read(&self.path)?;
-        serde_json::from_str(&text).map_err(|why| PinsError::Unreadable { path: self.path.clone(), why })
+        serde_json::from_str(text.expose_secret()).map_err(|why| PinsError::Unreadable { path: self.path.clone(), why })
     }
 }
 
