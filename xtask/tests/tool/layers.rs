@@ -149,3 +149,19 @@ fn crates_are_built_without_what_they_have_no_use_for() {
         assert!(there.is_empty(), "{name} is built with {there:?}; see: cargo tree --package {name} --invert");
     }
 }
+
+/// Two crates lie beside the workspace, with lock files that no build of the workspace renews.
+#[test]
+fn lock_files_beside_the_workspace_know_its_crates() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for (folder, package) in [("membershipd/fuzz", "membershipd"), ("examples/rust", "unibus-client")] {
+        let lock = std::fs::read_to_string(root.join(folder).join("Cargo.lock")).unwrap();
+        let (_, below) = LAYERS.iter().find(|(layer, _)| *layer == package).unwrap();
+        for name in below.iter().chain([&package]) {
+            assert!(
+                lock.contains(&format!("name = \"{name}\"\n")),
+                "{folder}/Cargo.lock lacks {name}; remedy: cd {folder} && cargo update --workspace"
+            );
+        }
+    }
+}
