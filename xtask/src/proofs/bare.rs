@@ -18,6 +18,8 @@ use unibus_ops::ui::{Progress, took};
 const SUITE: &str = "bookworm";
 /// What README asks for beside Rust.
 const PACKAGES: &str = "git,gcc,libc6-dev,ca-certificates,python3,python3-pip";
+/// What the machine's directory is called; the process that made it follows.
+const MACHINE: &str = "bare-";
 /// Where the clone lies in there.
 const CLONE: &str = "/src/unibus";
 /// What a host may need to reach its registries; it is taken along where it is there.
@@ -60,7 +62,10 @@ pub(super) fn run(paths: &Paths, progress: &Progress) -> Result<()> {
     let readme = fs::read_to_string(paths.root().join("README.md")).context("reading README.md")?;
     let scripts = scripts(&readme)?;
     prerequisites::ensure(paths, &[Verb::Rehearse], Consent::Ask, progress)?;
-    let root = paths.build().join(format!("bare-{}", process::id()));
+    for gone in left_over(&paths.build())? {
+        drop(Removed(gone));
+    }
+    let root = paths.build().join(format!("{MACHINE}{}", process::id()));
     let gone = Removed(root.clone());
     let line = progress.line("machine");
     line.set(format!("making a Debian {SUITE} with {PACKAGES}"));
@@ -92,6 +97,17 @@ pub(super) fn run(paths: &Paths, progress: &Progress) -> Result<()> {
     drop(gone);
     outln!("\non a bare Debian 12, nothing else typed:\n  {}", done.join("\n  "));
     Ok(())
+}
+
+/// Machines of runs that were killed: their process is gone.
+fn left_over(build: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(build).with_context(|| format!("reading {}", Paths::shown(build)))?;
+    let dirs = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(dirs.filter(|dir| owner(dir).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())).collect())
+}
+
+fn owner(machine: &Path) -> Option<u32> {
+    machine.file_name()?.to_str()?.strip_prefix(MACHINE)?.parse().ok()
 }
 
 /// A shell in there, with this host's Rust bound in read-only. All that it starts ends with it.
@@ -148,6 +164,16 @@ impl Drop for Removed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_machines_whose_process_is_gone_are_left_over() {
+        let build = tempfile::tempdir().unwrap();
+        let ours = format!("{MACHINE}{}", process::id());
+        for name in [ours.as_str(), "bare-4294967295", "bare-x", "engine"] {
+            fs::create_dir(build.path().join(name)).unwrap();
+        }
+        assert_eq!(left_over(build.path()).unwrap(), [build.path().join("bare-4294967295")]);
+    }
 
     #[test]
     fn readme_names_the_two_commands_first() {
