@@ -83,8 +83,8 @@ impl Previous {
         Ok(Programs { membershipd, xtask, source })
     }
 
-    /// The commit's tree, as git has it.
-    fn unpack(&self, paths: &Paths, to: &Path) -> Result<()> {
+    /// The commit's tree, as git has it, into a new directory.
+    pub(crate) fn unpack(&self, paths: &Paths, to: &Path) -> Result<()> {
         let (shell, commit) = (shell_in(paths.root())?, &self.commit);
         let output = bounded(cmd!(shell, "git archive --format=tar {commit}"), b"", WITHIN)
             .map_err(|failure| BadInput::new(failure.to_string()))?;

@@ -1,6 +1,7 @@
 //! Proofs that take too long for CI: each is named, runs alone, and can be repeated by anyone.
 
 mod bare;
+mod builds;
 mod chaos;
 mod sdk;
 
@@ -14,6 +15,8 @@ use unibus_ops::ui::Progress;
 pub(crate) enum Proof {
     /// README's two commands on a Debian 12 that has nothing but Rust, git, a C compiler and pip (half an hour, root)
     Bare,
+    /// How long this clone takes to build, next to the previous release (twenty minutes, on a quiet machine)
+    Builds,
     /// Ten chaos runs on a local cluster, each with another seed (half an hour)
     Chaos,
     /// A program outside the workspace that sends and receives in a room with the SDK (four minutes)
@@ -25,6 +28,7 @@ impl Proof {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
+            Self::Builds => "builds",
             Self::Chaos => "chaos",
             Self::Sdk => "sdk",
         }
@@ -34,6 +38,7 @@ impl Proof {
     pub(crate) fn shows(self) -> &'static str {
         match self {
             Self::Bare => "README's two commands on a bare Debian 12; half an hour, as root",
+            Self::Builds => "how long this clone takes to build, next to the previous release; twenty minutes",
             Self::Chaos => "ten chaos runs on a local cluster, each with another seed; half an hour",
             Self::Sdk => "a program outside the workspace sends and receives in a room with the SDK; four minutes",
         }
@@ -43,6 +48,7 @@ impl Proof {
     pub(crate) fn run(self, paths: &Paths, progress: &Progress) -> Result<()> {
         match self {
             Self::Bare => bare::run(paths, progress),
+            Self::Builds => builds::run(paths, progress),
             Self::Chaos => chaos::run(paths),
             Self::Sdk => sdk::run(paths, progress),
         }
