@@ -1,6 +1,6 @@
 //! Registers that `load` writes and reads, to see whether acknowledged writes survive what is done to the cluster.
 //!
-//! They lie in the bucket of users, on the very path that a change of users takes.
+//! They lie in the bucket of users, written by the same compare-and-set as a change of a user, without its plan, lock and audit.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -79,6 +79,9 @@ pub enum KeysError {
     /// It is not sealed for those who are in the room.
     #[error("{0}; remedy: read the recipients again, and seal a new key for them")]
     Recipients(Mismatch),
+    /// Others were always faster, or held the record.
+    #[error("others kept changing {0} until the time was up; nothing was changed")]
+    Contended(Address),
     /// The one who gives them may not any more.
     #[error(transparent)]
     Denied(#[from] Denial),
@@ -184,7 +187,10 @@ impl RoomKeys {
     pub async fn set(&self, user: &User, vouched: &Vouched) -> Result<bool, KeysError> {
         let what = What::Publish(vouched);
         let changed = self.commands.carry_out(&KeysCommand { keys: self, by: user, what }).await?.changed;
-        self.known().insert(user.handle.clone(), vouched.clone());
+        // Where it was so already the store has a signature that may be another one, as good as this.
+        if changed {
+            self.known().insert(user.handle.clone(), vouched.clone());
+        }
         Ok(changed)
     }
 
@@ -335,6 +341,7 @@ impl Change for KeysCommand<'_> {
             CommandError::Audit(error) => KeysError::Audit(error),
             CommandError::Unavailable(error) | CommandError::Store(error) => KeysError::Store(error),
             CommandError::Unknown { why } => StoreError::Unknown { operation: operation(), why }.into(),
+            CommandError::Contended(address) => KeysError::Contended(address),
             _ => StoreError::Conflict { operation: operation(), current: Standing::NotSaid }.into(),
         }
     }

@@ -34,6 +34,9 @@ pub enum UserError {
     /// The user was changed since the revision for which the change was meant.
     #[error("user '{0}' was changed in the meantime; read it again, and decide anew")]
     Stale(Handle),
+    /// Others were always faster, or held the record.
+    #[error("others kept changing {0} until the time was up; nothing was changed")]
+    Contended(Address),
     /// The store did not take it.
     #[error(transparent)]
     Write(#[from] StoreError),
@@ -57,6 +60,7 @@ impl UserError {
             UserError::Conflict(_) => "see 'membershipd user list', removed users included",
             UserError::Stale(_) => "see 'membershipd user show'",
             UserError::Denied(_) => "ask an admin",
+            UserError::Contended(_) => "try again",
             UserError::Unknown { .. } => "run it again once 'membershipd status' shows a lease: repeating is safe",
             UserError::Write(error) | UserError::Audit(error) => error.remedy(),
         }
@@ -70,7 +74,7 @@ impl UserError {
     /// A word for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            UserError::NoLease | UserError::Audit(_) => "unavailable",
+            UserError::NoLease | UserError::Audit(_) | UserError::Contended(_) => "unavailable",
             UserError::Write(StoreError::Unavailable { .. } | StoreError::Gap { .. }) => "unavailable",
             UserError::Denied(_) => "denied",
             UserError::Missing(_) => "not_found",
@@ -108,7 +112,7 @@ impl From<CommandError> for UserError {
             CommandError::Audit(error) => UserError::Audit(error),
             CommandError::Unavailable(error) | CommandError::Store(error) => UserError::Write(error),
             CommandError::Unknown { why } => UserError::Unknown { why },
-            CommandError::Contended(address) => conflict(Ok(address)),
+            CommandError::Contended(address) => UserError::Contended(address),
             CommandError::Overtaken(record) => conflict(Address::of(&record)),
             CommandError::Refused(_) | CommandError::Precondition { .. } => UserError::Conflict(error.to_string()),
         }

@@ -24,6 +24,7 @@ impl From<KeysError> for Problem {
             KeysError::Taken { .. } => Kind::EPOCH_TAKEN.because(said),
             KeysError::NotNext(_) => Kind::EPOCH_NOT_NEXT.because(said),
             KeysError::Recipients(_) => Kind::RECIPIENTS.because(said),
+            KeysError::Contended(_) => Kind::CONTENDED.because(said).soon(),
             KeysError::Denied(denial) => denial.into(),
             KeysError::NotProven(_) => problem::no_lease(),
             KeysError::Audit(error) => crate::users::UserError::Audit(error).into(),

@@ -212,6 +212,7 @@ impl From<UserError> for Problem {
             UserError::NoLease => no_lease(),
             UserError::Missing(_) => Kind::NOT_FOUND.because(error.to_string()),
             UserError::Conflict(why) => Kind::CONFLICT.because(why),
+            UserError::Contended(_) => Kind::CONTENDED.because(error.to_string()).soon(),
             UserError::Stale(_) => Kind::PRECONDITION_FAILED.because(error.to_string()),
             UserError::Denied(denial) => denial.into(),
             UserError::Audit(_) => {

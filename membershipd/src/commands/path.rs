@@ -95,7 +95,8 @@ impl Commands {
         &self.store
     }
 
-    /// Carries a change out. Takes the budget, one write and the fence at most.
+    /// Carries a change out. Takes the budget, one write and the fence at most; where a plan reads
+    /// the store, as those of invites and keys do, each reading may take the budget as well.
     pub(crate) async fn carry_out<C: Change>(&self, change: &C) -> Result<Done<C::Found>, C::Error> {
         let mut run = Run {
             id: self.journal.number(),
@@ -264,8 +265,9 @@ impl Commands {
             waited: Duration::ZERO,
             unfinished: Vec::new(),
         };
-        let (recorded, (fenced, waited), indexed, ()) =
-            futures::join!(self.end(change, &run, &done), revocation, self.index(&run), caught_up);
+        let ((fenced, waited), indexed, ()) = futures::join!(revocation, self.index(&run), caught_up);
+        // Only now, since `done` says that no node honours what was taken away.
+        let recorded = self.end(change, &run, &done).await;
         let released = self.release(&run).await;
         let marks = [(indexed, Unfinished::Index), (released, Unfinished::Claim), (recorded, Unfinished::Record)];
         let unfinished = marks.into_iter().filter(|(done, _)| !done).map(|(_, what)| what).collect();
