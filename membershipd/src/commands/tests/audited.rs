@@ -4,7 +4,7 @@ use super::*;
 use crate::invites::Invites;
 use crate::room_keys::{EpochRecord, RoomKeys, Vouched};
 use crate::users::{UserChange, UserPatch};
-use unibus_core::domain::{InviteId, State, Token};
+use unibus_core::domain::{InviteId, RevocationOutcome, State, Token};
 use unibus_crypto::{Envelope, Epoch, HpkePub, KeyId, Signature};
 use unibus_store::faulty::{Fault, FaultyStore};
 use unibus_store::{PageSize, Position};
@@ -169,4 +169,42 @@ async fn an_hpke_key_is_set_once_and_by_its_user_alone() {
     assert!(!keys.set(&alice, &vouched("09")).await.unwrap(), "again changes nothing");
     assert!(keys.set(&alice, &vouched("0a")).await.is_err(), "it never changes");
     assert!(keys.set(&mallory, &vouched("0a")).await.is_err(), "a user whom the bus does not know sets none");
+}
+
+/// A fence that looks what the audit says while a revocation is waited for.
+#[derive(Debug)]
+struct Witness {
+    store: Arc<dyn Store>,
+    seen: std::sync::Mutex<Vec<audit::Stage>>,
+}
+
+impl Fence for Witness {
+    fn wait_for_revocation<'a>(&'a self, _: &'a [Revoked]) -> futures::future::BoxFuture<'a, RevocationOutcome> {
+        Box::pin(async {
+            let last = records(&*self.store).await.pop().unwrap();
+            self.seen.lock().unwrap().push(last.stage);
+            RevocationOutcome::Acknowledged
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_takes_a_right_away_is_done_in_the_audit_when_no_node_honours_it() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    people(&*store).await.unwrap();
+    kitchen(&*store).await.unwrap();
+    member(&*store, "kitchen", "bob", RoomRole::Member, MemberState::Joined).await.unwrap();
+    let pace: Arc<dyn Pace> = Arc::new(Real::new().unwrap());
+    let state = Watched::follow(&store, &pace);
+    state.ready().await.unwrap();
+    let witness = Arc::new(Witness { store: store.clone(), seen: std::sync::Mutex::default() });
+    let node = Commands::new(store.clone(), state, witness.clone(), pace, Patience::default());
+    node.run(&order("alice", "kitchen", Command::Remove(handle("bob")))).await.unwrap();
+    let patch = UserPatch { state: Some(State::Removed), role: None, last_admin: false };
+    let root = user("root", Role::Admin);
+    node.change_user((&root).into(), UserChange::Set(handle("bob"), patch, None)).await.unwrap();
+    let seen = std::mem::take(&mut *witness.seen.lock().unwrap());
+    assert!(matches!(seen[..], [audit::Stage::Begun(_), audit::Stage::Begun(_)]), "{seen:?}");
+    assert!(matches!(records(&*store).await.pop().unwrap().stage, audit::Stage::Done(_)));
 }
