@@ -255,7 +255,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::room_keys::KeysError;
     use unibus_core::bus::Bucket;
+    use unibus_core::domain::RecordKey;
     use unibus_store::{Operation, Standing};
 
     #[test]
@@ -280,6 +282,11 @@ mod tests {
         assert_eq!(write(StoreError::Unavailable { operation: operation(), why: why() }), Kind::UNAVAILABLE);
         assert_eq!(write(StoreError::Conflict { operation: operation(), current: Standing::NotSaid }), Kind::CONFLICT);
         assert_eq!(Problem::from(UserError::NoLease).kind, Kind::UNAVAILABLE);
+        // Another change held the record until the time was up: to be sent again, not to be decided again.
+        let held = || crate::commands::keys::Address::of(&RecordKey::User("bob".parse().unwrap())).unwrap();
+        for contended in [UserError::Contended(held()).into(), Problem::from(KeysError::Contended(held()))] {
+            assert_eq!((contended.kind, contended.retry_after.is_some()), (Kind::CONTENDED, true));
+        }
         let unknown = Problem::from(Refusal::NonceUnknown { why: "no quorum".to_owned() });
         assert_eq!((unknown.kind.slug, unknown.kind.status), ("nonce-unknown", StatusCode::SERVICE_UNAVAILABLE));
         assert!(unknown.store && !unknown.detail.unwrap().contains("quorum"), "why is for the log");

@@ -10,7 +10,7 @@
 //!   `Unknown`, whatever stopped it, unless the repetition took the first one's place. Giving it again completes it, or finds it done.
 //! - *What takes a right away is fenced* before it is reported, and a repetition is fenced again, as the first one may have died
 //!   in between.
-//! - *What gives a right in a room gives way.* Where another command restricted the same record since this one began, it is not decided anew on
+//! - *What gives a right in a room gives way.* Where another command restricted the same record since this one began, it is not decided again on
 //!   top of that, but fails as `Overtaken`.
 //! - *Two owners never both rely on each other*: see `plan`.
 //! - *No change is without a record in the audit*: see `audit`.
@@ -21,11 +21,11 @@
 //! # The one path
 //! Every change of a room, a membership, a user, an invite or a key is a [`Change`], and [`Commands`] carries each of them out in
 //! this order: *plan* on what is known here and can be proven, *lock* the entries that it writes, *authorize* under the lock (the
-//! plan is made anew, and its answer holds), *begin* in the audit, *compare-and-set*, *wait for revocation*, *end* in the audit.
+//! plan is made again, and its answer holds), *begin* in the audit, *compare-and-set*, *wait for revocation*, *end* in the audit.
 //! Users and invites begin in the audit first, so that a change that is refused under the lock leaves its record, too.
 //! What differs between kinds of changes is what they plan, and what they say; the order stands in `path` alone. Beside it are only
 //! the claim on an invite (compare-and-set alone: the user that it becomes is a change), the hint to a room's newest epoch, the mark of
-//! a cluster that was initialized, heartbeats and the registers of load tests. Whoever asks
+//! a cluster that was initialized, heartbeats and the registers of load tests. A caller that asks
 //! earlier whether a change may be made, as the API does for each request, does so to refuse it before it costs anything.
 //!
 //! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `gated` is the state of a node,

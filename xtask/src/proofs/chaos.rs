@@ -1,10 +1,7 @@
 //! Ten chaos runs, each with victims of its own.
 
-use std::process::Command;
+use anyhow::Result;
 
-use anyhow::{Context, Result, bail};
-
-use crate::program::this_program;
 use unibus_ops::paths::Paths;
 
 const RUNS: u64 = 10;
@@ -14,12 +11,7 @@ const BASE_ADDRESS: &str = "127.0.91.11";
 /// Brings a cluster up, breaks it so many times, and takes it down, also after a failure.
 pub(super) fn run(paths: &Paths) -> Result<()> {
     let state = paths.build().join("prove-chaos");
-    let xtask = |words: &[&str]| -> Result<()> {
-        let mut command = Command::new(this_program()?);
-        command.arg("--root").arg(paths.root()).args(words).arg("--state").arg(&state);
-        let status = command.status().context("starting xtask")?;
-        if status.success() { Ok(()) } else { bail!("cargo xtask {} ended with {status}", words.join(" ")) }
-    };
+    let xtask = |words: &[&str]| super::xtask(paths, &state, words);
     let runs = || -> Result<()> {
         xtask(&["local", "--detach", "--fresh", "--base-address", BASE_ADDRESS])?;
         for seed in 1..=RUNS {

@@ -5,8 +5,12 @@ mod builds;
 mod chaos;
 mod sdk;
 
-use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
 
+use anyhow::{Context, Result, bail};
+
+use crate::program::this_program;
 use unibus_ops::paths::Paths;
 use unibus_ops::ui::Progress;
 
@@ -53,4 +57,12 @@ impl Proof {
             Self::Sdk => sdk::run(paths, progress),
         }
     }
+}
+
+/// A verb of xtask, for the local cluster in `state`, which is the proof's own.
+fn xtask(paths: &Paths, state: &Path, words: &[&str]) -> Result<()> {
+    let mut command = Command::new(this_program()?);
+    command.arg("--root").arg(paths.root()).args(words).arg("--state").arg(state);
+    let status = command.status().context("starting xtask")?;
+    if status.success() { Ok(()) } else { bail!("cargo xtask {} ended with {status}", words.join(" ")) }
 }

@@ -4,9 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::program::this_program;
 use unibus_ops::cargo;
 use unibus_ops::paths::Paths;
 use unibus_ops::shell::shell_in;
@@ -25,15 +24,9 @@ pub(super) fn run(paths: &Paths, progress: &Progress) -> Result<()> {
     let build = cargo::cargo(&shell).args(["build", "--locked"]).env("CARGO_TARGET_DIR", &target);
     cargo::run(build, &line).context("building examples/rust")?;
     line.done("built, outside the workspace");
-    let local = |words: &[&str]| -> Result<()> {
-        let mut command = Command::new(this_program()?);
-        command.arg("--root").arg(paths.root()).arg("local").args(words).arg("--state").arg(&state);
-        let status = command.status().context("starting xtask")?;
-        if status.success() { Ok(()) } else { bail!("cargo xtask local {} ended with {status}", words.join(" ")) }
-    };
-    let up = local(&["--detach", "--fresh", "--base-address", BASE_ADDRESS]);
+    let up = super::xtask(paths, &state, &["local", "--detach", "--fresh", "--base-address", BASE_ADDRESS]);
     let talked = up.and_then(|()| talk(&state, &target.join("debug/chat")));
-    let down = local(&["--down"]);
+    let down = super::xtask(paths, &state, &["local", "--down"]);
     let heard = talked?;
     down?;
     ensure!(heard.contains(TEXT), "the program heard {heard:?} instead of {TEXT:?}");

@@ -75,7 +75,7 @@ fn three_nodes_roll_from_the_previous_release_and_no_client_notices() {
     assert_eq!(fs::read(cluster.state.join("copy")).unwrap(), photo);
     assert!(NODES.iter().all(|node| cluster.admits(node, &bob.seed)), "a user of before is let in by all");
     admin(&cluster, Build::Real, "say kitchen after the upgrade");
-    // Whoever is still at the release before is served as well.
+    // A client of the release before is served as well.
     let said = admin(&cluster, Build::Previous, "tail kitchen --no-follow");
     assert!(said.contains("before the upgrade") && said.contains("after the upgrade"), "{said}");
 }

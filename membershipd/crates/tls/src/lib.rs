@@ -1,4 +1,4 @@
-//! Whom a connection of unibus trusts: one CA and nobody else's, or nobody at all.
+//! Whom a connection of unibus trusts: one CA, or none at all.
 //!
 //! Here belongs how the client's side of TLS is set up, the same for the bus and for the API. Never here: a server's certificates,
 //! a socket.
