@@ -25,6 +25,12 @@ impl Lock {
         Ok(Self(file))
     }
 
+    /// Takes a lock that others may have at the same time, and waits while one has it alone.
+    pub fn share(file: File) -> io::Result<Self> {
+        file.lock_shared()?;
+        Ok(Self(file))
+    }
+
     /// What is locked, to be read and written.
     pub fn file(&mut self) -> &mut File {
         &mut self.0

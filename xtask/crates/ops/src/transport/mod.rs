@@ -1,5 +1,6 @@
 //! How a node is reached: a process here, or ssh. Verbs see this trait and nothing else of a machine.
 
+mod connections;
 mod local;
 mod shell;
 mod ssh;
@@ -9,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use local::Local;
-pub use ssh::{Ssh, make_control_dir, quote};
+pub use ssh::{Ssh, quote};
 
 use serde::{Serialize, Serializer};
 

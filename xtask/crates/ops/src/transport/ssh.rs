@@ -1,12 +1,11 @@
 //! Nodes that ssh reaches, with the operator's own configuration and known hosts.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::connections::{self, Connections};
 use super::shell::{self, Shell};
 use super::{Call, Files, Opening, Session, Transport};
 use crate::process::{Failure, Output, bounded, not_begun};
@@ -37,12 +36,14 @@ const PUT: &str = "set -eu; umask 077; cd -- \"$1\"; case $2 in \"$1\"/*) d=.;; 
 pub struct Ssh {
     hosts: BTreeMap<String, String>,
     install_dir: String,
+    /// From the first connection on.
+    connections: Mutex<Option<Connections>>,
 }
 
 impl Ssh {
     /// Nodes by name, with the host that ssh knows each by.
     pub fn new(hosts: BTreeMap<String, String>, install_dir: impl Into<String>) -> Self {
-        Self { hosts, install_dir: install_dir.into() }
+        Self { hosts, install_dir: install_dir.into(), connections: Mutex::default() }
     }
 
     fn host(&self, node: &str) -> Result<&str, Failure> {
@@ -51,6 +52,15 @@ impl Ssh {
             Some(host) => Err(Failure::Unreachable(format!("'{host}' is no host name that ssh can take"))),
             None => Err(Failure::Unreachable(format!("the topology has no node '{node}'"))),
         }
+    }
+
+    /// What ssh needs on this machine to connect.
+    fn connect(&self) -> Result<(), Failure> {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if connections.is_none() {
+            *connections = Some(Connections::hold()?);
+        }
+        Ok(())
     }
 
     /// The whole command that runs `script` on the node.
@@ -80,7 +90,7 @@ impl Ssh {
         let [program, args @ ..] = words else {
             return Err(Failure::Unreachable("no command was given".to_owned()));
         };
-        make_control_dir()?;
+        self.connect()?;
         let mut command = Command::new(program);
         command.args(args);
         let output = bounded(command, stdin, within).map_err(|failure| failure.at(program, host))?;
@@ -153,7 +163,7 @@ impl Ssh {
         let Some(Opening { command: words, stdin }) = opening else {
             return Err(Failure::Unreachable("no command was given".to_owned()));
         };
-        make_control_dir()?;
+        self.connect()?;
         let mut command = Command::new("ssh");
         command.args(words.iter().skip(1));
         let shell = Shell::open(command, &stdin, OPENS_WITHIN).map_err(|failure| failure.at("ssh", host))?;
@@ -208,37 +218,10 @@ impl Session for Talk<'_> {
 /// Never asks, never hangs for ever, never relaxes host key checking. One connection serves a whole run, and ends by itself
 /// soon after.
 fn options() -> Vec<String> {
-    let control = format!("ControlPath={}/%C", control_dir());
+    let control = format!("ControlPath={}/%C", connections::directory());
     let wanted = ["BatchMode=yes", "ConnectTimeout=5", "ServerAliveInterval=5", "ServerAliveCountMax=3"];
     let shared = ["ControlMaster=auto", "ControlPersist=10", control.as_str()];
     wanted.iter().chain(&shared).flat_map(|option| ["-o".to_owned(), (*option).to_owned()]).collect()
-}
-
-/// Short, because the path of a socket is limited to about a hundred bytes, and the same for every run in one network: in
-/// another one, such as a rehearsal's, the same address is another machine.
-fn control_dir() -> String {
-    let network = fs::read_link("/proc/self/ns/net").unwrap_or_default();
-    let number: String = network.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
-    format!("/tmp/unibus-ssh-{}-{number}", rustix::process::getuid().as_raw())
-}
-
-/// The directory of the connections' sockets. Whoever can write there can use the operator's connections, so it must be
-/// ours alone.
-pub fn make_control_dir() -> Result<String, Failure> {
-    let dir = control_dir();
-    match DirBuilder::new().mode(0o700).create(&dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(Failure::Unreachable(format!("making {dir} for the connections of ssh: {error}")));
-        }
-        _ => {}
-    }
-    let private = |meta: fs::Metadata| {
-        meta.is_dir() && meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o077 == 0
-    };
-    if fs::symlink_metadata(&dir).is_ok_and(private) {
-        return Ok(dir);
-    }
-    Err(Failure::Unreachable(format!("{dir} should be a private directory of yours and is not; find out whose it is")))
 }
 
 /// One word for ssh, which joins its arguments and gives them to the remote user's shell, whichever that is.

@@ -9,23 +9,20 @@ use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 use super::layout::Layout;
-use unibus_ops::transport;
 
 /// Where cgroups are seen within the fleet, its own as the root.
 pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Makes the places that are private to the fleet. The mounts of the namespace do not propagate: none is seen outside.
 pub(super) fn private(layout: &Layout) -> Result<()> {
-    // The host's systemd and its machines are none of ours; and `ip` keeps its namespaces there.
+    // The host's systemd and its machines are none of ours; `ip` keeps its namespaces there, and ssh the connections
+    // that are shared: they end with the fleet.
     tmpfs("/run", "mode=0755")?;
     // A cgroup2 straight over a cgroup2 is refused on a host that has nothing else.
     tmpfs(CGROUPS, "mode=0755")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("cgroup2", CGROUPS, "cgroup2", flags, None).with_context(|| format!("mounting cgroup2 on {CGROUPS}"))?;
-    mount_bind(layout.passwd(), "/etc/passwd").context("giving root another home in /etc/passwd")?;
-    // Two fleets, and the operator's own work beside them, must not share connections to hosts of one name.
-    let connections = transport::make_control_dir()?;
-    tmpfs(&connections, "mode=0700")
+    mount_bind(layout.passwd(), "/etc/passwd").context("giving root another home in /etc/passwd")
 }
 
 /// A disk that begins as `base` and keeps what is written to it in `dir`.
