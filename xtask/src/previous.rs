@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use unibus_ops::cargo;
 use unibus_ops::exit::BadInput;
 use unibus_ops::paths::Paths;
 use unibus_ops::process::{Output, bounded};
 use unibus_ops::shell::{cmd, shell_in};
 use unibus_ops::tools::once;
 use unibus_ops::ui::Line;
+use unibus_ops::{build, cargo};
 
 /// Unpacking some hundred files.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -59,12 +59,7 @@ impl Previous {
 
     /// Its programs, built unless they are here.
     pub(crate) fn obtain(&self, paths: &Paths, line: &Line) -> Result<Programs> {
-        let place = paths.build().join("previous").join(format!("{}-{}", self.version, self.commit));
-        let source = place.join("source");
-        once(&place, &place, line, |new| {
-            line.set(format!("unpacking {} of {}", self.version, self.commit));
-            self.unpack(paths, &new.join("source"))
-        })?;
+        let (place, source) = self.sources(paths, line)?;
         let programs = ["membershipd", "xtask"].map(|name| place.join("target/debug").join(name));
         let proof = place.join("built");
         if !proof.exists() {
@@ -81,6 +76,29 @@ impl Previous {
         }
         let [membershipd, xtask] = programs;
         Ok(Programs { membershipd, xtask, source })
+    }
+
+    /// Its membershipd as servers run it, built unless it is here.
+    pub(crate) fn obtain_static(&self, paths: &Paths, line: &Line) -> Result<PathBuf> {
+        let (place, source) = self.sources(paths, line)?;
+        let (target, proof) = (place.join("static"), place.join("built-static"));
+        if !proof.exists() {
+            build::build_of(paths, &source, &target, line)
+                .with_context(|| format!("building the previous release, {}, for servers", self.version))?;
+            fs::write(&proof, "").with_context(|| format!("writing {}", Paths::shown(&proof)))?;
+        }
+        Ok(build::program_in(&target))
+    }
+
+    /// Where all of it lies, and there its sources, unpacked unless they are here.
+    fn sources(&self, paths: &Paths, line: &Line) -> Result<(PathBuf, PathBuf)> {
+        let place = paths.build().join("previous").join(format!("{}-{}", self.version, self.commit));
+        once(&place, &place, line, |new| {
+            line.set(format!("unpacking {} of {}", self.version, self.commit));
+            self.unpack(paths, &new.join("source"))
+        })?;
+        let source = place.join("source");
+        Ok((place, source))
     }
 
     /// The commit's tree, as git has it, into a new directory.

@@ -224,7 +224,8 @@ pub(crate) fn builder(clone: &Clone, name: &str) {
         &format!("bin/{name}"),
         &format!(
             "#!/bin/sh\nPATH=/usr/bin:/bin\n\
-             echo \"{name} $* target=${{CARGO_TARGET_DIR#{root}/}} zig=$CARGO_ZIGBUILD_ZIG_PATH cache=${{ZIG_GLOBAL_CACHE_DIR#{root}/}} \
+             echo \"{name} $* target=${{CARGO_TARGET_DIR#{root}/}}\
+             ${{CARGO_BUILD_BUILD_DIR:+ build=${{CARGO_BUILD_BUILD_DIR#{root}/}}}} zig=$CARGO_ZIGBUILD_ZIG_PATH cache=${{ZIG_GLOBAL_CACHE_DIR#{root}/}} \
              cc=$CC_x86_64_unknown_linux_musl bootstrap=$RUSTC_BOOTSTRAP flags=$RUSTFLAGS\" >> {root}/log\n\
              out=$CARGO_TARGET_DIR/x86_64-unknown-linux-musl/release\nmkdir -p \"$out\"\ncp {root}/program \"$out/membershipd\"\n"
         ),

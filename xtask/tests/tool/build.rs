@@ -7,9 +7,13 @@ use crate::common::{Clone, Done, builder, program, with_cross};
 const PLACE: &str = "deploy/build/membershipd";
 const RECORD: &str = "deploy/build/membershipd.json";
 
-/// The binary, with nothing on PATH but the clone's own `bin`.
 fn build(clone: &Clone, args: &str) -> Done {
-    let mut command = clone.command(["build"]);
+    alone(clone, "build", args)
+}
+
+/// A verb, with nothing on PATH but the clone's own `bin`.
+pub(super) fn alone(clone: &Clone, verb: &str, args: &str) -> Done {
+    let mut command = clone.command([verb]);
     command.args(args.split_whitespace()).env("PATH", clone.path("bin"));
     for inherited in ["CARGO", "CARGO_TARGET_DIR", "RUSTC", "RUSTUP_TOOLCHAIN"] {
         command.env_remove(inherited);
@@ -34,12 +38,17 @@ fn toolchain(clone: &Clone, version: &str, installed: bool) {
 
 fn with_zig(version: &str, installed: bool) -> Clone {
     let clone = Clone::new();
-    builder(&clone, "cargo-zigbuild");
-    builder(&clone, "cargo");
-    clone.script("bin/zig", "#!/bin/sh\n");
-    toolchain(&clone, version, installed);
+    zig(&clone, version, installed);
     program(&clone, "membershipd 0.1.0", &["-static", "-s"]);
     clone
+}
+
+/// All that zig needs to build in this clone.
+pub(super) fn zig(clone: &Clone, version: &str, installed: bool) {
+    builder(clone, "cargo-zigbuild");
+    builder(clone, "cargo");
+    clone.script("bin/zig", "#!/bin/sh\n");
+    toolchain(clone, version, installed);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use crate::common::{Clone, Done};
+use crate::build::{alone, zig};
+use crate::common::{Clone, Done, builder, program};
 
 /// Runs git in the clone; it must succeed. Returns what it prints.
 fn git(clone: &Clone, line: &str) -> String {
@@ -59,6 +60,52 @@ fn the_release_is_built_once_from_the_history() {
     let built = std::fs::metadata(clone.path(paths[0])).unwrap().modified().unwrap();
     clone.ok("previous");
     assert_eq!(std::fs::metadata(clone.path(paths[0])).unwrap().modified().unwrap(), built, "it was built again");
+}
+
+/// What programs are told, and where it says that the static one is.
+fn told(done: &Done) -> (serde_json::Value, String) {
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let said: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let program = said["static"].as_str().unwrap_or_default().to_owned();
+    (said, program)
+}
+
+#[test]
+fn the_program_for_servers_is_built_once_with_what_this_clone_has_compiled() {
+    let (clone, commit) = history();
+    named(&clone, "0.1.0", &commit);
+    let (said, program_for_servers) = told(&clone.run("previous --json"));
+    assert_eq!((&said["schema"], program_for_servers.as_str()), (&1.into(), ""), "{said}");
+    let place = format!("deploy/build/previous/0.1.0-{commit}");
+    let source = clone.path(&format!("{place}/source"));
+    assert_eq!(said["source"], source.to_str().unwrap());
+
+    zig(&clone, "1.95.0", true);
+    program(&clone, "membershipd 0.1.0", &["-s"]);
+    let done = alone(&clone, "previous", "--static");
+    assert_eq!(done.code, Some(2), "{done:?}");
+    assert!(done.stderr.contains("PT_INTERP") && done.stderr.contains("must not be staged"), "{done:?}");
+
+    program(&clone, "membershipd 0.1.0", &["-static", "-s"]);
+    for _ in 0..2 {
+        let (_, built) = told(&alone(&clone, "previous", "--static --json"));
+        assert_eq!(Done::of(Command::new(built)).stdout, "membershipd 0.1.0\n");
+    }
+    let log = clone.read("log");
+    assert_eq!(log.lines().count(), 2, "it was built again: {log}");
+    let wanted = format!("target={place}/static build=target/static/zigbuild ");
+    assert!(log.lines().all(|line| line.contains(&wanted)), "{log}");
+    assert!(log.lines().all(|line| line.contains(" cache=target/static/zigbuild/zig-cache ")), "{log}");
+
+    // A container sees nothing of this clone.
+    std::fs::remove_file(clone.path(&format!("{place}/built-static"))).unwrap();
+    builder(&clone, "cross");
+    clone.script("bin/docker", "#!/bin/sh\n[ \"$1\" = info ]\n");
+    let done = alone(&clone, "previous", "--static");
+    assert_eq!(done.stdout.lines().count(), 4, "{done:?}");
+    let log = clone.read("log");
+    let last = log.lines().last().unwrap();
+    assert!(last.starts_with("cross ") && last.contains(&format!("target={place}/static zig= ")), "{log}");
 }
 
 #[test]

@@ -185,6 +185,19 @@ impl Recipe {
         command
     }
 
+    /// The same for the sources of another release, whose program comes into a target directory of its own. What this clone has
+    /// compiled for the recipe is not compiled again: that takes the same build directory, and the same paths in the environment
+    /// of C compilers, which build scripts look at.
+    pub(super) fn command_for(&self, root: &Path, source: &Path, target: &Path) -> Command {
+        let mut command = self.command(root);
+        command.current_dir(source).env("CARGO_TARGET_DIR", target);
+        if self.builder != Builder::Cross {
+            // A container sees nothing but the sources.
+            command.env("CARGO_BUILD_BUILD_DIR", self.target_dir(root));
+        }
+        command
+    }
+
     fn builds_std(&self) -> bool {
         matches!(&self.with, With::Zig { toolchain, .. } if toolchain.std == Std::Source)
     }

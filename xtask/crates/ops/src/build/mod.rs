@@ -86,7 +86,7 @@ pub fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Result<Built
     let recipe = builder::choose(asked, paths).map_err(BadInput::new)?;
     line.set(format!("building with {} ({})", recipe.builder.name(), recipe.compiler()));
     cargo::run(recipe.command(paths.root()), line)?;
-    let program = recipe.target_dir(paths.root()).join(TARGET).join("release").join(FILE);
+    let program = program_in(&recipe.target_dir(paths.root()));
     line.set("inspecting");
     let builder = recipe.builder.name().to_owned();
     keep(paths, &program, |version, sha256, bytes| Built {
@@ -100,8 +100,21 @@ pub fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Result<Built
     })
 }
 
+/// Builds the sources of another release as this clone is built, into a target directory of their own, and inspects the program.
+pub fn build_of(paths: &Paths, source: &Path, target: &Path, line: &Line) -> Result<()> {
+    line.set("looking for what can build");
+    let recipe = builder::choose(None, paths).map_err(BadInput::new)?;
+    line.set(format!("building {} with {}", Paths::shown(source), recipe.builder.name()));
+    cargo::run(recipe.command_for(paths.root(), source, target), line)?;
+    fit(&program_in(target)).map(drop)
+}
+
+/// Where a build leaves the program in a target directory.
+pub fn program_in(target: &Path) -> PathBuf {
+    target.join(TARGET).join("release").join(FILE)
+}
+
 /// A program that was built elsewhere, if it may be staged.
-#[cfg(target_os = "linux")]
 pub fn fit(program: &Path) -> Result<PathBuf> {
     let found = typed(program)?;
     inspect(&found)?;
