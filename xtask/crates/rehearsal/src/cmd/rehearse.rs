@@ -32,6 +32,9 @@ pub(crate) struct Args {
     /// Only this chapter, after those that bring the cluster up; may be given several times
     #[arg(long, value_name = "CHAPTER")]
     only: Vec<String>,
+    /// Also roll from the previous release to this one; it is built first (some minutes, once)
+    #[arg(long)]
+    upgrade: bool,
     #[command(flatten)]
     install: InstallArgs,
 }
@@ -65,6 +68,7 @@ pub(crate) fn run(global: &Global, caller: &Caller, args: &Args) -> Result<()> {
         keep: args.keep,
         report: args.report.clone(),
         only: args.only.clone(),
+        upgrade: args.upgrade,
         consent: args.install.consent(),
     };
     rehearse(&paths, options)

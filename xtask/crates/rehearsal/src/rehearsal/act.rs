@@ -79,6 +79,14 @@ impl Act {
         }
     }
 
+    /// By another program.
+    pub(super) fn with(mut self, program: &str) -> Self {
+        if let Some(first) = self.words.first_mut() {
+            program.clone_into(first);
+        }
+        self
+    }
+
     /// It ends with this exit code instead of 0.
     pub(super) fn exits(mut self, code: i32) -> Self {
         self.code = Some(code);

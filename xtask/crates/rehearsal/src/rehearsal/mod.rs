@@ -8,6 +8,7 @@ mod record;
 mod report;
 mod runbook;
 mod timeline;
+mod upgrade;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -21,7 +22,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use self::act::Chapter;
+use self::act::{Chapter, Known};
 use self::performance::Performance;
 use self::record::Record;
 use crate::fleet::{self, Base, Fleet, Layout, Order, Request};
@@ -35,6 +36,9 @@ use unibus_ops::ui::{Cell, Progress, Style, Table, next, took};
 
 /// Logs of earlier rehearsals that are kept.
 const LOGS: usize = 10;
+
+/// What the files of the part are called that begins with the previous release.
+const UPGRADED: &str = "-upgraded";
 
 /// Machines of a cluster that is rehearsed.
 const MACHINES: usize = 3;
@@ -53,7 +57,16 @@ pub(crate) struct Options {
     pub(crate) report: Option<PathBuf>,
     /// Chapters after those that bring the cluster up; none: all.
     pub(crate) only: Vec<String>,
+    /// Whether a cluster of the previous release is upgraded too.
+    pub(crate) upgrade: bool,
     pub(crate) consent: Consent,
+}
+
+impl Options {
+    /// Whether the previous release takes part.
+    fn upgrades(&self) -> bool {
+        self.upgrade || self.only.iter().any(|name| name == upgrade::UPGRADE)
+    }
 }
 
 /// Boots the machines, carries everything out, and leaves nothing, unless the machines are to be kept.
@@ -95,8 +108,8 @@ fn play(
     record: &mut Record,
 ) -> Result<Vec<Fleet>> {
     let progress = Progress::new();
-    let mut host = Performance::new(log)?;
-    for chapter in runbook::preparation(paths, given.is_some())? {
+    let mut host = Performance::new(log, Known::new())?;
+    for chapter in runbook::preparation(paths, given.is_some(), options.upgrades())? {
         host.on_host(&options.xtask, paths, &chapter, &progress, record)?;
     }
     if given.is_none() {
@@ -118,6 +131,7 @@ fn play(
         paths,
         xtask: &options.xtask,
         given,
+        known: host.known(),
         progress: &progress,
         keep,
         scenes: &scenes,
@@ -165,10 +179,21 @@ fn parts(options: &Options) -> Result<Vec<Part>> {
     let routes = options.routes;
     let part = |suffix, chapters| Part { suffix, routes, may_stay: true, chapters };
     if !options.only.is_empty() {
-        return Ok(vec![part("", chosen(&options.only)?)]);
+        let named: Vec<&String> = options.only.iter().filter(|name| *name != upgrade::UPGRADE).collect();
+        let mut parts = Vec::new();
+        if !named.is_empty() {
+            parts.push(part("", chosen(&named)?));
+        }
+        if options.upgrades() {
+            parts.push(part(UPGRADED, vec![upgrade::previous(), upgrade::there_and_back()]));
+        }
+        return Ok(parts);
     }
     // What takes longest first: that is how they are begun.
     let mut parts = vec![part("-used", used_cluster()), part("", grown_cluster()), part("-worn", worn_cluster())];
+    if options.upgrades() {
+        parts.push(part(UPGRADED, upgraded_cluster()));
+    }
     if routes.is_none() {
         // Both networks must do.
         let routes = Some(RouteNetwork::Public);
@@ -193,17 +218,22 @@ fn worn_cluster() -> Vec<Chapter> {
         .concat()
 }
 
+/// One comes from the previous release.
+fn upgraded_cluster() -> Vec<Chapter> {
+    [vec![upgrade::previous(), upgrade::there_and_back()], runbook::aftermath()].concat()
+}
+
 /// Those that make a cluster that is well, with two releases, and then the named ones.
-fn chosen(only: &[String]) -> Result<Vec<Chapter>> {
+fn chosen(only: &[&String]) -> Result<Vec<Chapter>> {
     let mut chapters = runbook::grown();
     let rest =
         [runbook::used(), runbook::rotated(), mishaps::of_machines(), mishaps::of_releases(), runbook::aftermath()];
     let rest = rest.concat();
-    if let Some(unknown) = only.iter().find(|name| !rest.iter().any(|chapter| chapter.name == **name)) {
-        let names: Vec<&str> = rest.iter().map(|chapter| chapter.name).collect();
+    if let Some(unknown) = only.iter().find(|name| !rest.iter().any(|chapter| chapter.name == name.as_str())) {
+        let names: Vec<&str> = rest.iter().map(|chapter| chapter.name).chain([upgrade::UPGRADE]).collect();
         return Err(BadInput::new(format!("there is no chapter {unknown:?}; there are:\n  {}", names.join("\n  "))));
     }
-    chapters.extend(rest.into_iter().filter(|chapter| only.iter().any(|name| name == chapter.name)));
+    chapters.extend(rest.into_iter().filter(|chapter| only.iter().any(|name| name.as_str() == chapter.name)));
     Ok(chapters)
 }
 
@@ -232,6 +262,8 @@ struct Stage<'a> {
     paths: &'a Paths,
     xtask: &'a Path,
     given: Option<&'a Path>,
+    /// What this host has found out for all of them.
+    known: &'a Known,
     progress: &'a Progress,
     keep: bool,
     scenes: &'a [Scene],
@@ -288,7 +320,7 @@ impl Stage<'_> {
         if !scene.log.exists() {
             fsx::write(&scene.log, fsx::PRIVATE, b"")?;
         }
-        let mut performance = Performance::new(&scene.log)?;
+        let mut performance = Performance::new(&scene.log, self.known.clone())?;
         let begun = Instant::now();
         let mut fleet = Fleet::up(&scene.order, self.progress)?;
         record.booted(begun.elapsed());
@@ -394,9 +426,8 @@ mod tests {
         chapters.into_iter().map(|chapter| chapter.name).collect()
     }
 
-    #[test]
-    fn whatever_there_is_to_play_is_played_on_one_of_the_clusters() {
-        let only = |only: Vec<String>| Options {
+    fn options(only: Vec<String>, upgrade: bool) -> Options {
+        Options {
             xtask: PathBuf::new(),
             topology: PathBuf::new(),
             routes: None,
@@ -404,8 +435,14 @@ mod tests {
             keep: false,
             report: None,
             only,
+            upgrade,
             consent: Consent::Never,
-        };
+        }
+    }
+
+    #[test]
+    fn whatever_there_is_to_play_is_played_on_one_of_the_clusters() {
+        let only = |only: Vec<String>| options(only, false);
         let used = runbook::used();
         let mishaps = [mishaps::of_machines(), mishaps::of_releases()].concat();
         let rest = [&runbook::grown(), &used, &runbook::rotated(), &mishaps, &runbook::aftermath()];
@@ -416,12 +453,37 @@ mod tests {
         let named = parts(&only(used)).unwrap();
         assert_eq!(named.len(), 1, "what is named is played on one cluster");
         all.extend(["over public addresses", "a cluster to be used", "a cluster to be worn"]);
-        let parts = parts(&only(Vec::new())).unwrap();
+        all.extend(["the previous release", "upgrade"]);
+        let without = parts(&only(Vec::new())).unwrap();
+        assert!(without.iter().all(|part| part.suffix != UPGRADED), "it was not asked for");
+        let parts = parts(&options(Vec::new(), true)).unwrap();
         assert_eq!(names(parts.iter().flat_map(|part| &part.chapters)), all);
         let suffixes: std::collections::BTreeSet<&str> = parts.iter().map(|part| part.suffix).collect();
         assert_eq!(suffixes.len(), parts.len(), "no two of them share a directory");
         let last = |part: &Part| part.chapters.last().map(|chapter| chapter.name);
         let secrets = runbook::aftermath().last().map(|chapter| chapter.name);
         assert!(parts.iter().filter(|part| part.may_stay).all(|part| last(part) == secrets));
+    }
+
+    #[test]
+    fn an_upgrade_that_is_named_begins_with_the_previous_release() {
+        let named = |only: &[&str], upgrade| {
+            let options = options(only.iter().map(|&name| name.to_owned()).collect(), upgrade);
+            let parts = parts(&options).map_err(|error| error.to_string())?;
+            let chapters = |part: &Part| part.chapters.iter().map(|chapter| chapter.name).collect::<Vec<_>>();
+            Ok((options.upgrades(), parts.iter().map(chapters).collect::<Vec<_>>()))
+        };
+        let upgraded = || vec!["the previous release", "upgrade"];
+        assert_eq!(named(&["upgrade"], false), Ok((true, vec![upgraded()])));
+        for (only, upgrade) in [(&["rooms", "upgrade"] as &[&str], false), (&["rooms"], true)] {
+            let (builds, parts) = named(only, upgrade).unwrap();
+            assert!(builds);
+            assert_eq!(parts.len(), 2, "{only:?}");
+            assert!(parts[0].ends_with(&["rooms"]), "{only:?}");
+            assert_eq!(parts[1], upgraded(), "{only:?}");
+        }
+        assert!(!named(&["rooms"], false).unwrap().0);
+        let refused: Result<_, String> = named(&["the previous release"], false);
+        assert!(refused.unwrap_err().contains("there is no chapter"), "what makes the cluster is always played");
     }
 }

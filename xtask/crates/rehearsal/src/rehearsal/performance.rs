@@ -35,12 +35,18 @@ pub(super) struct Performance {
 }
 
 impl Performance {
-    /// One that notes everything in `log`.
-    pub(super) fn new(log: &Path) -> Result<Self> {
+    /// One that notes everything in `log`, and knows this from the start.
+    pub(super) fn new(log: &Path, mut known: Known) -> Result<Self> {
         let history = log.with_extension("history.jsonl").display().to_string();
         let log =
             OpenOptions::new().append(true).open(log).with_context(|| format!("opening {}", Paths::shown(log)))?;
-        Ok(Self { log, known: Known::from([("history".to_owned(), history)]) })
+        known.insert("history".to_owned(), history);
+        Ok(Self { log, known })
+    }
+
+    /// What its commands have taught so far.
+    pub(super) fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Carries a chapter out on this host, in the operator's own clone.
@@ -74,6 +80,7 @@ impl Performance {
         let layout = fleet.layout();
         let clone = layout.clone_dir();
         self.known.insert("dir".to_owned(), layout.dir().display().to_string());
+        self.known.insert("clone".to_owned(), clone.display().to_string());
         let topology = Topology::load(&layout.topology())?;
         for (name, value) in [
             ("install_dir", topology.cluster.install_dir.clone()),

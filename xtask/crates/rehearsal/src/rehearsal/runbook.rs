@@ -3,18 +3,24 @@
 use anyhow::Result;
 
 use super::act::{Act, Chapter};
+use super::upgrade;
 use unibus_ops::build;
 use unibus_ops::engine::{self, Pin};
 use unibus_ops::paths::Paths;
 
-/// What this host does before there are machines, in the operator's own clone: only what its cache lacks.
-pub(super) fn preparation(paths: &Paths, membershipd_given: bool) -> Result<Vec<Chapter>> {
+/// What this host does before there are machines, in the operator's own clone: only what its cache lacks, and what the parts
+/// must know.
+pub(super) fn preparation(paths: &Paths, membershipd_given: bool, upgrades: bool) -> Result<Vec<Chapter>> {
     let mut chapters = Vec::new();
     if !engine::cached(paths, &Pin::load(&paths.engine_pin())?) {
         chapters.push(Chapter { name: "fetch the engine", acts: vec![Act::xtask("engine").says("(pinned)")] });
     }
     if !membershipd_given && !build::is_there(paths) {
         chapters.push(Chapter { name: "build", acts: vec![Act::xtask("build").says("static, stripped, x86-64")] });
+    }
+    if upgrades {
+        // After the build, whose dependencies it takes.
+        chapters.push(upgrade::preparation());
     }
     Ok(chapters)
 }
@@ -109,11 +115,18 @@ pub(super) fn used() -> Vec<Chapter> {
     ]
 }
 
-const NODES: [&str; 3] = ["a", "b", "c"];
+/// The letters by which acts name the nodes.
+pub(super) const NODES: [&str; 3] = ["a", "b", "c"];
 
 /// A command on the server of node `letter`.
-fn on(letter: &str, script: &str) -> Act {
+pub(super) fn on(letter: &str, script: &str) -> Act {
     Act::tool(&format!("ssh {{{letter}.host}} {script}"))
+}
+
+/// What `who` asks node `letter` through its API, from the operator's place.
+pub(super) fn by(who: &str, letter: &str, words: &str) -> Act {
+    let who = format!("--identity {who}.toml --ca deploy/tls/ca.crt");
+    Act::tool(&format!("membershipd {words} {who} --url https://{{{letter}.public}}:{{api_port}}"))
 }
 
 /// The unit on every server at once, as from three terminals: each needs its seconds to end.
@@ -125,21 +138,17 @@ fn everywhere(what: &str) -> Vec<Act> {
 
 /// From the operator's place, through one node after the other: a room, who comes into it and who has to go.
 fn rooms() -> Vec<Act> {
-    let says = |who: &str, node: &str, words: &str| {
-        let who = format!("--identity {who}.toml --ca deploy/tls/ca.crt");
-        Act::tool(&format!("membershipd {words} {who} --url https://{{{node}.public}}:{{api_port}}"))
-    };
     vec![
         Act::tool("membershipd identity new --handle alice --out alice.toml --json").learns("alice", "/sign_pub"),
         on("b", "{install_dir}/membershipd user add --handle alice --sign-pub {alice}"),
-        says("root", "a", "room create hall --subject room.hall").says("joined owner"),
-        says("root", "a", "room create hall --subject room.hall").says("so already"),
-        says("alice", "b", "room create corner --subject room.hall.corner").exits(1).says("above or below"),
-        says("root", "b", "member invite hall alice --role member"),
-        says("alice", "c", "member accept hall").says("joined"),
-        says("root", "c", "member remove hall alice").says("no node honours what was taken away"),
-        says("alice", "a", "member accept hall").exits(1),
-        says("root", "b", "audit").says("member.remove"),
+        by("root", "a", "room create hall --subject room.hall").says("joined owner"),
+        by("root", "a", "room create hall --subject room.hall").says("so already"),
+        by("alice", "b", "room create corner --subject room.hall.corner").exits(1).says("above or below"),
+        by("root", "b", "member invite hall alice --role member"),
+        by("alice", "c", "member accept hall").says("joined"),
+        by("root", "c", "member remove hall alice").says("no node honours what was taken away"),
+        by("alice", "a", "member accept hall").exits(1),
+        by("root", "b", "audit").says("member.remove"),
         on("c", "{install_dir}/membershipd repair").says("nothing to repair"),
     ]
 }
@@ -150,9 +159,7 @@ fn backup_and_restore() -> Vec<Act> {
         Act::xtask("backup backup.db --json").learns("content", "/content_sha256"),
         Act::xtask("backup backup.db").exits(2).says("is there already"),
         // Whatever has come since is not written over.
-        Act::tool(
-            "membershipd room create late --subject room.late --identity root.toml --ca deploy/tls/ca.crt --url https://{b.public}:{api_port}",
-        ),
+        by("root", "b", "room create late --subject room.late"),
         Act::xtask("restore backup.db --yes").exits(1).says("the target holds"),
     ];
     acts.extend(anew("before"));
@@ -313,8 +320,16 @@ mod tests {
 
     #[test]
     fn every_command_of_the_runbook_is_rehearsed() {
-        let chapters =
-            [grown(), rotated(), used(), mishaps::of_machines(), mishaps::of_releases()].into_iter().flatten();
+        let chapters = [
+            grown(),
+            rotated(),
+            used(),
+            mishaps::of_machines(),
+            mishaps::of_releases(),
+            vec![upgrade::there_and_back()],
+        ]
+        .into_iter()
+        .flatten();
         let acts = chapters.flat_map(|chapter| chapter.acts).filter(|act| act.who == Who::Xtask);
         let rehearsed: Vec<String> = acts.map(|act| as_typed(&act.written())).chain(["build".to_owned()]).collect();
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../..");

@@ -1,0 +1,106 @@
+//! From the previous release to this one: what an operator of that release has and does, and then the runbook's upgrade, the way
+//! back and the way forward again, each under load.
+
+use super::act::{Act, Chapter};
+use super::runbook::{ALL_HOLD, NODES, by, on};
+
+/// The chapter that can be asked for by name.
+pub(super) const UPGRADE: &str = "upgrade";
+
+/// What of a release lies beside its programs: its unit, and what else an operator of it does not write.
+const FILES: [&str; 3] = ["{unit}", "standalone.conf", "engine.toml"];
+
+/// This host builds the release before there are machines, and tells where its programs lie.
+pub(super) fn preparation() -> Chapter {
+    let build = Act::xtask("previous --static --json")
+        .learns("previous.static", "/static")
+        .learns("previous.xtask", "/xtask")
+        .learns("previous.source", "/source");
+    Chapter { name: "build the previous release", acts: vec![build] }
+}
+
+/// A cluster of the previous release, brought up by its own xtask, and people who have used it.
+pub(super) fn previous() -> Chapter {
+    let mut acts = vec![
+        Act::tool("cp deploy/build/membershipd deploy/build/this"),
+        Act::tool("mkdir deploy/this"),
+        Act::tool(&format!("cp --target-directory deploy/this {}", below("deploy"))),
+        Act::tool(&format!("cp --target-directory deploy {}", below("{previous.source}/deploy"))),
+    ];
+    acts.extend(["client-ca", "cluster-certs", "secrets", "engine"].map(before));
+    acts.extend([
+        before("build --from {previous.static} --json").learns("before", "/sha256"),
+        before("stage --yes").says("nothing was started"),
+        Act::tool("membershipd identity new --handle root --out root.toml --json").learns("sign_pub", "/sign_pub"),
+        before("seed-admin --sign-pub {sign_pub} --yes"),
+        before("up --yes"),
+        before("verify").says(ALL_HOLD),
+    ]);
+    acts.extend(runs("{before}"));
+    acts.extend([
+        Act::tool("membershipd identity new --handle alice --out alice.toml --json").learns("alice", "/sign_pub"),
+        on("b", "{install_dir}/membershipd user add --handle alice --sign-pub {alice}"),
+        // Sealed, kept and signed: that is what a room is unless its owner says otherwise.
+        by("root", "a", "room create kitchen --subject room.kitchen --invite alice"),
+        by("alice", "c", "tail kitchen --no-follow --accept"),
+        by("root", "b", "say kitchen before the upgrade"),
+        by("root", "a", "blob put kitchen deploy/nodes.toml"),
+        by("root", "b", "blob list kitchen --json").learns("blob", "/blobs/0/sha256"),
+    ]);
+    Chapter { name: "the previous release", acts }
+}
+
+/// That cluster gets this release, goes back, and forward again; what was said and put there is read all the time.
+pub(super) fn there_and_back() -> Chapter {
+    let mut acts = vec![
+        Act::tool("cp --recursive deploy/this/. deploy"),
+        Act::xtask("build --from deploy/build/this --json").learns("this", "/sha256"),
+        Act::xtask("stage --diff").exits(3).says("cargo xtask stage --yes"),
+        Act::xtask("stage --yes").says("nothing was started"),
+    ];
+    acts.extend(under_load("roll", "{this}"));
+    acts.extend(used("after the upgrade", &["before the upgrade"]));
+    acts.extend(under_load("rollback", "{before}"));
+    acts.extend(used("back again", &["before the upgrade", "after the upgrade"]));
+    acts.extend(under_load("roll", "{this}"));
+    acts.extend(used("and forward again", &["before the upgrade", "after the upgrade", "back again"]));
+    Chapter { name: UPGRADE, acts }
+}
+
+/// A verb of the xtask that the previous release's operator has, in the same clone.
+fn before(line: &str) -> Act {
+    Act::tool(&format!("{{previous.xtask}} --root {{clone}} {line}"))
+}
+
+fn below(dir: &str) -> String {
+    FILES.map(|file| format!("{dir}/{file}")).join(" ")
+}
+
+/// Takes all nodes to another release while clients use them; in the end each runs the program with this sha256.
+fn under_load(verb: &str, program: &'static str) -> Vec<Act> {
+    let mut acts = vec![
+        Act::xtask(&format!("chaos --during --json -- {verb} --yes")).judges().within(300),
+        Act::xtask("verify").says(ALL_HOLD),
+    ];
+    acts.extend(runs(program));
+    acts
+}
+
+/// Each node's daemon is the program with this sha256: both releases may say the same version.
+fn runs(sha256: &'static str) -> impl Iterator<Item = Act> {
+    let ask = "sha256sum /proc/$(systemctl show --property MainPID --value {unit})/exe";
+    NODES.into_iter().map(move |node| on(node, ask).says(sha256))
+}
+
+/// What was said before is still read, the blob too; something new is said and read, also by one with the program of before.
+fn used(words: &'static str, said: &[&'static str]) -> Vec<Act> {
+    let copy = words.replace(' ', "-");
+    let read = |act: Act| said.iter().fold(act, |act, words| act.says(words)).says(words);
+    vec![
+        by("root", "b", &format!("say kitchen {words}")),
+        read(by("root", "c", "tail kitchen --no-follow")),
+        read(by("alice", "a", "tail kitchen --no-follow").with("{previous.static}")),
+        by("root", "a", &format!("blob get kitchen {{blob}} --out {copy}")),
+        Act::tool(&format!("cmp deploy/nodes.toml {copy}")),
+    ]
+}
