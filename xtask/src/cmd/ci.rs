@@ -6,12 +6,13 @@ use anyhow::{Context, Result, bail};
 
 use super::{check, test};
 use crate::external;
+use crate::previous::Previous;
 use crate::testing::Steps;
 use unibus_ops::build;
 use unibus_ops::global::Global;
 use unibus_ops::prerequisites::{self, Consent, InstallArgs, Verb};
 
-/// Prove a change: static build, check, test with the static program, rehearse
+/// Prove a change: static build, check, test with the static program, rehearse with an upgrade
 ///
 /// What .ci/run calls on a clean clone. The first failure ends it.
 #[derive(clap::Args)]
@@ -40,12 +41,19 @@ fn prove(global: &Global, args: &Args, consent: Consent, steps: &mut Steps) -> R
     // Alone: it keeps both cores busy, and what runs beside it waits for longer than its tests allow.
     let built = steps.step("static build", |line| build::build(&paths, None, line))?;
     outln!("membershipd {}, {} bytes, by {} ({})", built.version, built.bytes, built.builder, built.compiler);
+    // While what it has in common with this release is compiled.
+    let previous = Previous::load(&paths.previous())?;
+    steps.step("previous release, static", |line| previous.obtain_static(&paths, line))?;
     check::judge(&paths, steps)?;
     let program = build::place(&paths);
     let order = test::Order { filter: None, machines: false, membershipd: Some(&program), words: &[], consent };
     test::carry_out(&paths, &order, steps)?;
     let mut rehearse = external::command(&steps.progress)?;
-    rehearse.args(global.words(&paths)).args(["rehearse", "--report"]).arg(&args.report).args(args.install.words());
+    rehearse
+        .args(global.words(&paths))
+        .args(["rehearse", "--upgrade", "--report"])
+        .arg(&args.report)
+        .args(args.install.words());
     steps.aloud("rehearsal", || {
         let status = rehearse.status().context("starting the rehearsal")?;
         if status.success() { Ok(()) } else { bail!("the rehearsal ended with {status}; what it said is above") }
