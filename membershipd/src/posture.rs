@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::history;
 use unibus_core::bus;
 use unibus_core::clock;
+use unibus_core::domain::FeatureLevel;
 use unibus_core::faults::{Fault, VERSION};
 use unibus_store::Replicas;
 use unibus_store::link::Link;
@@ -38,6 +39,12 @@ pub struct Posture {
     pub bus_auth: String,
     /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`.
     pub clear_rooms: String,
+    /// Rooms in use that one user may have made; none: an older daemon does not tell.
+    #[serde(default)]
+    pub rooms_by_user: Option<u32>,
+    /// Those among them that may keep their messages; none: an older daemon does not tell.
+    #[serde(default)]
+    pub persisting_rooms_by_user: Option<u32>,
     /// Whether connections are confined to subjects of their own.
     pub acl: bool,
     /// Whether clients are served over TLS.
@@ -52,6 +59,15 @@ pub struct Posture {
     pub replicas: Vec<Replicas>,
     /// The quorum lease.
     pub lease: LeaseState,
+    /// The feature level of the cluster; none: the view is no proof, or an older daemon does not tell.
+    #[serde(default)]
+    pub level: Option<u32>,
+    /// The highest feature level that this daemon can do; none: an older daemon does not tell.
+    #[serde(default)]
+    pub highest_level: Option<u32>,
+    /// Why this daemon cannot load its view: an entry that its release does not understand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays_out: Option<String>,
     /// Admitted admins; none: the view is no proof.
     pub admins: Option<usize>,
     /// Members' connections.
@@ -166,6 +182,8 @@ impl Observer {
             store: config.store.as_str().to_owned(),
             bus_auth: config.bus_auth.as_str().to_owned(),
             clear_rooms: config.clear_rooms.as_str().to_owned(),
+            rooms_by_user: Some(config.quota.rooms),
+            persisting_rooms_by_user: Some(config.quota.persisting),
             acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
             tls: config.tls.is_some(),
             engine: engine.zip(link).map(|(engine, link)| EngineState {
@@ -183,6 +201,9 @@ impl Observer {
                 lease_ms: millis(bus::LEASE.as_millis()),
                 bound_ms: millis(bus::revocation_bound().as_millis()),
             },
+            level: lease_valid.then(|| self.gate.view(|view| view.level().number())),
+            highest_level: Some(FeatureLevel::highest().number()),
+            stays_out: self.gate.stays_out(),
             admins: lease_valid.then(|| self.gate.view(|view| view.admins())),
             clients: self.gate.admitted().len(),
             certificates: self.certificates(),

@@ -100,6 +100,7 @@ impl World {
             Record::Claims(claims) => same(claims),
             Record::Room(room) => same(room),
             Record::Membership(membership) => same(membership),
+            Record::Level(level) => same(level),
         };
         let (bucket, key): (Bucket, String) = record_key(&record.key());
         self.revision += 1;
@@ -143,7 +144,7 @@ impl World {
                 assert!(related(&claimed, subject) && holder != *id, "'{claimed}' is not in the way of '{subject}'");
                 return false;
             }
-            Err(ClaimError::Full(_) | ClaimError::OtherSpace(..)) => return false,
+            Err(ClaimError::Full(_) | ClaimError::Frozen | ClaimError::OtherSpace(..)) => return false,
         };
         self.put(&Record::Claims(changed.clone()));
         self.claims.insert(subject.space(), changed);

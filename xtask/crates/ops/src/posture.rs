@@ -20,6 +20,11 @@ pub struct Posture {
     /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`. An older daemon does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) clear_rooms: Option<String>,
+    /// The quotas of a user; an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rooms_by_user: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) persisting_rooms_by_user: Option<u32>,
     pub(crate) acl: bool,
     pub(crate) tls: bool,
     pub(crate) engine: Option<Engine>,
@@ -30,6 +35,9 @@ pub struct Posture {
     pub replicas: Vec<Replica>,
     /// Whether the node may decide.
     pub lease: Lease,
+    /// The feature level of the cluster; none where the node cannot know, and an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) level: Option<u32>,
     /// Active admins; none where the node cannot know.
     pub admins: Option<u64>,
     pub(crate) clients: Option<u64>,
@@ -182,6 +190,8 @@ pub mod fixture {
             store: "kv".to_owned(),
             bus_auth: "enforce".to_owned(),
             clear_rooms: Some("refuse".to_owned()),
+            rooms_by_user: Some(500),
+            persisting_rooms_by_user: Some(200),
             acl: true,
             tls: true,
             engine: Some(Engine {
@@ -200,6 +210,7 @@ pub mod fixture {
             kv_replicas: 3,
             replicas: vec![replica("UNIBUS_users"), replica("UNIBUS_rooms"), replica("UNIBUS_members")],
             lease: Lease { valid: true, age_ms: Some(300), lease_ms: 12_000, bound_ms: 15_000 },
+            level: Some(1),
             admins: Some(1),
             clients: Some(0),
             certificates: vec![certificate("server", "tls/server.crt"), certificate("route", "tls/route.crt")],

@@ -3,10 +3,13 @@
 use super::action::Action;
 use super::author::Author;
 use super::claims::Claims;
+use super::claims_key::ClaimsKey;
 use super::decide::{Decision, Resource, decide};
-use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS_PER_USER};
+use super::level::FeatureLevel;
+use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS, ROOMS_PER_USER};
 use super::loss::{states_again, takes_away};
 use super::member::{MemberState, Membership, RoomRole, Standing};
+use super::quota::{Exhausted, Quota};
 use super::records::{Record, RecordKey, Records, acting_owners};
 use super::refusal::Refusal;
 use super::room::{Policy, Room, RoomId, RoomState};
@@ -73,6 +76,8 @@ impl Change {
 pub struct Terms {
     /// Rooms have to be encrypted: the bus can be reached from outside, and the operator has not said otherwise.
     pub encrypted_only: bool,
+    /// How many rooms a user may make.
+    pub quota: Quota,
 }
 
 impl Command {
@@ -178,6 +183,9 @@ impl<R: Records> Draft<'_, R> {
             Some(r) if (&r.created_by, &r.subject, r.policy) == (&made.created_by, subject, policy) => false,
             Some(_) => return Err(Refusal::RoomExists(self.room.clone())),
         };
+        if is_new {
+            self.has_place_for_one_more()?;
+        }
         let mut writes = Vec::from_iter(self.claim(subject)?);
         writes.extend(is_new.then_some(Record::Room(made)));
         // Who left the room since, and made it, does not come back by making it again.
@@ -185,6 +193,9 @@ impl<R: Records> Draft<'_, R> {
             self.has_room_for_one_more(&self.user.handle)?;
             let owner = Standing { role: RoomRole::Owner, state: MemberState::Joined };
             writes.push(self.membership(&self.user.handle, owner));
+        }
+        if is_new {
+            within_quota(self.terms.quota.for_new_room(self.user, policy.persist, self.state), &self.user.handle)?;
         }
         if is_new && policy.persist {
             self.has_disk_for_one_more()?;
@@ -200,6 +211,9 @@ impl<R: Records> Draft<'_, R> {
         changed.kept = room.kept || (room.policy.persist && !changed.policy.persist);
         self.check(changed.policy)?;
         if changed.keeps_messages() && !room.keeps_messages() {
+            if let Author::User(maker) = &room.created_by {
+                within_quota(self.terms.quota.for_keeping(room, self.state), maker)?;
+            }
             self.has_disk_for_one_more()?;
         }
         let release = (changed.subject != room.subject).then(|| room.subject.clone());
@@ -304,10 +318,11 @@ impl<R: Records> Draft<'_, R> {
         if self.terms.encrypted_only && !policy.encrypt { Err(Refusal::MustEncrypt) } else { Ok(()) }
     }
 
-    /// The claims of the space with `subject` for this room, where that is not so already.
+    /// The document of claims with `subject` for this room, where that is not so already.
     fn claim(&self, subject: &Subject) -> Result<Option<Record>, Refusal> {
-        let none = Claims::none(subject.space());
-        let now = self.state.claims(subject.space()).unwrap_or(&none);
+        let key = ClaimsKey::deciding(subject, self.state.level());
+        let none = Claims::none(key.clone());
+        let now = self.state.claims(&key).unwrap_or(&none);
         let claimed = now.claim(subject, self.room)?;
         Ok((claimed != *now).then_some(Record::Claims(claimed)))
     }
@@ -319,8 +334,18 @@ impl<R: Records> Draft<'_, R> {
         if joined.count() >= ROOMS_PER_USER { Err(Refusal::TooManyRooms(handle.clone())) } else { Ok(()) }
     }
 
-    /// Rooms that have a share of the disk count, whoever is in them.
+    /// At the lowest level the documents of claims are the limit.
+    fn has_place_for_one_more(&self) -> Result<(), Refusal> {
+        let in_use = || self.state.rooms().filter(|room| room.state == RoomState::Active).count();
+        let is_full = self.state.level() >= FeatureLevel::Kept && in_use() >= ROOMS;
+        if is_full { Err(Refusal::NoMoreRooms) } else { Ok(()) }
+    }
+
+    /// Rooms that have a share of the disk count, whoever is in them. Above the lowest level rooms share the disk by what they keep.
     fn has_disk_for_one_more(&self) -> Result<(), Refusal> {
+        if self.state.level() >= FeatureLevel::Kept {
+            return Ok(());
+        }
         let keep = self.state.rooms().filter(|room| room.id != *self.room && room.keeps_messages()).count();
         if keep >= PERSISTED_ROOMS { Err(Refusal::TooManyPersisted) } else { Ok(()) }
     }
@@ -349,6 +374,10 @@ impl<R: Records> Draft<'_, R> {
         keys.dedup();
         keys
     }
+}
+
+fn within_quota(exhausted: Option<Exhausted>, maker: &Handle) -> Result<(), Refusal> {
+    exhausted.map_or(Ok(()), |exhausted| Err(Refusal::Quota(maker.clone(), exhausted)))
 }
 
 #[cfg(test)]
