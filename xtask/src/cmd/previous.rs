@@ -30,20 +30,20 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let progress = Progress::new();
     let line = progress.line("previous");
     let obtained = previous.obtain(&paths, &line).and_then(|programs| {
-        let fixed = args.for_servers.then(|| previous.obtain_static(&paths, &line)).transpose()?;
-        Ok((programs, fixed))
+        let for_servers = args.for_servers.then(|| previous.obtain_static(&paths, &line)).transpose()?;
+        Ok((programs, for_servers))
     });
-    let (programs, fixed) = obtained.inspect_err(|_| line.failed(""))?;
+    let (programs, for_servers) = obtained.inspect_err(|_| line.failed(""))?;
     line.done(&previous.version);
     if args.json {
         let (membershipd, xtask, source) = (&programs.membershipd, &programs.xtask, &programs.source);
         let said = json!({
-            "schema": SCHEMA, "membershipd": membershipd, "xtask": xtask, "source": source, "static": fixed,
+            "schema": SCHEMA, "membershipd": membershipd, "xtask": xtask, "source": source, "static": for_servers,
         });
         outln!("{}", serde_json::to_string(&said).context("writing JSON")?);
         return Ok(());
     }
-    for program in [&programs.membershipd, &programs.xtask, &programs.source].into_iter().chain(&fixed) {
+    for program in [&programs.membershipd, &programs.xtask, &programs.source].into_iter().chain(&for_servers) {
         outln!("{}", Paths::shown(program));
     }
     Ok(())

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
 use crate::lock::Lock;
 use crate::process::{Failure, bounded};
 
@@ -36,22 +39,19 @@ impl Connections {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at("making", error)),
                 _ => {}
             }
-            let private = match fs::symlink_metadata(&dir) {
+            let file = match open_private(&dir) {
                 // Another run has just ended.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                found => found.is_ok_and(|meta| is_private(&meta)),
-            };
-            if !private {
-                return Err(Failure::Unreachable(format!(
-                    "{dir} should be a private directory of yours and is not; find out whose it is"
-                )));
-            }
-            let file = match File::open(&dir) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Err(Failure::Unreachable(format!(
+                        "{dir} should be a private directory of yours and is not; find out whose it is"
+                    )));
+                }
                 other => other.map_err(|error| at("opening", error))?,
             };
             let opened = file.metadata().map_err(|error| at("looking at", error))?.ino();
             let held = Lock::share(file).map_err(|error| at("locking", error))?;
+            // From here on no run removes it, and another user could not: it is the one that was opened as private.
             if fs::symlink_metadata(&dir).is_ok_and(|now| now.ino() == opened) {
                 return Ok(Self { dir, held: Some(held) });
             }
@@ -63,7 +63,7 @@ impl Drop for Connections {
     fn drop(&mut self) {
         drop(self.held.take());
         // What stays behind because something fails here ends by itself, and the next run removes it.
-        let Ok(Some(_alone)) = File::open(&self.dir).and_then(Lock::try_take) else { return };
+        let Ok(Some(_alone)) = open_private(&self.dir).and_then(Lock::try_take) else { return };
         for socket in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let mut end = Command::new("ssh");
             end.args(["-O", "exit", "-S"]).arg(socket.path()).args(["--", "any"]);
@@ -88,6 +88,17 @@ pub(super) fn directory() -> String {
         "/tmp"
     };
     format!("{parent}/unibus-ssh-{}-{number}", user.as_raw())
+}
+
+/// The directory, if it belongs to this user alone. What is judged is what was opened, and no link is followed: between two looks at
+/// a name in a shared directory another user may put something in its place.
+fn open_private(dir: &str) -> io::Result<File> {
+    let no_link = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(dir, OFlags::RDONLY | no_link, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => return Err(io::ErrorKind::PermissionDenied.into()),
+        opened => File::from(opened?),
+    };
+    if is_private(&file.metadata()?) { Ok(file) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 fn is_private(meta: &fs::Metadata) -> bool {
@@ -127,10 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_can_enter_is_not_used() {
+    fn what_is_no_directory_of_the_user_alone_is_not_used() {
         let scratch = tempfile::tempdir().unwrap();
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let failure = Connections::hold_in(scratch.path().display().to_string()).unwrap_err();
-        assert!(failure.to_string().contains("private directory"), "{failure}");
+        let at = |name: &str| scratch.path().join(name);
+        // A link to a directory that is private is refused as well: whoever made it can turn it to another one.
+        fs::create_dir(at("own")).unwrap();
+        fs::set_permissions(at("own"), fs::Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::symlink(at("own"), at("link")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        for dir in [scratch.path().to_owned(), at("link"), at("file")] {
+            let failure = Connections::hold_in(dir.display().to_string()).unwrap_err();
+            assert!(failure.to_string().contains("private directory"), "{}: {failure}", dir.display());
+        }
+        Connections::hold_in(at("own").display().to_string()).unwrap();
     }
 }

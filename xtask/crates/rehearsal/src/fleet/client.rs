@@ -1,7 +1,8 @@
 //! Starts fleets and talks to them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::num::NonZero;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -144,12 +145,23 @@ impl Fleet {
 
     /// A command at the operator's place in the fleet: its network, its ssh configuration; in the directory `here`.
     pub(crate) fn command(&self, here: &Path, program: &str) -> Result<Command> {
-        let holder = socket_peercred(self.connect()?).context("asking who holds the fleet")?.pid;
         let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", holder.as_raw_nonzero()));
+        command.arg(format!("--target={}", self.holder()?));
         command.args(["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]);
         command.arg(format!("--wdns={}", here.display())).args(["--", program]);
         Ok(command)
+    }
+
+    fn holder(&self) -> Result<NonZero<i32>> {
+        let holder = socket_peercred(self.connect()?).context("asking which process holds the fleet")?.pid;
+        Ok(holder.as_raw_nonzero())
+    }
+
+    /// The number of the fleet's network among those of this host.
+    pub(crate) fn network(&self) -> Result<String> {
+        let link = format!("/proc/{}/ns/net", self.holder()?);
+        let name = fs::read_link(&link).with_context(|| format!("reading {link}"))?;
+        Ok(name.to_string_lossy().chars().filter(char::is_ascii_digit).collect())
     }
 
     /// Ends everything, and waits until nothing is left.

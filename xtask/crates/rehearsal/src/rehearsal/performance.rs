@@ -81,6 +81,7 @@ impl Performance {
         let clone = layout.clone_dir();
         self.known.insert("dir".to_owned(), layout.dir().display().to_string());
         self.known.insert("clone".to_owned(), clone.display().to_string());
+        self.known.insert("network".to_owned(), fleet.network()?);
         let topology = Topology::load(&layout.topology())?;
         for (name, value) in [
             ("install_dir", topology.cluster.install_dir.clone()),

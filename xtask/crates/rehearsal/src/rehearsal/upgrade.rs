@@ -64,6 +64,8 @@ pub(super) fn there_and_back() -> Chapter {
     acts.extend(used("back again", &["before the upgrade", "after the upgrade"]));
     acts.extend(under_load("roll", "{this}"));
     acts.extend(used("and forward again", &["before the upgrade", "after the upgrade", "back again"]));
+    // Release 0.1.0 shares its connections there, on this host's disk, and leaves the directory; they ended long ago.
+    acts.push(Act::tool("rmdir /tmp/unibus-ssh-0-{network}"));
     Chapter { name: UPGRADE, acts }
 }
 
