@@ -52,6 +52,7 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     /// End a node in good order and leave it down
+    #[command(override_usage = "cargo xtask local stop <NODE>\n       cargo xtask local --down  (the whole cluster)")]
     Stop {
         /// Which
         node: String,
