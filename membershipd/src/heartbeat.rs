@@ -11,6 +11,7 @@ use crate::deadman::DeadMan;
 use crate::fence::{Ledger, Process};
 use crate::gate::Gate;
 use unibus_core::bus::{self, Bucket};
+use unibus_core::domain::FeatureLevel;
 use unibus_core::faults::Fault;
 use unibus_core::lease::Delivered;
 use unibus_core::view::{Heartbeat, heartbeat_key};
@@ -41,7 +42,8 @@ impl Rounds {
     async fn complete(&self, store: &dyn Store, round: u64) -> Option<Instant> {
         let sent = Instant::now();
         let (boot, alone) = (self.ledger.own().boot.clone(), self.ledger.alone(sent));
-        let heartbeat = serde_json::to_vec(&Heartbeat { boot, round, alone }).ok()?;
+        let level = FeatureLevel::highest().number();
+        let heartbeat = serde_json::to_vec(&Heartbeat { boot, round, alone, level }).ok()?;
         let key: Key = self.key.parse().ok()?;
         let whole = async {
             let writes = Records::DECIDING.map(|bucket| store.beat(bucket, &key, &heartbeat));

@@ -23,6 +23,7 @@ pub mod heartbeat;
 pub mod history;
 pub mod invites;
 pub mod kick;
+pub mod level;
 pub mod posture;
 pub mod probe;
 pub mod probe_routes;

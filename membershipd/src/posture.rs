@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::history;
 use unibus_core::bus;
 use unibus_core::clock;
+use unibus_core::domain::FeatureLevel;
 use unibus_core::faults::{Fault, VERSION};
 use unibus_store::Replicas;
 use unibus_store::link::Link;
@@ -52,6 +53,15 @@ pub struct Posture {
     pub replicas: Vec<Replicas>,
     /// The quorum lease.
     pub lease: LeaseState,
+    /// The feature level of the cluster; none: the view is no proof, or an older daemon does not tell.
+    #[serde(default)]
+    pub level: Option<u32>,
+    /// The highest feature level that this daemon can do; none: an older daemon does not tell.
+    #[serde(default)]
+    pub highest_level: Option<u32>,
+    /// Why this daemon cannot load its view: an entry that its release does not understand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stays_out: Option<String>,
     /// Admitted admins; none: the view is no proof.
     pub admins: Option<usize>,
     /// Members' connections.
@@ -183,6 +193,9 @@ impl Observer {
                 lease_ms: millis(bus::LEASE.as_millis()),
                 bound_ms: millis(bus::revocation_bound().as_millis()),
             },
+            level: lease_valid.then(|| self.gate.view(|view| view.level().number())),
+            highest_level: Some(FeatureLevel::highest().number()),
+            stays_out: self.gate.stays_out(),
             admins: lease_valid.then(|| self.gate.view(|view| view.admins())),
             clients: self.gate.admitted().len(),
             certificates: self.certificates(),

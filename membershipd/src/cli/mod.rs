@@ -14,6 +14,7 @@ mod export;
 mod identity;
 mod invite;
 mod key;
+mod level;
 mod load;
 mod member;
 mod migrate_to_kv;
@@ -137,6 +138,8 @@ enum Verb {
     Wait(wait::Args),
     /// Raise every bucket to N copies in place, and wait until all are current; never lowers
     Scale(scale::Args),
+    /// Show the feature level of the cluster and what each node can do, or raise it; as root on a node
+    Level(level::Args),
     /// Prove every route anew: a TLS handshake with each other node's route port
     ProbeRoutes(probe_routes::Args),
     /// Relay requests, a line of JSON each, from standard input to the running daemon
@@ -180,6 +183,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),
+        Some(Verb::Level(args)) => level::run(&args),
         Some(Verb::ProbeRoutes(args)) => probe_routes::run(&args),
         Some(Verb::Control(args)) => control::run(&args),
         Some(Verb::EngineChild { parent, command }) => {

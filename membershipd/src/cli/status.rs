@@ -42,6 +42,13 @@ fn text(p: &Posture) -> String {
     }
     let age = p.lease.age_ms.map_or("never proven".to_owned(), |ms| format!("last proof {ms} ms ago"));
     row("lease", format!("{}, {age}", if p.lease.valid { "valid" } else { "NONE: everything is denied" }));
+    if let Some(highest) = p.highest_level {
+        let level = p.level.map_or("unknown without a lease".to_owned(), |level| level.to_string());
+        row("level", format!("{level} (this release can do {highest} at most)"));
+    }
+    if let Some(why) = &p.stays_out {
+        row("STAYS OUT", why.clone());
+    }
     row("admins", p.admins.map_or("unknown without a lease".to_owned(), |n| n.to_string()));
     row("clients", p.clients.to_string());
     if !p.faults.is_empty() {

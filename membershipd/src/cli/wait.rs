@@ -117,6 +117,9 @@ fn leader(posture: &Posture) -> Option<String> {
 }
 
 fn lease(posture: &Posture) -> Option<String> {
+    if let Some(why) = &posture.stays_out {
+        return Some(format!("{} has no lease and denies everything: {why}", posture.node));
+    }
     let age = posture.lease.age_ms.map_or("never proven".to_owned(), |ms| format!("last proven {ms} ms ago"));
     (!posture.lease.valid).then(|| format!("{} has no lease and denies everything: its view was {age}", posture.node))
 }
@@ -198,6 +201,9 @@ mod tests {
             kv_replicas: 3,
             replicas: stored().map(replica).collect(),
             lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
+            level: Some(1),
+            highest_level: Some(1),
+            stays_out: None,
             admins: Some(1),
             clients: 0,
             certificates: Vec::new(),
@@ -226,6 +232,7 @@ mod tests {
         missed(Goal::Alive, |p| p.engine = None, "engine of magnus");
         missed(Goal::Quorum, |p| p.cluster.as_mut().unwrap().leader = None, "no leader");
         missed(Goal::Healthy, |p| p.lease.valid = false, "no lease");
+        missed(Goal::Healthy, |p| p.stays_out = Some("a newer level".to_owned()), "a newer level");
         missed(Goal::Current, |p| p.cluster.as_mut().unwrap().unrouted.push("homer".to_owned()), "no route to homer");
         missed(Goal::Current, |p| p.replicas[1].current = Some(2), "UNIBUS_rooms has 2 of 3");
         missed(Goal::Current, |p| p.replicas[1].current = None, "UNIBUS_rooms does not answer");

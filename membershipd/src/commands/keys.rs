@@ -40,7 +40,7 @@ impl fmt::Display for Address {
 pub fn bucket(record: &RecordKey) -> Records {
     match record {
         RecordKey::User(_) => Records::Users,
-        RecordKey::Claims(_) | RecordKey::Room(_) => Records::Rooms,
+        RecordKey::Claims(_) | RecordKey::Room(_) | RecordKey::Level => Records::Rooms,
         RecordKey::Membership(..) => Records::Members,
     }
 }
@@ -81,6 +81,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, StoreError> {
         Record::Claims(claims) => json(of, claims),
         Record::Room(room) => json(of, room),
         Record::Membership(membership) => json(of, membership),
+        Record::Level(level) => json(of, level),
     }
 }
 

@@ -9,7 +9,8 @@ use super::error::CommandError;
 use super::keys::{self, Address};
 use super::state::revision_of;
 use unibus_core::domain::{
-    Claims, Handle, Membership, Record, RecordKey, Records, Room, RoomId, RoomState, Space, Subject, User, takes_away,
+    Claims, FeatureLevel, Handle, LevelRecord, Membership, Record, RecordKey, Records, Room, RoomId, RoomState, Space,
+    Subject, User, takes_away,
 };
 use unibus_core::view::View;
 use unibus_store::{Revision, StoreError};
@@ -191,6 +192,7 @@ pub(super) fn fetch(view: &View, key: &RecordKey) -> Option<Record> {
         RecordKey::Claims(space) => view.claims(*space).cloned().map(Record::Claims),
         RecordKey::Room(room) => view.room(room).cloned().map(Record::Room),
         RecordKey::Membership(room, handle) => view.membership(room, handle).cloned().map(Record::Membership),
+        RecordKey::Level => view.revision(key).map(|_| Record::Level(LevelRecord::new(view.level()))),
     }
 }
 
@@ -204,6 +206,10 @@ impl Only<'_> {
 }
 
 impl Records for Only<'_> {
+    fn level(&self) -> FeatureLevel {
+        if let Record::Level(record) = self.0 { record.level } else { FeatureLevel::default() }
+    }
+
     fn user(&self, _: &Handle) -> Option<&User> {
         None
     }

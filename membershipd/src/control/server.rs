@@ -16,7 +16,9 @@ use super::repairing::Repairing;
 use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 
 use crate::blobs::Blobs;
-use crate::commands::{Commands, Principal};
+use crate::commands::{CommandError, Commands, Principal};
+use crate::fence::Ledger;
+use crate::level::{self, LevelError, RaiseLevel};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
 use crate::users::{self, UserChange, UserPatch};
@@ -34,6 +36,7 @@ struct Service {
     probes: Probes,
     copying: Copying,
     repairing: Repairing,
+    ledger: Arc<Ledger>,
 }
 
 /// Binds the socket in `runtime_dir`, mode 0600, and returns the task that serves it.
@@ -44,6 +47,7 @@ pub fn serve(
     blobs: Blobs,
     probes: Probes,
     repairing: Repairing,
+    ledger: Arc<Ledger>,
 ) -> Result<impl Future<Output = ()> + use<>> {
     let path = socket(runtime_dir);
     // The lock on the store was taken before: whoever left this socket behind is gone.
@@ -58,7 +62,7 @@ pub fn serve(
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect the control socket {}", path.display()))?;
     let copying = Copying { observer: observer.clone(), store: repairing.store.clone(), blobs };
-    let service = Arc::new(Service { observer, commands, probes, copying, repairing });
+    let service = Arc::new(Service { observer, commands, probes, copying, repairing, ledger });
     let own_uid = rustix::process::geteuid().as_raw();
     Ok(async move {
         loop {
@@ -111,6 +115,7 @@ impl Service {
                 of_users(&self.commands, &self.repairing.by, request).await
             }
             Request::Repair => self.repairing.run().await,
+            Request::Level | Request::LevelRaise => self.level(&request).await,
             Request::CopyOut { part, after } => self.copying.read(part, after).await,
             Request::CopyRooms => self.copying.rooms().await,
             Request::CopySaid { room, after } => self.copying.said(&room, after).await,
@@ -138,6 +143,21 @@ impl Service {
                 raised.map_err(|error| Failure::new(error.code(), &error.to_string(), error.remedy()))
             }
         }
+    }
+
+    /// Shows the feature level of the cluster, after raising it where that is asked for.
+    async fn level(&self, request: &Request) -> Result<Value, Failure> {
+        let failed = |error: LevelError| Failure::new(error.code(), &error.to_string(), error.remedy());
+        let raised = if matches!(request, Request::LevelRaise) {
+            let (by, ledger) = (self.repairing.by.clone(), self.ledger.clone());
+            let raise = RaiseLevel { by, ledger, nodes: self.observer.config.expected_nodes() };
+            Some(self.commands.raise_level(&raise).await.map_err(failed)?)
+        } else {
+            None
+        };
+        let status = level::status(self.commands.state(), &self.ledger);
+        let status = status.map_err(|error| failed(CommandError::from(error).into()))?;
+        Ok(json!({ "schema": SCHEMA, "status": status, "raised": raised }))
     }
 }
 

@@ -82,6 +82,14 @@ impl Ledger {
         account.loaded && account.rosters.values().all(|roster| roster.alone(&self.own, now))
     }
 
+    /// The processes that may be deciding at `now`, each with the highest feature level that it can do.
+    pub fn deciding(&self, now: Instant) -> Vec<(Process, u32)> {
+        let account = self.account.borrow();
+        // Heartbeats are in every bucket that decides; the level is in this one.
+        let roster = account.rosters.get(&Bucket::Rooms);
+        roster.iter().flat_map(|roster| roster.deciding(now)).map(|(process, level)| (process.clone(), level)).collect()
+    }
+
     /// What this process can say of itself now.
     pub fn acknowledgement(&self) -> Acknowledgement {
         Acknowledgement { process: self.own.clone(), settled: self.account.borrow().progress.settled() }

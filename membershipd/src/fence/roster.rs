@@ -34,6 +34,7 @@ struct Heard {
     last: Instant,
     /// When it was first heard of, while it may not be alone.
     succeeded: Option<Instant>,
+    level: u32,
 }
 
 /// The processes as the heartbeats in one bucket show them.
@@ -52,7 +53,7 @@ impl Roster {
         self.0.retain(|_, heard| now < heard.last + 2 * bus::revocation_bound());
         let process = Process { node: node.to_owned(), boot: heartbeat.boot.clone() };
         let succeeded = self.0.get(&process).map_or(Some(now), |known| known.succeeded).filter(|_| !heartbeat.alone);
-        self.0.insert(process, Heard { last: now, succeeded });
+        self.0.insert(process, Heard { last: now, succeeded, level: heartbeat.level });
     }
 
     /// Whether at `now` nobody who ran on the node of `own` before can be deciding any more. This is what heartbeats then say,
@@ -63,6 +64,12 @@ impl Roster {
             Some(heard) => heard.succeeded.is_none_or(over),
             None => self.0.keys().all(|process| process.node != own.node),
         }
+    }
+
+    /// The processes that may still be deciding at `now`, each with the highest feature level that it can do.
+    pub fn deciding(&self, now: Instant) -> impl Iterator<Item = (&Process, u32)> {
+        let fresh = move |heard: &Heard| now < heard.last + bus::revocation_bound();
+        self.0.iter().filter(move |(_, heard)| fresh(heard)).map(|(process, heard)| (process, heard.level))
     }
 
     /// Everybody who may have proven himself by a heartbeat before something that was committed at `committed` at the latest.
@@ -87,7 +94,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn beat(boot: &str, alone: bool) -> Heartbeat {
-        Heartbeat { boot: boot.to_owned(), round: 1, alone }
+        Heartbeat { boot: boot.to_owned(), round: 1, alone, level: 1 }
     }
 
     fn named(witnesses: &[Witness]) -> Vec<(&str, Option<&str>, Instant)> {

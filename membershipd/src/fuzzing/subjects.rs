@@ -100,6 +100,7 @@ impl World {
             Record::Claims(claims) => same(claims),
             Record::Room(room) => same(room),
             Record::Membership(membership) => same(membership),
+            Record::Level(level) => same(level),
         };
         let (bucket, key): (Bucket, String) = record_key(&record.key());
         self.revision += 1;

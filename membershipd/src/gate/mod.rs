@@ -82,6 +82,8 @@ struct Inner {
     view: View,
     lease: Lease,
     admitted: Admissions,
+    /// Why no view can be loaded: an entry that this release does not understand.
+    unreadable: Option<String>,
 }
 
 /// The gate of one node.
@@ -161,9 +163,23 @@ impl Gate {
     pub fn replace_view(&self, view: View) -> Review {
         let inner = &mut *self.lock();
         inner.view = view;
+        inner.unreadable = None;
         self.moved.send_replace(());
         let everybody: Vec<Handle> = inner.admitted.handles().cloned().collect();
         review(&inner.view, &mut inner.admitted, &everybody, &self.hash)
+    }
+
+    /// Notes that the view cannot be loaded, and why, until it is. Returns whether that is news.
+    pub fn stay_out(&self, why: String) -> bool {
+        let unreadable = &mut self.lock().unreadable;
+        let is_news = unreadable.as_ref() != Some(&why);
+        *unreadable = Some(why);
+        is_news
+    }
+
+    /// Why the view cannot be loaded; none: it was, or nothing is known to be in the way.
+    pub fn stays_out(&self) -> Option<String> {
+        self.lock().unreadable.clone()
     }
 
     /// Notes a complete heartbeat round.

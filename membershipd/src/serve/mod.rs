@@ -103,7 +103,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
     let probes = Probes::new(gate.clone(), store.clone());
-    let control = control::serve(&runtime_dir, observer, commands.clone(), blobs.clone(), probes, repairing)?;
+    let control =
+        control::serve(&runtime_dir, observer, commands.clone(), blobs.clone(), probes, repairing, ledger.clone())?;
     let stop = CancellationToken::new();
     let view = ViewSync {
         node: config.node.clone(),

@@ -17,7 +17,7 @@ use crate::kick::Kicker;
 use crate::tell::Teller;
 use crate::transfer;
 use unibus_core::bus;
-use unibus_core::view::{Change, View};
+use unibus_core::view::{Change, Unreadable, View};
 use unibus_store::link::Link;
 use unibus_store::{Backing, Delivered, Position, Records};
 
@@ -74,6 +74,14 @@ impl ViewSync {
                 });
                 match loaded.await {
                     Ok(position) => break position,
+                    Err(error) if error.is::<Unreadable>() => {
+                        // It does not get better by itself: the operator has to install another release.
+                        let why = error.to_string();
+                        if self.gate.stay_out(why.clone()) {
+                            tracing::error!("this node stays out and denies everything: {why}");
+                        }
+                        tokio::time::sleep(CONNECT_PAUSE * 3).await;
+                    }
                     Err(error) => {
                         tracing::debug!(bucket = bucket.name(), "cannot load yet: {error:#}");
                         tokio::time::sleep(CONNECT_PAUSE * 3).await;

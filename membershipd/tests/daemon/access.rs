@@ -51,6 +51,7 @@ impl Bus {
             Record::Claims(claims) => json!(claims),
             Record::Room(room) => json!(room),
             Record::Membership(membership) => json!(membership),
+            Record::Level(level) => json!(level),
         };
         let subject = format!("{}{key}", bucket.key_prefix());
         // Asked for, not only sent: the bucket says that it has it.

@@ -370,6 +370,7 @@ async fn put(store: &SqliteStore, record: Record) {
         Record::Claims(claims) => json!(claims),
         Record::Room(room) => json!(room),
         Record::Membership(membership) => json!(membership),
+        Record::Level(level) => json!(level),
     };
     let (key, value) = (key.parse().unwrap(), value.to_string());
     match store.get(bucket, &key).await.unwrap() {

@@ -11,8 +11,8 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use unibus_core::domain::limits::{ROOM_ID_BYTES, ROOMS_PER_CONNECTION, SUBJECT_BYTES};
 use unibus_core::domain::{
-    Claims, Handle, MemberState, Membership, Permissions, Policy, Records, Role, Room, RoomId, RoomRole, SignPub,
-    Space, Standing, State, User,
+    Claims, FeatureLevel, Handle, MemberState, Membership, Permissions, Policy, Records, Role, Room, RoomId, RoomRole,
+    SignPub, Space, Standing, State, User,
 };
 
 /// Rooms of a test, and who is in them.
@@ -54,6 +54,10 @@ impl Rooms {
 }
 
 impl Records for Rooms {
+    fn level(&self) -> FeatureLevel {
+        FeatureLevel::default()
+    }
+
     fn user(&self, _: &Handle) -> Option<&User> {
         None
     }

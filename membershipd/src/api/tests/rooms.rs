@@ -34,6 +34,7 @@ async fn write(store: &dyn Store, record: Record) {
         Record::Claims(claims) => (Records::Rooms, serde_json::to_vec(&claims)),
         Record::Room(room) => (Records::Rooms, serde_json::to_vec(&room)),
         Record::Membership(membership) => (Records::Members, serde_json::to_vec(&membership)),
+        Record::Level(level) => (Records::Rooms, serde_json::to_vec(&level)),
     };
     assert_eq!(of.bucket(), bucket);
     store.create(of, &name.parse().unwrap(), &value.unwrap()).await.unwrap();

@@ -16,6 +16,7 @@ use unibus_store::{SqliteStore, Store, StoreError};
 
 mod audited;
 mod faults;
+mod levels;
 mod races;
 mod repairs;
 

@@ -255,5 +255,5 @@ impl World {
 /// Notes a heartbeat.
 pub(super) fn hear(rules: Rules, roster: &mut Roster, beat: Beat, now: Instant) {
     let alone = beat.alone || !rules.keep(Rule::Formers);
-    roster.heard(NODE, &Heartbeat { boot: process(rules, beat.run).boot, round: beat.round, alone }, now);
+    roster.heard(NODE, &Heartbeat { boot: process(rules, beat.run).boot, round: beat.round, alone, level: 1 }, now);
 }

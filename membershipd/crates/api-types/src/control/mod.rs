@@ -70,6 +70,10 @@ pub enum Request {
         /// How many.
         copies: usize,
     },
+    /// The feature level of the cluster, and what each node can do.
+    Level,
+    /// The feature level raised to the highest that the daemon can do.
+    LevelRaise,
     /// A fresh handshake with every other node's route port.
     ProbeRoutes,
     /// What interrupted commands left behind, finished.

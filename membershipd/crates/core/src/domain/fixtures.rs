@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::claims::Claims;
+use super::level::FeatureLevel;
 use super::member::{MemberState, Membership, RoomRole, Standing};
 use super::records::{Record, RecordKey, Records};
 use super::room::{Policy, Room, RoomId};
@@ -16,6 +17,7 @@ pub(super) struct Memory {
     claims: BTreeMap<Space, Claims>,
     rooms: BTreeMap<RoomId, Room>,
     members: BTreeMap<(RoomId, Handle), Membership>,
+    level: FeatureLevel,
     revisions: BTreeMap<RecordKey, u64>,
 }
 
@@ -28,6 +30,7 @@ impl Memory {
             Record::Claims(claims) => drop(self.claims.insert(claims.space(), claims)),
             Record::Room(room) => drop(self.rooms.insert(room.id.clone(), room)),
             Record::Membership(m) => drop(self.members.insert((m.room.clone(), m.handle.clone()), m)),
+            Record::Level(record) => self.level = record.level,
         }
     }
 
@@ -91,6 +94,10 @@ pub(super) fn membership(room: &str, handle: &str, role: RoomRole, state: Member
 }
 
 impl Records for Memory {
+    fn level(&self) -> FeatureLevel {
+        self.level
+    }
+
     fn user(&self, handle: &Handle) -> Option<&User> {
         self.users.get(handle)
     }

@@ -29,6 +29,8 @@ pub fn takes_away(writes: &[Record], state: &impl Records) -> bool {
         Record::Claims(is) => state
             .claims(is.space())
             .is_some_and(|was| was.iter().any(|(subject, room)| is.holder(subject) != Some(room))),
+        // What it changes for whom is no matter of one record: nobody's old rights count once it is raised.
+        Record::Level(is) => is.level > state.level(),
     })
 }
 
@@ -155,6 +157,7 @@ pub(super) fn states_again(writes: &[Record], state: &impl Records) -> bool {
     writes.iter().any(|record| match record {
         Record::User(user) => state.user(&user.handle) == Some(user),
         Record::Claims(_) => false,
+        Record::Level(is) => state.level() == is.level,
         Record::Room(room) => state
             .room(&room.id)
             .is_some_and(|was| (was.state, was.policy, &was.subject) == (room.state, room.policy, &room.subject)),

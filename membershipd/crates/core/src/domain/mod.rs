@@ -1,7 +1,7 @@
 //! Who exists on the bus and who is in which room: types that cannot hold a wrong value, the decision over them, and what
 //! commands make of them.
 //!
-//! From the bottom up: `user`, `subject`, `author`, `room`, `member`, `claims` are the records, and `invite` what a new user comes of; `records` finds them by their
+//! From the bottom up: `user`, `subject`, `author`, `room`, `member`, `claims` are the records, and `invite` what a new user comes of; `level` is what the cluster can do as a whole; `records` finds them by their
 //! keys; `action` names what can be done, `rules` says who may, and `decide` asks it; `loss` sees what a change takes away; `change` makes it, or says
 //! by `refusal` why not;
 //! `permissions` tells the engine.
@@ -12,6 +12,7 @@ mod change;
 mod claims;
 mod decide;
 mod invite;
+mod level;
 pub mod limits;
 mod loss;
 mod member;
@@ -36,6 +37,7 @@ pub use change::{Change, Command, Terms, change, permits};
 pub use claims::{ClaimError, Claims};
 pub use decide::{Decision, Resource, decide, decide_each};
 pub use invite::{Invite, InviteId, InviteState, Token, Unusable};
+pub use level::{FeatureLevel, LevelRecord, UnknownLevel};
 pub use loss::takes_away;
 pub use member::{MemberState, Membership, RoomRole, Standing};
 pub use permissions::{Permissions, SubjectList};

@@ -1,6 +1,7 @@
 //! What is known when something is decided: records by their keys.
 
 use super::claims::Claims;
+use super::level::{FeatureLevel, LevelRecord};
 use super::member::{MemberState, Membership, RoomRole};
 use super::room::{Room, RoomId, RoomState};
 use super::subject::Space;
@@ -8,6 +9,8 @@ use super::user::{Handle, State, User};
 
 /// Records by their keys: the view of a node, for one.
 pub trait Records {
+    /// The feature level of the cluster.
+    fn level(&self) -> FeatureLevel;
     /// The user with this handle.
     fn user(&self, handle: &Handle) -> Option<&User>;
     /// The room with this id.
@@ -26,6 +29,10 @@ pub trait Records {
 
 /// Knows nothing: for what concerns the bus alone.
 impl Records for () {
+    fn level(&self) -> FeatureLevel {
+        FeatureLevel::default()
+    }
+
     fn user(&self, _: &Handle) -> Option<&User> {
         None
     }
@@ -66,6 +73,8 @@ pub enum Record {
     Room(Room),
     /// A membership.
     Membership(Membership),
+    /// The feature level of the cluster.
+    Level(LevelRecord),
 }
 
 /// Which record.
@@ -79,6 +88,8 @@ pub enum RecordKey {
     Room(RoomId),
     /// How this user stands to this room.
     Membership(RoomId, Handle),
+    /// The feature level of the cluster.
+    Level,
 }
 
 impl Record {
@@ -89,6 +100,7 @@ impl Record {
             Record::Claims(claims) => RecordKey::Claims(claims.space()),
             Record::Room(room) => RecordKey::Room(room.id.clone()),
             Record::Membership(m) => RecordKey::Membership(m.room.clone(), m.handle.clone()),
+            Record::Level(_) => RecordKey::Level,
         }
     }
 }

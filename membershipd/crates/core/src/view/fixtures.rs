@@ -26,6 +26,7 @@ impl Entry {
             Record::Claims(claims) => serde_json::to_vec(claims),
             Record::Room(room) => serde_json::to_vec(room),
             Record::Membership(membership) => serde_json::to_vec(membership),
+            Record::Level(level) => serde_json::to_vec(level),
         };
         Self { bucket, key, value: value.unwrap() }
     }

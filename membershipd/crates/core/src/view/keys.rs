@@ -14,6 +14,9 @@ const CLAIM: &str = "key.";
 const HEARTBEAT: &str = "heartbeat.";
 const ROOM: &str = "room.";
 const CLAIMS: &str = "claims.";
+/// Key of the feature level, in the bucket of rooms.
+pub const LEVEL_KEY: &str = "level";
+
 const MEMBER: &str = "member.";
 
 /// Key of a user's record.
@@ -53,6 +56,7 @@ pub fn record_key(record: &RecordKey) -> (Bucket, String) {
         RecordKey::Room(room) => (Bucket::Rooms, room_key(room)),
         RecordKey::Claims(space) => (Bucket::Rooms, claims_key(*space)),
         RecordKey::Membership(room, handle) => (Bucket::Members, member_key(room, handle)),
+        RecordKey::Level => (Bucket::Rooms, LEVEL_KEY.to_owned()),
     }
 }
 
@@ -102,6 +106,9 @@ impl EntryKey {
     }
 
     fn of_rooms(key: &str) -> Option<Result<Self, String>> {
+        if key == LEVEL_KEY {
+            return Some(Ok(Self::Record(RecordKey::Level)));
+        }
         if let Some(space) = key.strip_prefix(CLAIMS) {
             let known = Space::ALL.into_iter().find(|known| known.as_str() == space);
             let record = known.map(|space| Self::Record(RecordKey::Claims(space)));
@@ -131,6 +138,7 @@ mod tests {
     fn every_record_has_a_key_that_a_store_takes_and_that_reads_as_that_record() {
         let (long_room, long_handle) = ("r".repeat(ROOM_ID_BYTES), "h".repeat(32));
         let mut records = Space::ALL.map(RecordKey::Claims).to_vec();
+        records.push(RecordKey::Level);
         for (room, handle) in [("kitchen", "bob"), ("0-_", "0_-"), (&long_room, &long_handle)] {
             let (room, handle): (RoomId, Handle) = (room.parse().unwrap(), handle.parse().unwrap());
             records.extend([
@@ -151,8 +159,25 @@ mod tests {
     #[test]
     fn what_is_no_key_of_its_bucket_is_refused() {
         for (bucket, keys) in [
-            (Bucket::Users, vec!["", "user", "user.", "user.A", "user.a.b", "key.00", "room.a", "member.a.b", "x.y"]),
-            (Bucket::Rooms, vec!["", "room.", "room.A", "room.a.b", "claims.", "claims.blog", "user.a", "probe.1"]),
+            (
+                Bucket::Users,
+                vec!["", "level", "user", "user.", "user.A", "user.a.b", "key.00", "room.a", "member.a.b", "x.y"],
+            ),
+            (
+                Bucket::Rooms,
+                vec![
+                    "",
+                    "room.",
+                    "room.A",
+                    "room.a.b",
+                    "claims.",
+                    "claims.blog",
+                    "user.a",
+                    "probe.1",
+                    "level.a",
+                    "level.",
+                ],
+            ),
             (Bucket::Members, vec!["", "member.a", "member..a", "member.a.", "member.a.b.c", "member.A.b", "room.a"]),
             (Bucket::RoomsByMember, vec!["user.a", "room.a", "member.a.b"]),
         ] {

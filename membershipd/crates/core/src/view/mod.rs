@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::Bucket;
 use crate::domain::{
-    Claims, Handle, Membership, Record, RecordKey, Records, Role, Room, RoomId, SignPub, Space, State, User,
+    Claims, FeatureLevel, Handle, LevelRecord, Membership, Record, RecordKey, Records, Role, Room, RoomId, SignPub,
+    Space, State, User,
 };
 
 pub use keys::{
-    EntryKey, INITIALIZED_KEY, PROBE_PREFIX, claim_key, claims_key, heartbeat_key, member_key, record_key, room_key,
-    user_key,
+    EntryKey, INITIALIZED_KEY, LEVEL_KEY, PROBE_PREFIX, claim_key, claims_key, heartbeat_key, member_key, record_key,
+    room_key, user_key,
 };
 use members::Members;
 
@@ -34,6 +35,14 @@ pub struct Heartbeat {
     /// Whether no earlier process of the node can be deciding any more; one that does not say so does not know.
     #[serde(default)]
     pub alone: bool,
+    /// The number of the highest feature level that the process can do; a later release may say one that is not known here.
+    #[serde(default = "lowest")]
+    pub level: u32,
+}
+
+/// What a process can do whose release says nothing of levels.
+fn lowest() -> u32 {
+    FeatureLevel::default().number()
 }
 
 /// The first admin, as the cluster remembers it.
@@ -71,6 +80,8 @@ pub enum Change {
     Claims(BTreeSet<RoomId>),
     /// A membership was made or changed.
     Membership(RoomId, Handle),
+    /// The feature level was raised, or stated again.
+    Level(FeatureLevel),
 }
 
 /// An entry that makes no sense. The view is then no proof of anything.
@@ -95,6 +106,7 @@ pub struct View {
     rooms: BTreeMap<RoomId, Versioned<Room>>,
     claims: BTreeMap<Space, Versioned<Claims>>,
     members: Members,
+    level: Option<Versioned<LevelRecord>>,
     initialized: Option<Versioned<Initialized>>,
     nodes: BTreeSet<String>,
     /// The last revision of each bucket that was applied.
@@ -127,7 +139,13 @@ impl View {
                 let was = self.owners.insert(claimed, serde_json::from_slice(value).map_err(json)?);
                 Ok(was.map_or(Change::None, Change::User))
             }
-            EntryKey::Record(key) => Ok(self.put(read_record(&key, value).map_err(unreadable)?, revision)),
+            EntryKey::Record(key) => {
+                let record = read_record(&key, value).map_err(unreadable)?;
+                if let Record::Level(level) = &record {
+                    level.level.check_known().map_err(|error| unreadable(error.to_string()))?;
+                }
+                Ok(self.put(record, revision))
+            }
         }
     }
 
@@ -156,6 +174,10 @@ impl View {
                 self.members.put(value, revision);
                 Change::Membership(room, handle)
             }
+            Record::Level(value) => {
+                self.level = Some(Versioned { value, revision });
+                Change::Level(value.level)
+            }
         }
     }
 
@@ -167,6 +189,7 @@ impl View {
             Change::User(handle) | Change::Membership(_, handle) => HashSet::from([handle]),
             Change::Room(room) => members(room).collect(),
             Change::Claims(rooms) => rooms.iter().flat_map(members).collect(),
+            Change::Level(_) => self.users.keys().collect(),
         }
     }
 
@@ -197,7 +220,13 @@ impl View {
             RecordKey::Room(id) => self.rooms.get(id).map(|room| room.revision),
             RecordKey::Claims(space) => self.claims.get(space).map(|claims| claims.revision),
             RecordKey::Membership(room, handle) => self.members.get(room, handle).map(|m| m.revision),
+            RecordKey::Level => self.level.as_ref().map(|level| level.revision),
         }
+    }
+
+    /// The feature level of the cluster.
+    pub fn level(&self) -> FeatureLevel {
+        self.level.as_ref().map(|level| level.value.level).unwrap_or_default()
     }
 
     /// All users, tombstones included, by handle.
@@ -253,6 +282,10 @@ impl View {
 }
 
 impl Records for View {
+    fn level(&self) -> FeatureLevel {
+        View::level(self)
+    }
+
     fn user(&self, handle: &Handle) -> Option<&User> {
         self.users.get(handle).map(|user| &user.value)
     }
@@ -289,6 +322,7 @@ pub fn read_record(key: &RecordKey, value: &[u8]) -> Result<Record, String> {
         RecordKey::Room(_) => serde_json::from_slice(value).map(Record::Room),
         RecordKey::Claims(_) => serde_json::from_slice(value).map(Record::Claims),
         RecordKey::Membership(..) => serde_json::from_slice(value).map(Record::Membership),
+        RecordKey::Level => serde_json::from_slice(value).map(Record::Level),
     };
     let record = record.map_err(|error| error.to_string())?;
     let (bucket, own) = record_key(&record.key());

@@ -66,7 +66,10 @@ fn registers_of_load_and_heartbeats_decide_nothing() {
     assert_eq!(view.apply(Bucket::Users, "probe.3", b"anything", 1).unwrap(), Change::None);
     for bucket in Bucket::DECIDING {
         let change = view.apply(bucket, "heartbeat.magnus", br#"{"boot":"b","round":3}"#, 1).unwrap();
-        assert_eq!(change, Change::Heartbeat("magnus".into(), Heartbeat { boot: "b".into(), round: 3, alone: false }));
+        assert_eq!(
+            change,
+            Change::Heartbeat("magnus".into(), Heartbeat { boot: "b".into(), round: 3, alone: false, level: 1 })
+        );
         assert!(view.concerned(&change).is_empty());
     }
     assert_eq!((view.users().count(), view.nodes().count()), (0, 1));
@@ -148,4 +151,30 @@ fn claims_concern_the_rooms_that_win_or_lose_them() {
         let change = Entry::of(&Record::Claims(claims.clone())).load(&mut view, revision);
         assert_eq!(change, Change::Claims(ids(rooms)), "{revision}");
     }
+}
+
+#[test]
+fn a_level_that_this_release_cannot_do_is_refused_and_leaves_no_trace() {
+    let mut view = View::default();
+    assert_eq!(view.level(), FeatureLevel::Captured, "no entry");
+    FeatureLevel::Captured.assume_highest();
+    let mut refused = |value: &str| {
+        let error = view.apply(Bucket::Rooms, LEVEL_KEY, value.as_bytes(), 1).unwrap_err().to_string();
+        assert!(error.contains("install the release of the other nodes"), "{error}");
+        assert_eq!((view.level(), view.applied(Bucket::Rooms)), (FeatureLevel::Captured, 0));
+    };
+    refused(r#"{"schema":1,"level":2}"#);
+    refused(r#"{"schema":1,"level":3}"#);
+    FeatureLevel::Kept.assume_highest();
+    Entry::of(&Record::User(alice())).load(&mut view, 1);
+    let raised = Entry::of(&Record::Level(LevelRecord::new(FeatureLevel::Kept))).load(&mut view, 2);
+    assert_eq!((view.level(), view.revision(&RecordKey::Level)), (FeatureLevel::Kept, Some(2)));
+    assert_eq!(view.concerned(&raised), HashSet::from([&alice().handle]), "rights may differ by level");
+}
+
+#[test]
+fn a_heartbeat_says_what_its_process_can_do_and_older_ones_can_do_the_lowest_level() {
+    let level = |value: &str| serde_json::from_str::<Heartbeat>(value).unwrap().level;
+    assert_eq!(level(r#"{"boot":"b","round":3,"alone":true}"#), 1, "as release 0.1.0 writes it");
+    assert_eq!(level(r#"{"boot":"b","round":3,"alone":true,"level":7,"of_the_future":1}"#), 7, "a later release");
 }
