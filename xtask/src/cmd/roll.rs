@@ -28,6 +28,10 @@ pub(crate) struct Args {
     /// Restart every node, whether anything changed or not
     #[arg(long)]
     restart: bool,
+    /// End an upgrade: where every node runs the staged release and is well, one node raises the feature level of the cluster.
+    /// Older releases stay out from then on, and 'rollback' to them is over
+    #[arg(long, conflicts_with_all = ["node", "restart"])]
+    finish: bool,
     #[command(flatten)]
     apply: ApplyArgs,
 }
@@ -40,6 +44,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     }
     let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
+    if args.finish {
+        return finish(&target, &site, &args.apply);
+    }
     let restart = if args.restart { Restart::Always } else { Restart::WhereChanged };
     let steps = target.locked(site.roll(&args.node, restart), "roll", &args.apply.lock);
     let mut extras = Extras::default();
@@ -73,6 +80,25 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
             apply::report(&target, &outcome, &extras, &args.apply, &info, Some(&remedy))
         }
     }
+}
+
+/// What the operator has to know before and after the level is raised.
+const NO_WAY_BACK: &str = "--finish: older releases stay out of the cluster afterwards, and 'rollback' to them is over; a \
+                           backup that was made before can be restored into a cluster of theirs";
+
+/// Raises the feature level.
+fn finish(target: &Target, site: &Site<'_>, apply: &ApplyArgs) -> Result<()> {
+    let steps = target.locked(site.finish(), "roll --finish", &apply.lock);
+    let next = [("verify", "prove that the cluster is what it should be")];
+    let done = ["the upgrade is finished: older releases stay out of the cluster, and 'rollback' to them is over"];
+    let info = CommandInfo { verb: "roll --finish", notes: &[NO_WAY_BACK], done: &done, next: &next };
+    if !apply.yes {
+        return apply::preview(target, &steps, &Extras::default(), apply, &info);
+    }
+    let outcome = apply::carry_out(target, steps);
+    let remedy =
+        "the level is raised only where every node can do it, so the nodes are as they were, or all at the new level";
+    apply::report(target, &outcome, &Extras::default(), apply, &info, Some(remedy))
 }
 
 fn verb(args: &Args) -> String {

@@ -124,6 +124,13 @@ scale)
     *' --check '*) [ "$2" = "$(cat "$ROOT/copies")" ] || exit 1 ;;
     *) echo "$2" > "$ROOT/copies" ;;
     esac ;;
+level)
+    case " $* " in
+    *' --check '*) [ -e "$ROOT/raised" ] || exit 1 ;;
+    *)
+        if [ -e "$ROOT/older" ]; then echo "the level stays 1: $(cat "$ROOT/older") can do level 1 at most" >&2; exit 1; fi
+        : > "$ROOT/raised" ;;
+    esac ;;
 esac
 "#;
 

@@ -8,7 +8,7 @@ use crate::common::NODES;
 use crate::common::hosts::{Servers, argv, steps};
 use serde_json::Value;
 
-const VERBS: [&str; 5] = ["up", "roll", "roll --restart", "rollback", "rollback --outage"];
+const VERBS: [&str; 6] = ["up", "roll", "roll --restart", "roll --finish", "rollback", "rollback --outage"];
 
 /// A step of a plan in short.
 fn short(step: &Value) -> (u64, String) {
@@ -63,6 +63,8 @@ fn bad_input_is_refused_before_anything_happens() {
         ("rollback --local", "rollback needs servers"),
         ("roll --node d", "no node \"d\"; the topology has a, b, c"),
         ("rollback --node d --yes", "no node \"d\""),
+        ("roll --finish --node a --yes", "cannot be used with"),
+        ("roll --finish --restart", "cannot be used with"),
         ("roll --local --topology x", "exclude each other"),
         ("up extra", "unexpected argument"),
     ];
@@ -505,4 +507,53 @@ fn another_operator_is_kept_out_and_nobody_after_the_end() {
     servers.clone.write("broken", format!("{}\n", servers.link("a", "staged")));
     assert_eq!(servers.run("roll --yes").code, Some(1));
     assert!(NODES.iter().all(|node| !lock(node).exists()), "a lock was left behind");
+}
+
+#[test]
+fn finish_raises_the_level_once_every_node_runs_the_staged_release_and_is_well() {
+    let servers = Servers::up();
+    servers.build("0.2.0");
+    servers.ok("stage --yes");
+    servers.forget();
+    let raises = |servers: &Servers| {
+        let deeds = servers.seen().concat().join(" ");
+        deeds.matches("level raise --json").count()
+    };
+
+    let done = servers.run("roll --finish --yes");
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("it does not run the staged release: 'cargo xtask roll --yes' first"), "{done:?}");
+    assert_eq!(raises(&servers), 0, "the nodes still run the old release");
+
+    servers.ok("roll --yes");
+    let shown = servers.ok("roll --finish");
+    for line in ["run ./membershipd level raise --json --runtime-dir /run/unibus", "'rollback' to them is over"] {
+        assert!(shown.stdout.contains(line), "{line}: {shown:?}");
+    }
+    let plan: Vec<(u64, String)> = servers.plan("roll --finish").iter().map(short).collect();
+    let (raised, _) = plan.iter().find(|(_, step)| step == "a raise the level").unwrap();
+    for node in NODES {
+        for before in ["until current", "runs the release", "daemon is current"] {
+            assert!(plan.iter().any(|(wave, step)| wave < raised && *step == format!("{node} {before}")), "{plan:?}");
+        }
+    }
+
+    servers.clone.write("ill", "host-b current\n");
+    let done = servers.run("roll --finish --yes");
+    assert!(done.code == Some(1) && done.stderr.contains("host-b is not current"), "{done:?}");
+    assert_eq!(raises(&servers), 0, "a node is ill");
+    servers.clone.write("ill", "");
+    servers.clone.write("older", "c");
+    let done = servers.run("roll --finish --yes");
+    assert!(done.code == Some(1) && done.stderr.contains("c can do level 1 at most"), "{done:?}");
+    assert!(!servers.clone.path("raised").exists());
+    std::fs::remove_file(servers.clone.path("older")).unwrap();
+
+    assert_eq!(servers.run("roll --finish --diff").code, Some(3));
+    let done = servers.ok("roll --finish --yes");
+    assert!(done.stdout.contains("older releases stay out of the cluster"), "{done:?}");
+    servers.forget();
+    let done = servers.ok("roll --finish --yes");
+    assert!(done.stdout.contains("everything was so already: nothing was changed"), "{done:?}");
+    assert_eq!(raises(&servers), 0, "it is raised already");
 }

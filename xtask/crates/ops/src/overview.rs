@@ -17,8 +17,19 @@ pub struct Overview {
 /// What the nodes said, on one screen.
 pub fn overview(expected: &Expected, answers: &[Answer], style: Style) -> Overview {
     let checks = checks(expected, answers);
-    let columns =
-        ["node", "state", "routes", "leader", "replicas", "lease", "certificates", "clients", "engine", "version"];
+    let columns = [
+        "node",
+        "state",
+        "routes",
+        "leader",
+        "replicas",
+        "lease",
+        "certificates",
+        "clients",
+        "engine",
+        "level",
+        "version",
+    ];
     let mut table = Table::new(&columns);
     let (mut gist, mut reasons) = (String::new(), String::new());
     for answer in answers {
@@ -88,6 +99,7 @@ fn row(expected: &Expected, answer: &Answer, posture: &Posture, failed: usize) -
             Some(engine) => engine.version.as_str().into(),
             None => Cell::toned(Tone::Bad, "down"),
         },
+        posture.level.map_or_else(|| "?".to_owned(), |level| level.to_string()).into(),
         posture.version.as_str().into(),
     ]
 }
@@ -125,7 +137,10 @@ mod tests {
     fn a_healthy_cluster_on_one_screen() {
         let screen = overview(&expected(), &answers(), Style::plain());
         let lines: Vec<&str> = screen.text.lines().collect();
-        assert_eq!(lines[1], "magnus    ok     2/2     homer   3/3 x3    300 ms  365 days      0        2.15.1  0.1.0");
+        assert_eq!(
+            lines[1],
+            "magnus    ok     2/2     homer   3/3 x3    300 ms  365 days      0        2.15.1  1      0.1.0"
+        );
         assert!(lines.last().unwrap().contains("checks hold"));
     }
 

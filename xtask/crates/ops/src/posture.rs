@@ -30,6 +30,9 @@ pub struct Posture {
     pub replicas: Vec<Replica>,
     /// Whether the node may decide.
     pub lease: Lease,
+    /// The feature level of the cluster; none where the node cannot know, and an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) level: Option<u32>,
     /// Active admins; none where the node cannot know.
     pub admins: Option<u64>,
     pub(crate) clients: Option<u64>,
@@ -200,6 +203,7 @@ pub mod fixture {
             kv_replicas: 3,
             replicas: vec![replica("UNIBUS_users"), replica("UNIBUS_rooms"), replica("UNIBUS_members")],
             lease: Lease { valid: true, age_ms: Some(300), lease_ms: 12_000, bound_ms: 15_000 },
+            level: Some(1),
             admins: Some(1),
             clients: Some(0),
             certificates: vec![certificate("server", "tls/server.crt"), certificate("route", "tls/route.crt")],

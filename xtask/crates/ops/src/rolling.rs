@@ -23,6 +23,8 @@ const CURRENT_WITHIN: u32 = 120;
 const CAUGHT_UP: u32 = 900;
 /// TimeoutStopSec= and TimeoutStartSec= of the unit.
 const RESTARTED: u32 = 60 + 120;
+/// What `membershipd level raise` takes at most: a revocation that is waited out.
+const LEVEL_RAISED: u32 = 60;
 /// What `membershipd scale` takes at most.
 const SCALED: u32 = 300;
 /// What ssh and the machine need beside what is waited for.
@@ -223,6 +225,33 @@ impl Site<'_> {
         waves.then(self.nodes().map(|node| self.until(node, Until::CaughtUp)));
         waves.then(settings);
         waves.steps
+    }
+
+    /// Ends an upgrade: raises the feature level, where every node runs what is staged and is well. Older releases stay out then.
+    pub fn finish(&self) -> Vec<Step> {
+        let mut waves = Waves::default();
+        waves.then(self.nodes().map(|node| self.until(node, Until::Current)));
+        waves.then(self.nodes().flat_map(|node| self.runs_what_is_staged(node)));
+        let argv = self.membershipd(&["level", "raise", "--json"]);
+        let unless = Unless { argv: self.membershipd(&["level", "raise", "--check"]), prints: None };
+        let first = self.nodes().next().unwrap_or_default();
+        waves.then([limited("raise the level", first, Effect::Run { argv, unless }, LEVEL_RAISED)]);
+        waves.then(self.nodes().flat_map(|node| self.well(node, Until::Current)));
+        waves.steps
+    }
+
+    /// Fails where the node runs another release than the staged one, or its daemon is older than its program.
+    fn runs_what_is_staged(&self, node: &str) -> Vec<Step> {
+        let refuse = |why: &str| words(&["sh", "-c", "echo \"$1\" >&2; exit 1", "sh", why]);
+        let mut steps = Vec::new();
+        if self.has_releases() {
+            let argv = refuse("it does not run the staged release: 'cargo xtask roll --yes' first");
+            steps.push(Step::new("runs the release", node, Effect::Run { argv, unless: self.runs(STAGED) }));
+        }
+        let argv = refuse("its daemon is older than its program or settings: 'cargo xtask roll --yes' first");
+        let unless = Unless { argv: self.newer_than_daemon(), prints: Some(String::new()) };
+        steps.push(Step::new("daemon is current", node, Effect::Run { argv, unless }));
+        steps
     }
 
     fn nodes(&self) -> impl Iterator<Item = &str> {

@@ -19,6 +19,7 @@ pub(super) fn node(
     found.push(engine(expected, posture, reached));
     found.push(version(expected, posture, reached));
     found.extend(clear_rooms(expected, posture, reached));
+    found.extend(level(expected, posture, reached));
     found
 }
 
@@ -169,6 +170,16 @@ fn clear_rooms(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Pos
         expected.remedies.restart(node)
     );
     Some(check("clear_rooms", node, ok, want, got, remedy))
+}
+
+/// A node that has not applied what the others have does things the old way. Asked only of those that know: an older daemon does
+/// not tell, and one without a lease cannot.
+fn level(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Option<Check> {
+    let here = posture.level?;
+    let highest = reached.iter().filter_map(|(_, posture)| posture.level).max()?;
+    let node = &posture.node;
+    let remedy = format!("{}; its log: {}", expected.remedies.restart(node), expected.remedies.log(node));
+    Some(check("level", node, here == highest, format!("{highest}, as the others"), here.to_string(), remedy))
 }
 
 /// What more than half of them say.

@@ -78,6 +78,7 @@ fn a_healthy_cluster_passes_and_every_check_is_there() {
         "engine",
         "version",
         "clear_rooms",
+        "level",
     ];
     for node in ALL {
         assert_eq!(of(node), ids);
@@ -274,6 +275,18 @@ fn whether_rooms_may_be_in_clear_is_the_same_everywhere() {
 }
 
 #[test]
+fn every_node_is_at_the_feature_level_of_the_others() {
+    let failed = broken(|posture| posture.level = Some(2));
+    assert_eq!(failed.len(), 2, "the others are behind: {failed:?}");
+    assert!(failed.iter().all(|check| (check.id.as_str(), check.got.as_str()) == ("level", "1")), "{failed:?}");
+    let mut answers = answers();
+    for answer in &mut answers {
+        answer.posture.as_mut().unwrap().level = None;
+    }
+    assert!(checks(&expected(), &answers).iter().all(|check| check.id != "level"), "older daemons do not tell");
+}
+
+#[test]
 fn a_test_build_passes_only_where_tests_run() {
     let mut answers = answers();
     for answer in &mut answers {
@@ -352,9 +365,9 @@ fn the_table_ends_with_the_failures_and_their_remedies() {
     let (good, bad) = text.split_once("FAILED lease on homer").unwrap();
     assert!(good.contains("lease") && good.contains("magnus datardos"), "{good}");
     assert!(bad.contains("remedy  homer denies everything"), "{bad}");
-    assert!(bad.trim_end().ends_with("1 of 49 checks failed"), "{bad}");
+    assert!(bad.trim_end().ends_with("1 of 52 checks failed"), "{bad}");
     let text = table(&checks(&expected(), &self::answers()), Style::plain());
-    assert!(text.trim_end().ends_with("all 49 checks hold"), "{text}");
+    assert!(text.trim_end().ends_with("all 52 checks hold"), "{text}");
 }
 
 #[test]
