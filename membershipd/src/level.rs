@@ -8,14 +8,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::audit::{About, Decided, Stage};
 use crate::commands::keys::Address;
-use crate::commands::{Change, CommandError, Commands, Done, Earlier, NotProven, Plan, State};
+use crate::commands::{Change, CommandError, Commands, Done, Earlier, NotProven, Plan, State, claims_move};
 use crate::fence::{Ledger, Process};
 use unibus_core::bus;
 use unibus_core::domain::{Author, FeatureLevel, LevelRecord, Record, RecordKey, RevocationOutcome};
-use unibus_store::StoreError;
+use unibus_core::view::View;
+use unibus_store::{Records, StoreError};
 
-/// The word of the audit log for it.
+/// The words of the audit log.
 const RAISE: &str = "level.raise";
+const COPY_CLAIMS: &str = "level.copy-claims";
+const COPIED: &str = "claims";
+
+/// Longer than it takes to watch anew after a node was lost.
+const CATCH_UP: Duration = Duration::from_secs(6);
 
 /// The level of the cluster, as a node that can prove its view knows it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +60,9 @@ pub enum LevelError {
         /// What is missing, with the names of the nodes.
         reasons: Vec<String>,
     },
+    /// This node does not see yet that all claims are in the documents that decide at the new level.
+    #[error("the level stays as it is: this node does not see yet that all claims of subjects were copied")]
+    NotCopied,
     /// The change was not carried out.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -66,6 +75,7 @@ impl LevelError {
             LevelError::NotReady { .. } => {
                 "roll this release out to every node ('cargo xtask roll'), start those that are down, and run it again"
             }
+            LevelError::NotCopied => "run it again: until then no subject can be claimed",
             LevelError::Command(error) => error.remedy(),
         }
     }
@@ -74,6 +84,7 @@ impl LevelError {
     pub fn code(&self) -> &'static str {
         match self {
             LevelError::NotReady { .. } => "conflict",
+            LevelError::NotCopied => "unavailable",
             LevelError::Command(error) => error.code(),
         }
     }
@@ -138,11 +149,51 @@ pub struct RaiseLevel {
 }
 
 impl Commands {
-    /// Raises the level of the cluster, and waits until every node has applied it.
+    /// Raises the level of the cluster, and waits until every node has applied it. Given again it completes what a run before began.
     pub async fn raise_level(&self, raise: &RaiseLevel) -> Result<Raised, LevelError> {
+        if self.state().read(|view| raise.begins(view))?? {
+            self.copy_claims(raise).await?;
+        }
         let Done { found: level, changed, fenced: fence, waited, .. } = self.carry_out(raise).await?;
+        if level >= FeatureLevel::Kept
+            && let Err(error) = claims_move::empty_spaces(&**self.store()).await
+        {
+            // They decide nothing any more, and the next run empties them.
+            tracing::warn!("the claims that were copied into small documents are still in the old ones, too: {error}");
+        }
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         Ok(Raised { level, changed, waited_ms, fence })
+    }
+
+    /// Copies the claims into the documents that decide at the new level; see `claims_move`.
+    async fn copy_claims(&self, raise: &RaiseLevel) -> Result<(), LevelError> {
+        let (journal, id) = (self.journal(), self.journal().number());
+        let about = About::new(raise.by.clone(), COPY_CLAIMS);
+        let decided = Decided { bus: None, room: None };
+        journal.begin(id, &about, decided).await.map_err(CommandError::Audit)?;
+        let copied = claims_move::copy(&**self.store()).await;
+        let stage = match &copied {
+            Ok(revision) => Stage::Done(revision.map(|revision| (COPIED.to_owned(), revision)).into_iter().collect()),
+            Err(error) => Stage::Failed(error.to_string()),
+        };
+        let _ = journal.end(id, &about, stage).await;
+        if let Some(revision) = copied? {
+            // Whether the view has it is looked at where the level is raised.
+            let _ = tokio::time::timeout(CATCH_UP, self.state().seen(Records::Rooms, revision)).await;
+        }
+        Ok(())
+    }
+}
+
+impl RaiseLevel {
+    /// Whether the level of `view` is to be raised by this; fails where it cannot be.
+    fn begins(&self, view: &View) -> Result<bool, LevelError> {
+        let (at, wanted) = (view.level(), FeatureLevel::highest());
+        if at >= wanted {
+            return Ok(false);
+        }
+        let reasons = reasons_against(wanted, &self.ledger.deciding(Instant::now()), self.nodes);
+        if reasons.is_empty() { Ok(true) } else { Err(LevelError::NotReady { at, wanted, reasons }) }
     }
 }
 
@@ -151,21 +202,18 @@ impl Change for RaiseLevel {
     type Found = FeatureLevel;
     type Error = LevelError;
 
-    /// Longer than it takes to watch anew after a node was lost.
-    const CATCH_UP: Option<Duration> = Some(Duration::from_secs(6));
+    const CATCH_UP: Option<Duration> = Some(CATCH_UP);
 
     async fn plan(&self, on: &Commands, earlier: &mut Earlier) -> Result<Plan<FeatureLevel>, LevelError> {
         let about = Address::of(&RecordKey::Level)?;
         let (decided, wanted) = (Decided { bus: None, room: None }, FeatureLevel::highest());
         on.state().read(|view| {
-            let at = view.level();
             // A cluster at the lowest level has no entry, so that older releases go on.
             if wanted == FeatureLevel::default() {
-                return Ok(Plan::stands_already(decided, about, None, at));
+                return Ok(Plan::stands_already(decided, about, None, view.level()));
             }
-            let reasons = reasons_against(wanted, &self.ledger.deciding(Instant::now()), self.nodes);
-            if at < wanted && !reasons.is_empty() {
-                return Err(LevelError::NotReady { at, wanted, reasons });
+            if self.begins(view)? && !claims_move::are_moved(view) {
+                return Err(LevelError::NotCopied);
             }
             let step = earlier.step(view, Record::Level(LevelRecord::new(wanted)))?;
             Ok(Plan::new(decided, about, vec![step], wanted).revoking(true))
@@ -181,7 +229,7 @@ impl Change for RaiseLevel {
         match error {
             LevelError::NotReady { .. } => Stage::Refused(error.to_string()),
             LevelError::Command(CommandError::Unknown { .. }) => Stage::Unknown(error.to_string()),
-            LevelError::Command(_) => Stage::Failed(error.to_string()),
+            LevelError::NotCopied | LevelError::Command(_) => Stage::Failed(error.to_string()),
         }
     }
 

@@ -19,6 +19,9 @@ impl From<Refusal> for Problem {
             Refusal::Claim(ClaimError::Overlap { .. }) => Kind::SUBJECT_NESTED,
             Refusal::Claim(ClaimError::Full(_)) => Kind::SPACE_FULL,
             Refusal::Claim(ClaimError::OtherSpace(..)) => Kind::BAD_SUBJECT,
+            Refusal::Claim(ClaimError::Frozen) => {
+                return Kind::UNAVAILABLE.because(format!("{refusal}; {}", refusal.remedy())).soon();
+            }
             Refusal::RoomExists(_) => Kind::ROOM_EXISTS,
             Refusal::MustEncrypt => Kind::ROOM_IN_CLEAR,
             Refusal::NoSuchUser(_) => Kind::NO_SUCH_USER,
@@ -30,6 +33,7 @@ impl From<Refusal> for Problem {
             Refusal::LastOwner(_) => Kind::LAST_OWNER,
             Refusal::TooManyRooms(_) => Kind::TOO_MANY_ROOMS,
             Refusal::TooManyMembers(_) => Kind::TOO_MANY_MEMBERS,
+            Refusal::NoMoreRooms => Kind::NO_MORE_ROOMS,
             Refusal::TooManyPersisted => Kind::TOO_MANY_PERSISTED,
         };
         kind.because(format!("{refusal}; {}", refusal.remedy()))
@@ -70,7 +74,7 @@ mod tests {
             Refusal::Denied(Denial::NotMember),
             overlap("rpc.a"),
             overlap("rpc.a.b"),
-            Refusal::Claim(ClaimError::Full(unibus_core::domain::Space::Rpc)),
+            Refusal::Claim(ClaimError::Full(unibus_core::domain::Space::Rpc.into())),
             Refusal::RoomExists(room()),
             Refusal::RoomRemoved(room()),
             Refusal::MustEncrypt,
@@ -83,6 +87,7 @@ mod tests {
             Refusal::LastOwner(bob()),
             Refusal::TooManyRooms(bob()),
             Refusal::TooManyMembers(room()),
+            Refusal::NoMoreRooms,
             Refusal::TooManyPersisted,
         ];
         let slugs: std::collections::BTreeSet<_> =

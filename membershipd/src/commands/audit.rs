@@ -76,7 +76,7 @@ pub struct AuditRecord {
     pub at_ms: i64,
     /// Who.
     pub who: Author,
-    /// What: [`unibus_core::domain::Action::name`], `level.raise`, or `repair.` and what was repaired.
+    /// What: [`unibus_core::domain::Action::name`], `level.copy-claims`, `level.raise`, or `repair.` and what was repaired.
     pub action: String,
     /// Which user of the bus, where one was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

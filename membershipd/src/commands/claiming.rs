@@ -1,8 +1,8 @@
-//! Claims after the fact: released when nobody can use the subject any more, and looked after when somebody released too much.
+//! Claims after the fact, in the documents that decide at the level of the cluster: released when nobody can use the subject any more, and looked after when somebody released too much.
 
 use super::keys;
-use unibus_core::domain::{Claims, RecordKey, Room, RoomId, RoomState, Subject};
-use unibus_store::{Entry, Records, Revision, Store, StoreError, get_json, update_json};
+use unibus_core::domain::{ClaimError, Claims, ClaimsKey, FeatureLevel, RecordKey, Room, RoomId, RoomState, Subject};
+use unibus_store::{Entry, Operation, Records, Revision, Store, StoreError, get_json, update_json};
 
 /// Attempts at a document that others keep changing too.
 const CONTENTION: usize = 64;
@@ -17,17 +17,28 @@ async fn room(store: &dyn Store, id: &RoomId) -> Result<Option<Room>, StoreError
     Ok(entry.map(|entry| entry.value))
 }
 
-async fn claims(store: &dyn Store, subject: &Subject) -> Result<Option<Entry<Claims>>, StoreError> {
-    get_json::<Claims>(store, Records::Rooms, &keys::key(&RecordKey::Claims(subject.space()))?).await
+async fn claims(store: &dyn Store, of: ClaimsKey) -> Result<Option<Entry<Claims>>, StoreError> {
+    get_json::<Claims>(store, Records::Rooms, &keys::key(&RecordKey::Claims(of))?).await
+}
+
+/// A document that is to be changed. A frozen one is not: its claims are on their way into small documents.
+async fn open_claims(store: &dyn Store, of: ClaimsKey) -> Result<Option<Entry<Claims>>, StoreError> {
+    let found = claims(store, of).await?;
+    if found.as_ref().is_some_and(|claims| claims.value.is_frozen()) {
+        let operation = Operation::on("change claims in", Records::Rooms.bucket());
+        return Err(StoreError::Unavailable { operation, why: ClaimError::Frozen.to_string() });
+    }
+    Ok(found)
 }
 
 /// Whether the room has the claim on `subject`; otherwise the revision of a document in which it has not.
 pub(super) async fn is_held(
     store: &dyn Store,
+    level: FeatureLevel,
     id: &RoomId,
     subject: &Subject,
 ) -> Result<Result<(), Option<Revision>>, StoreError> {
-    Ok(match claims(store, subject).await? {
+    Ok(match claims(store, ClaimsKey::deciding(subject, level)).await? {
         Some(claims) if claims.value.holder(subject) == Some(id) => Ok(()),
         other => Err(other.map(|claims| claims.revision)),
     })
@@ -35,10 +46,15 @@ pub(super) async fn is_held(
 
 /// Releases the claim of a room on `subject`, unless its record names the subject, or there is no record. Says at which
 /// revision the document is without it, where it did. Call it when no node honours any more that the room had the subject.
-pub(super) async fn release(store: &dyn Store, id: &RoomId, subject: &Subject) -> Result<Option<Revision>, StoreError> {
+pub(super) async fn release(
+    store: &dyn Store,
+    level: FeatureLevel,
+    id: &RoomId,
+    subject: &Subject,
+) -> Result<Option<Revision>, StoreError> {
     let mut last = None;
     for _ in 0..CONTENTION {
-        let Some(claims) = claims(store, subject).await? else { return Ok(None) };
+        let Some(claims) = open_claims(store, ClaimsKey::deciding(subject, level)).await? else { return Ok(None) };
         let record = room(store, id).await?;
         // Without a record the room is still being made; what was never made gets its tombstone first.
         if claims.value.holder(subject) != Some(id) || record.is_none() || names(record.as_ref(), subject) {
@@ -49,7 +65,7 @@ pub(super) async fn release(store: &dyn Store, id: &RoomId, subject: &Subject) -
                 // The room may have gone back to the subject since its record was read, and found the claim in place. It looks
                 // after its record is written, we look after the release: one of the two sees the other.
                 if names(room(store, id).await?.as_ref(), subject) {
-                    return claim(store, id, subject).await.map(|_| None);
+                    return claim(store, level, id, subject).await.map(|_| None);
                 }
                 return Ok(Some(revision));
             }
@@ -62,10 +78,15 @@ pub(super) async fn release(store: &dyn Store, id: &RoomId, subject: &Subject) -
 
 /// Claims `subject` for a room whose record names it, where it lost the claim. Says whether it has it now: another room may
 /// have taken it.
-pub(super) async fn claim(store: &dyn Store, id: &RoomId, subject: &Subject) -> Result<bool, StoreError> {
+pub(super) async fn claim(
+    store: &dyn Store,
+    level: FeatureLevel,
+    id: &RoomId,
+    subject: &Subject,
+) -> Result<bool, StoreError> {
     let mut last = None;
     for _ in 0..CONTENTION {
-        let Some(claims) = claims(store, subject).await? else { return Ok(false) };
+        let Some(claims) = open_claims(store, ClaimsKey::deciding(subject, level)).await? else { return Ok(false) };
         if !names(room(store, id).await?.as_ref(), subject) {
             return Ok(false);
         }
@@ -83,5 +104,5 @@ pub(super) async fn claim(store: &dyn Store, id: &RoomId, subject: &Subject) -> 
 }
 
 async fn write(store: &dyn Store, claims: &Claims, expected: Revision) -> Result<Revision, StoreError> {
-    update_json(store, Records::Rooms, &keys::key(&RecordKey::Claims(claims.space()))?, claims, expected).await
+    update_json(store, Records::Rooms, &keys::key(&RecordKey::Claims(claims.key()))?, claims, expected).await
 }

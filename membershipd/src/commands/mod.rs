@@ -29,13 +29,14 @@
 //! earlier whether a change may be made, as the API does for each request, does so to refuse it before it costs anything.
 //!
 //! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `gated` is the state of a node,
-//! `load` and `watched` are for tools and tests; `error`, `audit`, `plan`, `change` and `done` say what is done; `record_locks`, `index` and `claiming` do parts
+//! `load` and `watched` are for tools and tests; `error`, `audit`, `plan`, `change` and `done` say what is done; `record_locks`, `index`, `claiming` and `claims_move` do parts
 //! of it; `path` does it; `order` and `rooms` are the commands about rooms (those about users, invites and keys stand above, in modules
 //! of their own). `repair` finishes what others left, and `derived` does the part of that which a node does by itself.
 
 pub mod audit;
 mod change;
 mod claiming;
+pub(crate) mod claims_move;
 mod derived;
 mod done;
 mod error;

@@ -15,7 +15,7 @@ use super::plan::{Earlier, Plan, Step, StepKind, Value};
 use super::record_locks::{RecordLockGuard, RecordLocks};
 use super::state::State;
 use super::{claiming, index};
-use unibus_core::domain::{Handle, Record, RecordKey, RoomId, Subject};
+use unibus_core::domain::{ClaimsKey, Handle, Record, RecordKey, RoomId, Subject};
 use unibus_store::{Records, Revision, Standing, Store, StoreError};
 
 /// Carries changes out.
@@ -216,12 +216,14 @@ impl Commands {
     /// The document in which the claim of a room in use is missing, once its record is written: a release may have crossed it.
     async fn lost_claim<T>(&self, plan: &Plan<T>, run: &Run) -> Option<Address> {
         let (room, subject) = plan.room_in_use()?;
-        match claiming::is_held(&*self.store, room, subject).await {
+        // Without a lease it is as where the store does not answer.
+        let level = self.state.read(|view| view.level()).ok()?;
+        match claiming::is_held(&*self.store, level, room, subject).await {
             Ok(Err(revision)) => {
                 if let Some(revision) = revision {
                     self.caught_up(Records::Rooms, revision, run.catch_up).await;
                 }
-                Address::of(&RecordKey::Claims(subject.space())).ok()
+                Address::of(&RecordKey::Claims(ClaimsKey::deciding(subject, level))).ok()
             }
             Ok(Ok(())) => None,
             Err(error) => {
@@ -301,9 +303,13 @@ impl Commands {
                 done = false;
                 continue;
             }
-            let claims = Address::of(&RecordKey::Claims(subject.space()));
+            let Ok(level) = self.state.read(|view| view.level()) else {
+                done = false;
+                continue;
+            };
+            let claims = Address::of(&RecordKey::Claims(ClaimsKey::deciding(subject, level)));
             let _turn = self.locks.lock(claims.into_iter().collect()).await;
-            match claiming::release(&*self.store, room, subject).await {
+            match claiming::release(&*self.store, level, room, subject).await {
                 Ok(Some(revision)) => self.caught_up(Records::Rooms, revision, run.catch_up).await,
                 Ok(None) => {}
                 Err(error) => {

@@ -9,8 +9,8 @@ use super::error::CommandError;
 use super::keys::{self, Address};
 use super::state::revision_of;
 use unibus_core::domain::{
-    Claims, FeatureLevel, Handle, LevelRecord, Membership, Record, RecordKey, Records, Room, RoomId, RoomState, Space,
-    Subject, User, takes_away,
+    Claims, ClaimsKey, FeatureLevel, Handle, LevelRecord, Membership, Record, RecordKey, Records, Room, RoomId,
+    RoomState, Subject, User, takes_away,
 };
 use unibus_core::view::View;
 use unibus_store::{Revision, StoreError};
@@ -189,7 +189,7 @@ fn overtaken(first: Option<&Record>, now: Option<&Record>, new: &Record) -> bool
 pub(super) fn fetch(view: &View, key: &RecordKey) -> Option<Record> {
     match key {
         RecordKey::User(handle) => view.user(handle).cloned().map(Record::User),
-        RecordKey::Claims(space) => view.claims(*space).cloned().map(Record::Claims),
+        RecordKey::Claims(claims) => view.claims(claims).cloned().map(Record::Claims),
         RecordKey::Room(room) => view.room(room).cloned().map(Record::Room),
         RecordKey::Membership(room, handle) => view.membership(room, handle).cloned().map(Record::Membership),
         RecordKey::Level => view.revision(key).map(|_| Record::Level(LevelRecord::new(view.level()))),
@@ -218,7 +218,7 @@ impl Records for Only<'_> {
         self.room_alone()
     }
 
-    fn claims(&self, _: Space) -> Option<&Claims> {
+    fn claims(&self, _: &ClaimsKey) -> Option<&Claims> {
         None
     }
 

@@ -92,13 +92,12 @@ impl<F: Fence> Repair<'_, F> {
     /// Rooms in use whose subject is not claimed for them: a release crossed a move.
     async fn lost_claims(&self, journal: &Journal, view: &View, repaired: &mut Repaired) -> Result<(), StoreError> {
         for room in view.rooms().filter(|room| room.state == RoomState::Active) {
-            let claims = view.claims(room.subject.space());
-            if claims.and_then(|claims| claims.holder(&room.subject)) == Some(&room.id) {
+            if view.holder(&room.subject) == Some(&room.id) {
                 continue;
             }
             let about = self.about("repair.claim", &room.id);
             let id = self.begun(journal, &About { with: with(&room.subject), ..about.clone() }).await?;
-            if claiming::claim(&*self.store, &room.id, &room.subject).await? {
+            if claiming::claim(&*self.store, view.level(), &room.id, &room.subject).await? {
                 journal.end(id, &about, Stage::Done(Vec::new())).await?;
                 repaired.claimed.push(room.subject.clone());
             } else {
@@ -145,7 +144,7 @@ impl<F: Fence> Repair<'_, F> {
             if !self.fence.release_subject(room, &subject).await {
                 continue;
             }
-            if claiming::release(&*self.store, room, &subject).await?.is_some() {
+            if claiming::release(&*self.store, now.level(), room, &subject).await?.is_some() {
                 let written = vec![(keys::name(&record), revision)];
                 journal.end(id, &self.about("repair.release", room), Stage::Done(written)).await?;
                 repaired.released.push(subject);

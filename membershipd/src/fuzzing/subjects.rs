@@ -144,7 +144,7 @@ impl World {
                 assert!(related(&claimed, subject) && holder != *id, "'{claimed}' is not in the way of '{subject}'");
                 return false;
             }
-            Err(ClaimError::Full(_) | ClaimError::OtherSpace(..)) => return false,
+            Err(ClaimError::Full(_) | ClaimError::Frozen | ClaimError::OtherSpace(..)) => return false,
         };
         self.put(&Record::Claims(changed.clone()));
         self.claims.insert(subject.space(), changed);

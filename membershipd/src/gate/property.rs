@@ -170,7 +170,7 @@ impl World {
                     entry.load(&mut view, revision);
                 }
                 for (space, claims) in &mut self.claims {
-                    *claims = view.claims(*space).cloned().unwrap_or_else(|| Claims::none(*space));
+                    *claims = view.claims(&(*space).into()).cloned().unwrap_or_else(|| Claims::none(*space));
                 }
                 self.gate.replace_view(view)
             }

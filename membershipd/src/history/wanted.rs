@@ -22,8 +22,7 @@ impl Wanted {
         if room.state == RoomState::Removed {
             return Wanted::Gone;
         }
-        let claims = view.claims(room.subject.space());
-        let holds = claims.is_some_and(|claims| claims.holder(&room.subject) == Some(&room.id));
+        let holds = view.holder(&room.subject) == Some(&room.id);
         if room.policy.persist && holds { Wanted::Captures(room.subject.clone()) } else { Wanted::Silent }
     }
 

@@ -11,8 +11,8 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use unibus_core::domain::limits::{ROOM_ID_BYTES, ROOMS_PER_CONNECTION, SUBJECT_BYTES};
 use unibus_core::domain::{
-    Claims, FeatureLevel, Handle, MemberState, Membership, Permissions, Policy, Records, Role, Room, RoomId, RoomRole,
-    SignPub, Space, Standing, State, User,
+    Claims, ClaimsKey, FeatureLevel, Handle, MemberState, Membership, Permissions, Policy, Records, Role, Room, RoomId,
+    RoomRole, SignPub, Space, Standing, State, User,
 };
 
 /// Rooms of a test, and who is in them.
@@ -30,7 +30,7 @@ impl Rooms {
     fn with(mut self, id: &str, subject: &str, members: &[(&str, RoomRole)]) -> Self {
         let by: unibus_core::domain::Author = "root".parse().unwrap();
         let room = Room::new(id.parse().unwrap(), subject.parse().unwrap(), Policy::TELEMETRY, by.clone());
-        let claims = self.claims.iter_mut().find(|claims| claims.space() == room.subject.space()).unwrap();
+        let claims = self.claims.iter_mut().find(|claims| claims.key() == room.subject.space().into()).unwrap();
         *claims = claims.claim(&room.subject, &room.id).unwrap();
         for (handle, role) in members {
             let standing = Standing { role: *role, state: MemberState::Joined };
@@ -68,8 +68,8 @@ impl Records for Rooms {
         at.or_else(|| self.rooms.iter().find(|room| room.id == *id))
     }
 
-    fn claims(&self, space: Space) -> Option<&Claims> {
-        self.claims.iter().find(|claims| claims.space() == space)
+    fn claims(&self, key: &ClaimsKey) -> Option<&Claims> {
+        self.claims.iter().find(|claims| claims.key() == *key)
     }
 
     fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership> {

@@ -26,7 +26,7 @@ fn is(view: &View, room: &str, name: &str) -> Option<MemberState> {
 
 fn holder(view: &View, subject: &str) -> Option<RoomId> {
     let subject: unibus_core::domain::Subject = subject.parse().unwrap();
-    view.claims(subject.space())?.holder(&subject).cloned()
+    view.holder(&subject).cloned()
 }
 
 fn cases() -> Vec<Case> {

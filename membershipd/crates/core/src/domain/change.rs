@@ -3,8 +3,10 @@
 use super::action::Action;
 use super::author::Author;
 use super::claims::Claims;
+use super::claims_key::ClaimsKey;
 use super::decide::{Decision, Resource, decide};
-use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS_PER_USER};
+use super::level::FeatureLevel;
+use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS, ROOMS_PER_USER};
 use super::loss::{states_again, takes_away};
 use super::member::{MemberState, Membership, RoomRole, Standing};
 use super::records::{Record, RecordKey, Records, acting_owners};
@@ -178,6 +180,9 @@ impl<R: Records> Draft<'_, R> {
             Some(r) if (&r.created_by, &r.subject, r.policy) == (&made.created_by, subject, policy) => false,
             Some(_) => return Err(Refusal::RoomExists(self.room.clone())),
         };
+        if is_new {
+            self.has_place_for_one_more()?;
+        }
         let mut writes = Vec::from_iter(self.claim(subject)?);
         writes.extend(is_new.then_some(Record::Room(made)));
         // Who left the room since, and made it, does not come back by making it again.
@@ -304,10 +309,11 @@ impl<R: Records> Draft<'_, R> {
         if self.terms.encrypted_only && !policy.encrypt { Err(Refusal::MustEncrypt) } else { Ok(()) }
     }
 
-    /// The claims of the space with `subject` for this room, where that is not so already.
+    /// The document of claims with `subject` for this room, where that is not so already.
     fn claim(&self, subject: &Subject) -> Result<Option<Record>, Refusal> {
-        let none = Claims::none(subject.space());
-        let now = self.state.claims(subject.space()).unwrap_or(&none);
+        let key = ClaimsKey::deciding(subject, self.state.level());
+        let none = Claims::none(key.clone());
+        let now = self.state.claims(&key).unwrap_or(&none);
         let claimed = now.claim(subject, self.room)?;
         Ok((claimed != *now).then_some(Record::Claims(claimed)))
     }
@@ -317,6 +323,13 @@ impl<R: Records> Draft<'_, R> {
         let in_use = |room: &RoomId| self.state.room(room).is_some_and(|room| room.state == RoomState::Active);
         let joined = self.state.memberships(handle).filter(|m| m.state == MemberState::Joined && in_use(&m.room));
         if joined.count() >= ROOMS_PER_USER { Err(Refusal::TooManyRooms(handle.clone())) } else { Ok(()) }
+    }
+
+    /// At the lowest level the documents of claims are the limit.
+    fn has_place_for_one_more(&self) -> Result<(), Refusal> {
+        let in_use = || self.state.rooms().filter(|room| room.state == RoomState::Active).count();
+        let is_full = self.state.level() >= FeatureLevel::Kept && in_use() >= ROOMS;
+        if is_full { Err(Refusal::NoMoreRooms) } else { Ok(()) }
     }
 
     /// Rooms that have a share of the disk count, whoever is in them.

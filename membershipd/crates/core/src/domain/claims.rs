@@ -1,16 +1,17 @@
-//! Which room has which subject: one document a space, so that two claims that overlap are two changes of one record.
+//! Which room has which subject: documents in which two claims that overlap are two changes of one record.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::CLAIMS_PER_SPACE;
+use super::claims_key::ClaimsKey;
+use super::limits::CLAIMS_PER_DOCUMENT;
 use super::room::{Room, RoomId, RoomState};
 use super::schema::Schema;
 use super::subject::{Space, Subject};
 
-/// The claimed subjects of a space. Invariant: no subject of one room is equal to, above or below one of another room.
+/// The claimed subjects of a space, or of a second token in it (see [`ClaimsKey`]). Invariant: no subject of one room is equal to, above or below one of another room.
 ///
 /// A changed document is written by compare-and-set on the revision of the one it was made from; who loses begins anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ use super::subject::{Space, Subject};
 pub struct Claims {
     schema: Schema<1>,
     space: Space,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    frozen: bool,
     claims: BTreeMap<Subject, RoomId>,
 }
 
@@ -26,6 +31,10 @@ pub struct Claims {
 struct Document {
     schema: Schema<1>,
     space: Space,
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    frozen: bool,
     claims: BTreeMap<Subject, RoomId>,
 }
 
@@ -43,22 +52,56 @@ pub enum ClaimError {
         holder: RoomId,
     },
     /// The document is full.
-    #[error("all {CLAIMS_PER_SPACE} subjects of the space '{0}' are taken: remove a room, or use another space")]
-    Full(Space),
-    /// The document is that of another space.
+    #[error("all {CLAIMS_PER_DOCUMENT} subjects of the space '{0}' are taken: remove a room, or use another space")]
+    Full(ClaimsKey),
+    /// The claims are on their way into small documents.
+    #[error("no subject can be claimed while the feature level of the cluster is being raised")]
+    Frozen,
+    /// The document is that of another space, or of another token.
     #[error("the subject '{0}' is not in the space '{1}'")]
-    OtherSpace(Subject, Space),
+    OtherSpace(Subject, ClaimsKey),
 }
 
 impl Claims {
-    /// A space in which nothing is claimed.
-    pub fn none(space: Space) -> Self {
-        Self { schema: Schema, space, claims: BTreeMap::new() }
+    /// A document in which nothing is claimed.
+    pub fn none(key: impl Into<ClaimsKey>) -> Self {
+        let key = key.into();
+        let (space, token) = (key.space(), key.token().map(str::to_owned));
+        Self { schema: Schema, space, token, frozen: false, claims: BTreeMap::new() }
     }
 
-    /// The space.
-    pub fn space(&self) -> Space {
-        self.space
+    /// Which document it is.
+    pub fn key(&self) -> ClaimsKey {
+        // What was read or made is one.
+        ClaimsKey::of(self.space, self.token.clone()).unwrap_or_else(|| self.space.into())
+    }
+
+    /// Whether nothing in it changes any more: its claims are on their way into small documents, or there already.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// The same claims, of which none changes any more.
+    #[must_use]
+    pub fn freeze(&self) -> Self {
+        Self { frozen: true, ..self.clone() }
+    }
+
+    /// The frozen document without its claims, which are in small documents now.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Self { claims: BTreeMap::new(), ..self.freeze() }
+    }
+
+    /// The claims as small documents, by key.
+    pub fn small_documents(&self) -> BTreeMap<ClaimsKey, Self> {
+        let mut documents: BTreeMap<ClaimsKey, Self> = BTreeMap::new();
+        for (subject, room) in &self.claims {
+            let key = ClaimsKey::small(subject);
+            let document = documents.entry(key.clone()).or_insert_with(|| Self::none(key));
+            document.claims.insert(subject.clone(), room.clone());
+        }
+        documents
     }
 
     /// The room that has exactly this subject.
@@ -73,18 +116,22 @@ impl Claims {
 
     /// The document with `subject` claimed for `room`; the same one where it is already.
     pub fn claim(&self, subject: &Subject, room: &RoomId) -> Result<Self, ClaimError> {
-        if subject.space() != self.space {
-            return Err(ClaimError::OtherSpace(subject.clone(), self.space));
+        let key = self.key();
+        if !key.covers(subject) {
+            return Err(ClaimError::OtherSpace(subject.clone(), key));
         }
         if self.holder(subject) == Some(room) {
             return Ok(self.clone());
+        }
+        if self.frozen {
+            return Err(ClaimError::Frozen);
         }
         if let Some((claimed, holder)) = self.overlapping(subject, room) {
             let (claimed, holder) = (claimed.clone(), holder.clone());
             return Err(ClaimError::Overlap { subject: subject.clone(), claimed, holder });
         }
-        if self.claims.len() >= CLAIMS_PER_SPACE {
-            return Err(ClaimError::Full(self.space));
+        if self.claims.len() >= CLAIMS_PER_DOCUMENT {
+            return Err(ClaimError::Full(key));
         }
         let mut changed = self.clone();
         changed.claims.insert(subject.clone(), room.clone());
@@ -130,14 +177,16 @@ impl TryFrom<Document> for Claims {
     type Error = String;
 
     fn try_from(document: Document) -> Result<Self, String> {
-        let Document { schema, space, claims } = document;
-        let read = Self { schema, space, claims };
-        if read.claims.len() > CLAIMS_PER_SPACE {
-            return Err(format!("{} claims, more than {CLAIMS_PER_SPACE}", read.claims.len()));
+        let Document { schema, space, token, frozen, claims } = document;
+        let key =
+            ClaimsKey::of(space, token.clone()).ok_or_else(|| format!("no subject of '{space}' has {token:?}"))?;
+        let read = Self { schema, space, token, frozen, claims };
+        if read.claims.len() > CLAIMS_PER_DOCUMENT {
+            return Err(format!("{} claims, more than {CLAIMS_PER_DOCUMENT}", read.claims.len()));
         }
         for (subject, room) in &read.claims {
-            if subject.space() != space {
-                return Err(format!("'{subject}' among the claims of '{space}'"));
+            if !key.covers(subject) {
+                return Err(format!("'{subject}' among the claims of '{key}'"));
             }
             if let Some((other, _)) = read.overlapping(subject, room) {
                 return Err(format!("'{subject}' and '{other}' overlap and belong to two rooms"));
@@ -179,7 +228,7 @@ mod tests {
         assert_eq!(claims.claim(&subject("room.x.y"), &a).unwrap(), claims, "a repetition changes nothing");
         assert!(claims.claim(&subject("room.x"), &a).is_ok(), "a room may move within what is its own");
         let elsewhere = subject("rpc.x");
-        assert_eq!(claims.claim(&elsewhere, &b), Err(ClaimError::OtherSpace(elsewhere, Space::Room)));
+        assert_eq!(claims.claim(&elsewhere, &b), Err(ClaimError::OtherSpace(elsewhere, Space::Room.into())));
     }
 
     #[test]
@@ -195,13 +244,13 @@ mod tests {
     #[test]
     fn a_full_space_says_so_and_fits_into_a_message() {
         let mut claims = Claims::none(Space::Proc);
-        for n in 0..CLAIMS_PER_SPACE {
+        for n in 0..CLAIMS_PER_DOCUMENT {
             let room = format!("{n:0>width$}", width = ROOM_ID_BYTES);
             let long = format!("proc.{n:0>width$}", width = SUBJECT_BYTES - 5);
             claims.claims.insert(subject(&long), id(&room));
         }
         let error = claims.claim(&subject("proc.one-more"), &id("more")).unwrap_err();
-        assert_eq!(error, ClaimError::Full(Space::Proc));
+        assert_eq!(error, ClaimError::Full(Space::Proc.into()));
         assert!(error.to_string().contains("2000"), "{error}");
         let text = serde_json::to_string(&claims).unwrap();
         assert!(text.len() < 512 * 1024, "{}", text.len());
@@ -231,6 +280,31 @@ mod tests {
         ] {
             assert!(serde_json::from_str::<Claims>(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_frozen_document_changes_no_more_and_comes_apart_by_second_token() {
+        let claims = [("room.a", "a"), ("room.a.b", "a"), ("room.b", "b")].into_iter();
+        let claims =
+            claims.fold(Claims::none(Space::Room), |claims, (s, room)| claims.claim(&subject(s), &id(room)).unwrap());
+        let frozen = claims.freeze();
+        assert_eq!(frozen.claim(&subject("room.c"), &id("c")), Err(ClaimError::Frozen));
+        assert_eq!(frozen.claim(&subject("room.a"), &id("a")), Ok(frozen.clone()), "what a room has it has");
+        let small = frozen.small_documents();
+        let texts: Vec<String> = small.values().map(|claims| serde_json::to_string(claims).unwrap()).collect();
+        let golden = [
+            r#"{"schema":1,"space":"room","token":"a","claims":{"room.a":"a","room.a.b":"a"}}"#,
+            r#"{"schema":1,"space":"room","token":"b","claims":{"room.b":"b"}}"#,
+        ];
+        assert_eq!(texts, golden);
+        for (document, text) in small.values().zip(golden) {
+            assert_eq!(serde_json::from_str::<Claims>(text).unwrap(), *document);
+            assert!(matches!(document.claim(&subject("room.c"), &id("c")), Err(ClaimError::OtherSpace(..))));
+        }
+        let emptied = r#"{"schema":1,"space":"room","frozen":true,"claims":{}}"#;
+        assert_eq!(serde_json::to_string(&frozen.emptied()).unwrap(), emptied);
+        let foreign = r#"{"schema":1,"space":"room","token":"a","claims":{"room.b":"b"}}"#;
+        assert!(serde_json::from_str::<Claims>(foreign).is_err());
     }
 
     #[test]

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::claims::Claims;
+use super::claims_key::ClaimsKey;
 use super::level::FeatureLevel;
 use super::member::{MemberState, Membership, RoomRole, Standing};
 use super::records::{Record, RecordKey, Records};
 use super::room::{Policy, Room, RoomId};
-use super::subject::{Space, Subject};
+use super::subject::Subject;
 use super::user::{Handle, Role, SignPub, State, User};
 
 /// Records in memory.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Memory {
     users: BTreeMap<Handle, User>,
-    claims: BTreeMap<Space, Claims>,
+    claims: BTreeMap<ClaimsKey, Claims>,
     rooms: BTreeMap<RoomId, Room>,
     members: BTreeMap<(RoomId, Handle), Membership>,
     level: FeatureLevel,
@@ -27,7 +28,7 @@ impl Memory {
         *self.revisions.entry(record.key()).or_default() += 1;
         match record {
             Record::User(user) => drop(self.users.insert(user.handle.clone(), user)),
-            Record::Claims(claims) => drop(self.claims.insert(claims.space(), claims)),
+            Record::Claims(claims) => drop(self.claims.insert(claims.key(), claims)),
             Record::Room(room) => drop(self.rooms.insert(room.id.clone(), room)),
             Record::Membership(m) => drop(self.members.insert((m.room.clone(), m.handle.clone()), m)),
             Record::Level(record) => self.level = record.level,
@@ -49,7 +50,8 @@ impl Memory {
     pub(super) fn with_room(mut self, id: &str, subject: &str, policy: Policy) -> Self {
         let subject: Subject = subject.parse().unwrap();
         let id: RoomId = id.parse().unwrap();
-        let claims = self.claims(subject.space()).cloned().unwrap_or_else(|| Claims::none(subject.space()));
+        let key = ClaimsKey::deciding(&subject, self.level);
+        let claims = self.claims(&key).cloned().unwrap_or_else(|| Claims::none(key));
         self.put(Record::Claims(claims.claim(&subject, &id).unwrap()));
         self.put(Record::Room(Room::new(id, subject, policy, "alice".parse().unwrap())));
         self
@@ -106,8 +108,8 @@ impl Records for Memory {
         self.rooms.get(id)
     }
 
-    fn claims(&self, space: Space) -> Option<&Claims> {
-        self.claims.get(&space)
+    fn claims(&self, key: &ClaimsKey) -> Option<&Claims> {
+        self.claims.get(key)
     }
 
     fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership> {

@@ -23,9 +23,12 @@ pub const ROOMS_PER_CONNECTION: usize = 2 * ROOMS_PER_USER;
 /// confirmed that after a second is killed (`bus::KICK`): 2,000 kicks, 64 at a time and 7 ms each, take a quarter of that.
 pub const MEMBERS_PER_ROOM: usize = 2_000;
 
-/// Subjects that are claimed in one space. All stand in one document, so that nested claims conflict; it is written anew
-/// with each claim and must stay well below `max_payload`.
-pub const CLAIMS_PER_SPACE: usize = 2_000;
+/// Subjects that are claimed in one document: a space's, and from feature level 2 on that of a second token. Nested claims are in
+/// one document, so that they conflict; it is written anew with each claim and must stay well below `max_payload`.
+pub const CLAIMS_PER_DOCUMENT: usize = 2_000;
+
+/// Rooms in use, in all, from feature level 2 on: what the nodes are measured with. Before, the documents of claims are the limit.
+pub const ROOMS: usize = 10_000;
 
 /// Rooms that persist, or did and keep what was said then. The engine sets the bytes that each may take aside on every node
 /// (`bus::HISTORY_ROOM_BYTES`), so all of them have to fit into `bus::HISTORY_BYTES`; a few more do, since two nodes may count at
@@ -36,7 +39,7 @@ pub const PERSISTED_ROOMS: usize = 300;
 const CLAIM_BYTES: usize = SUBJECT_BYTES + ROOM_ID_BYTES + 6;
 
 // A full document fits with more than half of the engine's 1 MiB to spare.
-const _: () = assert!(CLAIMS_PER_SPACE * CLAIM_BYTES < 1024 * 1024 / 2);
+const _: () = assert!(CLAIMS_PER_DOCUMENT * CLAIM_BYTES < 1024 * 1024 / 2);
 
 /// Life of an invite, in seconds: 7 days, long enough for somebody who reads his messages once a week.
 pub const INVITE_LIFETIME_S: i64 = 7 * 24 * 60 * 60;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 use super::action::Action;
+use super::claims::Claims;
 use super::member::{MemberState, Membership, RoomRole, Standing};
 use super::records::{Record, Records};
 use super::room::{Policy, Room, RoomState};
@@ -26,9 +27,10 @@ pub fn takes_away(writes: &[Record], state: &impl Records) -> bool {
         }
         Record::Room(is) => state.room(&is.id).is_some_and(|was| Step::of_room(was, is).takes_away()),
         // A room has its subject for as long as it has the claim.
-        Record::Claims(is) => state
-            .claims(is.space())
-            .is_some_and(|was| was.iter().any(|(subject, room)| is.holder(subject) != Some(room))),
+        Record::Claims(is) => {
+            let lost = |was: &Claims| was.iter().any(|(subject, room)| is.holder(subject) != Some(room));
+            is.key().decides_at(state.level()) && state.claims(&is.key()).is_some_and(lost)
+        }
         // What it changes for whom is no matter of one record: nobody's old rights count once it is raised.
         Record::Level(is) => is.level > state.level(),
     })
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn a_lost_claim_is_a_loss() {
         let memory = bus();
-        let claims = memory.claims(crate::domain::Space::Room).unwrap();
+        let claims = memory.claims(&crate::domain::Space::Room.into()).unwrap();
         let released = claims.release(&"room.kitchen".parse().unwrap(), &"kitchen".parse().unwrap());
         assert!(takes_away(&[Record::Claims(released)], &memory));
         assert!(!takes_away(&[Record::Claims(claims.clone())], &memory));

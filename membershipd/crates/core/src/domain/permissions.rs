@@ -173,7 +173,7 @@ mod tests {
             .with_room("kitchen", "room.kitchen", Policy::CONVERSATION)
             .with_member("kitchen", "bob", RoomRole::Owner, MemberState::Joined);
         let subject = "room.kitchen".parse().unwrap();
-        let claims = memory.claims(Space::Room).unwrap().release(&subject, &"kitchen".parse().unwrap());
+        let claims = memory.claims(&Space::Room.into()).unwrap().release(&subject, &"kitchen".parse().unwrap());
         memory.put(Record::Claims(claims));
         let (publish, subscribe) = rights(&memory, "bob");
         assert_eq!(publish, ["_INBOX.bob.>"]);

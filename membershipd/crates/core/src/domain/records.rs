@@ -1,10 +1,11 @@
 //! What is known when something is decided: records by their keys.
 
 use super::claims::Claims;
+use super::claims_key::ClaimsKey;
 use super::level::{FeatureLevel, LevelRecord};
 use super::member::{MemberState, Membership, RoomRole};
 use super::room::{Room, RoomId, RoomState};
-use super::subject::Space;
+use super::subject::Subject;
 use super::user::{Handle, State, User};
 
 /// Records by their keys: the view of a node, for one.
@@ -15,8 +16,8 @@ pub trait Records {
     fn user(&self, handle: &Handle) -> Option<&User>;
     /// The room with this id.
     fn room(&self, id: &RoomId) -> Option<&Room>;
-    /// The claimed subjects of a space; none: nothing was ever claimed in it.
-    fn claims(&self, space: Space) -> Option<&Claims>;
+    /// A document of claims; none: nothing was ever claimed in it.
+    fn claims(&self, key: &ClaimsKey) -> Option<&Claims>;
     /// How `handle` stands to the room.
     fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership>;
     /// All rooms, tombstones included.
@@ -25,6 +26,11 @@ pub trait Records {
     fn members<'a>(&'a self, room: &'a RoomId) -> impl Iterator<Item = &'a Membership>;
     /// All memberships of a user, tombstones included, in a stable order.
     fn memberships<'a>(&'a self, handle: &'a Handle) -> impl Iterator<Item = &'a Membership>;
+
+    /// The room that has exactly this subject, by the document that decides at the level of the cluster.
+    fn holder(&self, subject: &Subject) -> Option<&RoomId> {
+        self.claims(&ClaimsKey::deciding(subject, self.level()))?.holder(subject)
+    }
 }
 
 /// Knows nothing: for what concerns the bus alone.
@@ -41,7 +47,7 @@ impl Records for () {
         None
     }
 
-    fn claims(&self, _: Space) -> Option<&Claims> {
+    fn claims(&self, _: &ClaimsKey) -> Option<&Claims> {
         None
     }
 
@@ -67,7 +73,7 @@ impl Records for () {
 pub enum Record {
     /// A user.
     User(User),
-    /// The claimed subjects of a space.
+    /// A document of claims.
     Claims(Claims),
     /// A room.
     Room(Room),
@@ -82,8 +88,8 @@ pub enum Record {
 pub enum RecordKey {
     /// The user with this handle.
     User(Handle),
-    /// The claimed subjects of this space.
-    Claims(Space),
+    /// A document of claims.
+    Claims(ClaimsKey),
     /// The room with this id.
     Room(RoomId),
     /// How this user stands to this room.
@@ -97,7 +103,7 @@ impl Record {
     pub fn key(&self) -> RecordKey {
         match self {
             Record::User(user) => RecordKey::User(user.handle.clone()),
-            Record::Claims(claims) => RecordKey::Claims(claims.space()),
+            Record::Claims(claims) => RecordKey::Claims(claims.key()),
             Record::Room(room) => RecordKey::Room(room.id.clone()),
             Record::Membership(m) => RecordKey::Membership(m.room.clone(), m.handle.clone()),
             Record::Level(_) => RecordKey::Level,
@@ -118,6 +124,5 @@ pub(super) fn acting_owners<'a>(room: &'a RoomId, state: &'a impl Records) -> im
 /// Whether the room is in use and the claims of its space name it for its subject. Otherwise it has none: of two rooms
 /// whose records name overlapping subjects at most one is heard, however the writes were interleaved.
 pub(super) fn holds_its_subject(room: &Room, state: &impl Records) -> bool {
-    let holder = state.claims(room.subject.space()).and_then(|claims| claims.holder(&room.subject));
-    room.state == RoomState::Active && holder == Some(&room.id)
+    room.state == RoomState::Active && state.holder(&room.subject) == Some(&room.id)
 }

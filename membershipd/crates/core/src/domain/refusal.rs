@@ -1,7 +1,7 @@
 //! Why a command changes nothing, and what to do about it.
 
 use super::claims::ClaimError;
-use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS_PER_USER};
+use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS, ROOMS_PER_USER};
 use super::room::RoomId;
 use super::rules::Denial;
 use super::user::Handle;
@@ -48,6 +48,9 @@ pub enum Refusal {
     /// The user is in as many rooms as are allowed.
     #[error("user '{0}' is in {ROOMS_PER_USER} rooms, which is the most")]
     TooManyRooms(Handle),
+    /// There are as many rooms as are allowed.
+    #[error("there are {ROOMS} rooms, which is the most on this bus")]
+    NoMoreRooms,
     /// The room has as many members as are allowed.
     #[error("room '{0}' has {MEMBERS_PER_ROOM} members and invited ones, which is the most")]
     TooManyMembers(RoomId),
@@ -62,6 +65,9 @@ impl Refusal {
         match self {
             Refusal::Denied(_) => "ask an owner or moderator of the room, or an admin",
             Refusal::Claim(ClaimError::Overlap { .. }) => "choose another subject",
+            Refusal::Claim(ClaimError::Frozen) => {
+                "try again in a moment; if it lasts, an operator runs 'cargo xtask roll --finish' again"
+            }
             Refusal::Claim(_) => "choose a subject in another space",
             Refusal::RoomExists(_) | Refusal::RoomRemoved(_) => "choose another id",
             Refusal::MustEncrypt => {
@@ -75,6 +81,7 @@ impl Refusal {
             Refusal::AlreadyJoined(_) => "set the role instead",
             Refusal::LastOwner(_) => "make somebody else an owner first, or remove the room",
             Refusal::TooManyRooms(_) => "leave a room first",
+            Refusal::NoMoreRooms => "remove a room first",
             Refusal::TooManyMembers(_) => "remove members or take invitations back first",
             Refusal::TooManyPersisted => {
                 "make it without 'persist', or remove a room that persists or ever did: its messages go with it"

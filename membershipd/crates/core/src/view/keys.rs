@@ -1,7 +1,7 @@
 //! What the entries of the deciding buckets are called: one key for each kind, and the way back.
 
 use crate::bus::Bucket;
-use crate::domain::{Handle, RecordKey, RoomId, SignPub, Space};
+use crate::domain::{ClaimsKey, Handle, RecordKey, RoomId, SignPub};
 
 /// Key that says whether, and with whom, the cluster was initialized.
 pub const INITIALIZED_KEY: &str = "initialized";
@@ -39,9 +39,9 @@ pub fn room_key(room: &RoomId) -> String {
     format!("{ROOM}{room}")
 }
 
-/// Key of the claimed subjects of a space. They stand in the bucket of rooms.
-pub fn claims_key(space: Space) -> String {
-    format!("{CLAIMS}{space}")
+/// Key of a document of claims. They stand in the bucket of rooms.
+pub fn claims_key(claims: &ClaimsKey) -> String {
+    format!("{CLAIMS}{claims}")
 }
 
 /// Key of a membership. Neither id nor handle has a dot, so that it can be read in one way only.
@@ -54,7 +54,7 @@ pub fn record_key(record: &RecordKey) -> (Bucket, String) {
     match record {
         RecordKey::User(handle) => (Bucket::Users, user_key(handle)),
         RecordKey::Room(room) => (Bucket::Rooms, room_key(room)),
-        RecordKey::Claims(space) => (Bucket::Rooms, claims_key(*space)),
+        RecordKey::Claims(claims) => (Bucket::Rooms, claims_key(claims)),
         RecordKey::Membership(room, handle) => (Bucket::Members, member_key(room, handle)),
         RecordKey::Level => (Bucket::Rooms, LEVEL_KEY.to_owned()),
     }
@@ -109,10 +109,8 @@ impl EntryKey {
         if key == LEVEL_KEY {
             return Some(Ok(Self::Record(RecordKey::Level)));
         }
-        if let Some(space) = key.strip_prefix(CLAIMS) {
-            let known = Space::ALL.into_iter().find(|known| known.as_str() == space);
-            let record = known.map(|space| Self::Record(RecordKey::Claims(space)));
-            return Some(record.ok_or_else(|| format!("there is no space '{space}'")));
+        if let Some(claims) = key.strip_prefix(CLAIMS) {
+            return Some(parsed(claims).map(|claims| Self::Record(RecordKey::Claims(claims))));
         }
         let room = key.strip_prefix(ROOM)?;
         Some(parsed(room).map(|room| Self::Record(RecordKey::Room(room))))
@@ -132,12 +130,15 @@ fn parsed<T: std::str::FromStr<Err: ToString>>(text: &str) -> Result<T, String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::limits::ROOM_ID_BYTES;
+    use crate::domain::Space;
+    use crate::domain::limits::{ROOM_ID_BYTES, SUBJECT_BYTES};
 
     #[test]
     fn every_record_has_a_key_that_a_store_takes_and_that_reads_as_that_record() {
         let (long_room, long_handle) = ("r".repeat(ROOM_ID_BYTES), "h".repeat(32));
-        let mut records = Space::ALL.map(RecordKey::Claims).to_vec();
+        let mut records = Space::ALL.map(|space| RecordKey::Claims(space.into())).to_vec();
+        let longest = format!("room.{}", "t".repeat(SUBJECT_BYTES - 5));
+        records.extend(["rpc.kitchen", &longest].map(|claims| RecordKey::Claims(claims.parse().unwrap())));
         records.push(RecordKey::Level);
         for (room, handle) in [("kitchen", "bob"), ("0-_", "0_-"), (&long_room, &long_handle)] {
             let (room, handle): (RoomId, Handle) = (room.parse().unwrap(), handle.parse().unwrap());
@@ -153,7 +154,10 @@ mod tests {
             assert_eq!(EntryKey::parse(bucket, &key), Ok(EntryKey::Record(record)), "{key}");
         }
         assert_eq!(member_key(&"kitchen".parse().unwrap(), &"bob".parse().unwrap()), "member.kitchen.bob");
-        assert_eq!((room_key(&"a".parse().unwrap()), claims_key(Space::Rpc)), ("room.a".into(), "claims.rpc".into()));
+        assert_eq!(
+            (room_key(&"a".parse().unwrap()), claims_key(&Space::Rpc.into())),
+            ("room.a".into(), "claims.rpc".into())
+        );
     }
 
     #[test]
@@ -172,6 +176,8 @@ mod tests {
                     "room.a.b",
                     "claims.",
                     "claims.blog",
+                    "claims.room.",
+                    "claims.room.a.b",
                     "user.a",
                     "probe.1",
                     "level.a",

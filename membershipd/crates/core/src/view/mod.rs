@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::Bucket;
 use crate::domain::{
-    Claims, FeatureLevel, Handle, LevelRecord, Membership, Record, RecordKey, Records, Role, Room, RoomId, SignPub,
-    Space, State, User,
+    Claims, ClaimsKey, FeatureLevel, Handle, LevelRecord, Membership, Record, RecordKey, Records, Role, Room, RoomId,
+    SignPub, State, User,
 };
 
 pub use keys::{
@@ -104,7 +104,7 @@ pub struct View {
     users: BTreeMap<Handle, Versioned<User>>,
     owners: HashMap<SignPub, Handle>,
     rooms: BTreeMap<RoomId, Versioned<Room>>,
-    claims: BTreeMap<Space, Versioned<Claims>>,
+    claims: BTreeMap<ClaimsKey, Versioned<Claims>>,
     members: Members,
     level: Option<Versioned<LevelRecord>>,
     initialized: Option<Versioned<Initialized>>,
@@ -162,11 +162,11 @@ impl View {
                 Change::Room(id)
             }
             Record::Claims(value) => {
-                let space = value.space();
-                let was = self.claims.get(&space).map(|was| &was.value);
+                let key = value.key();
+                let was = self.claims.get(&key).map(|was| &was.value);
                 let rooms = was
                     .map_or_else(|| moved(&value, None), |was| &moved(&value, Some(was)) | &moved(was, Some(&value)));
-                self.claims.insert(space, Versioned { value, revision });
+                self.claims.insert(key, Versioned { value, revision });
                 Change::Claims(rooms)
             }
             Record::Membership(value) => {
@@ -218,7 +218,7 @@ impl View {
         match key {
             RecordKey::User(handle) => self.user_revision(handle),
             RecordKey::Room(id) => self.rooms.get(id).map(|room| room.revision),
-            RecordKey::Claims(space) => self.claims.get(space).map(|claims| claims.revision),
+            RecordKey::Claims(key) => self.claims.get(key).map(|claims| claims.revision),
             RecordKey::Membership(room, handle) => self.members.get(room, handle).map(|m| m.revision),
             RecordKey::Level => self.level.as_ref().map(|level| level.revision),
         }
@@ -239,8 +239,14 @@ impl View {
         self.rooms.values().map(|versioned| &versioned.value)
     }
 
-    /// The claimed subjects of all spaces in which something was ever claimed.
+    /// The documents of claims that decide at the level of the cluster.
     pub fn all_claims(&self) -> impl Iterator<Item = &Claims> {
+        let level = self.level();
+        self.claims_of_all_levels().filter(move |claims| claims.key().decides_at(level))
+    }
+
+    /// The documents of claims, those among them that decide nothing at the level of the cluster.
+    pub fn claims_of_all_levels(&self) -> impl Iterator<Item = &Claims> {
         self.claims.values().map(|versioned| &versioned.value)
     }
 
@@ -294,8 +300,8 @@ impl Records for View {
         self.rooms.get(id).map(|room| &room.value)
     }
 
-    fn claims(&self, space: Space) -> Option<&Claims> {
-        self.claims.get(&space).map(|claims| &claims.value)
+    fn claims(&self, key: &ClaimsKey) -> Option<&Claims> {
+        self.claims.get(key).map(|claims| &claims.value)
     }
 
     fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::fixtures::{Entry, member, only_claim, room, user};
 use super::*;
-use crate::domain::{MemberState, Policy, RoomRole};
+use crate::domain::{MemberState, Policy, RoomRole, Space};
 
 fn alice() -> User {
     user("alice", Role::Admin, State::Active)
@@ -101,7 +101,7 @@ fn every_record_is_found_with_its_last_revision() {
     assert_eq!(view.members(&kitchen_id).collect::<Vec<_>>(), [&joined]);
     assert_eq!(view.memberships(&handle).collect::<Vec<_>>(), [&joined]);
     assert_eq!((view.room(&kitchen_id), view.rooms().count()), (Some(&kitchen), 1));
-    assert_eq!(view.claims(Space::Room), Some(&only_claim(&kitchen)));
+    assert_eq!(view.claims(&Space::Room.into()), Some(&only_claim(&kitchen)));
     assert_eq!((view.user_revision(&handle), view.user(&handle)), (Some(1), Some(&alice())));
 }
 
@@ -177,4 +177,20 @@ fn a_heartbeat_says_what_its_process_can_do_and_older_ones_can_do_the_lowest_lev
     let level = |value: &str| serde_json::from_str::<Heartbeat>(value).unwrap().level;
     assert_eq!(level(r#"{"boot":"b","round":3,"alone":true}"#), 1, "as release 0.1.0 writes it");
     assert_eq!(level(r#"{"boot":"b","round":3,"alone":true,"level":7,"of_the_future":1}"#), 7, "a later release");
+}
+
+#[test]
+fn at_each_level_one_shape_of_claims_decides() {
+    FeatureLevel::Kept.assume_highest();
+    let (mut view, subject) = (View::default(), "room.kitchen".parse().unwrap());
+    let old = Claims::none(Space::Room).claim(&subject, &"old".parse().unwrap()).unwrap();
+    let small = Claims::none(ClaimsKey::small(&subject)).claim(&subject, &"new".parse().unwrap()).unwrap();
+    Entry::of(&Record::Claims(old.clone())).load(&mut view, 1);
+    Entry::of(&Record::Claims(small.clone())).load(&mut view, 2);
+    assert_eq!(view.holder(&subject).map(RoomId::as_str), Some("old"));
+    assert_eq!(view.all_claims().collect::<Vec<_>>(), [&old]);
+    Entry::of(&Record::Level(LevelRecord::new(FeatureLevel::Kept))).load(&mut view, 3);
+    assert_eq!(view.holder(&subject).map(RoomId::as_str), Some("new"));
+    assert_eq!(view.all_claims().collect::<Vec<_>>(), [&small]);
+    assert_eq!(view.claims_of_all_levels().count(), 2);
 }

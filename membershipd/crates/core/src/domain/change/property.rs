@@ -176,7 +176,7 @@ fn run(steps: Vec<Step>, check: fn(&Memory) -> Result<(), TestCaseError>) -> Res
         releases.extend(change.release.clone().filter(|_| landed).map(|subject| (subject, room.clone())));
         if releases.len() > late {
             let (subject, room) = releases.remove(0);
-            let claims = store.claims(subject.space()).unwrap().release(&subject, &room);
+            let claims = store.claims(&subject.space().into()).unwrap().release(&subject, &room);
             store.put(Record::Claims(claims));
         }
         for membership in store.all_memberships() {

@@ -40,7 +40,7 @@ fn attempt_in(memory: &Memory, who: &str, room: &str, command: &Command) -> Resu
 fn apply(memory: &mut Memory, change: &Change) {
     change.writes.iter().cloned().for_each(|record| memory.put(record));
     if let (Some(subject), Some(room)) = (&change.release, change.writes.iter().find_map(as_room)) {
-        let claims = memory.claims(subject.space()).unwrap().release(subject, &room.id);
+        let claims = memory.claims(&subject.space().into()).unwrap().release(subject, &room.id);
         memory.put(Record::Claims(claims));
     }
 }
@@ -110,7 +110,7 @@ fn a_new_room_is_a_claim_a_record_and_an_owner_in_that_order() {
     let made = done_in(&mut memory, "dave", "cellar", create("room.cellar"));
     let keys: Vec<_> = made.writes.iter().map(Record::key).collect();
     let membership = RecordKey::Membership(id("cellar"), handle("dave"));
-    assert_eq!(keys, [RecordKey::Claims(Space::Room), RecordKey::Room(id("cellar")), membership]);
+    assert_eq!(keys, [RecordKey::Claims(Space::Room.into()), RecordKey::Room(id("cellar")), membership]);
     assert!(!made.must_fence());
     assert_eq!(memory.membership(&id("cellar"), &handle("dave")).unwrap().role, RoomRole::Owner);
     assert!(
