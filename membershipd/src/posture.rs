@@ -39,6 +39,12 @@ pub struct Posture {
     pub bus_auth: String,
     /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`.
     pub clear_rooms: String,
+    /// Rooms in use that one user may have made; none: an older daemon does not tell.
+    #[serde(default)]
+    pub rooms_by_user: Option<u32>,
+    /// Those among them that may keep their messages; none: an older daemon does not tell.
+    #[serde(default)]
+    pub persisting_rooms_by_user: Option<u32>,
     /// Whether connections are confined to subjects of their own.
     pub acl: bool,
     /// Whether clients are served over TLS.
@@ -176,6 +182,8 @@ impl Observer {
             store: config.store.as_str().to_owned(),
             bus_auth: config.bus_auth.as_str().to_owned(),
             clear_rooms: config.clear_rooms.as_str().to_owned(),
+            rooms_by_user: Some(config.quota.rooms),
+            persisting_rooms_by_user: Some(config.quota.persisting),
             acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
             tls: config.tls.is_some(),
             engine: engine.zip(link).map(|(engine, link)| EngineState {

@@ -33,6 +33,7 @@ impl From<Refusal> for Problem {
             Refusal::LastOwner(_) => Kind::LAST_OWNER,
             Refusal::TooManyRooms(_) => Kind::TOO_MANY_ROOMS,
             Refusal::TooManyMembers(_) => Kind::TOO_MANY_MEMBERS,
+            Refusal::Quota(..) => Kind::QUOTA,
             Refusal::NoMoreRooms => Kind::NO_MORE_ROOMS,
             Refusal::TooManyPersisted => Kind::TOO_MANY_PERSISTED,
         };
@@ -88,6 +89,7 @@ mod tests {
             Refusal::TooManyRooms(bob()),
             Refusal::TooManyMembers(room()),
             Refusal::NoMoreRooms,
+            Refusal::Quota("bob".parse().unwrap(), unibus_core::domain::Exhausted::Persisting(200)),
             Refusal::TooManyPersisted,
         ];
         let slugs: std::collections::BTreeSet<_> =

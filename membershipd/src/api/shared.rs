@@ -91,7 +91,10 @@ impl Shared {
             blob_lists: Semaphore::new(limits::BLOB_LISTS),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),
-            terms: Terms { encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse },
+            terms: Terms {
+                encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse,
+                quota: observer.config.quota,
+            },
             observer,
             keys: RoomKeys::new(commands.clone()),
             store: commands.store().clone(),

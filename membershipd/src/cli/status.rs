@@ -42,6 +42,9 @@ fn text(p: &Posture) -> String {
     }
     let age = p.lease.age_ms.map_or("never proven".to_owned(), |ms| format!("last proof {ms} ms ago"));
     row("lease", format!("{}, {age}", if p.lease.valid { "valid" } else { "NONE: everything is denied" }));
+    if let (Some(rooms), Some(persisting)) = (p.rooms_by_user, p.persisting_rooms_by_user) {
+        row("quota", format!("{rooms} rooms made by a user, {persisting} of them persisting"));
+    }
     if let Some(highest) = p.highest_level {
         let level = p.level.map_or("unknown without a lease".to_owned(), |level| level.to_string());
         row("level", format!("{level} (this release can do {highest} at most)"));

@@ -182,6 +182,8 @@ mod tests {
             store: "kv".to_owned(),
             bus_auth: "enforce".to_owned(),
             clear_rooms: "refuse".to_owned(),
+            rooms_by_user: Some(500),
+            persisting_rooms_by_user: Some(200),
             acl: true,
             tls: true,
             engine: Some(EngineState {

@@ -13,6 +13,7 @@ use super::typed::Typed;
 use super::{
     BusAuth, ClearRooms, Cluster, Config, DEFAULT_API_PORT, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind,
 };
+use unibus_core::domain::Quota;
 use unibus_core::faults::Fault;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -52,6 +53,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         BusAuth::Enforce,
     );
     let clear_rooms = clear_rooms(e, typed.clear_rooms.as_deref(), bind);
+    let quota = quota(e, typed.rooms_by_user.as_deref(), typed.persisting_rooms_by_user.as_deref());
     let log_format = word(
         e,
         "--log-format",
@@ -121,6 +123,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             monitor,
             bus_auth,
             clear_rooms,
+            quota,
             cluster,
             store,
             nats_store: typed.nats_store.unwrap_or_else(|| PathBuf::from("local_files/jetstream")),
@@ -243,6 +246,13 @@ fn clear_rooms(e: &mut ConfigErrors, value: Option<&str>, bind: IpAddr) -> Clear
     let usual = if bind.is_loopback() { ClearRooms::Allow } else { ClearRooms::Refuse };
     let words = [ClearRooms::Allow, ClearRooms::Refuse].map(|choice| (choice.as_str(), choice));
     word(e, "--clear-rooms", value, &words, usual)
+}
+
+fn quota(e: &mut ConfigErrors, rooms: Option<&str>, persisting: Option<&str>) -> Quota {
+    let want = "a number of rooms";
+    let rooms = parsed(e, "--rooms-by-user", rooms, want).unwrap_or(Quota::DEFAULT.rooms);
+    let persisting = parsed(e, "--persisting-rooms-by-user", persisting, want);
+    Quota { rooms, persisting: persisting.unwrap_or(Quota::DEFAULT.persisting) }
 }
 
 fn distinct_ports(e: &mut ConfigErrors, ports: &[(&'static str, u16)]) {

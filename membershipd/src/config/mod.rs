@@ -14,6 +14,7 @@ pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
 
 use secrecy::SecretString;
+use unibus_core::domain::Quota;
 use unibus_store::link::Engine;
 
 /// Whether connections to the bus are authenticated.
@@ -141,6 +142,8 @@ pub struct Config {
     pub bus_auth: BusAuth,
     /// Whether rooms may be in clear.
     pub clear_rooms: ClearRooms,
+    /// How many rooms a user may make.
+    pub quota: Quota,
     /// Part in a cluster; none: standalone.
     pub cluster: Option<Cluster>,
     /// Where users, rooms and members are kept.

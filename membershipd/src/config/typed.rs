@@ -50,6 +50,12 @@ pub struct Typed {
     /// those that exist stay as they are [default: allow where --bind is loopback, else refuse]
     #[arg(long, env = "UNIBUS_CLEAR_ROOMS", value_name = "WORD")]
     pub clear_rooms: Option<String>,
+    /// Rooms in use that one user may have made; admins may make any number. The same on every node [default: 500]
+    #[arg(long, env = "UNIBUS_ROOMS_BY_USER", value_name = "N")]
+    pub rooms_by_user: Option<String>,
+    /// Those among them that may keep their messages; the same on every node [default: 200]
+    #[arg(long, env = "UNIBUS_PERSISTING_ROOMS_BY_USER", value_name = "N")]
+    pub persisting_rooms_by_user: Option<String>,
     /// Name of the cluster; without it the node stands alone
     #[arg(long, env = "UNIBUS_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<String>,

@@ -86,6 +86,8 @@ fn each_mistake_is_named_with_its_flag() {
         (&[("--bind", "nonsense")], "--bind (UNIBUS_BIND): 'nonsense' is not an IP address"),
         (&[("--advertise", "0.0.0.0")], "--advertise (UNIBUS_ADVERTISE): nobody can connect to an unspecified address"),
         (&[("--client-port", "70000")], "'70000' is not a port"),
+        (&[("--rooms-by-user", "many")], "'many' is not a number of rooms"),
+        (&[("--persisting-rooms-by-user", "1.5")], "'1.5' is not a number of rooms"),
         (&[("--api-rate", "0")], "'0' is not a number from 1 to 1000000"),
         (&[("--api-rate", "1000001")], "1000001 is more than a node can serve"),
         (&[("--trusted-proxies", "proxy.example")], "'proxy.example' is not the address of a proxy"),

@@ -66,6 +66,7 @@ kinds! {
     ALREADY_JOINED: CONFLICT "already-joined" "The user is in the room already",
     LAST_OWNER: CONFLICT "last-owner" "The room would be without an owner",
     TOO_MANY_ROOMS: CONFLICT "too-many-rooms" "The user is in as many rooms as are allowed",
+    QUOTA: CONFLICT "quota" "A user has made as many rooms as are allowed",
     NO_MORE_ROOMS: CONFLICT "no-more-rooms" "There are as many rooms as are allowed",
     TOO_MANY_MEMBERS: CONFLICT "too-many-members" "The room has as many members as are allowed",
     HPKE_KEY: CONFLICT "hpke-key" "The user has another HPKE key",

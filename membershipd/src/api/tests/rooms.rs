@@ -11,7 +11,7 @@ use super::super::entrance::router;
 use super::{Answer, JSON, Node, identity, node, shared, signed};
 use unibus_core::bus::Bucket;
 use unibus_core::domain::{
-    Claims, MemberState, Membership, Policy, Record, Role, Room, RoomRole, Space, Standing, State, Terms, User,
+    Claims, MemberState, Membership, Policy, Record, Role, Room, RoomRole, Space, Standing, State, User,
 };
 use unibus_core::view::fixtures::{Entry, member, room};
 use unibus_core::view::{View, claim_key, record_key};
@@ -314,7 +314,7 @@ async fn a_bus_that_can_be_reached_from_outside_takes_encrypted_rooms_only() {
     let observer = node.shared.observer.clone();
     let mut shared = shared(observer, node.shared.commands.clone());
     assert!(!shared.terms.encrypted_only, "on loopback");
-    shared.terms = Terms { encrypted_only: true };
+    shared.terms.encrypted_only = true;
     let shared = Arc::new(shared);
     let open = Node { router: router(shared.clone()), shared, faulty: node.faulty.clone(), file: PathBuf::new() };
     let clear = json!({ "subject": "rpc.sums", "policy": { "encrypt": false, "persist": false, "sign": false } });

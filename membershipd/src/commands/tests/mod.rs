@@ -9,8 +9,8 @@ use nkeys::{KeyPair, KeyPairType};
 
 use super::*;
 use unibus_core::domain::{
-    Command, Handle, MemberState, Membership, Policy, Record, RecordKey, Records as _, Role, RoomId, RoomRole, SignPub,
-    Standing, Terms, User,
+    Command, Handle, MemberState, Membership, Policy, Quota, Record, RecordKey, Records as _, Role, RoomId, RoomRole,
+    SignPub, Standing, Terms, User,
 };
 use unibus_store::{SqliteStore, Store, StoreError};
 
@@ -125,7 +125,7 @@ async fn slow_node(store: &Arc<dyn Store>, pause: Duration) -> Arc<Commands> {
 }
 
 fn order(who: &str, room: &str, command: Command) -> Order {
-    let terms = Terms { encrypted_only: false };
+    let terms = Terms { encrypted_only: false, quota: Quota { rooms: u32::MAX, persisting: u32::MAX } };
     Order { by: handle(who), room: id(room), command, terms, if_match: None }
 }
 

@@ -20,6 +20,11 @@ pub struct Posture {
     /// Whether rooms may be made whose messages are in clear: `allow` or `refuse`. An older daemon does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) clear_rooms: Option<String>,
+    /// The quotas of a user; an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rooms_by_user: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) persisting_rooms_by_user: Option<u32>,
     pub(crate) acl: bool,
     pub(crate) tls: bool,
     pub(crate) engine: Option<Engine>,
@@ -185,6 +190,8 @@ pub mod fixture {
             store: "kv".to_owned(),
             bus_auth: "enforce".to_owned(),
             clear_rooms: Some("refuse".to_owned()),
+            rooms_by_user: Some(500),
+            persisting_rooms_by_user: Some(200),
             acl: true,
             tls: true,
             engine: Some(Engine {

@@ -9,6 +9,7 @@ use super::level::FeatureLevel;
 use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS, ROOMS_PER_USER};
 use super::loss::{states_again, takes_away};
 use super::member::{MemberState, Membership, RoomRole, Standing};
+use super::quota::{Exhausted, Quota};
 use super::records::{Record, RecordKey, Records, acting_owners};
 use super::refusal::Refusal;
 use super::room::{Policy, Room, RoomId, RoomState};
@@ -75,6 +76,8 @@ impl Change {
 pub struct Terms {
     /// Rooms have to be encrypted: the bus can be reached from outside, and the operator has not said otherwise.
     pub encrypted_only: bool,
+    /// How many rooms a user may make.
+    pub quota: Quota,
 }
 
 impl Command {
@@ -191,6 +194,9 @@ impl<R: Records> Draft<'_, R> {
             let owner = Standing { role: RoomRole::Owner, state: MemberState::Joined };
             writes.push(self.membership(&self.user.handle, owner));
         }
+        if is_new {
+            within_quota(self.terms.quota.for_new_room(self.user, policy.persist, self.state), &self.user.handle)?;
+        }
         if is_new && policy.persist {
             self.has_disk_for_one_more()?;
         }
@@ -205,6 +211,9 @@ impl<R: Records> Draft<'_, R> {
         changed.kept = room.kept || (room.policy.persist && !changed.policy.persist);
         self.check(changed.policy)?;
         if changed.keeps_messages() && !room.keeps_messages() {
+            if let Author::User(maker) = &room.created_by {
+                within_quota(self.terms.quota.for_keeping(room, self.state), maker)?;
+            }
             self.has_disk_for_one_more()?;
         }
         let release = (changed.subject != room.subject).then(|| room.subject.clone());
@@ -332,8 +341,11 @@ impl<R: Records> Draft<'_, R> {
         if is_full { Err(Refusal::NoMoreRooms) } else { Ok(()) }
     }
 
-    /// Rooms that have a share of the disk count, whoever is in them.
+    /// Rooms that have a share of the disk count, whoever is in them. Above the lowest level rooms share the disk by what they keep.
     fn has_disk_for_one_more(&self) -> Result<(), Refusal> {
+        if self.state.level() >= FeatureLevel::Kept {
+            return Ok(());
+        }
         let keep = self.state.rooms().filter(|room| room.id != *self.room && room.keeps_messages()).count();
         if keep >= PERSISTED_ROOMS { Err(Refusal::TooManyPersisted) } else { Ok(()) }
     }
@@ -362,6 +374,10 @@ impl<R: Records> Draft<'_, R> {
         keys.dedup();
         keys
     }
+}
+
+fn within_quota(exhausted: Option<Exhausted>, maker: &Handle) -> Result<(), Refusal> {
+    exhausted.map_or(Ok(()), |exhausted| Err(Refusal::Quota(maker.clone(), exhausted)))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::claims::ClaimError;
 use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS, ROOMS_PER_USER};
+use super::quota::Exhausted;
 use super::room::RoomId;
 use super::rules::Denial;
 use super::user::Handle;
@@ -48,6 +49,9 @@ pub enum Refusal {
     /// The user is in as many rooms as are allowed.
     #[error("user '{0}' is in {ROOMS_PER_USER} rooms, which is the most")]
     TooManyRooms(Handle),
+    /// The user has made as many rooms as one may.
+    #[error("user '{0}' has made {1}, which is the quota of a user on this bus")]
+    Quota(Handle, Exhausted),
     /// There are as many rooms as are allowed.
     #[error("there are {ROOMS} rooms, which is the most on this bus")]
     NoMoreRooms,
@@ -81,6 +85,9 @@ impl Refusal {
             Refusal::AlreadyJoined(_) => "set the role instead",
             Refusal::LastOwner(_) => "make somebody else an owner first, or remove the room",
             Refusal::TooManyRooms(_) => "leave a room first",
+            Refusal::Quota(..) => {
+                "remove a room of these, have an admin make the room, or ask the operator for a higher quota on every node"
+            }
             Refusal::NoMoreRooms => "remove a room first",
             Refusal::TooManyMembers(_) => "remove members or take invitations back first",
             Refusal::TooManyPersisted => {

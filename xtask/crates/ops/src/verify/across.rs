@@ -18,7 +18,7 @@ pub(super) fn node(
     found.extend(missing_certificates(posture, reached));
     found.push(engine(expected, posture, reached));
     found.push(version(expected, posture, reached));
-    found.extend(clear_rooms(expected, posture, reached));
+    found.extend(settings(expected, posture, reached));
     found.extend(level(expected, posture, reached));
     found
 }
@@ -156,20 +156,29 @@ fn version(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture
     check("version", &posture.node, ok, want, posture.version.clone(), remedy)
 }
 
-/// Whether rooms may be in clear must not depend on the node that is asked to make one. Said by no node: all are older.
-fn clear_rooms(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Option<Check> {
-    let said = || reached.iter().map(|(_, posture)| posture.clear_rooms.clone());
-    said().flatten().next()?;
-    let most = most_common(said()).flatten();
-    let ok = most.is_some() && most == posture.clear_rooms;
-    let want = most.map_or_else(|| "the same on every node".to_owned(), |most| format!("{most}, as most"));
-    let got = posture.clear_rooms.clone().unwrap_or_else(|| "it does not tell".to_owned());
-    let node = &posture.node;
-    let remedy = format!(
-        "give the unit of {node} the UNIBUS_CLEAR_ROOMS of the others, then {}",
-        expected.remedies.restart(node)
-    );
-    Some(check("clear_rooms", node, ok, want, got, remedy))
+/// What a user may do must not depend on the node that is asked. Of a setting that no node tells nothing is asked: all are older.
+fn settings(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Vec<Check> {
+    type Says = fn(&Posture) -> Option<String>;
+    let settings: [(&str, &str, Says); 3] = [
+        ("clear_rooms", "UNIBUS_CLEAR_ROOMS", |posture| posture.clear_rooms.clone()),
+        ("rooms_by_user", "UNIBUS_ROOMS_BY_USER", |posture| Some(posture.rooms_by_user?.to_string())),
+        ("persisting_rooms_by_user", "UNIBUS_PERSISTING_ROOMS_BY_USER", |posture| {
+            Some(posture.persisting_rooms_by_user?.to_string())
+        }),
+    ];
+    let checked = settings.into_iter().filter_map(|(id, variable, says)| {
+        let said = || reached.iter().map(|(_, posture)| says(posture));
+        said().flatten().next()?;
+        let (most, here) = (most_common(said()).flatten(), says(posture));
+        let ok = most.is_some() && most == here;
+        let want = most.map_or_else(|| "the same on every node".to_owned(), |most| format!("{most}, as most"));
+        let got = here.unwrap_or_else(|| "it does not tell".to_owned());
+        let node = &posture.node;
+        let remedy =
+            format!("give the unit of {node} the {variable} of the others, then {}", expected.remedies.restart(node));
+        Some(check(id, node, ok, want, got, remedy))
+    });
+    checked.collect()
 }
 
 /// A node that has not applied what the others have does things the old way. Asked only of those that know: an older daemon does

@@ -78,6 +78,8 @@ fn a_healthy_cluster_passes_and_every_check_is_there() {
         "engine",
         "version",
         "clear_rooms",
+        "rooms_by_user",
+        "persisting_rooms_by_user",
         "level",
     ];
     for node in ALL {
@@ -275,6 +277,16 @@ fn whether_rooms_may_be_in_clear_is_the_same_everywhere() {
 }
 
 #[test]
+fn the_quotas_of_a_user_are_the_same_everywhere() {
+    let failed = broken(|posture| posture.rooms_by_user = Some(10));
+    let failed = only(&failed, "rooms_by_user");
+    assert_eq!((failed.want.as_str(), failed.got.as_str()), ("500, as most", "10"));
+    assert!(failed.remedy.contains("UNIBUS_ROOMS_BY_USER"), "{}", failed.remedy);
+    let failed = broken(|posture| posture.persisting_rooms_by_user = Some(10));
+    assert_eq!(only(&failed, "persisting_rooms_by_user").got, "10");
+}
+
+#[test]
 fn every_node_is_at_the_feature_level_of_the_others() {
     let failed = broken(|posture| posture.level = Some(2));
     assert_eq!(failed.len(), 2, "the others are behind: {failed:?}");
@@ -365,9 +377,9 @@ fn the_table_ends_with_the_failures_and_their_remedies() {
     let (good, bad) = text.split_once("FAILED lease on homer").unwrap();
     assert!(good.contains("lease") && good.contains("magnus datardos"), "{good}");
     assert!(bad.contains("remedy  homer denies everything"), "{bad}");
-    assert!(bad.trim_end().ends_with("1 of 52 checks failed"), "{bad}");
+    assert!(bad.trim_end().ends_with("1 of 58 checks failed"), "{bad}");
     let text = table(&checks(&expected(), &self::answers()), Style::plain());
-    assert!(text.trim_end().ends_with("all 52 checks hold"), "{text}");
+    assert!(text.trim_end().ends_with("all 58 checks hold"), "{text}");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 use super::*;
 use crate::domain::claims::ClaimError;
 use crate::domain::fixtures::{Memory, membership, user};
+use crate::domain::level::LevelRecord;
 use crate::domain::subject::Space;
 use crate::domain::user::Role;
 use MemberState::{Banned, Invited, Joined, Removed};
 
-pub(super) const TERMS: Terms = Terms { encrypted_only: false };
+pub(super) const TERMS: Terms = Terms { encrypted_only: false, quota: NO_QUOTA };
+const NO_QUOTA: Quota = Quota { rooms: u32::MAX, persisting: u32::MAX };
 
 pub(super) fn id(text: &str) -> RoomId {
     text.parse().unwrap()
@@ -371,7 +373,7 @@ fn limits_are_kept() {
 #[test]
 fn a_bus_that_takes_encrypted_rooms_only_says_so() {
     let memory = house();
-    let terms = Terms { encrypted_only: true };
+    let terms = Terms { encrypted_only: true, ..TERMS };
     let policy = Policy::TELEMETRY;
     let new = Command::CreateRoom("rpc.new".parse().unwrap(), policy);
     for (room, command) in [("new", new), ("kitchen", Command::ChangeRoom(None, Some(policy)))] {
@@ -423,4 +425,50 @@ fn rooms_that_keep_messages_are_as_many_as_there_is_disk_for() {
     full = full.with_room("clear", "room.clear", off).with_member("clear", "alice", RoomRole::Owner, Joined);
     said(&full, "new", &create(Policy::CONVERSATION)).unwrap().into_iter().for_each(|record| full.put(record));
     assert_eq!(said(&full, "clear", &switch(Policy::CONVERSATION)), Err(Refusal::TooManyPersisted));
+}
+
+#[test]
+fn the_quota_of_a_user_is_asked_for_new_rooms_and_when_one_begins_to_keep_messages() {
+    let terms = Terms { quota: Quota { rooms: 2, persisting: 1 }, ..TERMS };
+    let create = |policy| Command::CreateRoom("room.new".parse().unwrap(), policy);
+    let off = Policy { persist: false, ..Policy::CONVERSATION };
+    let said = |memory: &Memory, room: &str, command: &Command| {
+        change(memory.who("alice"), &id(room), command, memory, terms).map(drop)
+    };
+    // Alice has made the kitchen, which keeps messages.
+    let memory = house().with_user("alice", Role::User);
+    let exhausted = |exhausted| Err(Refusal::Quota(handle("alice"), exhausted));
+    assert_eq!(said(&memory, "new", &create(Policy::CONVERSATION)), exhausted(Exhausted::Persisting(1)));
+    assert_eq!(said(&memory, "new", &create(off)), Ok(()));
+    let memory = memory.with_room("second", "room.second", off).with_member(
+        "second",
+        "alice",
+        RoomRole::Owner,
+        MemberState::Joined,
+    );
+    let full = said(&memory, "new", &create(off));
+    assert_eq!(full, exhausted(Exhausted::Rooms(2)));
+    let text = full.unwrap_err().to_string();
+    assert!(text.contains("2 rooms in use (--rooms-by-user)"), "{text}");
+    let keep = Command::ChangeRoom(None, Some(Policy::CONVERSATION));
+    assert_eq!(said(&memory, "second", &keep), exhausted(Exhausted::Persisting(1)));
+    assert_eq!(said(&memory, "kitchen", &keep), Ok(()), "it keeps messages already");
+    let admin = memory.with_user("alice", Role::Admin);
+    assert_eq!(said(&admin, "new", &create(Policy::CONVERSATION)), Ok(()));
+}
+
+#[test]
+fn above_the_lowest_level_rooms_that_keep_messages_are_bounded_by_the_number_of_rooms() {
+    let mut memory = house();
+    memory.put(Record::Level(LevelRecord::new(FeatureLevel::Kept)));
+    for n in 0..PERSISTED_ROOMS {
+        memory = memory.with_room(&format!("r{n}"), &format!("room.r{n}"), Policy::CONVERSATION);
+    }
+    let create = Command::CreateRoom("room.new".parse().unwrap(), Policy::CONVERSATION);
+    let said = |memory: &Memory| change(memory.who("alice"), &id("new"), &create, memory, TERMS).map(drop);
+    assert_eq!(said(&memory), Ok(()));
+    for n in PERSISTED_ROOMS..ROOMS {
+        memory = memory.with_room(&format!("r{n}"), &format!("room.r{n}"), Policy::TELEMETRY);
+    }
+    assert_eq!(said(&memory), Err(Refusal::NoMoreRooms));
 }
