@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::*;
-use unibus_core::domain::{Policy, Role, Room, RoomId, SignPub, State, User};
-use unibus_core::view::{claim_key, heartbeat_key, room_key, user_key};
+use unibus_core::domain::{FeatureLevel, LevelRecord, Policy, Role, Room, RoomId, SignPub, State, User};
+use unibus_core::view::{LEVEL_KEY, claim_key, heartbeat_key, room_key, user_key};
 use unibus_store::{Key, Message, Position, Records, SqliteStore, Store, StoreError};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -359,4 +359,22 @@ impl<E: End> End for Talking<E> {
     fn messages(&self) -> &dyn Messages {
         &*self.messages
     }
+}
+
+#[tokio::test]
+async fn a_copy_has_the_feature_level_and_a_release_that_cannot_do_it_carries_nothing_in() {
+    FeatureLevel::Kept.assume_highest();
+    let place = Place::new("level");
+    let (from, to) = (place.store("from"), place.store("to"));
+    add(&*from, "first").await;
+    let level = serde_json::to_vec(&LevelRecord::new(FeatureLevel::Kept)).unwrap();
+    from.create(Records::Rooms, &key(LEVEL_KEY), &level).await.unwrap();
+    let (source, target) = (OfStore::file(from), OfStore::file(to.clone()));
+    FeatureLevel::Captured.assume_highest();
+    let refused = copy_in(&source, &target, |_, _| ()).await.unwrap_err();
+    assert!(matches!(refused, TransferError::NotUnderstood(_)), "{refused}");
+    assert!(to.get(Records::Rooms, &key(LEVEL_KEY)).await.unwrap().is_none());
+    FeatureLevel::Kept.assume_highest();
+    copy_in(&source, &target, |_, _| ()).await.unwrap();
+    assert_eq!(to.get(Records::Rooms, &key(LEVEL_KEY)).await.unwrap().unwrap().value, level);
 }
