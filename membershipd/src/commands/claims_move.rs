@@ -2,14 +2,15 @@
 //!
 //! At every moment the documents of one shape decide, by the level of the cluster, and each is changed by compare-and-set alone:
 //!
-//! 1. The documents of the spaces are *frozen*, those that are not there made so. From then on nobody claims or releases anything in
-//!    them: whoever planned a change on one that was not frozen finds another revision. They still decide.
-//! 2. Their claims are *copied*. Nobody else writes small documents at this level, and nobody decides by them.
+//! 1. The documents of the spaces are *frozen*, those that are not there made so. From then on no node claims or releases anything in
+//!    them: a change that was planned on one that was not frozen finds another revision. They still decide.
+//! 2. Their claims are *copied*. No other change writes small documents at this level, and no node decides by them.
 //! 3. The level is raised (`crate::level`), only where a view shows that both are so: then that cannot change any more. Entries of a
 //!    bucket are applied in their order, so a node at the new level has all of the copies.
 //! 4. The documents of the spaces are *emptied*. They stay frozen, so a node that has not applied the level yet claims nothing in them.
 //!
-//! A run that ends anywhere is completed by the next one. Between 1 and 3 nobody can claim a subject, or release one.
+//! A run that ends anywhere is completed by the next one. Between 1 and 3 no subject can be claimed or released, and release 0.1.0,
+//! which does not know frozen documents, stays out already.
 
 use std::collections::BTreeMap;
 

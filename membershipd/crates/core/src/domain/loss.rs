@@ -31,7 +31,7 @@ pub fn takes_away(writes: &[Record], state: &impl Records) -> bool {
             let lost = |was: &Claims| was.iter().any(|(subject, room)| is.holder(subject) != Some(room));
             is.key().decides_at(state.level()) && state.claims(&is.key()).is_some_and(lost)
         }
-        // What it changes for whom is no matter of one record: nobody's old rights count once it is raised.
+        // Rights may differ by level in every room, so every node has to apply it.
         Record::Level(is) => is.level > state.level(),
     })
 }
