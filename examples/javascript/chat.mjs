@@ -64,7 +64,8 @@ class Connection {
 // Says it, and waits until the history shows it where the room keeps what is said.
 async function say(room, options) {
   const [epoch, key] = room.policy.encrypt ? await room.currentKey() : [0, undefined];
-  const { frame, id } = make(room.me, room.id, room.subject, room.policy.sign, epoch, key, options.text);
+  const { me, policy, subject } = room;
+  const { frame, id } = make(me, room.id, subject, policy.sign, epoch, key, options.text, Number(options.frames));
   let after = room.policy.persist ? (await room.history(null, 1)).last : 0;
   const [deadline, header] = [Date.now() + PATIENCE_MS, headers()];
   header.set("Nats-Msg-Id", id);
@@ -92,6 +93,12 @@ async function say(room, options) {
   throw new Error(`${id} was sent, and nobody knows whether it was kept`);
 }
 
+// A message as people see it.
+function line({ text, attachment, type }) {
+  if (attachment) return `[attachment] ${attachment.name} (${attachment.size} bytes)`;
+  return text ?? `[a message that this program does not know, of type ${type}]`;
+}
+
 // Shows what is proven, and of the rest why it is not shown.
 class Screen {
   constructor(room, options) {
@@ -100,13 +107,13 @@ class Screen {
 
   async show(raw, subject, at_ms, seq) {
     const { room, options } = this;
-    let frame, texts;
+    let frame, contents;
     try {
       frame = parse(raw);
       const signPubOf = (handle) => room.people.signPubOf(handle);
-      texts = await read(frame, room.id, subject, room.policy, signPubOf, (epoch) => room.key(epoch));
+      contents = await read(frame, room.id, subject, room.policy, signPubOf, (epoch) => room.key(epoch));
       // Only what is true is remembered: nobody keeps a message away by a false one of the same id.
-      if (!room.seen.admit(frame.id, at_ms, seq)) return;
+      if (!room.seen.admit(frame.id, frame.sender, at_ms, seq)) return;
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       if (room.seen.told(raw, subject)) return;
@@ -114,11 +121,11 @@ class Screen {
       return console.error(`not shown: ${error.message}`);
     }
     const [id, sender, when] = [uuid(frame.id), frame.sender, new Date(frame.id.readUIntBE(0, 6))];
-    for (const text of texts) {
+    for (const content of contents) {
       // What somebody says must not move the cursor or colour the next line.
-      const shown = text.replace(/\p{C}/gu, "\ufffd");
-      const line = `${when.toTimeString().slice(0, 8)} ${sender} ${shown}`;
-      console.log(options.json ? JSON.stringify({ id, sender, text, at_ms, seq }) : line);
+      const shown = line(content).replace(/\p{C}/gu, "\ufffd");
+      const said = `${when.toTimeString().slice(0, 8)} ${sender} ${shown}`;
+      console.log(options.json ? JSON.stringify({ id, sender, at_ms, seq, ...content }) : said);
       if ((this.left -= 1) === 0) process.exit(0);
     }
   }
@@ -173,15 +180,17 @@ async function tail(room, options) {
 }
 
 const USAGE = "say ROOM TEXT or tail ROOM [--count N], with --identity FILE --url URL[,URL] [--ca FILE] [--json]";
+const FRAMES = { type: "string", default: "1" }; // version to write: 1 or 2; old clients read 1
 
 async function main() {
   const option = (name) => [name, { type: "string", default: process.env[`UNIBUS_${name.toUpperCase()}`] }];
   const named = Object.fromEntries(["identity", "ca", "url"].map(option));
-  const shown = { json: { type: "boolean", default: false }, count: { type: "string", default: "0" } };
+  const shown = { json: { type: "boolean", default: false }, count: { type: "string", default: "0" }, frames: FRAMES };
   const { values, positionals } = parseArgs({ allowPositionals: true, options: { ...named, ...shown } });
   const [verb, id, text] = positionals;
   const act = { say, tail }[verb];
   if (!act || !id || !values.identity || !values.url || (act === say && text === undefined)) throw new Error(USAGE);
+  if (!["1", "2"].includes(values.frames)) throw new Error("--frames is 1 or 2");
   const options = { ...values, text, urls: values.url.split(",") };
   const me = Identity.load(values.identity);
   const api = new Api(options.urls, values.ca, me);

@@ -1,7 +1,7 @@
 // The formats of conversations, as membershipd/docs/conversations.md describes them: functions of bytes, without any network.
 // What is not proven is Refused. vectors.mjs checks all of it against membershipd/docs/vectors.json.
 import { createCipheriv, createDecipheriv, createPrivateKey, createPublicKey } from "node:crypto";
-import { hkdfSync, randomBytes, sign, verify } from "node:crypto";
+import { createHash, hkdfSync, randomBytes, sign, verify } from "node:crypto";
 import { readFileSync } from "node:fs";
 
 import { Chacha20Poly1305 } from "@hpke/chacha20poly1305";
@@ -11,6 +11,9 @@ const hpke = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSh
 const INFO = Buffer.from("unibus.envelope.1");
 const SEALED = 1, SIGNED = 2, SEVERAL = 4; // flags of a frame
 const SIGNATURE = 64, TAG = 16;
+const TEXT = 0, ATTACHMENT = 1; // types of messages; version 1 has texts only
+// What may not stand in the name of an attachment: control characters, marks that turn the direction or end a line, slashes.
+const NOT_IN_A_NAME = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069/\\]/;
 
 // Something is not what it claims to be: why, in a word for programs, and in more of them.
 export class Refused extends Error {
@@ -126,20 +129,25 @@ export async function openKey(envelope, room, epoch, by, signPub, me, kid) {
   return key;
 }
 
-// A frame with one text, sealed if there is a key; and its id.
-export function make(me, room, subject, signed, epoch, key, text) {
+// A frame with one text, sealed if there is a key; and its id. Old clients read version 1 only.
+export function make(me, room, subject, signed, epoch, key, text, version = 1) {
   const id = Buffer.concat([Buffer.alloc(6), randomBytes(10)]);
   id.writeUIntBE(Date.now(), 0, 6);
   [id[6], id[8]] = [0x70 | (id[6] & 0x0f), 0x80 | (id[8] & 0x3f)];
   const flags = (key ? SEALED : 0) | (signed ? SIGNED : 0);
   const handle = Buffer.from(me.handle);
-  const head = Buffer.concat([Buffer.from([1, flags]), id, number(epoch), Buffer.from([handle.length]), handle]);
+  // Version 2 names the roster of the room that the sender knows (none: zero), and the type and length of each message.
+  const roster = Buffer.alloc(version === 2 ? 32 : 0);
+  const start = Buffer.concat([Buffer.from([version, flags]), id, number(epoch), roster]);
+  const head = Buffer.concat([start, Buffer.from([handle.length]), handle]);
   let payload = Buffer.from(text);
+  if (version === 2) payload = Buffer.concat([Buffer.from([TEXT]), number(payload.length), payload]);
   if (key) {
     const messageKey = derive(key, 32, "unibus.message-key.1", room, epoch, me.handle);
-    payload = seal(messageKey, id.subarray(4), context("unibus.frame.1", room, subject, head), payload);
+    payload = seal(messageKey, id.subarray(4), context(`unibus.frame.${version}`, room, subject, head), payload);
   }
-  const signature = signed ? me.sign(context("unibus.frame-signature.1", room, subject, head, payload)) : Buffer.alloc(0);
+  const statement = context(`unibus.frame-signature.${version}`, room, subject, head, payload);
+  const signature = signed ? me.sign(statement) : Buffer.alloc(0);
   return { frame: Buffer.concat([head, payload, signature]), id: uuid(id) };
 }
 
@@ -147,41 +155,66 @@ export function make(me, room, subject, signed, epoch, key, text) {
 export function parse(bytes) {
   const raw = Buffer.from(bytes);
   const malformed = new Refused("malformed", "it is no message of unibus");
-  if (raw.length < 23 || raw[0] !== 1 || raw[1] > (SEALED | SIGNED | SEVERAL)) throw malformed;
-  const [flags, id, epoch, end] = [raw[1], raw.subarray(2, 18), raw.readUInt32BE(18), 23 + raw[22]];
-  const [sender, cut] = [raw.toString("latin1", 23, end), raw.length - (flags & SIGNED ? SIGNATURE : 0)];
+  const version = raw[0];
+  // Where the sender's length is, and which flags there are.
+  const [at, known] = { 1: [22, SEALED | SIGNED | SEVERAL], 2: [54, SEALED | SIGNED] }[version] ?? [0, 0];
+  if (!at || raw.length <= at || raw[1] > known) throw malformed;
+  const [flags, id, epoch, end] = [raw[1], raw.subarray(2, 18), raw.readUInt32BE(18), at + 1 + raw[at]];
+  const [sender, cut] = [raw.toString("latin1", at + 1, end), raw.length - (flags & SIGNED ? SIGNATURE : 0)];
   const isUuid7 = id[6] >> 4 === 7 && id[8] >> 6 === 2;
   const epochs = (epoch !== 0) === ((flags & SEALED) !== 0);
   if (cut < end || !isUuid7 || !epochs || !/^[a-z0-9_-]{1,32}$/.test(sender)) throw malformed;
-  return { flags, id, epoch, sender, head: raw.subarray(0, end), payload: raw.subarray(end, cut), signature: raw.subarray(cut) };
+  if (version === 2 && flags & SEALED && cut - end < TAG) throw malformed;
+  const [head, payload, signature] = [raw.subarray(0, end), raw.subarray(end, cut), raw.subarray(cut)];
+  return { version, flags, id, epoch, roster: raw.subarray(22, at), sender, head, payload, signature };
 }
 
-// The texts of a frame, once it is proven who said them, in which room and on which subject.
+// What one message says: a text, an attachment, or something that this program does not know.
+function content(kind, body) {
+  if (kind === TEXT) return { text: body.toString() };
+  if (kind === ATTACHMENT && body.length > 40 && body.length <= 40 + 255) {
+    const [sha256, size] = [body.toString("hex", 0, 32), Number(body.readBigUInt64BE(32))];
+    let name = ".";
+    try {
+      name = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body.subarray(40));
+    } catch {}
+    const good = Number.isSafeInteger(size) && name !== "." && name !== ".." && !NOT_IN_A_NAME.test(name);
+    if (good) return { attachment: { sha256, size, name } };
+  }
+  return { type: kind, base64: body.toString("base64") };
+}
+
+// What the servers call a frame.
+export const frameId = (room, subject, raw) =>
+  createHash("sha256").update(context("unibus.frame-id.1", room, subject, raw)).digest("hex").slice(0, 32);
+
+// The messages of a frame, once it is proven who said them, in which room and on which subject.
 export async function read(frame, room, subject, policy, signPubOf, roomKeyOf) {
-  const { flags, sender, epoch, head } = frame;
+  const { version, flags, sender, epoch, head } = frame;
   if (policy.encrypt && !(flags & SEALED)) throw new Refused("clear", "it is in clear, and has to be sealed");
   if (policy.sign && !(flags & SIGNED)) throw new Refused("unsigned", "it is unsigned, and has to be signed");
   if (flags & SIGNED) {
     const signPub = await signPubOf(sender);
     if (!signPub) throw new Refused("no-sender", `it names ${sender} as its sender, and there is no such user`);
-    check(signPub, frame.signature, "unibus.frame-signature.1", room, subject, head, frame.payload);
+    check(signPub, frame.signature, `unibus.frame-signature.${version}`, room, subject, head, frame.payload);
   }
   let text = frame.payload;
   if (flags & SEALED) {
     const key = await roomKeyOf(epoch);
     if (!key) throw new Refused("no-key", `it is sealed with the key of epoch ${epoch}, which is not for you`);
     const messageKey = derive(key, 32, "unibus.message-key.1", room, epoch, sender);
-    text = open(messageKey, frame.id.subarray(4), context("unibus.frame.1", room, subject, head), text);
+    text = open(messageKey, frame.id.subarray(4), context(`unibus.frame.${version}`, room, subject, head), text);
   }
-  if (!(flags & SEVERAL)) return [text.toString()];
-  const texts = [];
+  if (version === 1 && !(flags & SEVERAL)) return [content(TEXT, text)];
+  // In version 2 the type comes before the length.
+  const [contents, at] = [[], version === 2 ? 1 : 0];
   while (text.length) {
-    const length = text.length < 4 ? Infinity : text.readUInt32BE(0);
-    if (length > text.length - 4) throw new Refused("malformed", "one of its messages is cut off");
-    texts.push(text.toString("utf8", 4, 4 + length));
-    text = text.subarray(4 + length);
+    const end = text.length < at + 4 ? Infinity : at + 4 + text.readUInt32BE(at);
+    if (end > text.length) throw new Refused("malformed", "one of its messages is cut off");
+    contents.push(content(at ? text[0] : TEXT, text.subarray(at + 4, end)));
+    text = text.subarray(end);
   }
-  return texts;
+  return contents;
 }
 
 // What is in an attachment.

@@ -4,19 +4,20 @@ import { Refused } from "./formats.mjs";
 // How far the time in an id may be from when the frame came.
 const WINDOW_MS = 120_000;
 
-// The ids that came lately, and by which way: a message comes once from the bus and once from the history.
+// The ids of each sender that came lately, and by which way: a message comes once from the bus and once from the history. An id is
+// its sender's choice: another member who uses the same one does not keep this message away.
 export class Seen {
   came = new Map();
   newest = 0;
   refused = new Set();
 
   // Whether it is new; `seq` is its number in the history, null if it came from the bus.
-  admit(id, atMs, seq) {
+  admit(id, sender, atMs, seq) {
     const made = id.readUIntBE(0, 6);
     if (Math.abs(made - atMs) > WINDOW_MS) {
       throw new Refused("wrong-time", "it was not made when it came: an old one sent again, or a clock is wrong");
     }
-    const key = id.toString("hex");
+    const key = `${id.toString("hex")} ${sender}`;
     const before = this.came.get(key);
     const { live, kept } = before ?? { live: false, kept: null };
     if (seq === null ? live : kept !== null && kept !== seq) {

@@ -47,7 +47,7 @@ class Connection:
 async def say(room, options):
     """Says it, and waits until the history shows it where the room keeps what is said."""
     epoch, key = room.current_key() if room.policy["encrypt"] else (0, None)
-    frame, id = make(room.me, room.id, room.subject, room.policy["sign"], epoch, key, options.text)
+    frame, id = make(room.me, room.id, room.subject, room.policy["sign"], epoch, key, options.text, options.frames)
     after = room.history(None, 1)["last"] if room.policy["persist"] else 0
     connection, deadline = None, time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -73,6 +73,13 @@ async def say(room, options):
     raise SystemExit(f"{id} was sent, and nobody knows whether it was kept")
 
 
+def line(content):
+    """A message as people see it."""
+    if attachment := content.get("attachment"):
+        return f"[attachment] {attachment['name']} ({attachment['size']} bytes)"
+    return content.get("text", f"[a message that this program does not know, of type {content.get('type')}]")
+
+
 class Screen:
     """Shows what is proven, and of the rest why it is not shown."""
     def __init__(self, room, options):
@@ -82,9 +89,9 @@ class Screen:
         room = self.room
         try:
             frame = parse(raw)
-            texts = read(frame, room.id, subject, room.policy, room.people.sign_pub_of, room.key)
+            contents = read(frame, room.id, subject, room.policy, room.people.sign_pub_of, room.key)
             # Only what is true is remembered: nobody keeps a message away by a false one of the same id.
-            if not room.seen.admit(frame.id, at_ms, seq):
+            if not room.seen.admit(frame.id, frame.sender, at_ms, seq):
                 return
         except Refused as refused:
             if room.seen.told(raw, subject):
@@ -94,14 +101,14 @@ class Screen:
             else:
                 print(f"not shown: {refused}", file=sys.stderr)
             return
-        for text in texts:
+        for content in contents:
             if self.options.json:
-                said = {"id": str(uuid.UUID(bytes=frame.id)), "sender": frame.sender, "text": text, "at_ms": at_ms, "seq": seq}
-                print(json.dumps(said), flush=True)
+                said = {"id": str(uuid.UUID(bytes=frame.id)), "sender": frame.sender, "at_ms": at_ms, "seq": seq}
+                print(json.dumps(said | content), flush=True)
             else:
                 when = datetime.datetime.fromtimestamp(int.from_bytes(frame.id[:6]) / 1000).strftime("%H:%M:%S")
                 # What somebody says must not move the cursor or colour the next line.
-                print(when, frame.sender, "".join(c if c.isprintable() else "\ufffd" for c in text), flush=True)
+                print(when, frame.sender, "".join(c if c.isprintable() else "\ufffd" for c in line(content)), flush=True)
             self.left -= 1
             if not self.left:
                 raise SystemExit(0)
@@ -170,6 +177,7 @@ def main():
             sub.add_argument(f"--{name}", help=f"{what}; or {variable}", default=default, required=required)
         sub.add_argument("--json", action="store_true", help="for programs")
     verbs.choices["say"].add_argument("text")
+    verbs.choices["say"].add_argument("--frames", type=int, choices=(1, 2), default=1, help="version to write; old clients read 1")
     verbs.choices["tail"].add_argument("--count", type=int, default=0, help="end after so many messages")
     options = parser.parse_args()
     options.urls = options.url.split(",")

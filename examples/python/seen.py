@@ -6,21 +6,24 @@ WINDOW_MS = 120_000
 
 
 class Seen:
-    """The ids that came lately, and by which way: a message comes once from the bus and once from the history."""
+    """The ids of each sender that came lately, and by which way: a message comes once from the bus and once from the history.
+
+    An id is its sender's choice: another member who uses the same one does not keep this message away.
+    """
     def __init__(self):
         self.came, self.newest, self.refused = {}, 0, {}
 
-    def admit(self, id, at_ms, seq):
+    def admit(self, id, sender, at_ms, seq):
         """Whether it is new; `seq` is its number in the history, None if it came from the bus."""
         if abs(int.from_bytes(id[:6]) - at_ms) > WINDOW_MS:
             raise Refused("wrong-time", "it was not made when it came: an old one sent again, or a clock is wrong")
-        is_new, (live, kept) = id not in self.came, self.came.get(id, (False, None))
+        is_new, (live, kept) = (id, sender) not in self.came, self.came.get((id, sender), (False, None))
         if live if seq is None else kept not in (None, seq):
             raise Refused("replayed", "it has come before: somebody sent it again")
-        self.came[id] = (True, kept) if seq is None else (live, seq)
+        self.came[id, sender] = (True, kept) if seq is None else (live, seq)
         self.newest = max(self.newest, at_ms)
         # Whatever is older would be refused for its age.
-        while self.came and int.from_bytes((oldest := next(iter(self.came)))[:6]) < self.newest - 2 * WINDOW_MS:
+        while self.came and int.from_bytes((oldest := next(iter(self.came)))[0][:6]) < self.newest - 2 * WINDOW_MS:
             del self.came[oldest]
         return is_new
 

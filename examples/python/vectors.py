@@ -5,8 +5,8 @@ Whatever is good is read, and the rest refused for its reason.
 """
 import hashlib, json, sys, uuid
 
-from formats import Identity, Refused, b64, context, derive, key_id, key_statement, make, open_blob, open_key, parse
-from formats import read, seal_key, unb64, verify
+from formats import Identity, Refused, b64, context, derive, frame_id, key_id, key_statement, make, open_blob, open_key
+from formats import parse, read, seal_key, unb64, verify
 from seen import Seen
 
 with open(sys.argv[1], encoding="utf-8") as file:
@@ -52,15 +52,24 @@ for v in vectors["envelopes"]:
     if "key" in v:
         ours = seal_key(bytes.fromhex(v["key"]), v["room"], v["epoch"], by, to.handle, to.hpke_pub)
         check(v, "key", lambda: open_key(ours, v["room"], v["epoch"], by.handle, by.sign_pub, to, kid).hex())
-for v in vectors["frames"]:
-    check(v, "messages", lambda: frame_of(v, unb64(v["frame"])))
-    if v.get("messages") == ["hello"]:
-        frame, epoch = parse(unb64(v["frame"])), parse(unb64(v["frame"])).epoch
-        ours = make(people[frame.sender], v["room"], v["subject"], True, epoch, keys.get((v["room"], epoch)), "hello")
-        check(v, "messages", lambda: frame_of(v, ours[0]))
-seen = Seen()
-for v in vectors["arrivals"]:
-    check(v, "new", lambda: seen.admit(uuid.UUID(v["id"]).bytes, v["at_ms"], v["seq"]))
+for version, frames in ((1, vectors["frames"]), (2, vectors["frames_2"])):
+    # Version 1 has texts, and its examples nothing around them.
+    said = (lambda contents: [content["text"] for content in contents]) if version == 1 else (lambda contents: contents)
+    for v in frames:
+        check(v, "messages", lambda: said(frame_of(v, unb64(v["frame"]))))
+        if v.get("messages") in (["hello"], [{"text": "hello"}]):
+            frame = parse(unb64(v["frame"]))
+            key = keys.get((v["room"], frame.epoch))
+            ours = make(people[frame.sender], v["room"], v["subject"], True, frame.epoch, key, "hello", version)
+            check(v, "messages", lambda: said(frame_of(v, ours[0])))
+        if "roster" in v:
+            check(v, "roster", lambda: parse(unb64(v["frame"])).roster.hex())
+for v in vectors["frame_ids"]:
+    check(v, "frame_id", lambda: frame_id(v["room"], v["subject"], unb64(v["frame"])))
+for arrivals in (vectors["arrivals"], vectors["arrivals_2"]):
+    seen = Seen()
+    for v in arrivals:
+        check(v, "new", lambda: seen.admit(uuid.UUID(v["id"]).bytes, v.get("sender", "alice"), v["at_ms"], v["seq"]))
 for v in vectors["blobs"]:
     check(v, "name", lambda: hashlib.sha256(unb64(v["blob"])).hexdigest()) if "plain" in v else None
     check(v, "plain", lambda: open_blob(unb64(v["blob"]), v["room"], lambda epoch: keys[v["room"], epoch]).decode())

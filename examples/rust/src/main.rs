@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use unibus_client::RoomId;
 use unibus_client::api::NodeUrl;
 use unibus_client::identity::Identity;
-use unibus_client::talk::{From, Heard, Listener, Pins, Sender};
+use unibus_client::talk::{Content, From, Heard, Listener, Pins, Sender};
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -30,10 +30,14 @@ async fn main() -> Result<()> {
     let listener = Listener::new(identity, pins, nodes, ca, room, From::Last(200)).await?;
     let heard = |heard: Heard| {
         if let Heard::Message(message) = heard {
-            for text in &message.texts {
-                println!("{}: {}", message.sender, String::from_utf8_lossy(text));
+            for content in &message.contents {
+                match content {
+                    Content::Text(text) => println!("{}: {}", message.sender, String::from_utf8_lossy(text)),
+                    Content::Attachment(file) => println!("{}: [{}, {} bytes]", message.sender, file.name, file.size),
+                    Content::Unknown { kind, .. } => println!("{}: [of type {kind}]", message.sender),
+                }
             }
-            left = left.saturating_sub(message.texts.len());
+            left = left.saturating_sub(message.contents.len());
         }
         if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };

@@ -11,7 +11,7 @@ use super::{Output, Problem};
 use crate::control::Failure;
 use unibus_client::api::{Changed, Client, ClientError, NodeUrl, Request};
 use unibus_client::identity::Identity;
-use unibus_client::talk::{Pins, TalkError};
+use unibus_client::talk::{FrameVersion, Pins, RosterHead, TalkError};
 use unibus_core::domain::RevocationOutcome;
 
 /// Who asks, and whom.
@@ -34,6 +34,21 @@ pub(super) struct Api {
     ca: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
+}
+
+/// How messages are written. Hidden, since a bus whose members have different releases would have members who read nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct Frames {
+    /// Version of the frames that are written
+    #[arg(long, hide = true, value_name = "1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    frames: u8,
+}
+
+impl Frames {
+    /// The version. Which roster the sender knows is said once there is one.
+    pub(super) fn version(&self) -> FrameVersion {
+        if self.frames == 1 { FrameVersion::V1 } else { FrameVersion::V2 { roster: RosterHead::NONE } }
+    }
 }
 
 /// Somebody in a conversation.

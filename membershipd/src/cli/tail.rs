@@ -9,7 +9,8 @@ use time::format_description::well_known::Rfc3339;
 
 use super::api::{Api, Part};
 use super::{DONE, Problem, member};
-use unibus_client::talk::{From, Heard, Listener, Message};
+use crate::blobs::BlobId;
+use unibus_client::talk::{Attachment, Content, From, Heard, Listener, Message};
 use unibus_core::domain::RoomId;
 use unibus_crypto::FrameRefusal;
 
@@ -97,15 +98,13 @@ impl Screen<'_> {
 
     fn message(&mut self, message: &Message) {
         let left = self.args.count.map_or(usize::MAX, |count| count.saturating_sub(self.shown));
-        for (number, text) in message.texts.iter().enumerate().take(left) {
+        for (number, content) in message.contents.iter().enumerate().take(left) {
             self.shown += 1;
             if self.args.api.json() {
-                println!("{}", as_json(message, number, text));
+                println!("{}", as_json(message, number, content));
                 continue;
             }
-            let text = String::from_utf8_lossy(text);
-            // What somebody says must not move the cursor or colour the next line.
-            let text: String = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+            let text = shown(&self.args.room, content);
             let who = format!("{}{}", message.sender, if message.signed { "" } else { "?" });
             let when = when(message.id.unix_ms());
             if self.colour {
@@ -132,17 +131,43 @@ impl Screen<'_> {
     }
 }
 
-fn as_json(message: &Message, number: usize, text: &[u8]) -> Value {
+/// A message for people, on one line.
+fn shown(room: &RoomId, content: &Content) -> String {
+    match content {
+        Content::Text(text) => {
+            let text = String::from_utf8_lossy(text);
+            // What somebody says must not move the cursor or colour the next line.
+            text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+        }
+        Content::Attachment(Attachment { sha256, size, name }) => {
+            let (id, size) = (BlobId::new(*sha256), bytes(*size));
+            // Not the name after --out: in a shell it could be more than a name.
+            format!("[attachment] {name} ({size}) — membershipd blob get {room} {id} --out FILE")
+        }
+        Content::Unknown { kind: 1, .. } => "[an attachment, but it is not announced as it has to be]".to_owned(),
+        Content::Unknown { kind, .. } => {
+            format!("[a message of a type that this program does not know ({kind}); a newer version may]")
+        }
+    }
+}
+
+/// A size for people.
+fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} bytes"),
+        1_000..1_000_000 => format!("{} KB", count / 1_000),
+        _ => format!("{}.{} MB", count / 1_000_000, count / 100_000 % 10),
+    }
+}
+
+fn as_json(message: &Message, number: usize, content: &Content) -> Value {
     let mut value = json!({
         "id": message.id.to_string(), "number": number, "sender": message.sender, "signed": message.signed,
         "epoch": message.epoch, "subject": message.subject, "sent_ms": message.id.unix_ms(), "at_ms": message.at_ms,
         "seq": message.seq,
     });
     if let Value::Object(map) = &mut value {
-        match std::str::from_utf8(text) {
-            Ok(text) => map.insert("text".to_owned(), text.into()),
-            Err(_) => map.insert("base64".to_owned(), data_encoding::BASE64.encode(text).into()),
-        };
+        map.extend(content.json());
     }
     value
 }
@@ -152,4 +177,32 @@ fn when(unix_ms: u64) -> String {
     let seconds = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
     let text = OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|time| time.format(&Rfc3339).ok());
     text.unwrap_or_else(|| unix_ms.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_one_line_and_says_what_it_is() {
+        let room = "hall".parse().unwrap();
+        let attachment = |size| Attachment { sha256: [7; 32], size, name: "a b.pdf".parse().unwrap() };
+        let fetch = format!("— membershipd blob get hall {} --out FILE", "07".repeat(32));
+        for (content, line) in [
+            (Content::text("a\nb\u{1b}[2J\tc"), "a\u{fffd}b\u{fffd}[2J\tc".to_owned()),
+            (Content::Attachment(attachment(999)), format!("[attachment] a b.pdf (999 bytes) {fetch}")),
+            (Content::Attachment(attachment(12_345)), format!("[attachment] a b.pdf (12 KB) {fetch}")),
+            (Content::Attachment(attachment(16_777_155)), format!("[attachment] a b.pdf (16.7 MB) {fetch}")),
+            (
+                Content::Unknown { kind: 7, body: b"\x1b[2J".to_vec() },
+                "[a message of a type that this program does not know (7); a newer version may]".to_owned(),
+            ),
+            (
+                Content::Unknown { kind: 1, body: vec![] },
+                "[an attachment, but it is not announced as it has to be]".to_owned(),
+            ),
+        ] {
+            assert_eq!(shown(&room, &content), line);
+        }
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::api::{Api, Part};
+use super::api::{Api, Frames, Part};
 use super::{DONE, Problem, member};
 use unibus_client::talk::{Sender, Sent, TalkError};
 use unibus_core::domain::RoomId;
@@ -26,6 +26,8 @@ pub(super) struct Args {
     #[arg(long)]
     accept: bool,
     #[command(flatten)]
+    frames: Frames,
+    #[command(flatten)]
     api: Api,
 }
 
@@ -37,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let Part { identity, pins, nodes, ca } = args.api.part()?;
     let room = args.room.clone();
     args.api.talk(async {
-        let mut sender = Sender::new(identity, pins, nodes, ca, room).await?;
+        let mut sender = Sender::new(identity, pins, nodes, ca, room).await?.writing(args.frames.version());
         if !args.text.is_empty() {
             return tell(args, sender.say(&[args.text.join(" ")]).await?, 1);
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use unibus_client::identity::Identity;
 use unibus_core::clock;
 use unibus_core::domain::{Handle, RoomId};
-use unibus_crypto::{Envelope, Epoch, KeyId, MessageId, RoomKey, Sealer, Sealing};
+use unibus_crypto::{Content, Envelope, Epoch, FrameVersion, KeyId, MessageId, RoomKey, RosterHead, Sealer, Sealing};
 
 /// A node on which people have a room.
 struct Place {
@@ -265,6 +265,36 @@ async fn what_is_not_true_is_refused_and_said() {
     bus.publish("room.kitchen", frame(&kitchen, "mallory", own(), here, now(), "room.kitchen")).await.unwrap();
     bus.flush().await.unwrap();
     assert_eq!(tail.texts(1), ["believe me"], "what he says himself is shown");
+
+    // The second version is held to the same, and what is in it that this program does not know is shown as that.
+    let second = |sender: &str, id: MessageId, contents: &[Content]| {
+        let (pair, version) = (mallory.key_pair().unwrap(), FrameVersion::V2 { roster: RosterHead::NONE });
+        let sealer = Sealer::new(kitchen.clone(), sender.parse().unwrap(), Some(pair), here).unwrap();
+        bytes::Bytes::from(sealer.writing(version).seal_contents("room.kitchen", id, contents).unwrap())
+    };
+    let new = || MessageId::new(now(), rand());
+    let strange = [Content::Unknown { kind: 7, body: b"later".to_vec() }, Content::text("go on")];
+    bus.publish("room.kitchen", second("alice", new(), &strange)).await.unwrap();
+    bus.publish("room.kitchen", second("mallory", new(), &strange)).await.unwrap();
+    bus.flush().await.unwrap();
+    let refused = tail.next();
+    let why = "names alice as its sender, but its signature";
+    assert!(refused["refused"].as_str().is_some_and(|said| said.contains(why)), "{refused}");
+    let shown = tail.next();
+    assert_eq!(
+        (&shown["type"], &shown["base64"], &shown["sender"]),
+        (&json!(7), &json!("bGF0ZXI="), &json!("mallory"))
+    );
+    assert_eq!(tail.texts(1), ["go on"]);
+
+    // Who takes the id of another member's message before it arrives keeps it from nobody.
+    let taken = new();
+    bus.publish("room.kitchen", second("mallory", taken, &[Content::text("mine")])).await.unwrap();
+    let alice = place.person("alice").key_pair().unwrap();
+    let sealer = Sealer::new(kitchen.clone(), "alice".parse().unwrap(), Some(alice), here).unwrap();
+    bus.publish("room.kitchen", sealer.seal("room.kitchen", taken, &["hers"]).unwrap().into()).await.unwrap();
+    bus.flush().await.unwrap();
+    assert_eq!(tail.texts(2), ["mine", "hers"]);
 }
 
 fn rand() -> [u8; 10] {

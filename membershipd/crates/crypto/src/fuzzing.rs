@@ -2,8 +2,9 @@
 
 use nkeys::{KeyPair, KeyPairType};
 
+use super::content::{Content, list, listed};
 use super::frame::split;
-use super::{Epoch, Frame, FrameRefusal, Header, RoomKey, Sealer, blob};
+use super::{Epoch, Frame, FrameRefusal, FrameVersion, Header, RoomKey, Sealer, blob};
 use unibus_core::domain::{Handle, Policy, RoomId, SignPub};
 
 /// Seed of alice's signing key, and the key of her room in every epoch: those of the published examples, which are the seeds.
@@ -16,7 +17,8 @@ const CLEAR: Policy = Policy { encrypt: false, persist: false, sign: false };
 /// Reads `data` as a frame and as an attachment that came, and as the text of one that a member has sealed. Holds that
 /// - whatever is taken, sealed and signed or in clear, is byte for byte what its sender makes of those messages;
 /// - a frame with another bit, and one on another subject, is refused;
-/// - several messages taken apart are all that there was;
+/// - whoever has no key proves what is taken, and no signed frame with another bit;
+/// - several messages taken apart are all that there was, also those that this program does not know;
 /// - an attachment is taken only if it is what was sealed.
 pub fn frames(data: &[u8]) {
     let (Ok(room), Ok(alice)) = ("kitchen".parse::<RoomId>(), KeyPair::new_from_raw(KeyPairType::User, ALICE)) else {
@@ -24,10 +26,14 @@ pub fn frames(data: &[u8]) {
     };
     if let Ok(messages) = split(data) {
         let whole = messages.iter().flat_map(|message| {
-            let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
-            length.to_be_bytes().into_iter().chain(message.iter().copied())
+            let Content::Text(text) = message else { return vec![] };
+            let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            [&length.to_be_bytes(), &text[..]].concat()
         });
         assert!(whole.eq(data.iter().copied()), "what was taken apart is not what was there: {data:?}");
+    }
+    if let Ok(contents) = listed(data) {
+        assert_eq!(list(&contents).ok().as_deref(), Some(data), "what was taken apart is not what was there");
     }
     let key = RoomKey::from_bytes(KEY);
     attachment(data, &room, &key);
@@ -35,6 +41,7 @@ pub fn frames(data: &[u8]) {
     let whose = SignPub::from_nkey(&alice.public_key()).ok().and_then(|key| key.verifier());
     let own = frame.header.epoch.and_then(|epoch| key.message_key(&room, epoch, &frame.header.sender).ok());
     let open = |frame: &Frame<'_>, subject, policy| frame.open(&room, subject, policy, whose.as_ref(), own.as_ref());
+    let proven = |frame: &Frame<'_>, policy| frame.prove(&room, SUBJECT, policy, whose.as_ref()).is_ok();
 
     match open(&frame, SUBJECT, Policy::CONVERSATION) {
         Ok(messages) => {
@@ -44,9 +51,14 @@ pub fn frames(data: &[u8]) {
             let other = flipped(data);
             let taken = Frame::parse(&other).and_then(|frame| open(&frame, SUBJECT, Policy::CONVERSATION));
             assert!(taken.is_err(), "a bit of it does not count: {frame:?}");
+            assert!(proven(&frame, Policy::CONVERSATION), "who has no key does not prove what is true: {frame:?}");
+            let taken = Frame::parse(&other).is_ok_and(|frame| proven(&frame, Policy::CONVERSATION));
+            assert!(!taken, "a bit of it does not count where there is no key: {frame:?}");
         }
         Err(FrameRefusal::Clear) if !frame.is_signed() => {
-            if let Ok(messages) = open(&frame, SUBJECT, CLEAR) {
+            let opened = open(&frame, SUBJECT, CLEAR);
+            assert_eq!(opened.is_ok(), proven(&frame, CLEAR), "a keeper and a reader differ: {frame:?}");
+            if let Ok(messages) = opened {
                 made_of(data, &frame.header, &messages, Sealer::new(room.clone(), handle(&frame), None, None).ok());
             }
         }
@@ -58,11 +70,13 @@ fn handle(frame: &Frame<'_>) -> Handle {
     frame.header.sender.clone()
 }
 
-/// A sender writes one message without its length; whoever writes it with its length says the same.
-fn made_of(data: &[u8], header: &Header, messages: &[Vec<u8>], sealer: Option<Sealer>) {
-    let one = header.several && messages.len() == 1;
-    let again = sealer.and_then(|sealer| sealer.seal(SUBJECT, header.id, messages).ok());
-    assert!(one || again.as_deref() == Some(data), "{header:?} is not what its sender makes of {messages:?}");
+/// In version 1 a sender writes one message without its length; whoever writes it with its length says the same. In version 2 there
+/// is one way.
+fn made_of(data: &[u8], header: &Header, contents: &[Content], sealer: Option<Sealer>) {
+    let one = header.version == FrameVersion::V1 && header.several && contents.len() == 1;
+    let sealer = sealer.map(|sealer| sealer.writing(header.version));
+    let again = sealer.and_then(|sealer| sealer.seal_contents(SUBJECT, header.id, contents).ok());
+    assert!(one || again.as_deref() == Some(data), "{header:?} is not what its sender makes of {contents:?}");
 }
 
 fn attachment(data: &[u8], room: &RoomId, key: &RoomKey) {
@@ -102,6 +116,10 @@ mod tests {
             ("clear", CLEAR, true),
             ("refused-sender", Policy::CONVERSATION, false),
             ("refused-cut-off", Policy::CONVERSATION, false),
+            ("2-sealed-and-signed", Policy::CONVERSATION, true),
+            ("2-several", Policy::CONVERSATION, true),
+            ("2-clear", CLEAR, true),
+            ("2-refused-sender", Policy::CONVERSATION, false),
         ] {
             let frame = seed(name);
             let frame = Frame::parse(&frame).unwrap();
@@ -112,5 +130,6 @@ mod tests {
         }
         blob::open(&room, &key, &seed("attachment")).unwrap();
         assert_eq!(split(&seed("lengths")).unwrap().len(), 3);
+        assert_eq!(listed(&seed("2-list")).unwrap().len(), 4);
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Nobody on the servers can read it: a room has a key for each epoch, which members seal for each other (`envelope`) with keys
 //! that they vouch for themselves (`recipient`). From it the keys of messages and attachments are derived (`room_key`). A message
-//! travels as a `frame`, whose `id` tells when it was made; `replay` tells a frame that comes again from one that is new; `blob`
-//! seals attachments. What every signature and every seal covers is put together by `context`, so that none passes for another; `encoded` are bytes that
+//! travels as a `frame`, which a `sealer` makes; `content` is what it says, its `id` tells when it was made, and `refusal` why one is
+//! not shown. `replay` tells a frame that comes again from one that is new, `frame_id` is what the servers call it; `blob` seals
+//! attachments. What every signature and every seal covers is put together by `context`, so that none passes for another; `encoded` are bytes that
 //! documents carry as text.
 //!
 //! The same in prose, for programs in other languages, is `membershipd/docs/conversations.md`; `vectors`, which only the tests have,
@@ -12,29 +13,40 @@
 //! Here belongs what members compute and no server may; never here: a socket, a file, a clock.
 
 pub mod blob;
+mod content;
 mod context;
 mod encoded;
 mod envelope;
 mod epoch;
 mod frame;
+mod frame_id;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod id;
 mod recipient;
+mod refusal;
 mod replay;
 mod room_key;
+mod sealer;
 #[cfg(test)]
 mod vectors;
 
+pub use content::{Attachment, AttachmentName, Content};
 pub use envelope::{Envelope, Sealing};
 pub use epoch::Epoch;
-pub use frame::{Frame, FrameRefusal, Header, Sealer};
+pub use frame::{Frame, FrameVersion, Header, RosterHead};
+pub use frame_id::FrameId;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::frames;
 pub use id::MessageId;
 pub use recipient::{HpkePub, HpkeSecret, Recipient, Signature};
-pub use replay::{Seen, Source};
+pub use refusal::FrameRefusal;
+pub use replay::{Seen, Source, timely};
 pub use room_key::{KeyId, MessageKey, RoomKey};
+pub use sealer::Sealer;
+
+/// Most bytes of a frame that the history keeps: with all that is around it, what the engine takes.
+pub const FRAME_BYTES: usize = unibus_core::bus::VALUE_BYTES;
 
 /// Why something that was sealed or signed is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,4 +63,20 @@ pub enum Untrue {
     /// The machine gives no randomness.
     #[error("this machine gives no randomness")]
     Randomness,
+    /// A frame of version 1 carries text and nothing else.
+    #[error("version 1 of frames, which is written here, carries text only")]
+    TextOnly,
+}
+
+impl Untrue {
+    /// A word for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Untrue::Signature => "signature",
+            Untrue::Seal => "seal",
+            Untrue::Key => "key",
+            Untrue::Randomness => "randomness",
+            Untrue::TextOnly => "text-only",
+        }
+    }
 }

@@ -1,6 +1,10 @@
 //! The published examples of every format, `docs/vectors.json`: made anew here and compared, opened and refused as it says.
 //!
+//! Those of version 2 of frames are in lists of their own (`second`), so that a program that reads version 1 finds what it found.
+//!
 //! HPKE seals with randomness, so an envelope that is committed is kept as long as it opens. `UNIBUS_BLESS=1` writes the file.
+
+mod second;
 
 use std::path::Path;
 
@@ -11,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use super::context::Context;
 use super::{
-    Envelope, Epoch, Frame, FrameRefusal, HpkeSecret, MessageId, Recipient, RoomKey, Sealer, Sealing, Seen, Source,
-    Untrue, blob,
+    Content, Envelope, Epoch, Frame, FrameRefusal, FrameVersion, HpkeSecret, MessageId, Recipient, RoomKey, Sealer,
+    Sealing, Seen, Source, Untrue, blob,
 };
 use unibus_core::domain::{Handle, Policy, RoomId, SignPub};
 
@@ -70,28 +74,6 @@ fn id(number: u8) -> MessageId {
     MessageId::new(NOW + u64::from(number), [number; 10])
 }
 
-fn untrue(untrue: Untrue) -> &'static str {
-    match untrue {
-        Untrue::Signature => "signature",
-        Untrue::Seal => "seal",
-        Untrue::Key => "key",
-        Untrue::Randomness => "randomness",
-    }
-}
-
-fn word(refusal: &FrameRefusal) -> &'static str {
-    match refusal {
-        FrameRefusal::Malformed(_) => "malformed",
-        FrameRefusal::Clear => "clear",
-        FrameRefusal::Unsigned => "unsigned",
-        FrameRefusal::NoKey(_) => "no-key",
-        FrameRefusal::NoSender(_) => "no-sender",
-        FrameRefusal::Untrue(_, why) => untrue(*why),
-        FrameRefusal::Replayed => "replayed",
-        FrameRefusal::WrongTime(_) => "wrong-time",
-    }
-}
-
 /// Adds what came of it: the field, or why it was refused.
 fn with(mut vector: Value, field: &str, outcome: Result<Value, &'static str>) -> Value {
     match outcome {
@@ -128,7 +110,7 @@ fn hpke_keys() -> Vec<Value> {
         let vector = json!({
             "what": what, "handle": who.handle, "sign_pub": who.sign_pub, "hpke_pub": who.hpke_pub, "signature": vouched,
         });
-        with(vector, "good", who.check(vouched).map(|()| json!(true)).map_err(untrue))
+        with(vector, "good", who.check(vouched).map(|()| json!(true)).map_err(Untrue::code))
     });
     cases.collect()
 }
@@ -159,7 +141,7 @@ fn envelopes(committed: &Value) -> Vec<Value> {
     let open = |sealing: Sealing<'_>, to: &Person, envelope: &Envelope| {
         let signer = find(sealing.by).unwrap().public.sign_pub;
         let key = sealing.open(envelope, &to.public, &to.secret, signer);
-        key.map(|key| json!(HEXLOWER.encode(key.bytes()))).map_err(untrue)
+        key.map(|key| json!(HEXLOWER.encode(key.bytes()))).map_err(Untrue::code)
     };
     let kept = |at: usize, wanted: Result<Value, &str>| {
         let envelope: Envelope = serde_json::from_value(committed["envelopes"][at]["envelope"].clone()).ok()?;
@@ -296,7 +278,7 @@ fn frames() -> Vec<Value> {
     let cases = cases.into_iter().map(|(what, id, subject, policy, bytes)| {
         let vector =
             json!({ "what": what, "room": id, "subject": subject, "policy": policy, "frame": BASE64.encode(&bytes) });
-        with(vector, "messages", read(&room(id), subject, policy, &bytes).map_err(|refusal| word(&refusal)))
+        with(vector, "messages", read(&room(id), subject, policy, &bytes).map_err(|refusal| refusal.code()))
     });
     cases.collect()
 }
@@ -306,12 +288,15 @@ fn read(room: &RoomId, subject: &str, policy: Policy, bytes: &[u8]) -> Result<Va
     let sender = find(&frame.header.sender).and_then(|person| person.public.sign_pub.verifier());
     let key = frame.header.epoch.and_then(|epoch| Some((epoch, key_of(room, epoch)?)));
     let key = key.map(|(epoch, key)| key.message_key(room, epoch, &frame.header.sender).unwrap());
-    let messages = frame.open(room, subject, policy, sender.as_ref(), key.as_ref())?;
-    Ok(messages.into_iter().map(|text| String::from_utf8(text).unwrap()).collect())
+    let contents = frame.open(room, subject, policy, sender.as_ref(), key.as_ref())?;
+    Ok(match frame.header.version {
+        FrameVersion::V1 => contents.iter().map(|content| content.json().remove("text").unwrap()).collect(),
+        FrameVersion::V2 { .. } => contents.iter().map(Content::json).collect(),
+    })
 }
 
 fn arrivals() -> Vec<Value> {
-    let mut seen = Seen::default();
+    let (mut seen, alice) = (Seen::default(), "alice".parse().unwrap());
     let cases = [
         (1, NOW, None),
         (1, NOW + 50, Some(7)),
@@ -328,8 +313,8 @@ fn arrivals() -> Vec<Value> {
     let cases = cases.into_iter().map(|(number, at_ms, seq)| {
         let source = seq.map_or(Source::Live, |seq| Source::History { seq });
         let vector = json!({ "id": id(number).to_string(), "at_ms": at_ms, "seq": seq });
-        let admitted = seen.admit(id(number), at_ms, source).map(|is_new| json!(is_new));
-        with(vector, "new", admitted.map_err(|refusal| word(&refusal)))
+        let admitted = seen.admit(id(number), &alice, at_ms, source).map(|is_new| json!(is_new));
+        with(vector, "new", admitted.map_err(|refusal| refusal.code()))
     });
     cases.collect()
 }
@@ -352,7 +337,7 @@ fn blobs() -> Vec<Value> {
         let vector = json!({ "what": what, "room": room, "blob": BASE64.encode(&bytes), "name": name });
         let key = blob::epoch(&bytes).ok_or(Untrue::Seal).map(|epoch| key_of(room, epoch).unwrap());
         let plain = key.and_then(|key| blob::open(room, &key, &bytes));
-        with(vector, "plain", plain.map(|plain| json!(String::from_utf8(plain).unwrap())).map_err(untrue))
+        with(vector, "plain", plain.map(|plain| json!(String::from_utf8(plain).unwrap())).map_err(Untrue::code))
     });
     cases.collect()
 }
@@ -370,7 +355,8 @@ fn the_published_examples_are_what_this_code_makes_and_reads() {
     let now = json!({
         "about": ABOUT, "people": people, "contexts": contexts(), "hpke_keys": hpke_keys(), "keys": keys(),
         "envelopes": envelopes(&serde_json::from_str(&text).unwrap_or_default()), "frames": frames(),
-        "arrivals": arrivals(), "blobs": blobs(),
+        "arrivals": arrivals(), "blobs": blobs(), "frames_2": second::frames(), "arrivals_2": second::arrivals(),
+        "frame_ids": second::frame_ids(),
     });
     let now = serde_json::to_string_pretty(&now).unwrap() + "\n";
     if std::env::var_os("UNIBUS_BLESS").is_some() {
@@ -385,12 +371,13 @@ fn the_published_examples_are_what_this_code_makes_and_reads() {
 
 #[test]
 fn every_reason_to_refuse_has_an_example() {
-    let refused: std::collections::BTreeSet<_> = [hpke_keys(), envelopes(&Value::Null), frames(), arrivals(), blobs()]
-        .concat()
-        .iter()
-        .filter_map(|vector| vector["refused"].as_str().map(str::to_owned))
-        .collect();
+    let first = [hpke_keys(), envelopes(&Value::Null), frames(), arrivals(), blobs()].concat();
+    let second = [second::frames(), second::arrivals()].concat();
     let all = ["clear", "malformed", "no-key", "no-sender", "replayed", "seal", "signature", "unsigned", "wrong-time"];
-    assert_eq!(refused.iter().map(String::as_str).collect::<Vec<_>>(), all);
-    assert!(frames().iter().filter(|vector| vector["messages"].is_array()).count() == 8);
+    for vectors in [&first, &second] {
+        let refused = vectors.iter().filter_map(|vector| vector["refused"].as_str());
+        assert_eq!(refused.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>(), all);
+    }
+    let good = |vectors: Vec<Value>| vectors.iter().filter(|vector| vector["messages"].is_array()).count();
+    assert_eq!((good(frames()), good(second::frames())), (8, 20));
 }

@@ -116,6 +116,7 @@ impl TalkError {
             TalkError::NotMember(..) => "not-member",
             TalkError::Bus(_) => "no-bus",
             TalkError::NotPermitted(_) => "not-permitted",
+            TalkError::Seal(Untrue::TextOnly) => "text-only",
             TalkError::Seal(_) => "seal",
             TalkError::TooLarge { .. } | TalkError::AttachmentTooLarge { .. } => "too-large",
             TalkError::Attachment { .. } => "bad-attachment",
@@ -144,6 +145,9 @@ impl TalkError {
             ),
             TalkError::Bus(_) => "see 'cargo xtask verify'; name more nodes with --url".to_owned(),
             TalkError::NotPermitted(_) => "see your role with 'membershipd room show'".to_owned(),
+            TalkError::Seal(Untrue::TextOnly) => {
+                "say it as a text, or again when all nodes and members have a newer release".to_owned()
+            }
             TalkError::Seal(_) | TalkError::Identity(_) => "see the identity file".to_owned(),
             TalkError::TooLarge { .. } => "send it as an attachment: membershipd blob put".to_owned(),
             TalkError::AttachmentTooLarge { .. } => "add it in parts".to_owned(),

@@ -29,3 +29,4 @@ pub use people::{People, Person};
 pub use pins::{Pinned, Pins, PinsError};
 pub use reading::{Arrived, Message, Reader};
 pub use sending::{Sender, Sent};
+pub use unibus_crypto::{Attachment, AttachmentName, Content, FrameVersion, RosterHead};

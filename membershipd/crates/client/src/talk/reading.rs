@@ -8,7 +8,7 @@ use super::error::TalkError;
 use super::keyring::Keyring;
 use super::people::People;
 use unibus_core::domain::{Handle, Policy, RoomId};
-use unibus_crypto::{Epoch, Frame, FrameRefusal, MessageId, Seen, Source};
+use unibus_crypto::{Content, Epoch, Frame, FrameRefusal, FrameVersion, Header, MessageId, Seen, Source};
 
 /// A frame, as it came.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,8 @@ pub struct Arrived<'a> {
 /// What somebody said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// How the frame was written.
+    pub version: FrameVersion,
     /// Id of the frame.
     pub id: MessageId,
     /// Who said it.
@@ -41,7 +43,7 @@ pub struct Message {
     /// Its number in the history; none: it came from the bus.
     pub seq: Option<u64>,
     /// What was said; several where they were sent together.
-    pub texts: Vec<Vec<u8>>,
+    pub contents: Vec<Content>,
 }
 
 /// Reads the frames of one room.
@@ -110,18 +112,18 @@ impl Reader {
             Ok(frame) => frame,
             Err(refusal) => return Ok(Err(refusal)),
         };
-        let (id, epoch, sender) = (frame.header.id, frame.header.epoch, frame.header.sender.clone());
-        let signer = if frame.is_signed() { people.verifier(&sender).await? } else { None };
+        let Header { version, id, epoch, ref sender, .. } = frame.header;
+        let signer = if frame.is_signed() { people.verifier(sender).await? } else { None };
         let key = match epoch {
-            Some(epoch) => self.keyring.message_key(epoch, &sender, people).await?,
+            Some(epoch) => self.keyring.message_key(epoch, sender, people).await?,
             None => None,
         };
-        let texts = match frame.open(&self.room, arrived.subject, self.policy, signer.as_deref(), key) {
-            Ok(texts) => texts,
+        let contents = match frame.open(&self.room, arrived.subject, self.policy, signer.as_deref(), key) {
+            Ok(contents) => contents,
             Err(refusal) => return Ok(Err(refusal)),
         };
         // Only what is true is remembered: nobody keeps a message away by sending a false one of the same id first.
-        match self.seen.admit(id, arrived.at_ms, arrived.source) {
+        match self.seen.admit(id, sender, arrived.at_ms, arrived.source) {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(None)),
             Err(refusal) => return Ok(Err(refusal)),
@@ -130,7 +132,8 @@ impl Reader {
             Source::Live => None,
             Source::History { seq } => Some(seq),
         };
-        let (signed, subject, at_ms) = (frame.is_signed(), arrived.subject.to_owned(), arrived.at_ms);
-        Ok(Ok(Some(Message { id, sender, signed, epoch, subject, at_ms, seq, texts })))
+        let (sender, signed) = (sender.clone(), frame.is_signed());
+        let (subject, at_ms) = (arrived.subject.to_owned(), arrived.at_ms);
+        Ok(Ok(Some(Message { version, id, sender, signed, epoch, subject, at_ms, seq, contents })))
     }
 }

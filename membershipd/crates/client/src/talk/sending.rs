@@ -10,7 +10,7 @@ use futures::{FutureExt, StreamExt};
 
 use super::bus::Bus;
 use super::error::TalkError;
-use super::history::{self, PAGE};
+use super::history::{self, PAGE, Page};
 use super::keyring::Keyring;
 use super::people::People;
 use super::pins::Pins;
@@ -19,7 +19,7 @@ use crate::identity::Identity;
 use unibus_core::domain::{MemberState, RoomId};
 use unibus_core::faults::Fault;
 use unibus_core::{bus, clock, random};
-use unibus_crypto::{Epoch, Frame, MessageId, Sealer};
+use unibus_crypto::{Content, Epoch, FrameVersion, MessageId, Sealer};
 
 /// How long the newest epoch is believed to be the newest while nobody is heard to come or go.
 const BELIEVED: Duration = Duration::from_secs(30);
@@ -54,6 +54,7 @@ pub struct Sender {
     people: People,
     keyring: Keyring,
     room: Room,
+    version: FrameVersion,
     open: Option<Open>,
 }
 
@@ -91,13 +92,24 @@ impl Sender {
         let own = people.introduce(&identity).await?;
         let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
         let room = record(&api, people.pins(), &room, &identity).await?;
-        Ok(Self { api, identity, nodes, ca, people, keyring, room, open: None })
+        Ok(Self { api, identity, nodes, ca, people, keyring, room, version: FrameVersion::V1, open: None })
+    }
+
+    /// The same, which writes `version`. Without this it is the first one: release 0.1.0 reads no other, so a sender writes the
+    /// second one only where every member's program is known to read it.
+    pub fn writing(self, version: FrameVersion) -> Self {
+        Self { version, open: None, ..self }
+    }
+
+    /// Says these together, as [`say_contents`](Self::say_contents) does.
+    pub async fn say<T: AsRef<[u8]>>(&mut self, texts: &[T]) -> Result<Sent, TalkError> {
+        self.say_contents(&texts.iter().map(Content::text).collect::<Vec<_>>()).await
     }
 
     /// Says these together. With a room that keeps messages it returns when they are kept; otherwise, when the engine has
     /// taken them. Any error but [`TalkError::Unknown`] says that they certainly were not, and will not be.
-    pub async fn say<T: AsRef<[u8]>>(&mut self, texts: &[T]) -> Result<Sent, TalkError> {
-        let bytes = texts.iter().map(|text| text.as_ref().len() + 4).sum::<usize>() + AROUND;
+    pub async fn say_contents(&mut self, contents: &[Content]) -> Result<Sent, TalkError> {
+        let bytes = contents.iter().map(Content::bytes).sum::<usize>() + AROUND;
         if bytes > bus::VALUE_BYTES {
             return Err(TalkError::TooLarge { bytes: bytes - AROUND, most: bus::VALUE_BYTES });
         }
@@ -105,7 +117,7 @@ impl Sender {
         let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), entropy);
         if Fault::AckBeforeWrite.active() {
             // Acknowledged whatever becomes of it: it is sent once, and nobody looks for it.
-            let _ = tokio::time::timeout(AGAIN, self.attempt(id, texts, &mut None, 0)).await;
+            let _ = tokio::time::timeout(AGAIN, self.attempt(id, contents, &mut None, 0)).await;
             return Ok(Sent { id, epoch: None, seq: None });
         }
         let before = if self.room.policy.persist { self.newest_kept().await? } else { 0 };
@@ -113,7 +125,7 @@ impl Sender {
         let mut sent = None;
         loop {
             let in_doubt = sent.is_some();
-            match self.attempt(id, texts, &mut sent, before).await {
+            match self.attempt(id, contents, &mut sent, before).await {
                 Ok(done) => return Ok(done),
                 Err(error) => {
                     if let Some(error) = end(error, id, in_doubt, sent.is_some(), begun.elapsed() > BUDGET) {
@@ -127,10 +139,10 @@ impl Sender {
     }
 
     /// Sends the frame, once more if it was sent before, and looks for it in the history.
-    async fn attempt<T: AsRef<[u8]>>(
+    async fn attempt(
         &mut self,
         id: MessageId,
-        texts: &[T],
+        contents: &[Content],
         sent: &mut Option<Attempted>,
         before: u64,
     ) -> Result<Sent, TalkError> {
@@ -141,12 +153,12 @@ impl Sender {
             Some(sent) => sent.clone(),
             None => {
                 let subject = self.room.subject.to_string();
-                let frame = open.sealer.seal(&subject, id, texts).map_err(TalkError::Seal)?;
+                let frame = open.sealer.seal_contents(&subject, id, contents).map_err(TalkError::Seal)?;
                 Attempted { subject, frame: frame.into(), epoch: open.sealer.epoch() }
             }
         };
         *sent = Some(Attempted { subject: subject.clone(), frame: frame.clone(), epoch });
-        open.bus.publish(&subject, id, frame).await?;
+        open.bus.publish(&subject, id, frame.clone()).await?;
         let refused = open.bus.settle().await.map_err(|error| TalkError::Bus(format!("{error:#}")))?;
         if refused.is_some() {
             return Err(TalkError::NotPermitted(subject));
@@ -158,9 +170,8 @@ impl Sender {
         let mut after = before;
         while since.elapsed() < AGAIN {
             let page = history::page(&self.api, &self.room.id, Some(after), PAGE).await?;
-            let ours = |frame: &[u8]| Frame::parse(frame).is_ok_and(|frame| frame.header.id == id);
-            if let Some(kept) = page.messages.iter().find(|kept| ours(&kept.frame)) {
-                return Ok(Sent { id, epoch, seq: Some(kept.seq) });
+            if let Some(seq) = kept_as(&page, &frame) {
+                return Ok(Sent { id, epoch, seq: Some(seq) });
             }
             after = page.messages.last().map_or(after, |last| last.seq);
             if page.messages.is_empty() {
@@ -202,9 +213,15 @@ impl Sender {
         let key = if policy.encrypt { Some(self.keyring.fresh(&mut self.people).await?) } else { None };
         let pair = policy.sign.then(|| self.identity.key_pair()).transpose().map_err(TalkError::Identity)?;
         let sealer = Sealer::new(self.room.id.clone(), self.identity.handle.clone(), pair, key);
-        self.open = Some(Open { bus, events, sealer: sealer.map_err(TalkError::Seal)?, asked });
+        let sealer = sealer.map_err(TalkError::Seal)?.writing(self.version);
+        self.open = Some(Open { bus, events, sealer, asked });
         Ok(())
     }
+}
+
+/// Under which number a page has this very frame. The id in it is no proof: another member can use the same one.
+fn kept_as(page: &Page, frame: &[u8]) -> Option<u64> {
+    page.messages.iter().find(|kept| kept.frame == frame).map(|kept| kept.seq)
 }
 
 /// What is known after an attempt that failed with `error`; none: another may help. `in_doubt`: an earlier attempt may have sent the
@@ -236,6 +253,20 @@ pub(super) async fn record(api: &Client, pins: &Pins, room: &RoomId, identity: &
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_frame_of_another_member_under_the_same_id_is_not_ours() {
+        use super::super::history::Kept;
+        let (room, id): (RoomId, _) = ("kitchen".parse().unwrap(), MessageId::new(1, [0; 10]));
+        let said = |who: &str| {
+            let sealer = Sealer::new(room.clone(), who.parse().unwrap(), None, None).unwrap();
+            sealer.seal("room.kitchen", id, &["x"]).unwrap()
+        };
+        let kept = |seq, who| Kept { seq, at_ms: 1, subject: "room.kitchen".to_owned(), frame: said(who) };
+        let page = |messages: Vec<Kept>| Page { last: 9, messages };
+        assert_eq!(kept_as(&page(vec![kept(7, "mallory")]), &said("alice")), None);
+        assert_eq!(kept_as(&page(vec![kept(7, "mallory"), kept(8, "alice")]), &said("alice")), Some(8));
+    }
 
     #[test]
     fn what_may_have_been_sent_is_never_called_not_said() {

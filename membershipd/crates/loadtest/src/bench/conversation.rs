@@ -384,7 +384,7 @@ async fn read(
         let at_ms = u64::try_from(clock::unix_ms()).unwrap_or_default();
         let arrived = Arrived { subject: &message.subject, frame: &message.payload, at_ms, source: Source::Live };
         if let Some(message) = reader.read(arrived, &mut people).await?? {
-            heard.note(listener, message.texts.len());
+            heard.note(listener, message.contents.len());
         }
     }
     Ok(())

@@ -214,9 +214,11 @@ impl Talker {
             match heard {
                 Heard::Message(message) => {
                     let (seq, by) = (message.seq.unwrap_or_default(), message.sender.to_string());
-                    found.extend(message.texts.iter().map(|text| {
+                    // Load says texts, and its rooms have no other members.
+                    found.extend(message.contents.iter().filter_map(|content| {
+                        let unibus_client::talk::Content::Text(text) = content else { return None };
                         let text = String::from_utf8_lossy(text).into_owned();
-                        Found { seq, what: Content::Said { by: by.clone(), text } }
+                        Some(Found { seq, what: Content::Said { by: by.clone(), text } })
                     }));
                 }
                 Heard::Refused { why, seq, .. } => {
