@@ -8,12 +8,13 @@ use anyhow::{Context, ensure};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::api::{Api, Part};
+use super::api::{Api, Frames, Part};
 use super::table::Table;
 use super::{DONE, Problem};
 use crate::blobs::BlobId;
+use crate::control::Failure;
 use unibus_client::api::{AddedBlob, Blob, Request, room_path};
-use unibus_client::talk::Attachments;
+use unibus_client::talk::{Attachments, FrameVersion, Sender, Sent, TalkError};
 use unibus_core::clock;
 use unibus_core::domain::RoomId;
 use unibus_core::private_file;
@@ -32,6 +33,8 @@ enum What {
         room: RoomId,
         /// The file
         file: PathBuf,
+        #[command(flatten)]
+        frames: Frames,
         #[command(flatten)]
         api: Api,
     },
@@ -68,7 +71,7 @@ enum What {
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
-        What::Put { room, file, api } => put(room, file, api)?,
+        What::Put { room, file, frames, api } => put(room, file, frames, api)?,
         What::Get { room, sha256, out, api } => get(room, *sha256, out, api)?,
         What::List { room, api } => {
             let none = format!("no attachments; next: membershipd blob put {room} FILE");
@@ -89,22 +92,56 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
-fn put(room: &RoomId, file: &Path, api: &Api) -> Result<(), Problem> {
+fn put(room: &RoomId, file: &Path, frames: &Frames, api: &Api) -> Result<(), Problem> {
     let plain = read(file)?;
+    let size = u64::try_from(plain.len()).unwrap_or(u64::MAX);
     let Part { identity, pins, nodes, ca } = api.part()?;
     let added = api.talk(async {
         let mut attachments = Attachments::new(identity, pins, nodes, ca, room.clone()).await?;
         attachments.add(plain).await
     })?;
     let AddedBlob { blob: Blob { sha256, bytes, by, at_ms }, changed } = added;
-    if api.json() {
-        let blob = json!({ "sha256": sha256, "bytes": bytes, "by": by, "at_ms": at_ms });
-        println!("{}", json!({ "blob": blob, "changed": changed }));
-    } else {
+    if !api.json() {
+        // It is there, whatever becomes of the announcement.
         println!("{sha256}");
         println!("whoever is in the room may have it: membershipd blob get {room} {sha256} --out FILE");
     }
+    let announced = match frames.version() {
+        // There is no way to say it.
+        FrameVersion::V1 => None,
+        version => Some(announce(room, file, sha256, size, version, api)?),
+    };
+    if api.json() {
+        let blob = json!({ "sha256": sha256, "bytes": bytes, "by": by, "at_ms": at_ms });
+        let mut answer = json!({ "blob": blob, "changed": changed });
+        if let (Some(sent), Some(answer)) = (announced, answer.as_object_mut()) {
+            answer.insert("announced".to_owned(), json!({ "id": sent.id.to_string(), "seq": sent.seq }));
+        }
+        println!("{answer}");
+    }
     Ok(())
+}
+
+/// Tells the room of an attachment that was added.
+fn announce(
+    room: &RoomId,
+    file: &Path,
+    sha256: BlobId,
+    size: u64,
+    version: FrameVersion,
+    api: &Api,
+) -> Result<Sent, Problem> {
+    let Part { identity, pins, nodes, ca } = api.part()?;
+    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let said = super::block_on(async {
+        let mut sender = Sender::new(identity, pins, nodes, ca, room.clone()).await?.writing(version);
+        sender.announce(sha256, size, &name).await
+    })?;
+    said.map_err(|error: TalkError| {
+        let message = format!("{sha256} was added to {room}, but telling the room of it failed: {error}");
+        let remedy = format!("{}; or tell its members: membershipd say {room} {sha256}", error.remedy());
+        Problem::Daemon { failure: Failure::new(error.code(), &message, &remedy), json: api.json() }
+    })
 }
 
 /// All of a file, as far as it is no more than is taken.

@@ -66,7 +66,7 @@ impl Drop for Tail {
 }
 
 impl Tail {
-    /// Who said what, or why something is not shown.
+    /// Who said what, or which attachment was announced, or why something is not shown.
     pub fn next(&mut self) -> (String, String) {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();
@@ -74,7 +74,10 @@ impl Tail {
         let field = |name: &str| line[name].as_str().map(str::to_owned);
         match field("refused") {
             Some(why) => ("refused".to_owned(), why),
-            None => (field("sender").unwrap(), field("text").unwrap()),
+            None => {
+                let attachment = || line["attachment"]["name"].as_str().map(|name| format!("attachment {name}"));
+                (field("sender").unwrap(), field("text").or_else(attachment).unwrap())
+            }
         }
     }
 

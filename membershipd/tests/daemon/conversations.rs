@@ -297,6 +297,37 @@ async fn what_is_not_true_is_refused_and_said() {
     assert_eq!(tail.texts(2), ["mine", "hers"]);
 }
 
+#[test]
+fn an_attachment_is_announced_where_the_second_version_is_written() {
+    let place = Place::new(&["alice", "bob"]);
+    let marker = "plans of the bank.txt";
+    place.daemon.dir.write(marker, "an attachment", 0o600);
+    let mut tail = place.tail("bob", &[]);
+    let quiet: Value =
+        serde_json::from_str(&place.good("alice", &["blob", "put", "kitchen", marker, "--json"])).unwrap();
+    assert_eq!(quiet.get("announced"), None);
+    let put = place.good("alice", &["blob", "put", "kitchen", marker, "--json", "--frames", "2"]);
+    let put: Value = serde_json::from_str(&put).unwrap();
+    let shown = tail.next();
+    let sha256 = put["blob"]["sha256"].as_str().unwrap();
+    assert_eq!(shown["attachment"], json!({ "sha256": sha256, "size": 13, "name": marker }));
+    assert_eq!((&shown["id"], shown.get("text")), (&put["announced"]["id"], None));
+    assert_ne!(quiet["blob"]["sha256"], put["blob"]["sha256"]);
+
+    // A person sees it on one line, with the command that fetches it.
+    let read = place.good("bob", &["tail", "kitchen", "--no-follow"]);
+    let fetch = format!("blob get kitchen {sha256} --out");
+    assert_eq!(read.lines().count(), 1, "{read}");
+    assert!(read.contains(&format!("[attachment] {marker} (13 bytes)")) && read.contains(&fetch), "{read}");
+    place.good("bob", &["blob", "get", "kitchen", sha256, "--out", "got.txt"]);
+    assert_eq!(std::fs::read(place.daemon.dir.path().join("got.txt")).unwrap(), b"an attachment");
+
+    // No server knows that it is one, let alone what its name is.
+    for pid in [place.daemon.child.id(), place.daemon.engine_pid().unwrap()] {
+        assert!(!has(&memory(pid), marker.as_bytes()), "the name is in the memory of {pid}");
+    }
+}
+
 fn rand() -> [u8; 10] {
     let mut bytes = [0; 10];
     getrandom::fill(&mut bytes).unwrap();

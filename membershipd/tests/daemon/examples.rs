@@ -97,9 +97,12 @@ fn python_javascript_and_rust_talk_until_they_are_removed_and_from_when_they_com
     for (language, who) in second {
         place.with(language, who).good(&["say", "kitchen", "written in two", "--frames", "2"]);
     }
+    place.0.dir.write("cat.png", "a picture", 0o600);
+    place.with(Rust, "alice").good(&["blob", "put", "kitchen", "cat.png", "--frames", "2"]);
     place.say(Python, "pia", "and in one");
     for tail in tails.iter_mut().chain([&mut alices]) {
         second.iter().for_each(|(_, who)| assert_eq!(tail.next(), pair(who, "written in two")));
+        assert_eq!(tail.next(), pair("alice", "attachment cat.png"));
         assert_eq!(tail.next(), pair("pia", "and in one"));
     }
 
@@ -117,9 +120,9 @@ fn python_javascript_and_rust_talk_until_they_are_removed_and_from_when_they_com
     }
     let welcomed = |language| {
         let mut tail = place.with(language, "dora").tail();
-        let shown: Vec<_> = (0..10).map(|_| tail.next()).collect();
-        assert_eq!(shown.iter().filter(|line| **line == pair("refused", "no-key")).count(), 8, "{shown:?}");
-        assert_eq!(shown[9], pair("jo", "welcome"));
+        let shown: Vec<_> = (0..11).map(|_| tail.next()).collect();
+        assert_eq!(shown.iter().filter(|line| **line == pair("refused", "no-key")).count(), 9, "{shown:?}");
+        assert_eq!(shown[10], pair("jo", "welcome"));
         tail
     };
     let mut doras = [welcomed(Python), welcomed(JavaScript)];

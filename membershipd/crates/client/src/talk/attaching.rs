@@ -7,14 +7,14 @@ use super::error::TalkError;
 use super::keyring::Keyring;
 use super::people::People;
 use super::pins::Pins;
-use super::sending::record;
+use super::sending::{Sender, Sent, record};
 use crate::api::{AddedBlob, Client, NodeUrl, Room};
 use crate::identity::Identity;
 use unibus_api_types::BlobId;
 use unibus_api_types::limits::BLOB_BYTES;
 use unibus_core::domain::RoomId;
 use unibus_core::random;
-use unibus_crypto::{Untrue, blob};
+use unibus_crypto::{Attachment, AttachmentName, Content, Untrue, blob};
 
 /// The attachments of a room, as one of its members has them.
 #[derive(Debug)]
@@ -28,17 +28,18 @@ pub struct Attachments {
 impl Attachments {
     /// Those of `room`, for somebody who is in it.
     pub async fn new(
-        identity: Identity,
+        identity: impl Into<Arc<Identity>>,
         pins: Pins,
         nodes: Vec<NodeUrl>,
         ca: Option<PathBuf>,
         room: RoomId,
     ) -> Result<Self, TalkError> {
+        let identity = identity.into();
         let api = Arc::new(Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?);
         let mut people = People::new(api.clone(), pins);
         let own = people.introduce(&identity).await?;
         let record = record(&api, people.pins(), &room, &identity).await?;
-        let keyring = Keyring::new(api.clone(), room, Arc::new(identity), own)?;
+        let keyring = Keyring::new(api.clone(), room, identity, own)?;
         Ok(Self { api, room: record, keyring, people })
     }
 
@@ -77,5 +78,14 @@ impl Attachments {
             Some(key) => blob::open(&self.room.id, key, &kept).map_err(|why| TalkError::Attachment { id, why }),
             None => Err(TalkError::NotSealed { room: self.room.id.clone(), epoch }),
         }
+    }
+}
+
+impl Sender {
+    /// Tells the room of an attachment that was added as `id`: `bytes` is what it has when it is opened, `file` what its file is
+    /// called. Only version 2 of frames can say it.
+    pub async fn announce(&mut self, id: BlobId, bytes: u64, file: &str) -> Result<Sent, TalkError> {
+        let attachment = Attachment { sha256: id.sha256(), size: bytes, name: AttachmentName::like(file) };
+        self.say_contents(&[Content::Attachment(attachment)]).await
     }
 }
