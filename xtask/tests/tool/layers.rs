@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// Every package of the workspace, and all that it may depend on, for its tests and build scripts, too. Those that others depend on
 /// come first, so there is no cycle.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("unibus-names", &[]),
     // What the daemon and its clients decide, compute and say to each other.
     ("unibus-core", &["unibus-names"]),
@@ -21,6 +21,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("unibus-loadtest", &["unibus-core", "unibus-crypto", "unibus-api-types", "unibus-tls", "unibus-client"]),
     // The daemon, and its command line, which is a client.
     ("unibus-store", &["unibus-core", "unibus-tls"]),
+    ("unibus-keeper", &["unibus-core", "unibus-crypto", "unibus-tls", "unibus-store"]),
     (
         "membershipd",
         &[
@@ -33,6 +34,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "unibus-client",
             "unibus-loadtest",
             "unibus-store",
+            "unibus-keeper",
         ],
     ),
     // Its deployment tool.

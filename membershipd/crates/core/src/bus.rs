@@ -134,6 +134,24 @@ pub fn history_restored(room: &str) -> String {
     format!("$KV.{HISTORY}.{room}")
 }
 
+/// Time within which a frame that comes again is the same: the sender sends it again for as long as it waits, and a frame that was
+/// held by other nodes may come late.
+pub const KEPT_DUPLICATES: Duration = Duration::from_secs(300);
+
+/// Streams over which rooms that persist are spread, in the account of the daemons. It never changes: what is stored under a name
+/// is found there.
+pub const SHARDS: u8 = 32;
+
+/// Name of the stream of a shard.
+pub fn shard_stream(shard: u8) -> String {
+    format!("UNIBUS_kept_{shard:02}")
+}
+
+/// What stands before a room's id in the subject of its messages in a shard, the last dot included.
+pub fn shard_prefix(shard: u8) -> String {
+    format!("unibus.kept.{shard:02}.")
+}
+
 /// Name of the bucket of attachments among object stores (ADR-20); its stream has `OBJ_` before it.
 pub const BLOBS: &str = "UNIBUS_blobs";
 /// Bytes of a message that holds a piece of an attachment: what the clients of NATS use (ADR-20), small enough that many

@@ -45,7 +45,7 @@ pub use loss::takes_away;
 pub use member::{MemberState, Membership, RoomRole, Standing};
 pub use permissions::{Permissions, SubjectList};
 pub use quota::{Exhausted, Quota};
-pub use records::{Record, RecordKey, Records};
+pub use records::{Record, RecordKey, Records, holds_its_subject};
 pub use refusal::Refusal;
 pub use revocation_outcome::RevocationOutcome;
 pub use room::{Policy, Room, RoomId, RoomState};

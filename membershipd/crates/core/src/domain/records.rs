@@ -123,6 +123,6 @@ pub(super) fn acting_owners<'a>(room: &'a RoomId, state: &'a impl Records) -> im
 
 /// Whether the room is in use and the claims of its space name it for its subject. Otherwise it has none: of two rooms
 /// whose records name overlapping subjects at most one is heard, however the writes were interleaved.
-pub(super) fn holds_its_subject(room: &Room, state: &impl Records) -> bool {
+pub fn holds_its_subject(room: &Room, state: &impl Records) -> bool {
     room.state == RoomState::Active && state.holder(&room.subject) == Some(&room.id)
 }

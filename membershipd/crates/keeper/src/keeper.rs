@@ -1,0 +1,252 @@
+//! The keeper of one node: hears what members say, and for the shards that fall to this node checks, appends and answers.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::access::Access;
+use super::append::{Appended, append};
+use super::heard::{Heard, Waiting};
+use super::id::FrameId;
+use super::judge::{Terms, authentic, entitled, place};
+use super::listener::{Listener, Message};
+use super::notice::{self, Notice, Outcome, Reason};
+use super::shard::Shard;
+use super::streams;
+use unibus_core::domain::{Handle, RoomId, Space};
+use unibus_store::link::{Engine, Link};
+
+/// Frames of a shard that are appended at once, and their bytes, about.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 4 << 20;
+/// Frames that are checked where they are; more of them go to another thread.
+const FEW: usize = 4;
+/// How often a shard is looked at where nothing tells of it.
+const TICK: Duration = Duration::from_millis(250);
+/// Pause after nothing could be appended.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Pause before the connection that broke is made again.
+const RECONNECT: Duration = Duration::from_millis(100);
+
+/// The keeper of one node, for as long as its daemon lives.
+#[derive(Debug)]
+pub struct Keeper<A> {
+    node: String,
+    access: A,
+    waiting: Mutex<Waiting>,
+    /// Told when something waits in a shard.
+    wake: Vec<Notify>,
+}
+
+impl<A: Access> Keeper<A> {
+    /// The keeper of `node`.
+    pub fn new(node: impl Into<String>, access: A) -> Arc<Self> {
+        let wake = Shard::all().map(|_| Notify::new()).collect();
+        Arc::new(Self { node: node.into(), access, waiting: Mutex::new(Waiting::new()), wake })
+    }
+
+    /// Begins to hear what members say. A node does so before it admits one.
+    ///
+    /// # Errors
+    /// As those of [`Listener::connect`].
+    pub async fn listen(&self, engine: &Engine<'_>) -> Result<Listener> {
+        // Whoever speaks where things are kept says so with the last token of the subject: there are three at least.
+        let spaces = Space::ALL.iter().map(|space| format!("{space}.*.>"));
+        let subjects: Vec<String> = spaces.chain([notice::all_subjects()]).collect();
+        Listener::connect(engine, &subjects).await
+    }
+
+    /// Keeps what is said, for as long as the session lasts; `listener` is the first connection.
+    pub async fn run(self: &Arc<Self>, link: &Arc<Link>, engine: &Engine<'_>, listener: Listener) -> Infallible {
+        // They end with this future.
+        let mut tasks = JoinSet::new();
+        for shard in Shard::all() {
+            let (keeper, link) = (self.clone(), link.clone());
+            tasks.spawn(async move { keeper.serve(&link, shard).await });
+        }
+        let mut listener = Some(listener);
+        loop {
+            match listener.take() {
+                Some(mut listener) => {
+                    let (keeper, link) = (self.clone(), link.clone());
+                    // A task of its own: nothing else may keep it from hearing.
+                    let hearing = AbortOnDropHandle::new(tokio::spawn(async move {
+                        let Err(error) = keeper.hear(&link, &mut listener).await;
+                        tracing::warn!("hearing what members say begins anew: {error:#}");
+                    }));
+                    let _ = hearing.await;
+                }
+                None => tokio::time::sleep(RECONNECT).await,
+            }
+            match self.listen(engine).await {
+                Ok(made) => listener = Some(made),
+                Err(error) => tracing::debug!("not hearing what members say yet: {error:#}"),
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Each change of it is whole, whatever panicked.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn hear(&self, link: &Link, listener: &mut Listener) -> Result<Infallible> {
+        loop {
+            let Message { subject, payload } = listener.next().await?;
+            if notice::is_notice(&subject) {
+                if let Ok(Notice { id, outcome: Outcome::Kept { .. } }) = serde_json::from_slice(&payload) {
+                    self.waiting().done(id);
+                }
+                continue;
+            }
+            let Some((room, sender)) = self.access.view(|view| place(&subject, view)) else { continue };
+            let (id, at) = (FrameId::of(&room, &subject, &payload), Instant::now());
+            let (shard, heard) = (Shard::of(&room), Heard { at, room, subject, sender, frame: payload, id });
+            let (to, of) = (heard.sender.clone(), heard.room.clone());
+            match self.waiting().hear(heard) {
+                Ok(()) => self.wake(shard),
+                // The others heard it, too, and say nothing.
+                Err(reason) if self.appends(shard) => tell(link, &to, &of, id, Outcome::refused(reason)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn wake(&self, shard: Shard) {
+        if let Some(wake) = self.wake.get(shard.index()) {
+            wake.notify_one();
+        }
+    }
+
+    /// Whether the shard falls to this node, as far as it knows, and it may decide.
+    fn appends(&self, shard: Shard) -> bool {
+        let now = Instant::now();
+        let present = self.access.present(now);
+        self.access.lease_valid(now) && shard.appender(present.iter().map(String::as_str)) == Some(&self.node)
+    }
+
+    /// Sees to one shard.
+    async fn serve(&self, link: &Link, shard: Shard) -> Infallible {
+        // Its last sequence; none: it is to be asked for.
+        let mut last = None;
+        loop {
+            if let Some(wake) = self.wake.get(shard.index()) {
+                let _ = tokio::time::timeout(TICK, wake.notified()).await;
+            }
+            if !self.waiting().has(shard) {
+                continue;
+            }
+            if !self.appends(shard) {
+                last = None;
+                self.waiting().expired(shard, Instant::now());
+                continue;
+            }
+            while self.waiting().has(shard) && self.appends(shard) {
+                if !self.round(link, shard, &mut last).await {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                for Heard { sender, room, id, .. } in self.waiting_expired(shard) {
+                    tell(link, &sender, &room, id, Outcome::refused(Reason::Unavailable));
+                }
+            }
+        }
+    }
+
+    fn waiting_expired(&self, shard: Shard) -> Vec<Heard> {
+        self.waiting().expired(shard, Instant::now())
+    }
+
+    /// Checks and appends the oldest frames. Says whether anything came of it.
+    async fn round(&self, link: &Link, shard: Shard, last: &mut Option<u64>) -> bool {
+        let heard = self.waiting().oldest(shard, BATCH, BATCH_BYTES);
+        let (keep, mut progress) = self.checked(link, heard).await;
+        if keep.is_empty() {
+            return progress;
+        }
+        let behind = match *last {
+            Some(last) => last,
+            None => match streams::last(link, shard).await {
+                Ok(found) => found,
+                Err(asked) => {
+                    tracing::debug!(stream = shard.stream(), "nothing can be appended now: {asked}");
+                    return false;
+                }
+            },
+        };
+        let mut reached = behind;
+        *last = None;
+        let mut whole = true;
+        for (heard, appended) in keep.iter().zip(append(link, shard, behind, &keep).await) {
+            match appended {
+                Appended::Kept { sequence, before } => {
+                    progress = true;
+                    reached = reached.max(sequence);
+                    whole &= !before;
+                    self.waiting().done(heard.id);
+                    tell(link, &heard.sender, &heard.room, heard.id, Outcome::Kept { seq: sequence });
+                }
+                Appended::Again => whole = false,
+            }
+        }
+        // What went as foreseen needs no question.
+        *last = whole.then_some(reached);
+        progress
+    }
+
+    /// Those of the frames that are to be kept now, in order; the senders of those that are not to be kept at all are told. Of a
+    /// sender about whom this node does not know enough yet nothing is kept, so that what it said stays in its order.
+    async fn checked(&self, link: &Link, heard: Vec<Heard>) -> (Vec<Heard>, bool) {
+        let proven = self.access.proven();
+        let entitled: Vec<_> =
+            self.access.view(|view| heard.iter().map(|heard| entitled(heard, view, proven)).collect());
+        let mut later: Vec<(RoomId, Handle)> = Vec::new();
+        let mut judged = Vec::new();
+        for (heard, entitled) in heard.into_iter().zip(entitled) {
+            let of = (heard.room.clone(), heard.sender.clone());
+            match entitled {
+                Some(terms) if !later.contains(&of) => judged.push((heard, terms)),
+                _ => later.push(of),
+            }
+        }
+        let checked =
+            if judged.len() <= FEW { judged.into_iter().map(check).collect() } else { check_all(judged).await };
+        let mut keep = Vec::new();
+        let mut progress = false;
+        for (heard, verdict) in checked {
+            match verdict {
+                Ok(()) => keep.push(heard),
+                Err(reason) => {
+                    progress = true;
+                    self.waiting().done(heard.id);
+                    tell(link, &heard.sender, &heard.room, heard.id, Outcome::refused(reason));
+                }
+            }
+        }
+        (keep, progress)
+    }
+}
+
+type Judged = (Heard, Result<Terms, Reason>);
+type Checked = (Heard, Result<(), Reason>);
+
+fn check((heard, terms): Judged) -> Checked {
+    let verdict = terms.and_then(|terms| authentic(&heard, &terms));
+    (heard, verdict)
+}
+
+async fn check_all(judged: Vec<Judged>) -> Vec<Checked> {
+    // It only fails where the check panics; nothing was decided then, and the frames wait on.
+    spawn_blocking(|| judged.into_iter().map(check).collect()).await.unwrap_or_default()
+}
+
+/// Tells `sender` what came of its frame. That it is not told is no harm: silence means unknown.
+fn tell(link: &Link, sender: &Handle, room: &RoomId, id: FrameId, outcome: Outcome) {
+    let Ok(body) = serde_json::to_vec(&Notice { id, outcome }) else { return };
+    let (bus, subject) = (link.bus.clone(), notice::subject(sender, room));
+    tokio::spawn(async move { bus.publish(subject, body.into()).await });
+}

@@ -1,0 +1,155 @@
+//! The streams of the shards, as the engine has them.
+
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::client::Request;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::shard::Shard;
+use unibus_core::bus::{self, Bucket};
+use unibus_core::domain::RoomId;
+use unibus_store::link::Link;
+
+/// Codes of the engine's API (nats-server `server/errors.json`).
+const STREAM_NOT_FOUND: u64 = 10059;
+const NO_MESSAGE: u64 = 10037;
+
+/// Why the engine did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Asked {
+    /// There is no such stream, or no such message.
+    #[error("there is none")]
+    Missing,
+    /// It said no.
+    #[error("the engine refused: {0}")]
+    Refused(String),
+    /// It said nothing, or not now.
+    #[error("{0}")]
+    Silent(String),
+}
+
+/// Asks the JetStream API of the daemons' account once.
+pub(crate) async fn ask(
+    control: &Client,
+    subject: String,
+    body: &impl Serialize,
+    patience: Duration,
+) -> Result<Value, Asked> {
+    let body = serde_json::to_vec(body).map_err(|error| Asked::Refused(error.to_string()))?;
+    let request = Request::new().payload(body.into()).timeout(Some(patience));
+    let answer = control.send_request(format!("$JS.API.{subject}"), request).await;
+    let answer = answer.map_err(|error| Asked::Silent(error.to_string()))?;
+    match serde_json::from_slice(&answer.payload) {
+        Ok(Response::Ok(value)) => Ok(value),
+        Ok(Response::Err { error }) => Err(match (error.error_code().0, error.code()) {
+            (STREAM_NOT_FOUND | NO_MESSAGE, _) => Asked::Missing,
+            // No leader now, or not enough servers that answer.
+            (_, 503) => Asked::Silent(error.to_string()),
+            _ => Asked::Refused(error.to_string()),
+        }),
+        Err(error) => Err(Asked::Silent(format!("its answer is not understood: {error}"))),
+    }
+}
+
+/// The last sequence of a shard, by the word of its leader; its stream is made where there is none.
+pub(crate) async fn last(link: &Link, shard: Shard) -> Result<u64, Asked> {
+    let info = match ask(&link.control, format!("STREAM.INFO.{}", shard.stream()), &json!({}), bus::ATTEMPT).await {
+        Err(Asked::Missing) => make(link, shard).await?,
+        other => other?,
+    };
+    let last = info.pointer("/state/last_seq").and_then(Value::as_u64);
+    last.ok_or_else(|| Asked::Silent("the description of a stream has no last sequence".to_owned()))
+}
+
+/// Makes the stream of a shard, with as many copies as the bucket of rooms has now; where rooms are in a file, with one.
+async fn make(link: &Link, shard: Shard) -> Result<Value, Asked> {
+    let rooms = format!("STREAM.INFO.{}", Bucket::Rooms.stream());
+    let copies = match ask(&link.control, rooms, &json!({}), bus::ATTEMPT).await {
+        Ok(info) => info.pointer("/config/num_replicas").and_then(Value::as_u64),
+        Err(Asked::Missing) => Some(1),
+        Err(other) => return Err(other),
+    };
+    let copies = copies.and_then(|copies| usize::try_from(copies).ok());
+    let copies = copies.ok_or_else(|| Asked::Silent("the engine did not say how many copies rooms have".to_owned()))?;
+    let config = config(shard, copies);
+    // The leader of a new stream has to be elected first. That another node was ahead is no failure: all make the same.
+    ask(&link.control, format!("STREAM.CREATE.{}", config.name), &config, bus::ASK).await
+}
+
+fn config(shard: Shard, num_replicas: usize) -> Config {
+    Config {
+        name: shard.stream(),
+        subjects: vec![shard.subjects()],
+        storage: StorageType::File,
+        num_replicas,
+        // Nothing makes way by itself, or a room could push out what others said: the keeper takes out what is too much of a room.
+        discard: DiscardPolicy::New,
+        duplicate_window: bus::KEPT_DUPLICATES,
+        // Many messages are read with one request. That a copy may lag behind the leader is looked after where they are read.
+        allow_direct: true,
+        allow_rollup: false,
+        ..Config::default()
+    }
+}
+
+/// A message of a room as the leader of its shard has it, without its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) sequence: u64,
+}
+
+/// The newest message of `room`; none: nothing of it is kept.
+pub(crate) async fn newest(link: &Link, room: &RoomId) -> Result<Option<Place>, Asked> {
+    let shard = Shard::of(room);
+    place(link, shard, &json!({ "last_by_subj": shard.subject(room) })).await
+}
+
+/// The first message of `room` from a sequence on.
+pub(crate) async fn next(link: &Link, room: &RoomId, from: u64) -> Result<Option<Place>, Asked> {
+    let shard = Shard::of(room);
+    place(link, shard, &json!({ "seq": from.max(1), "next_by_subj": shard.subject(room) })).await
+}
+
+async fn place(link: &Link, shard: Shard, which: &Value) -> Result<Option<Place>, Asked> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Raw,
+    }
+    #[derive(Deserialize)]
+    struct Raw {
+        seq: u64,
+    }
+    match ask(&link.control, format!("STREAM.MSG.GET.{}", shard.stream()), which, bus::ATTEMPT).await {
+        Ok(answer) => {
+            let answer = Answer::deserialize(answer);
+            let Answer { message } = answer.map_err(|error| Asked::Silent(format!("a strange message: {error}")))?;
+            Ok(Some(Place { sequence: message.seq }))
+        }
+        Err(Asked::Missing) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// Takes all messages of `room` out of its shard.
+pub(crate) async fn purge(link: &Link, room: &RoomId) -> Result<(), Asked> {
+    let shard = Shard::of(room);
+    let filter = json!({ "filter": shard.subject(room) });
+    match ask(&link.control, format!("STREAM.PURGE.{}", shard.stream()), &filter, bus::ASK).await {
+        Ok(_) | Err(Asked::Missing) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+/// Takes one message out of a shard.
+pub(crate) async fn delete(link: &Link, shard: Shard, sequence: u64) -> Result<(), Asked> {
+    // Its bytes are not overwritten: that costs as much as writing them again.
+    let which = json!({ "seq": sequence, "no_erase": true });
+    match ask(&link.control, format!("STREAM.MSG.DELETE.{}", shard.stream()), &which, bus::ASK).await {
+        Ok(_) | Err(Asked::Missing) => Ok(()),
+        Err(other) => Err(other),
+    }
+}
