@@ -1,5 +1,6 @@
 //! The keeper of one node: hears what members say, and for the shards that fall to this node checks, appends and answers.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::access::Access;
 use super::append::{Appended, append};
+use super::care::{Care, is_gone};
 use super::heard::{Heard, Waiting};
 use super::id::FrameId;
 use super::judge::{Terms, authentic, entitled, place};
@@ -28,6 +30,8 @@ const BATCH_BYTES: usize = 4 << 20;
 const FEW: usize = 4;
 /// How often a shard is looked at where nothing tells of it.
 const TICK: Duration = Duration::from_millis(250);
+/// How often a shard is looked after in which nothing was said.
+const TEND: Duration = Duration::from_secs(1);
 /// Pause after nothing could be appended.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause before the connection that broke is made again.
@@ -131,44 +135,47 @@ impl<A: Access> Keeper<A> {
     }
 
     /// Sees to one shard.
-    async fn serve(&self, link: &Link, shard: Shard) -> Infallible {
-        // Its last sequence; none: it is to be asked for.
-        let mut last = None;
+    async fn serve(&self, link: &Arc<Link>, shard: Shard) -> Infallible {
+        let mut held: Option<Held> = None;
         loop {
             if let Some(wake) = self.wake.get(shard.index()) {
                 let _ = tokio::time::timeout(TICK, wake.notified()).await;
             }
-            if !self.waiting().has(shard) {
-                continue;
-            }
             if !self.appends(shard) {
-                last = None;
+                held = None;
+                // Those who append tell the sender.
                 self.waiting().expired(shard, Instant::now());
                 continue;
             }
+            let held = held.get_or_insert_with(|| Held { care: Care::begin(link, shard), last: None, tended: None });
             while self.waiting().has(shard) && self.appends(shard) {
-                if !self.round(link, shard, &mut last).await {
+                if !self.round(link, shard, held).await {
                     tokio::time::sleep(PAUSE).await;
                 }
-                for Heard { sender, room, id, .. } in self.waiting_expired(shard) {
+                let late = self.waiting().expired(shard, Instant::now());
+                for Heard { sender, room, id, .. } in late {
                     tell(link, &sender, &room, id, Outcome::refused(Reason::Unavailable));
                 }
+            }
+            if held.tended.is_none_or(|tended| tended.elapsed() >= TEND) && self.appends(shard) {
+                held.tended = Some(Instant::now());
+                self.tend(link, held, &[]).await;
             }
         }
     }
 
-    fn waiting_expired(&self, shard: Shard) -> Vec<Heard> {
-        self.waiting().expired(shard, Instant::now())
+    async fn tend(&self, link: &Arc<Link>, held: &mut Held, touched: &[RoomId]) {
+        held.care.tend(link, touched, |room| self.access.view(|view| is_gone(room, view))).await;
     }
 
     /// Checks and appends the oldest frames. Says whether anything came of it.
-    async fn round(&self, link: &Link, shard: Shard, last: &mut Option<u64>) -> bool {
+    async fn round(&self, link: &Arc<Link>, shard: Shard, held: &mut Held) -> bool {
         let heard = self.waiting().oldest(shard, BATCH, BATCH_BYTES);
         let (keep, mut progress) = self.checked(link, heard).await;
         if keep.is_empty() {
             return progress;
         }
-        let behind = match *last {
+        let behind = match held.last {
             Some(last) => last,
             None => match streams::last(link, shard).await {
                 Ok(found) => found,
@@ -179,8 +186,8 @@ impl<A: Access> Keeper<A> {
             },
         };
         let mut reached = behind;
-        *last = None;
-        let mut whole = true;
+        held.last = None;
+        let (mut whole, mut touched) = (true, BTreeSet::new());
         for (heard, appended) in keep.iter().zip(append(link, shard, behind, &keep).await) {
             match appended {
                 Appended::Kept { sequence, before } => {
@@ -189,12 +196,15 @@ impl<A: Access> Keeper<A> {
                     whole &= !before;
                     self.waiting().done(heard.id);
                     tell(link, &heard.sender, &heard.room, heard.id, Outcome::Kept { seq: sequence });
+                    held.care.add(&heard.room, &heard.sender, sequence, heard.frame.len());
+                    touched.insert(heard.room.clone());
                 }
                 Appended::Again => whole = false,
             }
         }
         // What went as foreseen needs no question.
-        *last = whole.then_some(reached);
+        held.last = whole.then_some(reached);
+        self.tend(link, held, &touched.into_iter().collect::<Vec<_>>()).await;
         progress
     }
 
@@ -229,6 +239,14 @@ impl<A: Access> Keeper<A> {
         }
         (keep, progress)
     }
+}
+
+/// What a node knows of a shard for as long as it appends to it.
+struct Held {
+    care: Care,
+    /// The last sequence of the shard; none: it is to be asked for.
+    last: Option<u64>,
+    tended: Option<Instant>,
 }
 
 type Judged = (Heard, Result<Terms, Reason>);

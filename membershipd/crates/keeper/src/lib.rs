@@ -14,6 +14,7 @@
 
 mod access;
 mod append;
+mod care;
 mod heard;
 mod id;
 mod judge;
@@ -23,6 +24,7 @@ pub mod notice;
 mod read;
 mod shard;
 mod streams;
+mod totals;
 mod wire;
 
 pub use access::Access;

@@ -6,6 +6,7 @@ use async_nats::Client;
 use async_nats::client::Request;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -63,6 +64,18 @@ pub(crate) async fn last(link: &Link, shard: Shard) -> Result<u64, Asked> {
     };
     let last = info.pointer("/state/last_seq").and_then(Value::as_u64);
     last.ok_or_else(|| Asked::Silent("the description of a stream has no last sequence".to_owned()))
+}
+
+/// Bytes of all shards together, on a node.
+pub(crate) async fn bytes(link: &Link) -> Result<u64, Asked> {
+    let of = |shard: Shard| async move {
+        match ask(&link.control, format!("STREAM.INFO.{}", shard.stream()), &json!({}), bus::ATTEMPT).await {
+            Ok(info) => Ok(info.pointer("/state/bytes").and_then(Value::as_u64).unwrap_or_default()),
+            Err(Asked::Missing) => Ok(0),
+            Err(other) => Err(other),
+        }
+    };
+    Ok(try_join_all(Shard::all().map(of)).await?.into_iter().sum())
 }
 
 /// Makes the stream of a shard, with as many copies as the bucket of rooms has now; where rooms are in a file, with one.

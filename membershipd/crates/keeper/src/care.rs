@@ -1,0 +1,156 @@
+//! What the node that appends to a shard does beside appending: it knows how much is kept of each room and sender, takes out what is
+//! too much, and the messages of rooms that were removed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use async_nats::jetstream::consumer::{DeliverPolicy, push};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::append::SENDER;
+use super::shard::Shard;
+use super::streams;
+use super::totals::Totals;
+use unibus_core::bus;
+use unibus_core::domain::{Handle, Records, RoomId, RoomState};
+use unibus_core::view::View;
+use unibus_store::link::Link;
+
+/// Header in which the engine says how large a message is whose content it leaves out.
+const SIZE: &str = "Nats-Msg-Size";
+/// Messages that are taken out at once.
+const AT_ONCE: usize = 64;
+/// Silence after which reading what is kept begins anew.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How often the store as a whole is looked at by a shard that has its part of it.
+const STORE_LOOK: Duration = Duration::from_secs(10);
+
+/// The account of a shard, for as long as it falls to this node.
+#[derive(Debug)]
+pub(crate) struct Care {
+    shard: Shard,
+    totals: Totals,
+    /// Reads what was kept before.
+    reading: Option<AbortOnDropHandle<Result<Totals>>>,
+    store_looked: Option<Instant>,
+}
+
+impl Care {
+    /// Begins to read what the shard keeps.
+    pub(crate) fn begin(link: &Arc<Link>, shard: Shard) -> Self {
+        let link = link.clone();
+        let reading = AbortOnDropHandle::new(tokio::spawn(async move { read(&link, shard).await }));
+        Self { shard, totals: Totals::default(), reading: Some(reading), store_looked: None }
+    }
+
+    /// Notes what was appended.
+    pub(crate) fn add(&mut self, room: &RoomId, sender: &Handle, sequence: u64, frame: usize) {
+        self.totals.add(room, sender, sequence, frame);
+    }
+
+    /// Whether what was kept before is known.
+    async fn knows(&mut self, link: &Arc<Link>) -> bool {
+        if self.reading.as_ref().is_some_and(|reading| !reading.is_finished()) {
+            return false;
+        }
+        let Some(reading) = self.reading.take() else { return true };
+        match reading.await {
+            Ok(Ok(read)) => {
+                self.totals.merge(read);
+                true
+            }
+            failed => {
+                tracing::debug!(stream = self.shard.stream(), "reading how much is kept begins anew: {failed:?}");
+                *self = Self { totals: std::mem::take(&mut self.totals), ..Self::begin(link, self.shard) };
+                false
+            }
+        }
+    }
+
+    /// Takes out what is too much, of the rooms that were `touched`, of the store as a whole, and of the rooms that are `gone`.
+    pub(crate) async fn tend(&mut self, link: &Arc<Link>, touched: &[RoomId], gone: impl Fn(&RoomId) -> bool) {
+        if !self.knows(link).await {
+            return;
+        }
+        let removed: Vec<RoomId> = self.totals.rooms().filter(|room| gone(room)).cloned().collect();
+        for room in removed {
+            match streams::purge(link, &room).await {
+                Ok(()) => self.totals.forget(&room),
+                Err(asked) => tracing::warn!(%room, "the messages of a room that was removed are still kept: {asked}"),
+            }
+        }
+        for room in touched {
+            if self.totals.of(room) > bus::HISTORY_ROOM_BYTES / 10 * 11 {
+                let sequences = self.totals.make_way(room, bus::HISTORY_ROOM_BYTES);
+                self.take_out(link, room, sequences).await;
+            }
+        }
+        self.tend_store(link).await;
+    }
+
+    /// Where the store is nearly full, the largest room of a shard that has more than its part makes way.
+    async fn tend_store(&mut self, link: &Arc<Link>) {
+        let part = bus::HISTORY_BYTES / u64::from(bus::SHARDS) / 10 * 9;
+        let now = Instant::now();
+        let lately = |at: Instant| now.saturating_duration_since(at) < STORE_LOOK;
+        if self.totals.bytes() <= part || self.store_looked.is_some_and(lately) {
+            return;
+        }
+        self.store_looked = Some(now);
+        if !streams::bytes(link).await.is_ok_and(|bytes| bytes > bus::HISTORY_BYTES / 10 * 9) {
+            return;
+        }
+        let Some((room, bytes)) = self.totals.largest().map(|(room, bytes)| (room.clone(), bytes)) else { return };
+        let most = bytes.saturating_sub(self.totals.bytes() - part);
+        tracing::warn!(%room, most, "the store is nearly full: the largest room makes way");
+        let sequences = self.totals.make_way(&room, most);
+        self.take_out(link, &room, sequences).await;
+    }
+
+    async fn take_out(&mut self, link: &Arc<Link>, room: &RoomId, sequences: Vec<u64>) {
+        let shard = self.shard;
+        let taking = stream::iter(sequences).map(|sequence| streams::delete(link, shard, sequence));
+        if let Err(asked) = taking.buffer_unordered(AT_ONCE).try_collect::<()>().await {
+            tracing::warn!(%room, "not all that is too much was taken out; it is counted anew: {asked}");
+            *self = Self::begin(link, shard);
+        }
+    }
+}
+
+/// Whether the room is one that was removed; one that the view does not know may be one that is still to come.
+pub(crate) fn is_gone(room: &RoomId, view: &View) -> bool {
+    view.room(room).is_some_and(|room| room.state == RoomState::Removed)
+}
+
+/// How much a shard keeps, by the headers of all its messages.
+async fn read(link: &Link, shard: Shard) -> Result<Totals> {
+    let mut totals = Totals::default();
+    let Ok(stream) = link.jetstream.get_stream(shard.stream()).await else { return Ok(totals) };
+    if stream.cached_info().state.messages == 0 {
+        return Ok(totals);
+    }
+    let config = push::OrderedConfig {
+        deliver_subject: link.control.new_inbox(),
+        deliver_policy: DeliverPolicy::All,
+        headers_only: true,
+        ..Default::default()
+    };
+    let consumer = stream.create_consumer(config).await.context("cannot read what is kept")?;
+    let mut messages = consumer.messages().await.context("cannot read what is kept")?;
+    loop {
+        let message = tokio::time::timeout(SILENCE, messages.next()).await.context("nothing arrives")?;
+        let message = message.context("reading ended")??;
+        let info = message.info().map_err(|error| anyhow::anyhow!("a message without its place: {error}"))?;
+        let header = |name: &str| message.headers.as_ref()?.get_last(name).map(|value| value.as_str());
+        let sender = header(SENDER).and_then(|sender| sender.parse::<Handle>().ok());
+        let size = header(SIZE).and_then(|size| size.parse().ok());
+        if let (Some(room), Some(sender), Some(size)) = (shard.room(&message.subject), sender, size) {
+            totals.add(&room, &sender, info.stream_sequence, size);
+        }
+        if info.pending == 0 {
+            return Ok(totals);
+        }
+    }
+}

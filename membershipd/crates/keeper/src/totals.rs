@@ -1,0 +1,182 @@
+//! How much of each room and sender a shard keeps, and what makes way where it is too much. Pure.
+//!
+//! Where a room has more than it may, the sender with the most in it gives up its own oldest messages: so no sender pushes out what
+//! others said. Where all rooms together have too much, the room with the most gives up first.
+
+use std::collections::{BTreeMap, HashMap};
+
+use unibus_core::domain::{Handle, RoomId};
+
+/// What a message takes in the store beside its frame, about: record, subject and headers (nats-server `server/filestore.go`).
+const OVERHEAD: u32 = 256;
+
+#[derive(Debug, Default)]
+struct Said {
+    bytes: u64,
+    /// Of each message its bytes, by its sequence.
+    messages: BTreeMap<u64, u32>,
+}
+
+#[derive(Debug, Default)]
+struct OfRoom {
+    bytes: u64,
+    senders: HashMap<Handle, Said>,
+}
+
+/// All that is kept in a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    rooms: HashMap<RoomId, OfRoom>,
+    bytes: u64,
+}
+
+impl Totals {
+    /// Bytes of all rooms.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Rooms of which something is kept.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &RoomId> {
+        self.rooms.keys()
+    }
+
+    /// The room with the most, and its bytes.
+    pub(crate) fn largest(&self) -> Option<(&RoomId, u64)> {
+        self.rooms.iter().map(|(room, of)| (room, of.bytes)).max_by_key(|(room, bytes)| (*bytes, *room))
+    }
+
+    /// Bytes of a room.
+    pub(crate) fn of(&self, room: &RoomId) -> u64 {
+        self.rooms.get(room).map_or(0, |of| of.bytes)
+    }
+
+    /// Notes a message that is kept; one that is noted already stays as it is.
+    pub(crate) fn add(&mut self, room: &RoomId, sender: &Handle, sequence: u64, frame: usize) {
+        let bytes = u32::try_from(frame).ok().and_then(|frame| frame.checked_add(OVERHEAD)).unwrap_or(u32::MAX);
+        self.note(room, sender, sequence, bytes);
+    }
+
+    fn note(&mut self, room: &RoomId, sender: &Handle, sequence: u64, bytes: u32) {
+        let of = self.rooms.entry(room.clone()).or_default();
+        let said = of.senders.entry(sender.clone()).or_default();
+        if said.messages.insert(sequence, bytes).is_none() {
+            let bytes = u64::from(bytes);
+            said.bytes += bytes;
+            of.bytes += bytes;
+            self.bytes += bytes;
+        }
+    }
+
+    /// Notes all that another account has.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (room, of) in other.rooms {
+            for (sender, said) in of.senders {
+                for (sequence, bytes) in said.messages {
+                    self.note(&room, &sender, sequence, bytes);
+                }
+            }
+        }
+    }
+
+    /// Forgets a room of which nothing is kept any more.
+    pub(crate) fn forget(&mut self, room: &RoomId) {
+        if let Some(of) = self.rooms.remove(room) {
+            self.bytes -= of.bytes;
+        }
+    }
+
+    /// What makes way until the room has no more than `most` bytes: sequences, in the order in which they go. They are no longer
+    /// counted.
+    pub(crate) fn make_way(&mut self, room: &RoomId, most: u64) -> Vec<u64> {
+        let Some(of) = self.rooms.get_mut(room) else { return Vec::new() };
+        let mut gone = Vec::new();
+        while of.bytes > most {
+            let largest = of.senders.iter_mut().max_by_key(|(sender, said)| (said.bytes, (*sender).clone()));
+            let Some((sender, said)) = largest else { break };
+            let Some((sequence, bytes)) = said.messages.pop_first() else { break };
+            let bytes = u64::from(bytes);
+            said.bytes -= bytes;
+            of.bytes -= bytes;
+            self.bytes -= bytes;
+            gone.push(sequence);
+            if said.messages.is_empty() {
+                let sender = sender.clone();
+                of.senders.remove(&sender);
+            }
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kitchen() -> RoomId {
+        "kitchen".parse().unwrap()
+    }
+
+    fn handle(name: &str) -> Handle {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_flood_pushes_out_what_its_sender_said_and_nothing_else() {
+        let mut totals = Totals::default();
+        for sequence in 1..=100 {
+            totals.add(&kitchen(), &handle("bob"), sequence, 1000);
+        }
+        for sequence in 101..=1100 {
+            totals.add(&kitchen(), &handle("mallory"), sequence, 10_000);
+        }
+        let most = 1_000_000;
+        let gone = totals.make_way(&kitchen(), most);
+        assert!(gone.iter().all(|sequence| *sequence > 100), "bob's are all there");
+        assert!(gone.windows(2).all(|pair| pair[0] < pair[1]) && gone[0] == 101, "the oldest of mallory's go");
+        assert!(totals.of(&kitchen()) <= most && totals.of(&kitchen()) > most - 11_000);
+        assert!(totals.make_way(&kitchen(), most).is_empty());
+    }
+
+    #[test]
+    fn a_message_counts_once_and_a_room_is_forgotten_whole() {
+        let mut totals = Totals::default();
+        for _ in 0..2 {
+            totals.add(&kitchen(), &handle("bob"), 7, 100);
+        }
+        totals.add(&"attic".parse().unwrap(), &handle("bob"), 8, 1);
+        assert_eq!(totals.of(&kitchen()), 100 + u64::from(OVERHEAD));
+        assert_eq!(totals.largest(), Some((&kitchen(), 100 + u64::from(OVERHEAD))));
+        totals.forget(&kitchen());
+        assert_eq!((totals.of(&kitchen()), totals.bytes()), (0, 1 + u64::from(OVERHEAD)));
+        assert_eq!(totals.rooms().count(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_smaller_half_of_senders_loses_nothing(
+            messages in prop::collection::vec((0..4usize, 1..2000usize), 1..200), most in 1_000u64..200_000,
+        ) {
+            let mut totals = Totals::default();
+            let mut said: HashMap<usize, u64> = HashMap::new();
+            for (sequence, (sender, frame)) in (1..).zip(&messages) {
+                totals.add(&kitchen(), &handle(&format!("s{sender}")), sequence, *frame);
+                *said.entry(*sender).or_default() += u64::from(OVERHEAD) + u64::try_from(*frame).unwrap();
+            }
+            let gone = totals.make_way(&kitchen(), most);
+            prop_assert!(totals.of(&kitchen()) <= most || totals.of(&kitchen()) == 0);
+            // With an equal share or less, a sender loses nothing.
+            let share = most / u64::try_from(said.len()).unwrap();
+            for (sequence, (sender, _)) in (1u64..).zip(&messages) {
+                prop_assert!(!gone.contains(&sequence) || said[sender] > share, "{} of s{}", sequence, sender);
+            }
+            let left: u64 = (1u64..).zip(&messages).filter(|(at, _)| !gone.contains(at))
+                .map(|(_, (_, frame))| u64::from(OVERHEAD) + u64::try_from(*frame).unwrap()).sum();
+            prop_assert_eq!(left, totals.bytes());
+        }
+    }
+}
