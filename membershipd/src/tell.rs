@@ -4,22 +4,20 @@
 //! Events are hints, and the API is the truth: nothing is said of what changed while a node was not watching, and an event
 //! may come twice or not at all while nodes come and go. Nobody but daemons can publish on these subjects.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::gate::{Applied, Gate, Review};
+use crate::presence::Presence;
 use unibus_core::bus;
 use unibus_core::domain::{Author, Handle, MemberState, Records, RoomId, RoomRole};
 use unibus_core::view::Change;
 
 /// Events that wait for the engine to take them; what is too much is dropped.
 const WAITING: usize = 4096;
-/// Silence after which a node counts as gone.
-const SILENT: Duration = bus::HEARTBEAT_ROUND;
 
 /// An event and where it is told.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -55,8 +53,7 @@ enum Event {
 #[derive(Debug)]
 pub struct Teller {
     node: String,
-    /// When each node was last heard of.
-    heard: Mutex<HashMap<String, Instant>>,
+    presence: Arc<Presence>,
     events: mpsc::Sender<Told>,
 }
 
@@ -66,15 +63,14 @@ pub struct Events(mpsc::Receiver<Told>);
 
 impl Teller {
     /// The teller of `node`, and the end at which its events come out.
-    pub fn new(node: &str) -> (Self, Events) {
+    pub fn new(node: &str, presence: Arc<Presence>) -> (Self, Events) {
         let (events, waiting) = mpsc::channel(WAITING);
-        (Self { node: node.to_owned(), heard: Mutex::default(), events }, Events(waiting))
+        (Self { node: node.to_owned(), presence, events }, Events(waiting))
     }
 
     /// Tells what came of the entry with this revision, which `gate` applied at `now`.
     pub fn applied(&self, gate: &Gate, applied: &Applied, revision: u64, now: Instant) {
         match &applied.change {
-            Change::Heartbeat(node, _) => self.hear(node, now),
             Change::Membership(room, handle) if self.speaks(now) => {
                 let told = gate.view(|view| view.membership(room, handle).cloned()).map(|m| {
                     let (role, state, by) = (m.role, m.state, m.by);
@@ -99,15 +95,9 @@ impl Teller {
         }
     }
 
-    fn hear(&self, node: &str, now: Instant) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned(), now);
-    }
-
     /// Whether no node before this one is there.
     pub fn speaks(&self, now: Instant) -> bool {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = |since: &Instant| now.saturating_duration_since(*since) < SILENT;
-        !heard.iter().any(|(node, since)| *node < self.node && there(since))
+        self.presence.nodes(now).first().is_none_or(|first| *first >= self.node)
     }
 
     fn tell(&self, subject: String, event: Event) {
@@ -153,7 +143,7 @@ mod tests {
         let now = start + bus::AUTHORIZATION_TIMEOUT;
         let gate = Gate::new(BusAuth::Enforce, start);
         gate.renew(now);
-        let (teller, mut events) = Teller::new("magnus");
+        let (teller, mut events) = Teller::new("magnus", Arc::default());
         let bob = user("bob", Role::User, State::Active);
         let kitchen = room("kitchen", "room.kitchen", Policy::CONVERSATION);
         let entries = [
@@ -186,19 +176,20 @@ mod tests {
     #[test]
     fn of_the_nodes_that_are_there_the_first_speaks() {
         let now = Instant::now();
-        let (teller, _events) = Teller::new("magnus");
+        let presence = Arc::new(Presence::default());
+        let (teller, _events) = Teller::new("magnus", presence.clone());
         for node in ["magnus", "nelson"] {
-            teller.hear(node, now);
+            presence.hear(node, now);
             assert!(teller.speaks(now), "after {node}");
         }
-        teller.hear("homer", now);
+        presence.hear("homer", now);
         assert!(!teller.speaks(now));
-        assert!(teller.speaks(now + SILENT), "homer is gone");
+        assert!(teller.speaks(now + crate::presence::SILENT), "homer is gone");
     }
 
     #[test]
     fn a_flood_is_dropped_and_holds_nobody_up() {
-        let (teller, mut events) = Teller::new("magnus");
+        let (teller, mut events) = Teller::new("magnus", Arc::default());
         let review = Review { gained: vec!["bob".parse().unwrap(); WAITING + 10], ..Review::default() };
         teller.gained(&review, None);
         assert_eq!(told(&mut events).len(), WAITING);

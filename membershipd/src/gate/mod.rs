@@ -203,6 +203,11 @@ impl Gate {
         self.lock().lease.age(now)
     }
 
+    /// When the heartbeats were sent that prove the view: it has everything that was committed before.
+    pub fn proven(&self) -> Option<Instant> {
+        self.lock().lease.proven()
+    }
+
     /// When the lease ends unless renewed.
     pub fn lease_expires(&self) -> Option<Instant> {
         self.lock().lease.expires()

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::engine::{Engine, EngineHost};
 use crate::fence;
 use crate::history::Histories;
+use crate::keeping::NodeKeeper;
 use crate::kick;
 use crate::sweeper;
 use crate::tell::Teller;
@@ -37,6 +38,7 @@ pub(super) struct EngineSupervisor {
     pub(super) host: EngineHost,
     pub(super) view: ViewSync,
     pub(super) histories: Histories,
+    pub(super) keeper: Arc<NodeKeeper>,
     pub(super) blobs: Blobs,
     pub(super) engine_now: watch::Sender<Option<Engine>>,
     pub(super) link_now: watch::Sender<Option<Arc<Link>>>,
@@ -116,11 +118,13 @@ impl EngineSupervisor {
 
     /// The tasks of a session; ends only with an error.
     async fn session(&self, link: &Arc<Link>) -> Result<std::convert::Infallible> {
-        let secrets = &self.config.secrets;
+        let (secrets, engine) = (&self.config.secrets, self.config.engine());
+        // Before a client is admitted that may say something.
+        let listener = self.keeper.listen(&engine).await?;
         let issuer = nkeys::KeyPair::from_seed(&secrets.issuer.seed()?)?;
         let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
         let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.view.gate.clone());
-        let (teller, mut events) = Teller::new(&self.config.node);
+        let (teller, mut events) = Teller::new(&self.config.node, self.view.presence.clone());
         let copies = self.config.kv_replicas;
         tokio::select! {
             ended = responder.run() => ended?,
@@ -128,6 +132,7 @@ impl EngineSupervisor {
             ended = events.publish(&link.bus) => match ended? {},
             ended = self.forget_ended(link) => ended?,
             ended = fence::answer(link, &self.view.ledger) => ended?,
+            never = self.keeper.run(link, &engine, listener) => match never {},
             never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
             never = sweeper::keep(link, copies, &self.blobs, &self.view.gate, &teller, self.view.backing.file()) => match never {},
         }

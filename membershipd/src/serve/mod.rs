@@ -34,14 +34,17 @@ use crate::fence::{Cuts, Ledger, Process, RevocationFence};
 use crate::gate::Gate;
 use crate::heartbeat::{self, Rounds};
 use crate::history::{Histories, Keeping};
+use crate::keeping::KeeperAccess;
 use crate::kick::Kicker;
 use crate::posture::Observer;
+use crate::presence::Presence;
 use crate::probe::Probes;
 use unibus_core::bus;
 use unibus_core::clock;
 use unibus_core::domain::Author;
 use unibus_core::private_file;
 use unibus_core::random;
+use unibus_keeper::Keeper;
 use unibus_store::link::Link;
 use unibus_store::{Backing, KvStore, SqliteStore};
 
@@ -106,6 +109,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let control =
         control::serve(&runtime_dir, observer, commands.clone(), blobs.clone(), probes, repairing, ledger.clone())?;
     let stop = CancellationToken::new();
+    let presence = Arc::new(Presence::default());
+    let keeper = Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone()));
     let view = ViewSync {
         node: config.node.clone(),
         copies: config.kv_replicas,
@@ -113,6 +118,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         gate: gate.clone(),
         ledger,
         rounds: rounds.clone(),
+        presence,
         cuts,
         kicker: kicker.clone(),
     };
@@ -121,6 +127,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         host: EngineHost::new(binary, engine_config)?,
         view,
         histories,
+        keeper,
         blobs,
         engine_now,
         link_now,

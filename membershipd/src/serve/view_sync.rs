@@ -14,6 +14,7 @@ use crate::fence::{Cut, Cuts, Ledger, Positions};
 use crate::gate::Gate;
 use crate::heartbeat::Rounds;
 use crate::kick::Kicker;
+use crate::presence::Presence;
 use crate::tell::Teller;
 use crate::transfer;
 use unibus_core::bus;
@@ -37,6 +38,8 @@ pub(super) struct ViewSync {
     /// How far this process has come, and which others there are.
     pub(super) ledger: Arc<Ledger>,
     pub(super) rounds: Arc<Rounds>,
+    /// Which nodes are there.
+    pub(super) presence: Arc<Presence>,
     /// Disconnects.
     pub(super) cuts: Cuts,
     pub(super) kicker: Kicker,
@@ -108,6 +111,7 @@ impl ViewSync {
         teller.applied(&self.gate, &applied, revision, since);
         if let Change::Heartbeat(node, heartbeat) = &applied.change {
             self.ledger.heard(bucket, node, heartbeat, since);
+            self.presence.hear(node, since);
             if *node == self.node {
                 self.rounds.delivered(bucket, heartbeat);
             }

@@ -73,6 +73,11 @@ impl Lease {
         }
     }
 
+    /// When the last round was sent that proves it.
+    pub fn proven(&self) -> Option<Instant> {
+        self.proven
+    }
+
     /// When it ends, unless it is renewed.
     pub fn expires(&self) -> Option<Instant> {
         self.proven.map(|proven| proven + bus::LEASE)

@@ -10,12 +10,33 @@ use unibus_core::domain::{
 use unibus_core::view::View;
 use unibus_crypto::{Frame, FrameRefusal};
 
-/// The room in which a message on `subject` is kept, and whose subject it is; none: it is in no room that keeps what is said there.
-pub(crate) fn place(subject: &str, view: &View) -> Option<(RoomId, Handle)> {
-    let (above, sender) = subject.rsplit_once('.')?;
-    let (of_room, sender): (Subject, Handle) = (above.parse().ok()?, sender.parse().ok()?);
-    let room = view.room(view.claims(of_room.space())?.holder(&of_room)?)?;
-    keeps(room, view).then(|| (room.id.clone(), sender))
+/// What a view says of a subject on which something was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// What is said there is kept: the room, and whose subject it is.
+    Kept(RoomId, Handle),
+    /// It is not kept.
+    Elsewhere,
+    /// The room that has the subject is not known yet, or never will be.
+    Unknown,
+}
+
+/// What `view` says of `subject`.
+pub(crate) fn place(subject: &str, view: &View) -> Place {
+    let split = subject.rsplit_once('.');
+    let parsed =
+        split.and_then(|(above, sender)| Some((above.parse::<Subject>().ok()?, sender.parse::<Handle>().ok()?)));
+    let Some((above, sender)) = parsed else { return Place::Elsewhere };
+    let claims = view.claims(above.space());
+    let Some(holder) = claims.and_then(|claims| claims.holder(&above)) else {
+        let covered = claims.is_some_and(|claims| claims.covers(&above));
+        return if covered { Place::Elsewhere } else { Place::Unknown };
+    };
+    match view.room(holder) {
+        Some(room) if keeps(room, view) && room.subject == above => Place::Kept(room.id.clone(), sender),
+        Some(room) if room.subject == above => Place::Elsewhere,
+        _ => Place::Unknown,
+    }
 }
 
 /// Whether what is said in `room` is kept.
@@ -60,5 +81,109 @@ pub(crate) fn authentic(heard: &Heard, terms: &Terms) -> Result<(), Reason> {
         Err(FrameRefusal::Clear | FrameRefusal::Unsigned) => Err(Reason::Policy),
         Err(FrameRefusal::Untrue(..) | FrameRefusal::NoSender(_)) => Err(Reason::Signature),
         Err(_) => Err(Reason::Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use nkeys::KeyPair;
+
+    use super::*;
+    use crate::id::FrameId;
+    use unibus_core::domain::{MemberState, Record, Role, RoomRole, SignPub, State};
+    use unibus_core::view::fixtures::{Entry, member, only_claim, room, user};
+    use unibus_crypto::{MessageId, Sealer};
+
+    const SIGNED: Policy = Policy { encrypt: false, persist: true, sign: true };
+
+    fn key_of(pair: &KeyPair) -> SignPub {
+        let (_, raw) = nkeys::from_public_key(&pair.public_key()).unwrap();
+        let hex = data_encoding::HEXLOWER.encode(&raw);
+        hex.parse().unwrap()
+    }
+
+    fn view(policy: Policy, state: MemberState, pair: &KeyPair) -> View {
+        let mut bob = user("bob", Role::User, State::Active);
+        bob.sign_pub = key_of(pair);
+        let kitchen = room("kitchen", "room.kitchen", policy);
+        let entries = [
+            Entry::of(&Record::User(bob.clone())),
+            Entry::claim(&bob),
+            Entry::of(&Record::Claims(only_claim(&kitchen))),
+            Entry::of(&Record::Room(kitchen)),
+            Entry::of(&Record::Membership(member("kitchen", "bob", RoomRole::Member, state))),
+        ];
+        let mut view = View::default();
+        for (entry, revision) in entries.into_iter().zip(1..) {
+            view.apply(entry.bucket, &entry.key, &entry.value, revision).unwrap();
+        }
+        view
+    }
+
+    fn heard(at: Instant, sender: &str, subject: &str, frame: Vec<u8>) -> Heard {
+        let (room, sender): (RoomId, Handle) = ("kitchen".parse().unwrap(), sender.parse().unwrap());
+        let id = FrameId::of(&room, subject, &frame);
+        Heard { at, room, subject: subject.to_owned(), sender, frame: Bytes::from(frame), id }
+    }
+
+    fn said(pair: &KeyPair, sender: &str, subject: &str) -> Vec<u8> {
+        let pair = KeyPair::from_seed(&pair.seed().unwrap()).unwrap();
+        let sealer = Sealer::new("kitchen".parse().unwrap(), sender.parse().unwrap(), Some(pair), None).unwrap();
+        sealer.seal(subject, MessageId::new(1, [7; 10]), &["hello"]).unwrap()
+    }
+
+    #[test]
+    fn a_subject_has_its_place_by_claim_and_record() {
+        let pair = KeyPair::new_user();
+        let view = view(SIGNED, MemberState::Joined, &pair);
+        let kept = Place::Kept("kitchen".parse().unwrap(), "bob".parse().unwrap());
+        assert_eq!(place("room.kitchen.bob", &view), kept);
+        assert_eq!(place("room.attic.bob", &view), Place::Unknown, "its room may come");
+        for elsewhere in ["room.kitchen.corner.bob", "room.kitchen", "room.kitchen.Bob", "other.kitchen.bob"] {
+            assert_eq!(place(elsewhere, &view), Place::Elsewhere, "{elsewhere}");
+        }
+        let quiet = self::view(Policy { persist: false, ..SIGNED }, MemberState::Joined, &pair);
+        assert_eq!(place("room.kitchen.bob", &quiet), Place::Elsewhere);
+    }
+
+    #[test]
+    fn who_may_not_speak_is_refused_once_the_view_proves_it() {
+        let (pair, at) = (KeyPair::new_user(), Instant::now());
+        let frame = said(&pair, "bob", "room.kitchen.bob");
+        let heard = heard(at, "bob", "room.kitchen.bob", frame);
+        let joined = view(SIGNED, MemberState::Joined, &pair);
+        assert!(matches!(entitled(&heard, &joined, None), Some(Ok(_))));
+        for state in [MemberState::Invited, MemberState::Banned, MemberState::Removed] {
+            let view = view(SIGNED, state, &pair);
+            assert!(entitled(&heard, &view, None).is_none(), "a grant may be on its way");
+            assert!(entitled(&heard, &view, Some(at)).is_none());
+            let proven = Some(at + Duration::from_millis(1));
+            assert_eq!(entitled(&heard, &view, proven).unwrap().unwrap_err(), Reason::NotAllowed);
+        }
+    }
+
+    #[test]
+    fn only_what_its_sender_made_for_this_place_is_authentic() {
+        let (pair, mallory, at) = (KeyPair::new_user(), KeyPair::new_user(), Instant::now());
+        let judged = |policy: Policy, frame: Vec<u8>| {
+            let heard = heard(at, "bob", "room.kitchen.bob", frame);
+            let terms = Terms { policy, verifier: key_of(&pair).verifier().unwrap() };
+            authentic(&heard, &terms)
+        };
+        let good = said(&pair, "bob", "room.kitchen.bob");
+        assert_eq!(judged(SIGNED, good.clone()), Ok(()));
+        assert_eq!(judged(SIGNED, said(&mallory, "bob", "room.kitchen.bob")), Err(Reason::Signature));
+        assert_eq!(judged(SIGNED, said(&pair, "bob", "room.attic.bob")), Err(Reason::Signature), "made for elsewhere");
+        assert_eq!(judged(SIGNED, said(&pair, "alice", "room.kitchen.bob")), Err(Reason::OtherSender));
+        assert_eq!(judged(Policy::CONVERSATION, good.clone()), Err(Reason::Policy), "in clear");
+        assert_eq!(judged(SIGNED, b"hello".to_vec()), Err(Reason::Malformed));
+        for at in 0..good.len() {
+            let mut changed = good.clone();
+            changed[at] ^= 1;
+            assert!(judged(SIGNED, changed).is_err(), "byte {at}");
+        }
     }
 }

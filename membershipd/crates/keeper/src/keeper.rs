@@ -15,11 +15,12 @@ use super::append::{Appended, append};
 use super::care::{Care, is_gone};
 use super::heard::{Heard, Waiting};
 use super::id::FrameId;
-use super::judge::{Terms, authentic, entitled, place};
+use super::judge::{Place, Terms, authentic, entitled, place};
 use super::listener::{Listener, Message};
 use super::notice::{self, Notice, Outcome, Reason};
 use super::shard::Shard;
 use super::streams;
+use super::unplaced::Unplaced;
 use unibus_core::domain::{Handle, RoomId, Space};
 use unibus_store::link::{Engine, Link};
 
@@ -43,6 +44,7 @@ pub struct Keeper<A> {
     node: String,
     access: A,
     waiting: Mutex<Waiting>,
+    unplaced: Mutex<Unplaced>,
     /// Told when something waits in a shard.
     wake: Vec<Notify>,
 }
@@ -51,7 +53,13 @@ impl<A: Access> Keeper<A> {
     /// The keeper of `node`.
     pub fn new(node: impl Into<String>, access: A) -> Arc<Self> {
         let wake = Shard::all().map(|_| Notify::new()).collect();
-        Arc::new(Self { node: node.into(), access, waiting: Mutex::new(Waiting::new()), wake })
+        Arc::new(Self {
+            node: node.into(),
+            access,
+            waiting: Mutex::new(Waiting::new()),
+            unplaced: Mutex::default(),
+            wake,
+        })
     }
 
     /// Begins to hear what members say. A node does so before it admits one.
@@ -73,6 +81,8 @@ impl<A: Access> Keeper<A> {
             let (keeper, link) = (self.clone(), link.clone());
             tasks.spawn(async move { keeper.serve(&link, shard).await });
         }
+        let (keeper, linked) = (self.clone(), link.clone());
+        tasks.spawn(async move { keeper.place_later(&linked).await });
         let mut listener = Some(listener);
         loop {
             match listener.take() {
@@ -101,24 +111,59 @@ impl<A: Access> Keeper<A> {
 
     async fn hear(&self, link: &Link, listener: &mut Listener) -> Result<Infallible> {
         loop {
-            let Message { subject, payload } = listener.next().await?;
-            if notice::is_notice(&subject) {
-                if let Ok(Notice { id, outcome: Outcome::Kept { .. } }) = serde_json::from_slice(&payload) {
+            let message = listener.next().await?;
+            if notice::is_notice(&message.subject) {
+                if let Ok(Notice { id, outcome: Outcome::Kept { .. } }) = serde_json::from_slice(&message.payload) {
                     self.waiting().done(id);
                 }
                 continue;
             }
-            let Some((room, sender)) = self.access.view(|view| place(&subject, view)) else { continue };
-            let (id, at) = (FrameId::of(&room, &subject, &payload), Instant::now());
-            let (shard, heard) = (Shard::of(&room), Heard { at, room, subject, sender, frame: payload, id });
-            let (to, of) = (heard.sender.clone(), heard.room.clone());
-            match self.waiting().hear(heard) {
-                Ok(()) => self.wake(shard),
-                // The others heard it, too, and say nothing.
-                Err(reason) if self.appends(shard) => tell(link, &to, &of, id, Outcome::refused(reason)),
-                Err(_) => {}
+            // What a sender said before its room was known comes before what it says now.
+            self.place_again(link);
+            if self.take(link, Instant::now(), &message) {
+                self.unplaced().hear(Instant::now(), message);
             }
         }
+    }
+
+    /// Takes in what is said where it is kept. Says whether the room is not known yet.
+    fn take(&self, link: &Link, at: Instant, message: &Message) -> bool {
+        let Message { subject, payload } = message;
+        let (room, sender) = match self.access.view(|view| place(subject, view)) {
+            Place::Kept(room, sender) => (room, sender),
+            Place::Elsewhere => return false,
+            Place::Unknown => return true,
+        };
+        let (id, shard) = (FrameId::of(&room, subject, payload), Shard::of(&room));
+        let (to, of) = (sender.clone(), room.clone());
+        let heard = Heard { at, room, subject: subject.clone(), sender, frame: payload.clone(), id };
+        let taken = self.waiting().hear(heard);
+        match taken {
+            Ok(()) => self.wake(shard),
+            // The others heard it, too, and say nothing.
+            Err(reason) if self.appends(shard) => tell(link, &to, &of, id, Outcome::refused(reason)),
+            Err(_) => {}
+        }
+        false
+    }
+
+    /// Takes in what was said before this node knew of its room.
+    async fn place_later(&self, link: &Link) -> Infallible {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            self.place_again(link);
+        }
+    }
+
+    fn place_again(&self, link: &Link) {
+        let mut unplaced = self.unplaced();
+        if !unplaced.is_empty() {
+            unplaced.again(self.access.proven(), |at, message| self.take(link, at, message));
+        }
+    }
+
+    fn unplaced(&self) -> MutexGuard<'_, Unplaced> {
+        self.unplaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self, shard: Shard) {

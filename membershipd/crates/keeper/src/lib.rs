@@ -25,6 +25,7 @@ mod read;
 mod shard;
 mod streams;
 mod totals;
+mod unplaced;
 mod wire;
 
 pub use access::Access;

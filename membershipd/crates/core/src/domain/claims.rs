@@ -109,6 +109,11 @@ impl Claims {
         self.claims.get(subject)
     }
 
+    /// Whether a room has this subject, or one above it.
+    pub fn covers(&self, subject: &Subject) -> bool {
+        subject.lineage().any(|text| self.claims.contains_key(text))
+    }
+
     /// All claims, by subject.
     pub fn iter(&self) -> impl Iterator<Item = (&Subject, &RoomId)> {
         self.claims.iter()

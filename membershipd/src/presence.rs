@@ -1,0 +1,28 @@
+//! Which nodes are there: those whose heartbeats arrive.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use unibus_core::bus;
+
+/// Silence after which a node counts as gone.
+pub const SILENT: Duration = bus::HEARTBEAT_ROUND;
+
+/// When each node was last heard of.
+#[derive(Debug, Default)]
+pub struct Presence(Mutex<BTreeMap<String, Instant>>);
+
+impl Presence {
+    /// Notes a heartbeat of `node` that the watch delivered at `now`.
+    pub fn hear(&self, node: &str, now: Instant) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(node.to_owned(), now);
+    }
+
+    /// The nodes that are there at `now`, by name.
+    pub fn nodes(&self, now: Instant) -> Vec<String> {
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = heard.iter().filter(|(_, since)| now.saturating_duration_since(**since) < SILENT);
+        there.map(|(node, _)| node.clone()).collect()
+    }
+}
