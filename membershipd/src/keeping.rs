@@ -3,10 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
+
 use crate::gate::Gate;
+use crate::history::{self, Histories};
 use crate::presence::Presence;
+use unibus_core::domain::RoomId;
 use unibus_core::view::View;
 use unibus_keeper::{Access, Keeper};
+use unibus_store::link::Link;
 
 /// The keeper of this node.
 pub type NodeKeeper = Keeper<KeeperAccess>;
@@ -16,12 +22,13 @@ pub type NodeKeeper = Keeper<KeeperAccess>;
 pub struct KeeperAccess {
     gate: Arc<Gate>,
     presence: Arc<Presence>,
+    histories: Histories,
 }
 
 impl KeeperAccess {
-    /// The view and the lease of `gate`, and the nodes of `presence`.
-    pub fn new(gate: Arc<Gate>, presence: Arc<Presence>) -> Self {
-        Self { gate, presence }
+    /// The view and the lease of `gate`, the nodes of `presence`, and the streams of rooms that were captured before.
+    pub fn new(gate: Arc<Gate>, presence: Arc<Presence>, histories: Histories) -> Self {
+        Self { gate, presence, histories }
     }
 }
 
@@ -36,6 +43,14 @@ impl Access for KeeperAccess {
 
     fn proven(&self) -> Option<Instant> {
         self.gate.proven()
+    }
+
+    fn settled<'a>(&'a self, link: &'a Link, room: &'a RoomId) -> BoxFuture<'a, Result<(), String>> {
+        self.histories.migrate(link, room).map_err(|error| error.to_string()).boxed()
+    }
+
+    fn unsettled<'a>(&'a self, link: &'a Link) -> BoxFuture<'a, Result<Vec<RoomId>, String>> {
+        history::rooms(link).boxed()
     }
 
     fn present(&self, now: Instant) -> Vec<String> {

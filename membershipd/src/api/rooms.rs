@@ -15,16 +15,24 @@ use crate::api::problem::Refuse as _;
 use crate::commands::Outcome;
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::bus;
 use unibus_core::domain::{
-    Action, Command, Policy, Record, Records as _, Resource, Role, Room, RoomId, Subject, User, decide,
+    Action, Command, FeatureLevel, Policy, Record, Records as _, Resource, Role, Room, RoomId, Subject, User, decide,
+    own_subject,
 };
 use unibus_core::view::{Versioned, View};
 
 fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Room {
     let own = view.membership(&room.id, &caller.handle);
     let own = own.map(|own| bodies::OwnMembership { role: own.role, state: own.state });
+    let speaks = || decide(Some(caller), Action::Publish, Resource::Subject(&room.id, &room.subject), view).is_allow();
+    let kept = room.policy.persist && view.level() >= FeatureLevel::Kept && speaks();
+    let keeper = kept.then(|| bodies::Keeper {
+        publish: own_subject(&room.subject, &caller.handle),
+        notices: bus::kept_notices(caller.handle.as_str(), room.id.as_str()),
+    });
     let Room { schema: _, id, subject, policy, kept: _, state, created_by, by } = room;
-    bodies::Room { id, subject, policy: policy.into(), state, created_by, changed_by: by, revision, own }
+    bodies::Room { id, subject, policy: policy.into(), state, created_by, changed_by: by, revision, own, keeper }
 }
 
 /// The subject, or what is wrong with it.

@@ -16,6 +16,7 @@ mod error;
 mod keep;
 mod keeping;
 mod message;
+mod migrate;
 mod read;
 mod restore;
 mod streams;

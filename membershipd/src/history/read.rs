@@ -23,7 +23,7 @@ use super::streams::{self, Asked, Stream};
 use super::{Histories, HistoryError, PAUSE};
 use unibus_core::bus;
 use unibus_core::clock;
-use unibus_core::domain::RoomId;
+use unibus_core::domain::{FeatureLevel, RoomId};
 use unibus_store::Message;
 use unibus_store::link::Link;
 
@@ -42,6 +42,10 @@ impl Histories {
     pub async fn read(&self, room: &RoomId, after: Option<u64>, limit: usize) -> Result<Page, HistoryError> {
         let link = self.link(room)?;
         let deadline = Instant::now() + bus::STORE_BUDGET;
+        let kept = self.gate.view(|view| view.level() >= FeatureLevel::Kept);
+        if kept && !self.is_captured(&link, room, deadline).await? {
+            return self.read_kept(&link, room, after, limit, deadline).await;
+        }
         let stream = loop {
             match streams::find(&link, room).await {
                 Ok(Some(stream)) => break stream,

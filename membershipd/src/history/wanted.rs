@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use unibus_core::bus;
-use unibus_core::domain::{Records as _, Room, RoomId, RoomState, Subject};
+use unibus_core::domain::{FeatureLevel, Records as _, Room, RoomId, RoomState, Subject};
 use unibus_core::view::View;
 
 /// What a room's stream shall be.
@@ -11,7 +11,8 @@ use unibus_core::view::View;
 pub enum Wanted {
     /// There, and keeping what is said on this subject and below it.
     Captures(Subject),
-    /// Where there is one, keeping what it has and nothing more: the room does not persist now, or lost its subject.
+    /// Where there is one, keeping what it has and nothing more: the room does not persist now, or lost its subject, or daemons keep
+    /// what is said.
     Silent,
     /// Gone, as the room is.
     Gone,
@@ -23,7 +24,8 @@ impl Wanted {
             return Wanted::Gone;
         }
         let holds = view.holder(&room.subject) == Some(&room.id);
-        if room.policy.persist && holds { Wanted::Captures(room.subject.clone()) } else { Wanted::Silent }
+        let captures = room.policy.persist && view.level() == FeatureLevel::Captured;
+        if captures && holds { Wanted::Captures(room.subject.clone()) } else { Wanted::Silent }
     }
 
     /// What the stream of `room` shall be; none: nobody knows of such a room.

@@ -110,7 +110,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         control::serve(&runtime_dir, observer, commands.clone(), blobs.clone(), probes, repairing, ledger.clone())?;
     let stop = CancellationToken::new();
     let presence = Arc::new(Presence::default());
-    let keeper = Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone()));
+    let keeper = Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone(), histories.clone()));
     let view = ViewSync {
         node: config.node.clone(),
         copies: config.kv_replicas,

@@ -153,3 +153,37 @@ pub fn exchange(daemon: &Daemon, bytes: &[u8]) -> String {
     let _ = stream.write_all(bytes);
     assert_closed(stream, Duration::from_secs(20))
 }
+
+/// What the daemon answers to a request; what is given as If-Match is signed, too.
+pub fn ask_if(
+    daemon: &Daemon,
+    who: &Identity,
+    method: &str,
+    target: &str,
+    body: &Value,
+    if_match: Option<u64>,
+) -> Value {
+    let etag = if_match.map(|revision| format!("\"{revision}\""));
+    let mut fields: Vec<(&str, &str)> = etag.iter().map(|etag| ("If-Match", etag.as_str())).collect();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let length = body.len().to_string();
+    if !body.is_empty() {
+        fields.extend([("Content-Type", "application/json"), ("Content-Length", length.as_str())]);
+    }
+    let said = exchange(daemon, &signed(daemon, who, method, target, body.as_bytes(), &fields));
+    let (_, answer) = said.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {target}: {said}"));
+    serde_json::from_str(answer).unwrap_or_else(|_| panic!("{method} {target}: {said}"))
+}
+
+/// The same without a condition.
+pub fn ask(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Value) -> Value {
+    ask_if(daemon, who, method, target, body, None)
+}
+
+/// A user that `root` adds.
+pub fn user(daemon: &Daemon, root: &Identity, handle: &str) -> Identity {
+    let who = identity(daemon, handle);
+    let added = ask(daemon, root, "PUT", &format!("/v1/users/{handle}"), &json!({ "sign_pub": who.sign_pub }));
+    assert_eq!(added["changed"], true, "{added}");
+    who
+}

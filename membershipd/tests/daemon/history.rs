@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::common::requests::{exchange, identity, seed_admin, signed, slug};
+use crate::common::requests::{ask, ask_if, seed_admin, slug, user};
 use crate::common::{self, Daemon};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use data_encoding::{BASE64, BASE64URL_NOPAD};
@@ -15,36 +15,11 @@ use unibus_client::identity::Identity;
 
 const KV: [&str; 2] = ["--store", "kv"];
 
-/// What the daemon answers to a request; what is given as If-Match is signed, too.
-fn ask_if(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Value, if_match: Option<u64>) -> Value {
-    let etag = if_match.map(|revision| format!("\"{revision}\""));
-    let mut fields: Vec<(&str, &str)> = etag.iter().map(|etag| ("If-Match", etag.as_str())).collect();
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let length = body.len().to_string();
-    if !body.is_empty() {
-        fields.extend([("Content-Type", "application/json"), ("Content-Length", length.as_str())]);
-    }
-    let said = exchange(daemon, &signed(daemon, who, method, target, body.as_bytes(), &fields));
-    let (_, answer) = said.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {target}: {said}"));
-    serde_json::from_str(answer).unwrap_or_else(|_| panic!("{method} {target}: {said}"))
-}
-
-fn ask(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Value) -> Value {
-    ask_if(daemon, who, method, target, body, None)
-}
-
 /// Makes a user and a room of his; the policy is the usual one.
 fn room(daemon: &Daemon, who: &Identity, id: &str, subject: &str) -> Value {
     let made = ask(daemon, who, "PUT", &format!("/v1/rooms/{id}"), &json!({ "subject": subject }));
     assert_eq!(made["changed"], true, "{made}\n{}", daemon.log());
     made
-}
-
-fn user(daemon: &Daemon, root: &Identity, handle: &str) -> Identity {
-    let who = identity(daemon, handle);
-    let added = ask(daemon, root, "PUT", &format!("/v1/users/{handle}"), &json!({ "sign_pub": who.sign_pub }));
-    assert_eq!(added["changed"], true, "{added}");
-    who
 }
 
 /// Brings somebody into a room.

@@ -24,6 +24,7 @@ mod copies;
 mod examples;
 mod history;
 mod invites;
+mod kept;
 mod operations;
 mod rights;
 mod rooms;

@@ -15,6 +15,7 @@ mod at_once;
 mod cable;
 mod fence;
 mod history;
+mod kept;
 mod large;
 mod nodes;
 mod silent;

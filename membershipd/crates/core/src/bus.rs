@@ -39,6 +39,11 @@ pub fn user_events(user: &str) -> String {
     format!("unibus.user.{user}")
 }
 
+/// Where `user` is told what came of what it said in a room that daemons keep.
+pub fn kept_notices(user: &str, room: &str) -> String {
+    format!("{}.kept.{room}", user_events(user))
+}
+
 /// Where the members of a room are told who comes and goes.
 pub fn room_events(room: &str) -> String {
     format!("unibus.event.{room}")
@@ -141,6 +146,10 @@ pub const KEPT_DUPLICATES: Duration = Duration::from_secs(300);
 /// Streams over which rooms that persist are spread, in the account of the daemons. It never changes: what is stored under a name
 /// is found there.
 pub const SHARDS: u8 = 32;
+
+/// Sequence of the first message of a shard. It lies above every sequence of the streams that captured a room each, so a reader's place
+/// says which of the two it is of.
+pub const SHARD_FIRST: u64 = 1_000_000_000_001;
 
 /// Name of the stream of a shard.
 pub fn shard_stream(shard: u8) -> String {

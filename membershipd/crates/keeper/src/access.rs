@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use futures::future::BoxFuture;
+use unibus_core::domain::RoomId;
 use unibus_core::view::View;
+use unibus_store::link::Link;
 
 /// Who may do what, as this node knows it, and the proof that it does.
 pub trait Access: Send + Sync + 'static {
@@ -14,6 +17,13 @@ pub trait Access: Send + Sync + 'static {
 
     /// When the heartbeats were sent that prove the view: it has everything that was committed before.
     fn proven(&self) -> Option<Instant>;
+
+    /// Makes sure that what `room` said before is where the shard has it, so that what is said now comes after it. Fails where it is
+    /// not yet.
+    fn settled<'a>(&'a self, link: &'a Link, room: &'a RoomId) -> BoxFuture<'a, Result<(), String>>;
+
+    /// The rooms whose earlier messages are not in their shards yet.
+    fn unsettled<'a>(&'a self, link: &'a Link) -> BoxFuture<'a, Result<Vec<RoomId>, String>>;
 
     /// Names of the nodes whose heartbeats arrive at `now`, this one included.
     fn present(&self, now: Instant) -> Vec<String>;

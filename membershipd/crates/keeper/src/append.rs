@@ -47,7 +47,7 @@ async fn one(link: &Link, shard: Shard, before: u64, heard: &Heard) -> Appended 
     }
 }
 
-fn understood(answer: &[u8]) -> Appended {
+pub(crate) fn understood(answer: &[u8]) -> Appended {
     #[derive(Deserialize)]
     struct Acknowledgement {
         seq: Option<u64>,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::heard::Heard;
 use super::notice::Reason;
 use unibus_core::domain::{
-    Action, Handle, Policy, Records, Resource, Room, RoomId, Subject, Verifier, decide, holds_its_subject,
+    Action, FeatureLevel, Handle, Policy, Records, Resource, Room, RoomId, Subject, Verifier, decide, holds_its_subject,
 };
 use unibus_core::view::View;
 use unibus_crypto::{Frame, FrameRefusal};
@@ -26,7 +26,7 @@ pub(crate) fn place(subject: &str, view: &View) -> Place {
     let split = subject.rsplit_once('.');
     let parsed =
         split.and_then(|(above, sender)| Some((above.parse::<Subject>().ok()?, sender.parse::<Handle>().ok()?)));
-    let Some((above, sender)) = parsed else { return Place::Elsewhere };
+    let Some((above, sender)) = parsed.filter(|_| view.level() >= FeatureLevel::Kept) else { return Place::Elsewhere };
     let claims = view.claims(above.space());
     let Some(holder) = claims.and_then(|claims| claims.holder(&above)) else {
         let covered = claims.is_some_and(|claims| claims.covers(&above));
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
     use crate::id::FrameId;
-    use unibus_core::domain::{MemberState, Record, Role, RoomRole, SignPub, State};
+    use unibus_core::domain::{LevelRecord, MemberState, Record, Role, RoomRole, SignPub, State};
     use unibus_core::view::fixtures::{Entry, member, only_claim, room, user};
     use unibus_crypto::{MessageId, Sealer};
 
@@ -109,7 +109,9 @@ mod tests {
         let mut bob = user("bob", Role::User, State::Active);
         bob.sign_pub = key_of(pair);
         let kitchen = room("kitchen", "room.kitchen", policy);
+        FeatureLevel::Kept.assume_highest();
         let entries = [
+            Entry::of(&Record::Level(LevelRecord::new(FeatureLevel::Kept))),
             Entry::of(&Record::User(bob.clone())),
             Entry::claim(&bob),
             Entry::of(&Record::Claims(only_claim(&kitchen))),

@@ -1,6 +1,6 @@
 //! The keeper of one node: hears what members say, and for the shards that fall to this node checks, appends and answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use super::notice::{self, Notice, Outcome, Reason};
 use super::shard::Shard;
 use super::streams;
 use super::unplaced::Unplaced;
-use unibus_core::domain::{Handle, RoomId, Space};
+use unibus_core::domain::{FeatureLevel, Handle, RoomId, Space};
 use unibus_store::link::{Engine, Link};
 
 /// Frames of a shard that are appended at once, and their bytes, about.
@@ -33,6 +33,8 @@ const FEW: usize = 4;
 const TICK: Duration = Duration::from_millis(250);
 /// How often a shard is looked after in which nothing was said.
 const TEND: Duration = Duration::from_secs(1);
+/// How often it is asked which rooms are still to be carried over.
+const ASK_UNSETTLED: Duration = Duration::from_secs(30);
 /// Pause after nothing could be appended.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Pause before the connection that broke is made again.
@@ -192,7 +194,7 @@ impl<A: Access> Keeper<A> {
                 self.waiting().expired(shard, Instant::now());
                 continue;
             }
-            let held = held.get_or_insert_with(|| Held { care: Care::begin(link, shard), last: None, tended: None });
+            let held = held.get_or_insert_with(|| Held::begin(link, shard));
             while self.waiting().has(shard) && self.appends(shard) {
                 if !self.round(link, shard, held).await {
                     tokio::time::sleep(PAUSE).await;
@@ -205,7 +207,27 @@ impl<A: Access> Keeper<A> {
             if held.tended.is_none_or(|tended| tended.elapsed() >= TEND) && self.appends(shard) {
                 held.tended = Some(Instant::now());
                 self.tend(link, held, &[]).await;
+                self.settle_next(link, shard, held).await;
             }
+        }
+    }
+
+    /// Settles a room in which nothing was said meanwhile.
+    async fn settle_next(&self, link: &Link, shard: Shard, held: &mut Held) {
+        let keeps = self.access.view(|view| view.level() >= FeatureLevel::Kept);
+        if keeps && held.unsettled.is_empty() && held.asked.is_none_or(|asked| asked.elapsed() >= ASK_UNSETTLED) {
+            held.asked = Some(Instant::now());
+            match self.access.unsettled(link).await {
+                Ok(rooms) => held.unsettled = rooms.into_iter().filter(|room| Shard::of(room) == shard).collect(),
+                Err(why) => tracing::debug!("which rooms are to be carried over is not known yet: {why}"),
+            }
+        }
+        let Some(room) = held.unsettled.pop() else { return };
+        // So the next one has not to wait for the next look.
+        held.tended = None;
+        held.last = None;
+        if let Err(why) = self.access.settled(link, &room).await {
+            tracing::warn!(%room, "what the room said is not carried over yet: {why}");
         }
     }
 
@@ -216,6 +238,7 @@ impl<A: Access> Keeper<A> {
     /// Checks and appends the oldest frames. Says whether anything came of it.
     async fn round(&self, link: &Arc<Link>, shard: Shard, held: &mut Held) -> bool {
         let heard = self.waiting().oldest(shard, BATCH, BATCH_BYTES);
+        let heard = self.settled(link, heard, held).await;
         let (keep, mut progress) = self.checked(link, heard).await;
         if keep.is_empty() {
             return progress;
@@ -251,6 +274,23 @@ impl<A: Access> Keeper<A> {
         held.last = whole.then_some(reached);
         self.tend(link, held, &touched.into_iter().collect::<Vec<_>>()).await;
         progress
+    }
+
+    /// Those of the frames whose rooms have all that was said before in the shard.
+    async fn settled(&self, link: &Link, heard: Vec<Heard>, held: &mut Held) -> Vec<Heard> {
+        let rooms: BTreeSet<RoomId> =
+            heard.iter().map(|heard| &heard.room).filter(|room| !held.settled.contains(*room)).cloned().collect();
+        for room in rooms {
+            match self.access.settled(link, &room).await {
+                Ok(()) => {
+                    // What was carried in is not foreseen.
+                    held.last = None;
+                    held.settled.insert(room);
+                }
+                Err(why) => tracing::warn!(%room, "what was said is not kept yet: {why}"),
+            }
+        }
+        heard.into_iter().filter(|heard| held.settled.contains(&heard.room)).collect()
     }
 
     /// Those of the frames that are to be kept now, in order; the senders of those that are not to be kept at all are told. Of a
@@ -289,9 +329,21 @@ impl<A: Access> Keeper<A> {
 /// What a node knows of a shard for as long as it appends to it.
 struct Held {
     care: Care,
+    /// Rooms whose earlier messages are known to be in the shard.
+    settled: HashSet<RoomId>,
     /// The last sequence of the shard; none: it is to be asked for.
     last: Option<u64>,
     tended: Option<Instant>,
+    /// Rooms of the shard that are to be settled, and when they were asked for.
+    unsettled: Vec<RoomId>,
+    asked: Option<Instant>,
+}
+
+impl Held {
+    fn begin(link: &Arc<Link>, shard: Shard) -> Self {
+        let care = Care::begin(link, shard);
+        Self { care, settled: HashSet::new(), last: None, tended: None, unsettled: Vec::new(), asked: None }
+    }
 }
 
 type Judged = (Heard, Result<Terms, Reason>);

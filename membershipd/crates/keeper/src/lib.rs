@@ -15,6 +15,7 @@
 mod access;
 mod append;
 mod care;
+mod carry;
 mod heard;
 mod id;
 mod judge;
@@ -29,6 +30,7 @@ mod unplaced;
 mod wire;
 
 pub use access::Access;
+pub use carry::{carried, carry};
 pub use id::FrameId;
 pub use keeper::Keeper;
 pub use listener::Listener;

@@ -72,12 +72,12 @@ impl Outcome {
 
 /// Where `sender` is told what came of what it said in `room`.
 pub fn subject(sender: &Handle, room: &RoomId) -> String {
-    format!("{}.kept.{room}", bus::user_events(sender.as_str()))
+    bus::kept_notices(sender.as_str(), room.as_str())
 }
 
 /// Every such subject, for those who hold what others append.
 pub(crate) fn all_subjects() -> String {
-    format!("{}.kept.*", bus::user_events("*"))
+    bus::kept_notices("*", "*")
 }
 
 /// Whether a notice comes on `subject`.

@@ -27,9 +27,10 @@ const KEPT_AT: &str = "Nats-Time-Stamp";
 const PENDING: &str = "Nats-Num-Pending";
 /// Header of what was carried in from a copy or from an older stream: when it was said, in milliseconds since 1970.
 pub(crate) const AT: &str = "Unibus-At";
+/// Header of the same: the sequence that it had there, for readers who had come so far.
+pub(crate) const WAS: &str = "Unibus-Was";
 /// Pause before a copy that lags behind is asked again.
 const LAGS: Duration = Duration::from_millis(10);
-const PAUSE: Duration = Duration::from_millis(100);
 /// Steps towards the place where the last messages begin, at most: each halves what is left.
 const STEPS: usize = 64;
 
@@ -69,8 +70,10 @@ pub async fn page(
 ) -> Result<Read, ReadError> {
     loop {
         match once(link, room, after, limit, bytes, deadline).await {
-            Err(Asked::Silent(_)) if Instant::now() + bus::ATTEMPT < deadline => tokio::time::sleep(PAUSE).await,
-            outcome => return outcome.map_err(|asked| ReadError { room: room.clone(), why: asked.to_string() }),
+            Err(Asked::Silent(_)) if Instant::now() + bus::ATTEMPT < deadline => {
+                tokio::time::sleep(streams::PAUSE).await
+            }
+            outcome => return outcome.map_err(|asked| asked.about(room)),
         }
     }
 }
@@ -107,8 +110,12 @@ async fn once(
                 _ => break,
             }
         }
-        for message in read.into_iter().filter(|message| message.sequence <= last) {
+        for (message, was) in read.into_iter().filter(|(message, _)| message.sequence <= last) {
             from = message.sequence + 1;
+            // A place in the stream that captured the room before.
+            if after.is_some_and(|after| after < bus::SHARD_FIRST && was.is_some_and(|was| was <= after)) {
+                continue;
+            }
             taken += message.bytes();
             messages.push(message);
         }
@@ -155,7 +162,8 @@ struct Many {
 }
 
 impl Many {
-    async fn ask(&self, link: &Link, room: &RoomId) -> Result<Vec<Message>, Asked> {
+    /// The messages, each with the sequence that it had where it was carried from.
+    async fn ask(&self, link: &Link, room: &RoomId) -> Result<Vec<(Message, Option<u64>)>, Asked> {
         let answers = self.answers(link, room).await?;
         Ok(answers.into_iter().filter_map(|(headers, payload)| message(&headers, payload)).collect())
     }
@@ -203,12 +211,13 @@ impl Many {
 }
 
 /// The message that an answer carries.
-fn message(headers: &HeaderMap, frame: Bytes) -> Option<Message> {
+fn message(headers: &HeaderMap, frame: Bytes) -> Option<(Message, Option<u64>)> {
     let last = |name: &str| headers.get_last(name).map(|value| value.as_str());
     let sequence = last(SEQUENCE)?.parse().ok()?;
     let at_ms = match last(AT) {
         Some(at) => at.parse().ok()?,
         None => clock::unix_ms_of(last(KEPT_AT)?)?,
     };
-    Some(Message { sequence, at_ms, subject: last(SUBJECT)?.to_owned(), frame })
+    let was = last(WAS).and_then(|was| was.parse().ok());
+    Some((Message { sequence, at_ms, subject: last(SUBJECT)?.to_owned(), frame }, was))
 }

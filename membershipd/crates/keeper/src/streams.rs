@@ -1,20 +1,25 @@
 //! The streams of the shards, as the engine has them.
 
+use std::str;
 use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::client::Request;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
+use data_encoding::BASE64;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::read::{ReadError, WAS};
 use super::shard::Shard;
 use unibus_core::bus::{self, Bucket};
 use unibus_core::domain::RoomId;
 use unibus_store::link::Link;
 
+/// Pause before what was not answered is asked again.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// Codes of the engine's API (nats-server `server/errors.json`).
 const STREAM_NOT_FOUND: u64 = 10059;
 const NO_MESSAGE: u64 = 10037;
@@ -31,6 +36,12 @@ pub(crate) enum Asked {
     /// It said nothing, or not now.
     #[error("{0}")]
     Silent(String),
+}
+
+impl Asked {
+    pub(crate) fn about(self, room: &RoomId) -> ReadError {
+        ReadError { room: room.clone(), why: self.to_string() }
+    }
 }
 
 /// Asks the JetStream API of the daemons' account once.
@@ -101,6 +112,7 @@ fn config(shard: Shard, num_replicas: usize) -> Config {
         num_replicas,
         // Nothing makes way by itself, or a room could push out what others said: the keeper takes out what is too much of a room.
         discard: DiscardPolicy::New,
+        first_sequence: Some(bus::SHARD_FIRST),
         duplicate_window: bus::KEPT_DUPLICATES,
         // Many messages are read with one request. That a copy may lag behind the leader is looked after where they are read.
         allow_direct: true,
@@ -113,6 +125,8 @@ fn config(shard: Shard, num_replicas: usize) -> Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) sequence: u64,
+    /// The sequence that it had where it was carried from.
+    pub(crate) was: Option<u64>,
 }
 
 /// The newest message of `room`; none: nothing of it is kept.
@@ -135,16 +149,27 @@ async fn place(link: &Link, shard: Shard, which: &Value) -> Result<Option<Place>
     #[derive(Deserialize)]
     struct Raw {
         seq: u64,
+        #[serde(default)]
+        hdrs: String,
     }
     match ask(&link.control, format!("STREAM.MSG.GET.{}", shard.stream()), which, bus::ATTEMPT).await {
         Ok(answer) => {
             let answer = Answer::deserialize(answer);
             let Answer { message } = answer.map_err(|error| Asked::Silent(format!("a strange message: {error}")))?;
-            Ok(Some(Place { sequence: message.seq }))
+            let headers = BASE64.decode(message.hdrs.as_bytes()).unwrap_or_default();
+            let was = field(&headers, WAS).and_then(|was| was.parse().ok());
+            Ok(Some(Place { sequence: message.seq, was }))
         }
         Err(Asked::Missing) => Ok(None),
         Err(other) => Err(other),
     }
+}
+
+/// A field of headers as they stand in the store.
+fn field(headers: &[u8], name: &str) -> Option<String> {
+    let lines = str::from_utf8(headers).ok()?.lines();
+    let mut values = lines.filter_map(|line| line.split_once(':')).filter(|(found, _)| *found == name);
+    values.next_back().map(|(_, value)| value.trim().to_owned())
 }
 
 /// Takes all messages of `room` out of its shard.

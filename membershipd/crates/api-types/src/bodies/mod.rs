@@ -22,5 +22,5 @@ pub use keys::EnvelopeSchema;
 pub use keys::{Begun, Hpke, Listed, NewEpoch, NewestKey, Recipients, SealedKey};
 pub use members::{ChangedMember, Member, MemberRole, Members};
 pub use outcome::Passed;
-pub use rooms::{ChangedRoom, NewRoom, OwnMembership, Policy, Room, RoomPatch, Rooms};
+pub use rooms::{ChangedRoom, Keeper, NewRoom, OwnMembership, Policy, Room, RoomPatch, Rooms};
 pub use users::{Bus, ChangedUser, Directory, DirectoryEntry, NewUser, Switch, User, UserPatch, Users};

@@ -30,6 +30,16 @@ pub struct OwnMembership {
     pub state: MemberState,
 }
 
+/// How to say what daemons keep, where they do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Keeper {
+    /// The one subject on which the caller publishes in this room.
+    pub publish: String,
+    /// Where the caller is told what came of it: JSON with `id` and `seq`, or `id`, `refused` and `retry`.
+    pub notices: String,
+}
+
 /// A room. Its revision is the ETag of the answer where there is one room in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -37,7 +47,7 @@ pub struct Room {
     /// Name for ever: 1 to 64 of a-z, 0-9, '_' and '-'.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub id: RoomId,
-    /// Members publish and subscribe it and everything below it.
+    /// Members publish and subscribe it and everything below it; where there is a `keeper`, they publish as that says.
     #[cfg_attr(feature = "openapi", schema(value_type = String))]
     pub subject: Subject,
     pub policy: Policy,
@@ -55,6 +65,9 @@ pub struct Room {
     /// How the caller stands to it; none: not at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own: Option<OwnMembership>,
+    /// Present where the caller may speak and daemons keep what is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<Keeper>,
 }
 
 /// A page of rooms.

@@ -43,7 +43,7 @@ pub use invite::{Invite, InviteId, InviteState, Token, Unusable};
 pub use level::{FeatureLevel, LevelRecord, UnknownLevel};
 pub use loss::takes_away;
 pub use member::{MemberState, Membership, RoomRole, Standing};
-pub use permissions::{Permissions, SubjectList};
+pub use permissions::{Permissions, SubjectList, own_subject};
 pub use quota::{Exhausted, Quota};
 pub use records::{Record, RecordKey, Records, holds_its_subject};
 pub use refusal::Refusal;

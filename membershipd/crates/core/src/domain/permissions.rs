@@ -4,11 +4,13 @@ use serde::Serialize;
 
 use super::action::Action;
 use super::decide::{Decision, Resource, decide, decide_each};
+use super::level::FeatureLevel;
 use super::limits::ROOMS_PER_CONNECTION;
 use super::member::MemberState;
 use super::records::Records;
 use super::room::RoomState;
-use super::user::User;
+use super::subject::Subject;
+use super::user::{Handle, User};
 use crate::bus;
 use crate::faults::Fault;
 
@@ -44,6 +46,11 @@ const ENGINE_SPACES: [&str; 4] = ["$JS.>", "$KV.>", "$O.>", "$SYS.>"];
 /// reach JetStream's API (seen on nats-server 2.15.1; `tests/daemon/rights.rs` shows it).
 const ANSWERS: &str = "_INBOX.*.>";
 
+/// Where a member says what is kept: nobody else may publish there.
+pub fn own_subject(room: &Subject, handle: &Handle) -> String {
+    format!("{room}.{handle}")
+}
+
 impl Permissions {
     /// Rights of a user: its own inbox both ways, what the daemon tells it, and what `decide` allows in its rooms. At most
     /// `ROOMS_PER_CONNECTION` rooms are looked at, in the order of `state`.
@@ -60,7 +67,10 @@ impl Permissions {
             let on_subject = [Action::Publish, Action::Subscribe, Action::Reply];
             let decisions = decide_each(Some(user), on_subject, Resource::Subject(&room.id, &room.subject), state);
             let [publishes, subscribes, replies] = decisions.map(Decision::is_allow);
-            if publishes {
+            if publishes && room.policy.persist && state.level() >= FeatureLevel::Kept {
+                // So the engine proves who said what is kept.
+                publish.push(own_subject(&room.subject, handle));
+            } else if publishes {
                 publish.extend(whole());
             }
             if subscribes {
