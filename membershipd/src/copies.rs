@@ -1,13 +1,13 @@
 //! How many copies the buckets really have. The configuration only says how many a bucket is made with: `scale` raises
-//! them while the daemons run.
+//! them while the daemons run. And what the streams of rooms are, which decides nothing: no client that asks waits for them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::history;
+use crate::history::{self, Look};
 use unibus_core::bus;
 use unibus_store::Replicas;
 use unibus_store::link::Link;
@@ -17,19 +17,22 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The same until the first answer.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// The least number of copies that any bucket is set to have, as last seen.
+/// The least number of copies that any bucket is set to have, and the streams of rooms, as last seen.
 #[derive(Debug)]
-pub struct Copies(AtomicUsize);
+pub struct Copies {
+    least: AtomicUsize,
+    rooms: Mutex<Arc<Look>>,
+}
 
 impl Copies {
     /// As configured, for as long as nobody has seen the buckets.
     pub fn new(configured: usize) -> Self {
-        Self(AtomicUsize::new(configured))
+        Self { least: AtomicUsize::new(configured), rooms: Mutex::default() }
     }
 
     /// The least number of copies.
     pub fn least(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.least.load(Ordering::Relaxed)
     }
 
     /// Whether every bucket survives the loss of a node.
@@ -41,7 +44,7 @@ impl Copies {
     pub fn saw(&self, replicas: &[Replicas]) -> bool {
         let all = replicas.iter().all(|replica| replica.current.is_some());
         match replicas.iter().map(|replica| replica.want).min() {
-            Some(least) if all => self.0.store(least, Ordering::Relaxed),
+            Some(least) if all => self.least.store(least, Ordering::Relaxed),
             _ => return false,
         }
         true
@@ -53,10 +56,29 @@ impl Copies {
         loop {
             tokio::time::sleep(pause).await;
             let Some(link) = link.borrow().clone() else { continue };
-            if self.saw(&history::replicas(&link, self.least()).await) {
+            let buckets = unibus_store::replicas(&link, self.least()).await;
+            let rooms = self.look_at_rooms(&link, &buckets).await;
+            if self.saw(&buckets) && rooms.replicas.is_some() {
                 pause = LOOK;
             }
         }
+    }
+
+    /// The streams of rooms, as last seen.
+    pub fn rooms(&self) -> Arc<Look> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at the streams of rooms; of `buckets`, which were just seen, they get the number of copies.
+    pub async fn look_at_rooms(&self, link: &Link, buckets: &[Replicas]) -> Arc<Look> {
+        let before = self.rooms();
+        let now = Arc::new(history::look(link, &before, buckets).await);
+        for damaged in now.damaged.iter().filter(|damaged| !before.is_damaged(&damaged.room)) {
+            let (room, why) = (&damaged.room, &damaged.why);
+            tracing::warn!(%room, "the history of a room is damaged: {why}; next: membershipd repair --room {room}");
+        }
+        *self.rooms.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
+        now
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::{BusAuth, Cluster, Config, StoreKind};
 use crate::copies::Copies;
 use crate::engine::{Binary, Engine};
 use crate::gate::Gate;
-use crate::history;
+use crate::history::Damaged;
 use unibus_core::bus;
 use unibus_core::clock;
 use unibus_core::domain::FeatureLevel;
@@ -55,8 +55,12 @@ pub struct Posture {
     pub cluster: Option<ClusterState>,
     /// The least number of copies that a bucket is set to have; as configured, until the buckets were seen.
     pub kv_replicas: usize,
-    /// Copies of each bucket; none where they are in a file.
+    /// Copies of each bucket; none where they are in a file. Those of the streams of rooms come last, as one, as they were when
+    /// they were last looked at.
     pub replicas: Vec<Replicas>,
+    /// Rooms whose history was damaged then. They decide nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
     /// The quorum lease.
     pub lease: LeaseState,
     /// The feature level of the cluster; none: the view is no proof, or an older daemon does not tell.
@@ -167,12 +171,14 @@ impl Observer {
         let config = &self.config;
         let link = self.link.borrow().clone();
         let engine = self.engine.borrow().clone();
-        let (cluster, replicas) = match &link {
+        let (cluster, mut replicas) = match &link {
             Some(_) if config.store != StoreKind::Kv => (None, Vec::new()),
-            Some(link) => futures::join!(self.cluster(Some(link)), history::replicas(link, self.copies.least())),
+            Some(link) => futures::join!(self.cluster(Some(link)), unibus_store::replicas(link, self.copies.least())),
             None => (self.cluster(None).await, Vec::new()),
         };
         self.copies.saw(&replicas);
+        let rooms = self.copies.rooms();
+        replicas.extend(rooms.replicas.clone().filter(|_| !replicas.is_empty()));
         let lease_valid = self.gate.lease_valid(Instant::now());
         Posture {
             schema: SCHEMA,
@@ -195,6 +201,7 @@ impl Observer {
             cluster,
             kv_replicas: self.copies.least(),
             replicas,
+            damaged: rooms.damaged.clone(),
             lease: LeaseState {
                 valid: lease_valid,
                 age_ms: self.gate.lease_age(Instant::now()).map(|age| millis(age.as_millis())),

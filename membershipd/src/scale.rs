@@ -51,11 +51,14 @@ pub async fn raise(observer: &Observer, copies: usize) -> Result<Value, ScaleErr
     }
     let size = cluster.size.and_then(|size| usize::try_from(size).ok());
     let size = size.ok_or(ScaleError::Unavailable("the engine did not say how many nodes the cluster has"))?;
-    refuse(copies, size, &history::replicas(&link, observer.copies.least()).await)?;
+    let seen = unibus_store::replicas(&link, observer.copies.least()).await;
+    refuse(copies, size, &seen)?;
+    let rooms = observer.copies.rooms();
     let deadline = Instant::now() + BUDGET;
     let (mut raised, histories) =
-        futures::join!(unibus_store::raise(&link, copies, deadline), history::raise(&link, copies, deadline));
+        futures::join!(unibus_store::raise(&link, copies, deadline), history::raise(&link, copies, deadline, &rooms));
     raised.push(histories);
+    observer.copies.look_at_rooms(&link, &unibus_store::replicas(&link, copies).await).await;
     for bucket in &raised {
         match &bucket.error {
             Some(error) => tracing::warn!(bucket = bucket.bucket, copies, "not raised: {error}"),

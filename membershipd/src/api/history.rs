@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use super::call::{AFTER, Call, LIMIT, Reply};
 use super::limits;
 use super::problem::Problem;
+use super::readings::Reading;
 use super::shared::Shared;
 use super::target::OneRoom;
 use crate::api::problem::Refuse as _;
@@ -26,7 +25,7 @@ fn body_of(Message { sequence, at_ms, subject, frame }: Message) -> bodies::Mess
 /// A body, and its share of the memory that answers with messages may take: until it is sent, or nobody takes it.
 struct Held {
     body: Bytes,
-    _share: OwnedSemaphorePermit,
+    _share: Reading,
 }
 
 impl AsRef<[u8]> for Held {
@@ -40,11 +39,10 @@ pub(super) async fn read(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Rep
     let (after, limit) = asked_for(call.parameter(AFTER), call.parameter(LIMIT))?;
     let OneRoom(room) = &call.target;
     let crowded = || Kind::OVERLOADED.because("too many read messages at once; try again").soon();
-    let share = timeout(bus::ASK, shared.readings.clone().acquire_owned()).await;
-    let share = share.map_err(|_| crowded())?.map_err(|_| crowded())?;
-    let Page { messages, first, last } = shared.histories.read(room, after, limit).await?;
+    let share = shared.readings.take(&call.caller.handle, room, bus::ASK).await.ok_or_else(crowded)?;
+    let Page { messages, first, last, unreadable, .. } = shared.histories.read(room, after, limit).await?;
     let messages = messages.into_iter().map(body_of).collect();
-    Ok(Reply::json(&bodies::History { messages, first, last })?
+    Ok(Reply::json(&bodies::History { messages, first, last, unreadable })?
         .map_body(|body| Bytes::from_owner(Held { body, _share: share })))
 }
 
@@ -64,7 +62,10 @@ fn asked_for(after: Option<&str>, limit: Option<&str>) -> Result<(Option<u64>, u
 impl From<HistoryError> for Problem {
     fn from(error: HistoryError) -> Self {
         // Why is for the log.
-        let detail = "nobody answers for the messages of this room now; try again, or on another node";
+        let detail = match &error {
+            HistoryError::Damaged { .. } => "the history of this room is damaged; the operator of the bus can mend it",
+            _ => "nobody answers for the messages of this room now; try again, or on another node",
+        };
         let cause = Some(error.to_string().into());
         Self { cause, store: true, ..Kind::UNAVAILABLE.because(detail).soon() }
     }

@@ -61,3 +61,6 @@ pub(super) const HISTORY_MOST: usize = 1_000;
 /// Answers with messages at once, until they are sent. Each has 1 MiB of messages or one that is larger, which base64 makes
 /// a third longer, and for a moment there are three copies of it.
 pub(super) const READINGS: usize = 16;
+/// Of them those of one user, and of one room, whose readers may all be slow to answer: a quarter each.
+pub(super) const READINGS_PER_USER: usize = READINGS / 4;
+pub(super) const READINGS_PER_ROOM: usize = READINGS / 4;

@@ -37,6 +37,7 @@ mod paging;
 mod precondition;
 pub(crate) mod problem;
 mod rate;
+mod readings;
 mod refusals;
 mod rooms;
 mod routes;

@@ -15,6 +15,7 @@ use super::limits;
 use super::metrics::Metrics;
 use super::names::Names;
 use super::rate::Rate;
+use super::readings::Readings;
 use crate::blobs::Blobs;
 use crate::commands::Commands;
 use crate::config::ClearRooms;
@@ -50,7 +51,7 @@ pub(super) struct Shared {
     /// What is said in rooms.
     pub(super) histories: Histories,
     /// Answers with messages that may be on their way.
-    pub(super) readings: Arc<Semaphore>,
+    pub(super) readings: Readings,
     pub(super) blobs: Blobs,
     pub(super) uploads: KeyedLimiter<Handle>,
     pub(super) downloads: KeyedLimiter<Handle>,
@@ -84,7 +85,7 @@ impl Shared {
             requests: Arc::new(Semaphore::new(limits::REQUESTS)),
             space: Space::new(limits::BODIES_BYTES),
             histories,
-            readings: Arc::new(Semaphore::new(limits::READINGS)),
+            readings: Readings::new(),
             blobs,
             uploads: KeyedLimiter::new(limits::UPLOADS, limits::UPLOADS_PER_USER),
             downloads: KeyedLimiter::new(limits::DOWNLOADS, limits::DOWNLOADS_PER_USER),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::other_end::OtherEnd;
-use super::{DONE, Output, Problem, block_on, failed_copy};
+use super::{DONE, FAILED, Output, Problem, block_on, failed_copy};
 use crate::posture::SCHEMA;
-use crate::transfer::copy_out;
+use crate::transfer::{Copied, copy_out};
 
 /// Arguments of `export`.
 #[derive(Debug, clap::Args)]
@@ -31,11 +31,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         let from = args.from.open().await?;
         copy_out(&*from, &args.db, Duration::from_secs(args.within)).await
     })?;
-    let content = copied.map_err(|error| failed_copy(&error, json))?.content;
+    let Copied { content, missing } = copied.map_err(|error| failed_copy(&error, json))?;
     let (file, sha256) = (args.db.display().to_string(), content.sha256());
     if json {
         let answer = json!({
-            "schema": SCHEMA, "ok": true, "file": file, "content_sha256": sha256, "entries": content.counts(),
+            "schema": SCHEMA, "ok": missing.is_nothing(), "file": file, "content_sha256": sha256,
+            "entries": content.counts(), "missing": missing.rooms(), "missing_attachments": missing.attachments(),
         });
         println!("{answer}");
     } else {
@@ -47,5 +48,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         println!("content  {sha256}");
         println!("keep it as you keep a secret: it says who may do what, and who talks to whom");
     }
-    Ok(DONE)
+    if missing.is_nothing() {
+        return Ok(DONE);
+    }
+    eprintln!("membershipd: the file has everything but what is damaged:");
+    for line in missing.words() {
+        eprintln!("  {line}");
+    }
+    eprintln!("  remedy: keep the file; then mend the rooms: membershipd repair --room ROOM");
+    Ok(FAILED)
 }

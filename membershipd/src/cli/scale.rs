@@ -10,6 +10,7 @@ use super::{DONE, Daemon, FAILED, Output, Problem};
 use crate::config::SQLITE;
 use crate::control::{self, Failure, Request};
 use crate::posture::{Posture, SCHEMA};
+use unibus_core::bus;
 use unibus_store::Raised;
 
 /// Patience with one answer: the daemon tries for a while by itself.
@@ -84,7 +85,9 @@ fn raise(args: &Args) -> Result<Option<String>, Failure> {
         message: format!("the daemon's answer is not understood: {error}"),
         remedy: "use the membershipd of the running version".to_owned(),
     })?;
-    let failed = answer.buckets.into_iter().find_map(|of| Some(format!("{}: {}", of.bucket, of.error?)));
+    // What became of the streams of rooms the posture says.
+    let buckets = answer.buckets.into_iter().filter(|of| of.bucket != bus::HISTORY);
+    let failed = buckets.into_iter().find_map(|of| Some(format!("{}: {}", of.bucket, of.error?)));
     if failed.is_some() {
         return Ok(failed);
     }
@@ -100,5 +103,13 @@ fn missing(copies: usize, posture: &Posture) -> Option<String> {
         let of = posture.replicas.iter().find(|replica| replica.bucket == name && replica.current.is_some())?;
         (of.want != copies).then(|| format!("{} is set to have {} copies", of.bucket, of.want))
     });
-    other.or_else(|| copy(posture))
+    other.or_else(|| copy(posture)).or_else(|| rooms(copies, posture))
+}
+
+/// The streams of rooms, the damaged ones apart: those are named, and hold nothing up.
+fn rooms(copies: usize, posture: &Posture) -> Option<String> {
+    let of = posture.replicas.iter().find(|replica| replica.bucket == bus::HISTORY)?;
+    let current = of.current.unwrap_or_default();
+    (of.want != copies || current < copies)
+        .then(|| format!("{} is set to have {} copies, of which {current} are current", of.bucket, of.want))
 }

@@ -54,6 +54,10 @@ fn text(p: &Posture) -> String {
     }
     row("admins", p.admins.map_or("unknown without a lease".to_owned(), |n| n.to_string()));
     row("clients", p.clients.to_string());
+    for damaged in &p.damaged {
+        let (room, why) = (&damaged.room, &damaged.why);
+        row("damaged", format!("the history of room {room}: {why}; next: membershipd repair --room {room}"));
+    }
     if !p.faults.is_empty() {
         row("FAULTS", format!("this is a test build with safeguards off: {}", words(&p.faults)));
     }

@@ -8,7 +8,7 @@ use super::{DONE, Daemon, FAILED, Output, Problem};
 use crate::config::SQLITE;
 use crate::control::{self, Request};
 use crate::posture::{Posture, SCHEMA};
-use unibus_core::bus::{self, Bucket};
+use unibus_core::bus::Bucket;
 
 /// Pause between looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -135,9 +135,9 @@ fn first_admin(posture: &Posture) -> Option<String> {
     posture.bootstrap_pending.then(|| why.to_owned())
 }
 
-/// The names of all that has copies.
+/// The names of the buckets. The streams of rooms are none of them: what members say decides nothing.
 pub(super) fn stored() -> impl Iterator<Item = &'static str> {
-    Bucket::ALL.into_iter().map(Bucket::name).chain([bus::HISTORY])
+    Bucket::ALL.into_iter().map(Bucket::name)
 }
 
 /// A bucket whose copies are not all there.
@@ -162,7 +162,9 @@ pub(super) fn copy(posture: &Posture) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::Damaged;
     use crate::posture::{ClusterState, EngineState, LeaseState};
+    use unibus_core::bus;
     use unibus_store::Replicas;
 
     fn healthy() -> Posture {
@@ -202,6 +204,7 @@ mod tests {
             }),
             kv_replicas: 3,
             replicas: stored().map(replica).collect(),
+            damaged: Vec::new(),
             lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
             level: Some(1),
             highest_level: Some(1),
@@ -240,6 +243,25 @@ mod tests {
         missed(Goal::Current, |p| p.replicas[1].current = None, "UNIBUS_rooms does not answer");
         missed(Goal::Current, |p| drop(p.replicas.remove(0)), "UNIBUS_users does not exist");
         missed(Goal::Current, |p| p.bootstrap_pending = true, "first admin");
+    }
+
+    #[test]
+    fn what_lies_in_rooms_decides_nothing() {
+        let mut posture = healthy();
+        posture.damaged = vec![Damaged { room: "hall".parse().unwrap(), why: "broken".to_owned() }];
+        for current in [None, Some(0)] {
+            let of_rooms = Replicas { bucket: bus::HISTORY.to_owned(), current, ..posture.replicas[0].clone() };
+            let posture = Posture { replicas: stored_and(of_rooms, &posture), ..posture_of(&posture) };
+            assert!(GOALS.iter().all(|goal| missing(*goal, &posture).is_none()), "{current:?}");
+        }
+    }
+
+    fn stored_and(more: Replicas, posture: &Posture) -> Vec<Replicas> {
+        posture.replicas.iter().cloned().chain([more]).collect()
+    }
+
+    fn posture_of(posture: &Posture) -> Posture {
+        Posture { damaged: posture.damaged.clone(), ..healthy() }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{Failure, Request};
 use crate::blobs::Blobs;
 use crate::config::StoreKind;
+use crate::history::Readable;
 use crate::posture::{Observer, SCHEMA};
 use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Put, TransferError};
 use unibus_api_types::control::{Part, Sent, SentMessage};
@@ -62,6 +63,11 @@ struct Rooms {
 #[derive(Debug, Serialize, Deserialize)]
 struct Said {
     messages: Vec<SentMessage>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<u64>,
+    reached: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    damaged: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -117,9 +123,14 @@ impl Copying {
     /// Messages of a room.
     pub(super) async fn said(&self, room: &RoomId, after: u64) -> Result<Value, Failure> {
         self.proven()?;
-        let messages = self.end().messages().said(room, after).await.map_err(explain)?;
-        let messages: Vec<SentMessage> = messages.into_iter().map(encoded).collect();
-        Ok(json!({ "schema": SCHEMA, "messages": messages }))
+        let read = self.end().messages().readable(room, after).await.map_err(explain)?;
+        let Readable { messages, unreadable, reached, damaged } = read;
+        let said = Said { messages: messages.into_iter().map(encoded).collect(), unreadable, reached, damaged };
+        let mut answer = json!(said);
+        if let Some(map) = answer.as_object_mut() {
+            map.insert("schema".to_owned(), json!(SCHEMA));
+        }
+        Ok(answer)
     }
 
     /// Messages put behind those that are there.
@@ -221,10 +232,16 @@ impl Messages for OverSocket {
     }
 
     fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
+        async move { Ok(self.readable(room, after).await?.whole(room)?) }.boxed()
+    }
+
+    fn readable<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Readable> {
         async move {
-            let said: Said = self.ask(Request::CopySaid { room: room.clone(), after }).await?;
-            let messages = said.messages.into_iter().map(decoded).collect::<Result<_, _>>();
-            messages.map_err(TransferError::NotUnderstood)
+            let Said { messages, unreadable, reached, damaged } =
+                self.ask(Request::CopySaid { room: room.clone(), after }).await?;
+            let messages = messages.into_iter().map(decoded).collect::<Result<_, _>>();
+            let messages = messages.map_err(TransferError::NotUnderstood)?;
+            Ok(Readable { messages, unreadable, reached, damaged })
         }
         .boxed()
     }

@@ -17,6 +17,7 @@ use super::{Answer, Failure, REQUEST_BYTES, Request, socket};
 
 use crate::blobs::Blobs;
 use crate::commands::{CommandError, Commands, Principal};
+use crate::config::StoreKind;
 use crate::fence::Ledger;
 use crate::level::{self, LevelError, RaiseLevel};
 use crate::posture::{Observer, SCHEMA};
@@ -114,8 +115,17 @@ impl Service {
             Request::UserList | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
                 of_users(&self.commands, &self.repairing.by, request).await
             }
-            Request::Repair => self.repairing.run().await,
+            Request::Repair => self.repairing.run(&self.observer.copies.rooms().damaged).await,
             Request::Level | Request::LevelRaise => self.level(&request).await,
+            Request::Mend { room, without_unreadable } => {
+                self.buckets_are_well().await?;
+                let mended = self.repairing.mend(&room, without_unreadable).await?;
+                if let Some(link) = self.link_now() {
+                    let buckets = unibus_store::replicas(&link, self.observer.copies.least()).await;
+                    self.observer.copies.look_at_rooms(&link, &buckets).await;
+                }
+                Ok(mended)
+            }
             Request::CopyOut { part, after } => self.copying.read(part, after).await,
             Request::CopyRooms => self.copying.rooms().await,
             Request::CopySaid { room, after } => self.copying.said(&room, after).await,
@@ -158,6 +168,28 @@ impl Service {
         let status = level::status(self.commands.state(), &self.ledger);
         let status = status.map_err(|error| failed(CommandError::from(error).into()))?;
         Ok(json!({ "schema": SCHEMA, "status": status, "raised": raised }))
+    }
+}
+
+impl Service {
+    fn link_now(&self) -> Option<Arc<unibus_store::link::Link>> {
+        self.observer.link.borrow().clone()
+    }
+
+    /// A copy on a node that is down may have what no other has: a history is replaced only while all nodes are there.
+    async fn buckets_are_well(&self) -> Result<(), Failure> {
+        let (StoreKind::Kv, Some(link)) = (&self.observer.config.store, self.link_now()) else { return Ok(()) };
+        let buckets = unibus_store::replicas(&link, self.observer.copies.least()).await;
+        match buckets.iter().find(|bucket| bucket.current.is_none_or(|current| current < bucket.want)) {
+            None => Ok(()),
+            Some(bucket) => {
+                let message = format!(
+                    "not all copies of {} are current, so a copy of the history may be away, too",
+                    bucket.bucket
+                );
+                Err(Failure::new("unavailable", &message, "start the nodes that are down, and run it again"))
+            }
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! The copies of the streams of all rooms, as one: counted for the posture, and raised. A bucket of many streams is as good as the
-//! worst of them.
+//! worst of them; those that are damaged are told apart. Nothing of it decides anything: it is what members say that lies there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
 use super::PAUSE;
+use super::damage::{self, Damaged};
 use super::streams;
 use unibus_core::bus;
 use unibus_core::domain::RoomId;
@@ -20,24 +21,39 @@ const AT_ONCE: usize = 8;
 /// Times that a copy is looked at before it counts as not current, as with the buckets (`store/buckets`).
 const LOOKS: usize = 3;
 
-/// Describes the copies of every bucket, and of the streams of rooms as one more; `assumed` is how many a bucket has of which
-/// nobody answers.
-pub async fn replicas(link: &Link, assumed: usize) -> Vec<Replicas> {
-    let (mut all, histories) = futures::join!(unibus_store::replicas(link, assumed), histories(link));
+/// What a look at the streams of all rooms showed.
+#[derive(Debug, Clone, Default)]
+pub struct Look {
+    /// The copies of all that are not damaged, as one; none: no engine said which streams there are.
+    pub replicas: Option<Replicas>,
+    /// The rooms whose history is damaged.
+    pub damaged: Vec<Damaged>,
+    /// Rooms whose streams no engine led.
+    unled: BTreeSet<RoomId>,
+}
+
+impl Look {
+    /// Whether the history of `room` is known to be damaged.
+    pub fn is_damaged(&self, room: &RoomId) -> bool {
+        self.damaged.iter().any(|damaged| damaged.room == *room)
+    }
+}
+
+/// Looks at the streams of all rooms, after a look `before`; `buckets` are well when all of their copies are current, and say how
+/// many copies a stream of a room should have.
+pub async fn look(link: &Link, before: &Look, buckets: &[Replicas]) -> Look {
+    let (seen, named, mending) = futures::join!(histories(link), damage::named(link), streams::mending(link));
+    let Some(seen) = seen else { return Look { replicas: None, ..before.clone() } };
+    let unled = seen.iter().filter(|(_, of)| of.current.is_none()).map(|(room, _)| room.clone()).collect();
+    let well = !buckets.is_empty() && buckets.iter().all(|bucket| bucket.current.is_some_and(|now| now >= bucket.want));
+    let damaged = damage::judge(named, mending.unwrap_or_default().into_iter().collect(), &unled, &before.unled, well);
     // Where no room persists nothing is missing, and a new stream gets what the buckets have.
-    let least = all.iter().map(|replicas| replicas.want).min().unwrap_or(assumed);
-    all.push(histories.map_or_else(
-        || Replicas {
-            bucket: bus::HISTORY.to_owned(),
-            want: least,
-            current: None,
-            leader: None,
-            rooms: None,
-            space: None,
-        },
-        |streams| summary(&streams, least),
-    ));
-    all
+    let least = buckets.iter().map(|bucket| bucket.want).min().unwrap_or(1);
+    let sound = |room: &RoomId| !damaged.iter().any(|damaged| damaged.room == *room);
+    let copies: Vec<Copies> = seen.iter().filter(|(room, _)| sound(room)).map(|(_, of)| *of).collect();
+    let mut replicas = summary(&copies, least);
+    replicas.rooms = Some(seen.len());
+    Look { replicas: Some(replicas), damaged, unled }
 }
 
 /// Copies of one stream, by the word of its leader.
@@ -63,31 +79,63 @@ fn summary(streams: &[Copies], least: usize) -> Replicas {
     Replicas { bucket: bus::HISTORY.to_owned(), want, current, leader: None, rooms: Some(streams.len()), space: None }
 }
 
-/// The copies of each stream; none: nobody says which streams there are.
-async fn histories(link: &Link) -> Option<Vec<Copies>> {
-    let names: BTreeSet<String> =
-        streams::rooms(link).await.ok()?.iter().map(|room| bus::history_stream(room.as_str())).collect();
+/// The copies of each room's stream; none: no engine says which streams there are.
+async fn histories(link: &Link) -> Option<BTreeMap<RoomId, Copies>> {
+    let rooms = streams::rooms(link).await.ok()?;
+    let names: BTreeMap<String, RoomId> =
+        rooms.into_iter().map(|room| (bus::history_stream(room.as_str()), room)).collect();
     let mut seen = BTreeMap::new();
     for _ in 0..LOOKS {
         let pending: BTreeSet<&str> =
-            names.iter().map(String::as_str).filter(|name| !is_well(seen.get(*name))).collect();
+            names.keys().map(String::as_str).filter(|name| !is_well(seen.get(*name))).collect();
         if pending.is_empty() {
             break;
         }
         if !seen.is_empty() {
             tokio::time::sleep(PAUSE * 4).await;
         }
-        look(link, &pending, &mut seen).await;
+        look_once(link, &pending, &mut seen).await;
     }
-    Some(names.iter().map(|name| seen.get(name).copied().unwrap_or_default()).collect())
+    let of = |name: &String| seen.get(name).copied().unwrap_or_default();
+    Some(names.iter().map(|(name, room)| (room.clone(), of(name))).collect())
 }
 
 fn is_well(copies: Option<&Copies>) -> bool {
     copies.is_some_and(|copies| copies.missing() == 0)
 }
 
+/// The last sequence that any copy of the stream of `room` has, and the most messages; none: no engine has a copy.
+pub(super) async fn most(link: &Link, room: &RoomId) -> Option<(u64, u64)> {
+    let name = bus::history_stream(room.as_str());
+    let mut found = None;
+    ask_all(link, |answer| {
+        let stream = details(answer).find(|stream| stream.get("name").and_then(Value::as_str) == Some(&name));
+        let number = |what: &str| stream?.pointer(what)?.as_u64();
+        if let (Some(last), Some(messages)) = (number("/state/last_seq"), number("/state/messages")) {
+            let (most_last, most) = found.unwrap_or_default();
+            found = Some((last.max(most_last), messages.max(most)));
+        }
+        false
+    })
+    .await;
+    found
+}
+
 /// Asks every engine about the streams that it leads, until each of `pending` has been spoken for.
-async fn look(link: &Link, pending: &BTreeSet<&str>, seen: &mut BTreeMap<String, Copies>) {
+async fn look_once(link: &Link, pending: &BTreeSet<&str>, seen: &mut BTreeMap<String, Copies>) {
+    let mut silent = pending.clone();
+    ask_all(link, |answer| {
+        for (name, copies) in led(answer) {
+            silent.remove(name);
+            seen.insert(name.to_owned(), copies);
+        }
+        silent.is_empty()
+    })
+    .await;
+}
+
+/// Asks every engine about the streams of rooms, until `enough` says so or the time is over.
+async fn ask_all(link: &Link, mut enough: impl FnMut(&Value) -> bool) {
     let inbox = link.system.new_inbox();
     let Ok(mut answers) = link.system.subscribe(inbox.clone()).await else { return };
     let body = json!({ "account": bus::ACCOUNT_BUS, "streams": true, "config": true }).to_string();
@@ -95,15 +143,10 @@ async fn look(link: &Link, pending: &BTreeSet<&str>, seen: &mut BTreeMap<String,
     if asked.is_err() {
         return;
     }
-    let mut silent = pending.clone();
     let until = tokio::time::Instant::now() + bus::ATTEMPT;
     while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
         let Ok(answer) = serde_json::from_slice::<Value>(&answer.payload) else { continue };
-        for (name, copies) in led(&answer) {
-            silent.remove(name);
-            seen.insert(name.to_owned(), copies);
-        }
-        if silent.is_empty() {
+        if enough(&answer) {
             return;
         }
     }
@@ -112,8 +155,6 @@ async fn look(link: &Link, pending: &BTreeSet<&str>, seen: &mut BTreeMap<String,
 /// The streams that an engine says it leads.
 fn led(answer: &Value) -> Vec<(&str, Copies)> {
     let name = answer.pointer("/server/name").and_then(Value::as_str);
-    let accounts = answer.pointer("/data/account_details").and_then(Value::as_array).into_iter().flatten();
-    let streams = accounts.filter_map(|account| account.get("stream_detail")?.as_array()).flatten();
     let is = |replica: &Value, word: &str| replica.get(word).and_then(Value::as_bool) == Some(true);
     let number = |value: &Value| value.as_u64().and_then(|number| usize::try_from(number).ok());
     let one = |stream: &'_ Value| {
@@ -130,11 +171,18 @@ fn led(answer: &Value) -> Vec<(&str, Copies)> {
         };
         current.map(|current| Copies { want, current: Some(current) })
     };
-    streams.filter_map(|stream| Some((stream.get("name")?.as_str()?, one(stream)?))).collect()
+    details(answer).filter_map(|stream| Some((stream.get("name")?.as_str()?, one(stream)?))).collect()
 }
 
-/// Gives the streams of all rooms `copies`, where they have fewer, in short attempts until `deadline`.
-pub async fn raise(link: &Link, copies: usize, deadline: Instant) -> Raised {
+/// What an engine says of each stream.
+fn details(answer: &Value) -> impl Iterator<Item = &Value> {
+    let accounts = answer.pointer("/data/account_details").and_then(Value::as_array).into_iter().flatten();
+    accounts.filter_map(|account| account.get("stream_detail")?.as_array()).flatten()
+}
+
+/// Gives the streams of all rooms `copies`, where they have fewer, in short attempts until `deadline`. Those that `seen` calls
+/// damaged are left as they are.
+pub async fn raise(link: &Link, copies: usize, deadline: Instant, seen: &Look) -> Raised {
     let mut outcome = Raised { bucket: bus::HISTORY.to_owned(), before: None, error: None };
     let rooms = loop {
         match streams::rooms(link).await {
@@ -143,6 +191,7 @@ pub async fn raise(link: &Link, copies: usize, deadline: Instant) -> Raised {
             Err(error) => return Raised { error: Some(error.to_string()), ..outcome },
         }
     };
+    let rooms = rooms.into_iter().filter(|room| !seen.is_damaged(room));
     let mut raised = stream::iter(rooms).map(|room| raise_one(link, room, copies, deadline)).buffer_unordered(AT_ONCE);
     while let Some(one) = raised.next().await {
         match one {

@@ -21,6 +21,14 @@ pub enum HistoryError {
         /// What it said.
         why: String,
     },
+    /// What it keeps cannot be read, or no longer be added to.
+    #[error("the history of room '{room}' is damaged: {why}")]
+    Damaged {
+        /// The room.
+        room: RoomId,
+        /// What is the matter.
+        why: String,
+    },
 }
 
 impl HistoryError {
@@ -29,6 +37,7 @@ impl HistoryError {
         match self {
             HistoryError::Unavailable { .. } => "see 'membershipd status'; try again, or on another node",
             HistoryError::Refused { .. } => "see the disk of the nodes, and 'membershipd status'; it is tried again",
+            HistoryError::Damaged { .. } => "as root on a node: membershipd repair --room ROOM",
         }
     }
 }

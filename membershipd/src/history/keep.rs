@@ -40,7 +40,10 @@ impl Histories {
                 compare_at = now;
                 continue;
             }
-            let wanted = self.gate.view(Wanted::all);
+            let mut wanted = self.gate.view(Wanted::all);
+            // Nothing but its removal helps one that is damaged before it is mended, and it must not hold up the others.
+            let seen = self.seen.rooms();
+            wanted.retain(|room, of| *of == Wanted::Gone || !seen.is_damaged(room));
             let all = now >= compare_at;
             let changed = |room: &RoomId| all || settled.get(room) != wanted.get(room);
             let concerned: BTreeMap<RoomId, Wanted> =
@@ -76,7 +79,10 @@ impl Histories {
         wanted: &BTreeMap<RoomId, Wanted>,
         all: bool,
     ) -> Result<Vec<RoomId>, Asked> {
+        let seen = self.seen.rooms();
+        let sees_to = |room: &RoomId| wanted.contains_key(room) || !seen.is_damaged(room);
         let rooms = if all { streams::rooms(link).await? } else { wanted.keys().cloned().collect() };
+        let rooms: Vec<RoomId> = rooms.into_iter().filter(sees_to).collect();
         let look = |room: RoomId| async move {
             let stream = streams::find(link, &room).await;
             (room, stream)

@@ -8,13 +8,17 @@
 //! - *Whoever changes a room brings its stream along* ([`Histories::settle`]), and one node (`tell`) brings all of them into line
 //!   after every change and now and then (`keep`); each action is looked at again right before it is carried out, and carried out
 //!   under a lease.
+//! - *What one room keeps decides nothing* (`damage`, `copies`): a history that is damaged is named and left out, and a verb replaces
+//!   it by one with all that can still be read (`mend`).
 //! - *Nothing that a member sends is believed* (`read`): headers are his, and what the engine adds comes after them. Messages that a
 //!   daemon carried in from a copy are on a subject on which nobody else can publish (`restore`).
 
 mod copies;
+mod damage;
 mod error;
 mod keep;
 mod keeping;
+mod mend;
 mod message;
 mod migrate;
 mod read;
@@ -26,16 +30,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
-pub use copies::{raise, replicas};
+pub use copies::{Look, look, raise};
+pub use damage::Damaged;
 pub use error::HistoryError;
 pub use keeping::Keeping;
-pub use message::{PAGE_BYTES, Page};
+pub use mend::Mended;
+pub use message::{PAGE_BYTES, Page, Readable};
 pub use read::{export, rooms};
-pub use restore::{Restored, restore, restored_bytes};
+pub use restore::{restore, restored_bytes};
 pub use wanted::{Action, Found, Wanted, plan, subjects};
 
+use crate::copies::Copies;
 use crate::gate::Gate;
 use streams::Asked;
 use unibus_core::bus;
@@ -47,12 +54,16 @@ use unibus_store::link::Link;
 pub struct Histories {
     gate: Arc<Gate>,
     link: watch::Receiver<Option<Arc<Link>>>,
+    /// What was last seen of them all.
+    seen: Arc<Copies>,
+    /// One history is mended at a time.
+    mending: Arc<Mutex<()>>,
 }
 
 impl Histories {
-    /// Those that the view of `gate` asks for, in the engine that is linked.
-    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>) -> Self {
-        Self { gate, link }
+    /// Those that the view of `gate` asks for, in the engine that is linked, as `seen` last.
+    pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>, seen: Arc<Copies>) -> Self {
+        Self { gate, link, seen, mending: Arc::default() }
     }
 
     fn link(&self, room: &RoomId) -> Result<Arc<Link>, HistoryError> {
@@ -87,6 +98,11 @@ impl Histories {
             Action::Set(..) => Some(streams::find(link, room).await?.ok_or(Asked::Missing)?),
             Action::Delete(_) | Action::Make(..) => None,
         };
+        // What it keeps from then on would come among what is carried back.
+        let keeps = matches!(action, Action::Set(_, Some(_)) | Action::Make(..));
+        if keeps && streams::find_named(link, room, &bus::mending_stream(room.as_str())).await?.is_some() {
+            return Err(Asked::Silent("its history is being mended".to_owned()));
+        }
         if !self.gate.lease_valid(Instant::now()) {
             return Err(Asked::Silent("this node has no lease".to_owned()));
         }
@@ -95,7 +111,7 @@ impl Histories {
         }
         match (action, stream) {
             (Action::Delete(_), _) => streams::delete(link, room).await,
-            (Action::Make(_, subject), _) => streams::make(link, room, Some(subject), 0).await,
+            (Action::Make(_, subject), _) => streams::make(link, room, subject).await,
             (Action::Set(_, subject), Some(stream)) => streams::set(link, room, &stream, subject.as_ref()).await,
             (Action::Set(..), None) => Err(Asked::Missing),
         }

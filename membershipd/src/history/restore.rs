@@ -24,13 +24,6 @@ pub(super) const SUBJECT: &str = "Unibus-Subject";
 /// `server/filestore.go`), the names of our headers, and the largest numbers in them.
 const OVERHEAD: usize = 256;
 
-/// How far a room's stream has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Restored {
-    /// Messages that are in it.
-    pub there: u64,
-}
-
 /// Bytes that `message` of `room` takes, once it is restored.
 pub fn restored_bytes(room: &RoomId, message: &Message) -> u64 {
     let bytes = OVERHEAD + bus::history_restored(room.as_str()).len() + message.subject.len() + message.frame.len();
@@ -46,23 +39,60 @@ pub async fn restore(
     there: u64,
     bytes: u64,
     messages: &[Message],
-) -> Result<Restored, HistoryError> {
+) -> Result<(), HistoryError> {
+    carry(link, room, &Place::of(room, 0), bytes, there, messages).await
+}
+
+/// A stream into which messages are carried.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Its name.
+    pub(super) stream: String,
+    /// Its subject on which daemons alone speak.
+    pub(super) subject: String,
+    /// The sequence before its first.
+    pub(super) base: u64,
+}
+
+impl Place {
+    /// The stream of `room`, whose first message comes after `base`.
+    pub(super) fn of(room: &RoomId, base: u64) -> Self {
+        let room = room.as_str();
+        Self { stream: bus::history_stream(room), subject: bus::history_restored(room), base }
+    }
+
+    /// Where the messages of `room` lie while its stream is replaced.
+    pub(super) fn aside(room: &RoomId) -> Self {
+        let room = room.as_str();
+        Self { stream: bus::mending_stream(room), subject: bus::mending_restored(room), base: 0 }
+    }
+}
+
+/// Carries `messages` into `place` behind the first `there`, as [`restore`] does.
+pub(super) async fn carry(
+    link: &Link,
+    room: &RoomId,
+    place: &Place,
+    bytes: u64,
+    there: u64,
+    messages: &[Message],
+) -> Result<(), HistoryError> {
     let about = |asked: Asked| asked.about(room);
     let mut deadline = Instant::now() + bus::STORE_BUDGET;
     let wanted = there + u64::try_from(messages.len()).unwrap_or(u64::MAX);
     let mut reached = None;
     loop {
-        let refused = match look(link, room, bytes).await {
-            Ok(last) if last >= wanted => return Ok(Restored { there: last }),
-            Ok(last) if last < there => {
-                let why = format!("the stream has {last} messages, and {there} were in it");
+        let refused = match look(link, room, place, bytes).await {
+            Ok(have) if have >= wanted => return Ok(()),
+            Ok(have) if have < there => {
+                let why = format!("the stream has {have} messages, and {there} were in it");
                 return Err(HistoryError::Refused { room: room.clone(), why });
             }
-            Ok(last) => {
-                if reached.replace(last) != Some(last) {
+            Ok(have) => {
+                if reached.replace(have) != Some(have) {
                     deadline = Instant::now() + bus::STORE_BUDGET;
                 }
-                send(link, room, last, there, messages).await.err()
+                send(link, room, place, have, there, messages).await.err()
             }
             Err(asked @ Asked::Refused(..)) => return Err(about(asked)),
             Err(asked) => Some(asked),
@@ -74,38 +104,45 @@ pub async fn restore(
     }
 }
 
-/// The last sequence of the stream, which is made where there is none.
-async fn look(link: &Link, room: &RoomId, bytes: u64) -> Result<u64, Asked> {
-    match streams::find(link, room).await? {
+/// How many messages the stream has taken, which is made where there is none.
+async fn look(link: &Link, room: &RoomId, place: &Place, bytes: u64) -> Result<u64, Asked> {
+    match streams::find_named(link, room, &place.stream).await? {
         Some(stream) => {
-            streams::widen(link, room, &stream, bytes).await?;
-            Ok(stream.last)
+            streams::widen(link, &place.stream, &stream, bytes).await?;
+            Ok(stream.last.saturating_sub(place.base))
         }
         None => {
-            streams::make(link, room, None, bytes).await?;
+            streams::make_at(link, room, place, bytes).await?;
             Ok(0)
         }
     }
 }
 
-/// Sends what is missing after `last`, and waits for some of it to arrive.
-async fn send(link: &Link, room: &RoomId, last: u64, there: u64, messages: &[Message]) -> Result<(), Asked> {
+/// Sends what is missing after the first `have`, and waits for some of it to arrive.
+async fn send(
+    link: &Link,
+    room: &RoomId,
+    place: &Place,
+    have: u64,
+    there: u64,
+    messages: &[Message],
+) -> Result<(), Asked> {
     let broken = |error: &dyn std::fmt::Display| Asked::Silent(error.to_string());
-    let missing = usize::try_from(last - there).ok().and_then(|have| messages.get(have..)).unwrap_or_default();
+    let missing = usize::try_from(have - there).ok().and_then(|have| messages.get(have..)).unwrap_or_default();
+    let last = have + place.base;
     for (message, before) in missing.iter().zip(last..) {
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_LAST_SEQUENCE, before.to_string());
         headers.insert(AT, message.at_ms.to_string());
         headers.insert(SUBJECT, message.subject.as_str());
-        let subject = bus::history_restored(room.as_str());
-        let sent = link.bus.publish_with_headers(subject, headers, message.frame.clone()).await;
+        let sent = link.bus.publish_with_headers(place.subject.clone(), headers, message.frame.clone()).await;
         sent.map_err(|error| broken(&error))?;
     }
     link.bus.flush().await.map_err(|error| broken(&error))?;
     let until = Instant::now() + bus::ATTEMPT;
     let all = last + u64::try_from(missing.len()).unwrap_or(u64::MAX);
     while Instant::now() < until {
-        match streams::find(link, room).await? {
+        match streams::find_named(link, room, &place.stream).await? {
             Some(stream) if stream.last >= all => return Ok(()),
             Some(_) => tokio::time::sleep(PAUSE / 10).await,
             None => return Err(Asked::Missing),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::error::HistoryError;
+use super::restore::Place;
 use super::wanted::{Found, subjects};
 use unibus_core::bus::{self, Bucket};
 use unibus_core::domain::{RoomId, Subject};
@@ -29,6 +30,8 @@ pub(super) struct Stream {
     pub(super) first: u64,
     /// Sequence of the newest message; 0: there never was one.
     pub(super) last: u64,
+    /// How many messages it has.
+    pub(super) messages: u64,
     /// Followers that its leader calls current.
     followers: usize,
     /// Copies that it is set to have.
@@ -39,6 +42,21 @@ impl Stream {
     /// Whether its leader counts a majority of the copies, itself included, so that it is not one that was deposed.
     pub(super) fn has_majority(&self) -> bool {
         2 * (self.followers + 1) > self.copies
+    }
+
+    /// The sequences of its oldest and its newest message.
+    pub(super) fn extent(&self) -> (u64, u64) {
+        (self.first, self.last)
+    }
+
+    /// The sequence that its first message got.
+    pub(super) fn begins_at(&self) -> u64 {
+        self.config.get("first_seq").and_then(Value::as_u64).unwrap_or(1)
+    }
+
+    /// What a daemon noted about it under this name.
+    pub(super) fn note(&self, name: &str) -> Option<&str> {
+        self.config.get("metadata")?.get(name)?.as_str()
     }
 
     /// Bytes that it may take.
@@ -96,8 +114,12 @@ pub(super) async fn ask(
 
 /// The stream of `room`, by the word of its leader.
 pub(super) async fn find(link: &Link, room: &RoomId) -> Result<Option<Stream>, Asked> {
-    let subject = format!("STREAM.INFO.{}", bus::history_stream(room.as_str()));
-    match ask(&link.bus, subject, &json!({}), bus::ATTEMPT).await {
+    find_named(link, room, &bus::history_stream(room.as_str())).await
+}
+
+/// The stream with this name, which is of `room`.
+pub(super) async fn find_named(link: &Link, room: &RoomId, name: &str) -> Result<Option<Stream>, Asked> {
+    match ask(&link.bus, format!("STREAM.INFO.{name}"), &json!({}), bus::ATTEMPT).await {
         Ok(info) => described(room, info).map(Some),
         Err(Asked::Missing) => Ok(None),
         Err(other) => Err(other),
@@ -115,6 +137,7 @@ fn described(room: &RoomId, info: Value) -> Result<Stream, Asked> {
     struct State {
         first_seq: u64,
         last_seq: u64,
+        messages: u64,
     }
     #[derive(Deserialize)]
     struct Cluster {
@@ -142,15 +165,30 @@ fn described(room: &RoomId, info: Value) -> Result<Stream, Asked> {
         config,
         first: state.first_seq,
         last: state.last_seq,
+        messages: state.messages,
         followers: replicas.iter().filter(|replica| replica.current && !replica.offline).count(),
         copies: known.num_replicas,
     })
 }
 
 /// Makes the stream of `room`, which keeps what is said on `subject`. With as many copies as the bucket of rooms has now; where
-/// rooms are in a file, with one. It may take `bytes`, or what every room may if that is more. Fails where there is another one
-/// already: what that keeps is to be looked at.
-pub(super) async fn make(link: &Link, room: &RoomId, subject: Option<&Subject>, bytes: u64) -> Result<(), Asked> {
+/// rooms are in a file, with one. Fails where there is another one already: what that keeps is to be looked at.
+pub(super) async fn make(link: &Link, room: &RoomId, subject: &Subject) -> Result<(), Asked> {
+    make_as(link, |copies| config(room, Some(subject), copies, 0)).await
+}
+
+/// Makes a stream at `place` that takes what daemons carry in, and nothing else.
+pub(super) async fn make_at(link: &Link, room: &RoomId, place: &Place, bytes: u64) -> Result<(), Asked> {
+    let at_place = |copies| Config {
+        name: place.stream.clone(),
+        subjects: vec![place.subject.clone()],
+        first_sequence: (place.base > 0).then_some(place.base + 1),
+        ..config(room, None, copies, bytes)
+    };
+    make_as(link, at_place).await
+}
+
+async fn make_as(link: &Link, config: impl Fn(usize) -> Config) -> Result<(), Asked> {
     let about = format!("STREAM.INFO.{}", Bucket::Rooms.stream());
     let copies = match ask(&link.control, about, &json!({}), bus::ATTEMPT).await {
         Ok(info) => info.pointer("/config/num_replicas").and_then(Value::as_u64),
@@ -159,7 +197,7 @@ pub(super) async fn make(link: &Link, room: &RoomId, subject: Option<&Subject>, 
     };
     let copies = copies.and_then(|copies| usize::try_from(copies).ok());
     let copies = copies.ok_or_else(|| Asked::Silent("the engine did not say how many copies rooms have".to_owned()))?;
-    let config = config(room, subject, copies, bytes);
+    let config = config(copies);
     // The leader of a new stream has to be elected first.
     match ask(&link.bus, format!("STREAM.CREATE.{}", config.name), &config, bus::ASK).await {
         Ok(_) => Ok(()),
@@ -196,36 +234,44 @@ fn config(room: &RoomId, subject: Option<&Subject>, num_replicas: usize, bytes: 
 
 /// Has the stream of `room` keep what is said on `subject` from now on; none: nothing more.
 pub(super) async fn set(link: &Link, room: &RoomId, stream: &Stream, subject: Option<&Subject>) -> Result<(), Asked> {
-    update(link, room, stream, "subjects", json!(subjects(room, subject))).await
+    update(link, &bus::history_stream(room.as_str()), stream, "subjects", json!(subjects(room, subject))).await
 }
 
 /// Lets the stream of `room` take `bytes` at least; it is never made smaller.
-pub(super) async fn widen(link: &Link, room: &RoomId, stream: &Stream, bytes: u64) -> Result<(), Asked> {
-    if stream.max_bytes() >= bytes { Ok(()) } else { update(link, room, stream, "max_bytes", json!(bytes)).await }
+pub(super) async fn widen(link: &Link, name: &str, stream: &Stream, bytes: u64) -> Result<(), Asked> {
+    if stream.max_bytes() >= bytes { Ok(()) } else { update(link, name, stream, "max_bytes", json!(bytes)).await }
+}
+
+/// Notes something about a stream, which stays with it.
+pub(super) async fn note(link: &Link, name: &str, stream: &Stream, notes: Value) -> Result<(), Asked> {
+    update(link, name, stream, "metadata", notes).await
 }
 
 /// Gives the stream of `room` so many copies, where it has fewer; says how many it had.
 pub(super) async fn raise(link: &Link, room: &RoomId, copies: usize) -> Result<Option<usize>, Asked> {
     let Some(stream) = find(link, room).await? else { return Ok(None) };
     if stream.copies < copies {
-        update(link, room, &stream, "num_replicas", json!(copies)).await?;
+        update(link, &bus::history_stream(room.as_str()), &stream, "num_replicas", json!(copies)).await?;
     }
     Ok(Some(stream.copies))
 }
 
-async fn update(link: &Link, room: &RoomId, stream: &Stream, what: &str, value: Value) -> Result<(), Asked> {
+async fn update(link: &Link, name: &str, stream: &Stream, what: &str, value: Value) -> Result<(), Asked> {
     let mut config = stream.config.clone();
     if let Value::Object(map) = &mut config {
         map.insert(what.to_owned(), value);
     }
-    let subject = format!("STREAM.UPDATE.{}", bus::history_stream(room.as_str()));
-    ask(&link.bus, subject, &config, bus::ASK).await.map(drop)
+    ask(&link.bus, format!("STREAM.UPDATE.{name}"), &config, bus::ASK).await.map(drop)
 }
 
 /// Removes the stream of `room`, where there is one.
 pub(super) async fn delete(link: &Link, room: &RoomId) -> Result<(), Asked> {
-    let subject = format!("STREAM.DELETE.{}", bus::history_stream(room.as_str()));
-    match ask(&link.bus, subject, &json!({}), bus::ASK).await {
+    delete_named(link, &bus::history_stream(room.as_str())).await
+}
+
+/// Removes the stream with this name, where there is one.
+pub(super) async fn delete_named(link: &Link, name: &str) -> Result<(), Asked> {
+    match ask(&link.bus, format!("STREAM.DELETE.{name}"), &json!({}), bus::ASK).await {
         Ok(_) | Err(Asked::Missing) => Ok(()),
         Err(other) => Err(other),
     }
@@ -233,6 +279,16 @@ pub(super) async fn delete(link: &Link, room: &RoomId) -> Result<(), Asked> {
 
 /// The rooms that have a stream.
 pub(super) async fn rooms(link: &Link) -> Result<Vec<RoomId>, Asked> {
+    names(link, &bus::history_streams()).await
+}
+
+/// The rooms whose messages lie aside while their stream is replaced.
+pub(super) async fn mending(link: &Link) -> Result<Vec<RoomId>, Asked> {
+    names(link, &bus::mending_streams()).await
+}
+
+/// The rooms that have a stream whose name begins so.
+async fn names(link: &Link, prefix: &str) -> Result<Vec<RoomId>, Asked> {
     #[derive(Deserialize)]
     struct Names {
         total: usize,
@@ -244,7 +300,7 @@ pub(super) async fn rooms(link: &Link) -> Result<Vec<RoomId>, Asked> {
         let page: Names = serde_json::from_value(page).map_err(|error| Asked::Silent(error.to_string()))?;
         let names = page.streams.unwrap_or_default();
         offset += names.len();
-        rooms.extend(names.iter().filter_map(|name| name.strip_prefix(&bus::history_streams())?.parse().ok()));
+        rooms.extend(names.iter().filter_map(|name| name.strip_prefix(prefix)?.parse().ok()));
         if names.is_empty() || offset >= page.total {
             return Ok(rooms);
         }

@@ -84,24 +84,31 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let (store, settling) = (backing.store(), backing.clone());
     let fence = RevocationFence::new(ledger.clone(), link.clone());
     let pace: Arc<dyn Pace> = Arc::new(Real::new()?);
-    let (histories, blobs) = (Histories::new(gate.clone(), link.clone()), Blobs::new(link.clone()));
+    let copies = Arc::new(Copies::new(config.kv_replicas));
+    let histories = Histories::new(gate.clone(), link.clone(), copies.clone());
+    let blobs = Blobs::new(link.clone());
     let passing: Arc<dyn Fence> = Keeping::new(fence, histories.clone());
     let state = Gated::new(gate.clone(), pace.clone());
     let commands = Arc::new(Commands::new(store.clone(), state, passing.clone(), pace.clone(), Patience::default()));
     let root: Author = format!("root@{}", config.node).parse().context("the name of the node")?;
-    let repairing =
-        Repairing { gate: gate.clone(), store: store.clone(), fence: passing, pace: pace.clone(), by: root.clone() };
+    let repairing = Repairing {
+        gate: gate.clone(),
+        store: store.clone(),
+        fence: passing,
+        pace: pace.clone(),
+        by: root.clone(),
+        histories: histories.clone(),
+    };
     let observer = Observer {
         config: config.clone(),
         binary: Arc::new(binary.clone()),
         boot,
         gate: gate.clone(),
-        copies: Arc::new(Copies::new(config.kv_replicas)),
+        copies: copies.clone(),
         engine,
         link: link.clone(),
     };
 
-    let copies = observer.copies.clone();
     let api = Api::bind(observer.clone(), commands.clone(), histories.clone(), blobs.clone())?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();

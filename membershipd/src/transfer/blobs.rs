@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::end::{Answer, End};
 use super::error::TransferError;
+use super::missing::Missing;
 use crate::blobs::{BlobId, BlobName};
 use unibus_core::domain::Handle;
 use unibus_store::NewFile;
@@ -81,6 +82,7 @@ pub(super) async fn round(
     from: &dyn End,
     file: &mut NewFile,
     have: &mut BTreeMap<BlobName, Kept>,
+    missing: &mut Missing,
 ) -> Result<bool, TransferError> {
     let Some(blobs) = from.blobs() else { return Ok(false) };
     let now = all(from).await?;
@@ -90,20 +92,30 @@ pub(super) async fn round(
     }
     have.retain(|name, kept| now.get(name) == Some(kept));
     let mut changed = have.len() != before;
-    for kept in now.into_values().filter(|kept| !have.contains_key(&kept.name)).collect::<Vec<_>>() {
+    let wanted = |kept: &Kept| !have.contains_key(&kept.name) && !missing.has_attachment(&kept.name.object());
+    for kept in now.into_values().filter(wanted).collect::<Vec<_>>() {
         changed = true;
-        if copied(blobs, file, &kept).await? {
-            have.insert(kept.name.clone(), kept);
-        } else {
+        match copied(blobs, file, &kept).await? {
+            Read::Whole => drop(have.insert(kept.name.clone(), kept)),
             // It was removed while it was read; the next round says.
-            file.forget_blob(&kept.name.room, &kept.name.id.to_string())?;
+            Read::Gone => file.forget_blob(&kept.name.room, &kept.name.id.to_string())?,
+            Read::Damaged => {
+                file.forget_blob(&kept.name.room, &kept.name.id.to_string())?;
+                missing.attachment(kept.name.object());
+            }
         }
     }
     Ok(changed)
 }
 
-/// Whether all of it was there.
-async fn copied(blobs: &dyn BlobEnd, file: &mut NewFile, kept: &Kept) -> Result<bool, TransferError> {
+/// What became of an attachment that was read.
+enum Read {
+    Whole,
+    Gone,
+    Damaged,
+}
+
+async fn copied(blobs: &dyn BlobEnd, file: &mut NewFile, kept: &Kept) -> Result<Read, TransferError> {
     let (room, sha256) = (&kept.name.room, kept.name.id.to_string());
     file.blob(room, &sha256, &kept.by, kept.at_ms, kept.bytes)?;
     let (mut from, mut number, mut hash) = (0, 0, Sha256::new());
@@ -113,12 +125,10 @@ async fn copied(blobs: &dyn BlobEnd, file: &mut NewFile, kept: &Kept) -> Result<
         (from, number) = (next, number + 1);
     }
     if BlobId::new(hash.finalize().into()) == kept.name.id {
-        return Ok(true);
+        return Ok(Read::Whole);
     }
-    match blobs.list(before(&kept.name)).await?.iter().any(|there| there == kept) {
-        true => Err(TransferError::NotUnderstood(format!("the attachment {} is damaged", kept.name.object()))),
-        false => Ok(false),
-    }
+    let there = blobs.list(before(&kept.name)).await?.iter().any(|there| there == kept);
+    Ok(if there { Read::Damaged } else { Read::Gone })
 }
 
 /// Where a list begins that has `name` first, if it is there. Names are sorted as their parts are.

@@ -8,6 +8,7 @@ use super::blobs;
 use super::content::{Content, is_heartbeat};
 use super::end::End;
 use super::error::TransferError;
+use super::missing::Missing;
 use unibus_api_types::control::Part;
 use unibus_core::domain::RoomId;
 use unibus_store::{NewFile, Position, Records};
@@ -20,18 +21,20 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub struct Copied {
     /// All of it.
     pub content: Content,
+    /// What is damaged, and not in it.
+    pub missing: Missing,
 }
 
 /// Copies all that `from` has at one moment into a new file at `path`. Gives up after `patience` where there is no such moment,
-/// and then leaves nothing behind.
+/// and then leaves nothing behind. What is damaged in one room is left out, and named: it is no reason to have no copy of all else.
 pub async fn copy_out(from: &dyn End, path: &Path, patience: Duration) -> Result<Copied, TransferError> {
     let mut file = NewFile::create(path)?;
-    let begun = Instant::now();
+    let mut begun = Instant::now();
     let mut reading = Reading::default();
     let mut first = true;
     loop {
         let entries = reading.round(from, &mut file, first).await?;
-        let changed = blobs::round(from, &mut file, &mut reading.content.blobs).await? || entries;
+        let changed = blobs::round(from, &mut file, &mut reading.content.blobs, &mut reading.missing).await? || entries;
         let unproven = Records::DECIDING.into_iter().find(|bucket| !reading.beaten.contains(bucket));
         match (first || changed, unproven) {
             (false, None) => break,
@@ -46,10 +49,14 @@ pub async fn copy_out(from: &dyn End, path: &Path, patience: Duration) -> Result
             (true, None) => {}
             _ => tokio::time::sleep(PAUSE).await,
         }
+        if first {
+            // However long it takes to read all, what is damaged included: a quiet moment is looked for from here on.
+            begun = Instant::now();
+        }
         first = false;
     }
     file.finish()?;
-    Ok(Copied { content: reading.content })
+    Ok(Copied { content: reading.content, missing: reading.missing })
 }
 
 #[derive(Default)]
@@ -58,6 +65,7 @@ struct Reading {
     /// Up to where the messages of each room were read.
     heard: BTreeMap<RoomId, u64>,
     content: Content,
+    missing: Missing,
     /// Buckets in which a heartbeat was seen that was not there in the first round.
     beaten: Vec<Records>,
 }
@@ -98,17 +106,36 @@ impl Reading {
     /// Reads what was said since the last round in the rooms that are in use. That is no change: a message stands for itself.
     async fn hear(&mut self, from: &dyn End, file: &mut NewFile) -> Result<(), TransferError> {
         for room in from.messages().rooms().await? {
-            if !self.content.is_in_use(&room) {
+            if !self.content.is_in_use(&room) || self.missing.is_given_up(&room) {
                 continue;
             }
             let heard = self.heard.entry(room.clone()).or_default();
             loop {
-                let page = from.messages().said(&room, *heard).await?;
-                let Some(last) = page.last() else { break };
-                *heard = last.sequence;
-                for message in &page {
+                let read = match from.messages().readable(&room, *heard).await {
+                    Ok(read) => read,
+                    Err(error @ TransferError::NoMessages(_)) => {
+                        self.missing.give_up(&room, *heard, error.to_string());
+                        break;
+                    }
+                    // The daemon says the same in its own words; that it cannot prove anything is another matter.
+                    Err(error @ TransferError::Daemon { .. }) if error.code() == "unavailable" => {
+                        self.missing.give_up(&room, *heard, error.to_string());
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                };
+                for message in &read.messages {
                     file.message(room.as_str(), message)?;
                     self.content.hear(&room, message);
+                }
+                self.missing.unreadable(&room, &read.unreadable);
+                *heard = read.reached.max(*heard);
+                if let Some(why) = read.damaged {
+                    self.missing.give_up(&room, *heard, why);
+                    break;
+                }
+                if read.messages.is_empty() && read.unreadable.is_empty() {
+                    break;
                 }
             }
         }
@@ -116,6 +143,7 @@ impl Reading {
             file.without_messages(room.as_str())?;
             self.heard.remove(&room);
         }
+        self.missing.retain(|room| self.content.is_in_use(room));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::end::Answer;
 use super::error::TransferError;
-use crate::history::{self, HistoryError};
+use crate::history::{self, HistoryError, Readable};
 use unibus_core::domain::RoomId;
 use unibus_store::link::Link;
 use unibus_store::{Message, SqliteStore};
@@ -19,6 +19,16 @@ pub trait Messages: Send + Sync {
 
     /// Messages of `room` after a sequence, as many as go together; none: there are no more.
     fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>>;
+
+    /// The same for a copy that leaves out what is damaged: what can be read, and what cannot.
+    fn readable<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Readable> {
+        async move {
+            let messages = self.said(room, after).await?;
+            let reached = messages.last().map_or(after, |last| last.sequence);
+            Ok(Readable { messages, reached, ..Readable::default() })
+        }
+        .boxed()
+    }
 
     /// Puts `messages` behind the first `there` of a copy, which are in place. All of the room's messages together will take
     /// `bytes` ([`history::restored_bytes`]). Repeating is safe.
@@ -42,11 +52,15 @@ impl Messages for InEngine {
     }
 
     fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
-        async move { Ok(history::export(&*self.link()?, room, after).await?.messages) }.boxed()
+        async move { Ok(history::export(&*self.link()?, room, after).await?.whole(room)?) }.boxed()
+    }
+
+    fn readable<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Readable> {
+        async move { Ok(history::export(&*self.link()?, room, after).await?) }.boxed()
     }
 
     fn keep<'a>(&'a self, room: &'a RoomId, there: u64, bytes: u64, messages: Vec<Message>) -> Answer<'a, ()> {
-        async move { Ok(history::restore(&*self.link()?, room, there, bytes, &messages).await.map(drop)?) }.boxed()
+        async move { Ok(history::restore(&*self.link()?, room, there, bytes, &messages).await?) }.boxed()
     }
 }
 

@@ -10,6 +10,8 @@
 //! - *It can be begun again.* What a run before has written is known by its content and left alone.
 //! - *Whole or not at all, as far as that is known:* a file appears when it is complete, and after copying into a cluster
 //!   everything is read back and compared.
+//! - *What one room holds decides nothing:* a message, a history or an attachment that is damaged where it lies is left out and named
+//!   (`missing`), and all else is copied.
 //! - *What is not understood is not carried:* an entry that no node could read would shut the whole cluster.
 //!
 //! What was said in rooms goes along, with the time at which it was, for every room that is in use. It is only ever added to, so a
@@ -29,6 +31,7 @@ mod copy_out;
 mod end;
 mod error;
 mod messages;
+mod missing;
 
 #[cfg(test)]
 mod tests;
@@ -42,4 +45,5 @@ pub use copy_out::{Copied, copy_out};
 pub use end::{Answer, BATCH_BYTES, End, Item, Items, OfStore, Put};
 pub use error::TransferError;
 pub use messages::{InEngine, Messages, unpack};
+pub use missing::{Missing, MissingOf};
 pub use unibus_api_types::control::Part;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::FutureExt;
 
 use super::*;
+use crate::history::Readable;
 use unibus_core::domain::{FeatureLevel, LevelRecord, Policy, Role, Room, RoomId, SignPub, State, User};
 use unibus_core::view::{LEVEL_KEY, claim_key, heartbeat_key, room_key, user_key};
 use unibus_store::{Key, Message, Position, Records, SqliteStore, Store, StoreError};
@@ -341,13 +342,71 @@ async fn what_was_said_goes_along_in_its_order_and_only_once() {
     assert!(refused.to_string().contains("room hall of UNIBUS_history"), "{refused}");
 }
 
-/// An end with the messages of another.
-struct Talking<E> {
-    end: E,
-    messages: Arc<Heard>,
+/// Messages of which those of one room cannot be read, and one of another.
+struct Broken(Arc<Heard>);
+
+impl Messages for Broken {
+    fn rooms(&self) -> Answer<'_, Vec<RoomId>> {
+        self.0.rooms()
+    }
+
+    fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
+        async move {
+            if room.as_str() == "attic" && after >= 2 {
+                return Err(TransferError::NoMessages("no engine answers".to_owned()));
+            }
+            self.0.said(room, after).await
+        }
+        .boxed()
+    }
+
+    fn readable<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Readable> {
+        async move {
+            let messages = self.said(room, after).await?;
+            let reached = messages.last().map_or(after, |last| last.sequence);
+            let (unreadable, messages) =
+                messages.into_iter().partition::<Vec<_>, _>(|message| room.as_str() == "hall" && message.sequence == 2);
+            let unreadable = unreadable.into_iter().map(|message| message.sequence).collect();
+            Ok(Readable { messages, unreadable, reached, damaged: None })
+        }
+        .boxed()
+    }
+
+    fn keep<'a>(&'a self, _: &'a RoomId, _: u64, _: u64, _: Vec<Message>) -> Answer<'a, ()> {
+        async move { Ok(()) }.boxed()
+    }
 }
 
-impl<E: End> End for Talking<E> {
+#[tokio::test]
+async fn what_is_damaged_in_rooms_is_left_out_of_a_copy_and_named() {
+    let place = Place::new("damaged");
+    let store = place.store("from");
+    add(&*store, "alice").await;
+    let heard = Arc::new(Heard::default());
+    for id in ["hall", "attic", "cellar"] {
+        let room = add_room(&*store, id).await.id;
+        heard.said.lock().unwrap().insert(room, (1..=4).map(|n| message(n, &format!("text {n}"))).collect());
+    }
+    let before = |_: Part| async {}.boxed();
+    let from = Talking { end: Beating { store: store.clone(), before }, messages: Arc::new(Broken(heard)) };
+    let copied = copy_out(&from, &place.dir.join("copy"), LONG).await.unwrap();
+    assert_eq!(copied.content.messages(), 3 + 2 + 4);
+    let words = copied.missing.words();
+    assert_eq!(
+        words[0],
+        "room attic: with nothing after 2: the messages of rooms could not be copied: no engine answers"
+    );
+    assert_eq!(words[1..], ["room hall: without 2, which cannot be read"]);
+    assert_eq!(content(&place.store("copy")).await, copied.content);
+}
+
+/// An end with the messages of another.
+struct Talking<E, M> {
+    end: E,
+    messages: Arc<M>,
+}
+
+impl<E: End, M: Messages> End for Talking<E, M> {
     fn read(&self, part: Part, after: Position) -> Answer<'_, Items> {
         self.end.read(part, after)
     }

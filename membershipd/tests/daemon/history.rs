@@ -16,7 +16,7 @@ use unibus_client::identity::Identity;
 const KV: [&str; 2] = ["--store", "kv"];
 
 /// Makes a user and a room of his; the policy is the usual one.
-fn room(daemon: &Daemon, who: &Identity, id: &str, subject: &str) -> Value {
+pub(crate) fn room(daemon: &Daemon, who: &Identity, id: &str, subject: &str) -> Value {
     let made = ask(daemon, who, "PUT", &format!("/v1/rooms/{id}"), &json!({ "subject": subject }));
     assert_eq!(made["changed"], true, "{made}\n{}", daemon.log());
     made
@@ -30,32 +30,32 @@ fn join(daemon: &Daemon, owner: &Identity, id: &str, who: &Identity, role: &str)
     assert_eq!(joined["member"]["state"], "joined", "{invited} {joined}");
 }
 
-fn history(daemon: &Daemon, who: &Identity, id: &str, query: &str) -> Value {
+pub(crate) fn history(daemon: &Daemon, who: &Identity, id: &str, query: &str) -> Value {
     ask(daemon, who, "GET", &format!("/v1/rooms/{id}/history{query}"), &Value::Null)
 }
 
 /// The places and texts of an answer.
-fn said(history: &Value) -> Vec<(u64, String)> {
+pub(crate) fn said(history: &Value) -> Vec<(u64, String)> {
     let messages = history["messages"].as_array().unwrap_or_else(|| panic!("{history}"));
     let text = |message: &Value| BASE64.decode(message["frame"].as_str().unwrap().as_bytes()).unwrap();
     let one = |message: &Value| (message["seq"].as_u64().unwrap(), String::from_utf8(text(message)).unwrap());
     messages.iter().map(one).collect()
 }
 
-fn texts(history: &Value) -> Vec<String> {
+pub(crate) fn texts(history: &Value) -> Vec<String> {
     said(history).into_iter().map(|(_, text)| text).collect()
 }
 
 /// Waits until a room's history ends at `last`.
-fn kept(daemon: &Daemon, who: &Identity, id: &str, last: u64) {
+pub(crate) fn kept(daemon: &Daemon, who: &Identity, id: &str, last: u64) {
     daemon.wait(&format!("{last} messages in {id}"), || history(daemon, who, id, "?limit=1")["last"] == last);
 }
 
-async fn connect(daemon: &Daemon, handle: &str) -> Client {
+pub(crate) async fn connect(daemon: &Daemon, handle: &str) -> Client {
     connect_as(daemon, handle, &daemon.seed(handle)).await
 }
 
-async fn connect_as(daemon: &Daemon, handle: &str, seed: &str) -> Client {
+pub(crate) async fn connect_as(daemon: &Daemon, handle: &str, seed: &str) -> Client {
     ConnectOptions::with_nkey(seed.to_owned())
         .custom_inbox_prefix(format!("_INBOX.{handle}"))
         .connect(format!("nats://{}:4250", daemon.address))
@@ -63,7 +63,7 @@ async fn connect_as(daemon: &Daemon, handle: &str, seed: &str) -> Client {
         .unwrap()
 }
 
-async fn say(client: &Client, subject: &str, id: &str, text: &str) {
+pub(crate) async fn say(client: &Client, subject: &str, id: &str, text: &str) {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", id);
     client.publish_with_headers(subject.to_owned(), headers, text.to_owned().into()).await.unwrap();
@@ -189,7 +189,7 @@ async fn what_is_kept_follows_the_room_and_a_subject_takes_nothing_along() {
 }
 
 /// A connection that says what no client library would.
-fn raw(daemon: &Daemon, handle: &str) -> TcpStream {
+pub(crate) fn raw(daemon: &Daemon, handle: &str) -> TcpStream {
     let pair = KeyPair::from_seed(&daemon.seed(handle)).unwrap();
     let mut stream = TcpStream::connect((daemon.address, 4250)).unwrap();
     let mut info = String::new();

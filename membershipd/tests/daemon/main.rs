@@ -21,6 +21,7 @@ mod commands_kv;
 mod configuration;
 mod conversations;
 mod copies;
+mod damaged;
 mod examples;
 mod history;
 mod invites;

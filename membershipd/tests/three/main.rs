@@ -13,6 +13,7 @@ mod common;
 
 mod at_once;
 mod cable;
+mod damaged;
 mod fence;
 mod history;
 mod kept;

@@ -1,5 +1,6 @@
 //! `backup`: all that the cluster holds, as one file on this machine.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use unibus_ops::build;
 use unibus_ops::exit::BadInput;
@@ -34,7 +35,8 @@ const SCHEMA: u32 = 1;
 /// Fetch everything that the cluster holds into one file here
 ///
 /// Users, rooms, members, bans, tombstones, sealed room keys and the audit log, as of one moment, by the word of a node that can
-/// prove that it is current. The cluster goes on meanwhile, and nothing of it is changed. `restore` brings it back.
+/// prove that it is current. The cluster goes on meanwhile, and nothing of it is changed. `restore` brings it back. What is damaged in
+/// a room is left out and named; the file is made all the same, and the exit code is 1.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// File to make, mode 0600; an existing one is never overwritten
@@ -46,7 +48,7 @@ pub(crate) struct Args {
     /// Seconds for a node to find a moment at which nobody changes anything
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3600))]
     within: u32,
-    /// Print JSON: {schema, ok, file, node, content_sha256, bytes}
+    /// Print JSON: {schema, ok, file, node, content_sha256, bytes, missing, missing_attachments}
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -57,6 +59,24 @@ pub(crate) struct Args {
 #[derive(Deserialize)]
 struct Exported {
     content_sha256: String,
+    /// By room: what of it is damaged and left out. An older membershipd leaves nothing out.
+    #[serde(default)]
+    missing: BTreeMap<String, Value>,
+    #[serde(default)]
+    missing_attachments: Vec<String>,
+}
+
+impl Exported {
+    fn is_whole(&self) -> bool {
+        self.missing.is_empty() && self.missing_attachments.is_empty()
+    }
+
+    /// Each room and attachment that is not wholly there.
+    fn names(&self) -> String {
+        let rooms = self.missing.keys().map(|room| format!("room {room}"));
+        let attachments = self.missing_attachments.iter().map(|name| format!("attachment {name}"));
+        rooms.chain(attachments).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Asks the nodes in turn.
@@ -75,10 +95,17 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         let line = progress.line(node);
         line.doing("copying what the cluster holds");
         match fetch(&target, node, args.within) {
-            Ok((content, bytes)) => {
+            Ok((exported, bytes)) => {
                 line.done("copied");
                 create(&args.file, &bytes)?;
-                tell(&target, args, node, &content, bytes.len());
+                tell(&target, args, node, &exported, bytes.len());
+                // Another node has no more: what is damaged is so on all of them, or is mended first.
+                ensure!(
+                    exported.is_whole(),
+                    "the file has everything but what is damaged in {}: keep it, and see: {}",
+                    exported.names(),
+                    target.verb("verify")
+                );
                 return Ok(());
             }
             Err(error) => {
@@ -90,11 +117,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     bail!("no node gave a copy:\n{}\nnothing was changed; see: {}", refused.join("\n"), target.verb("verify"))
 }
 
-fn tell(target: &Target, args: &Args, node: &str, content: &str, bytes: usize) {
+fn tell(target: &Target, args: &Args, node: &str, exported: &Exported, bytes: usize) {
+    let content = &exported.content_sha256;
     let file = Paths::shown(&args.file);
     if args.json {
         let answer = json!({
-            "schema": SCHEMA, "ok": true, "file": file, "node": node, "content_sha256": content, "bytes": bytes,
+            "schema": SCHEMA, "ok": exported.is_whole(), "file": file, "node": node, "content_sha256": content,
+            "bytes": bytes, "missing": exported.missing, "missing_attachments": exported.missing_attachments,
         });
         outln!("{answer}");
         return;
@@ -107,7 +136,7 @@ fn tell(target: &Target, args: &Args, node: &str, content: &str, bytes: usize) {
 
 /// A copy by the word of `node`: the hash over its content, and the file. What it leaves on the node is gone again, also where
 /// it fails.
-fn fetch(target: &Target, node: &str, within: u32) -> Result<(String, Vec<u8>)> {
+fn fetch(target: &Target, node: &str, within: u32) -> Result<(Exported, Vec<u8>)> {
     let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
     let made = run(&["mktemp", "-d"], ASK).context("making a directory for the copy")?;
     let directory = String::from_utf8(made.stdout).context("the name of a directory")?.trim().to_owned();
@@ -119,21 +148,31 @@ fn fetch(target: &Target, node: &str, within: u32) -> Result<(String, Vec<u8>)> 
     Ok(copied)
 }
 
-fn copy(target: &Target, node: &str, file: &str, within: u32) -> Result<(String, Vec<u8>)> {
+fn copy(target: &Target, node: &str, file: &str, within: u32) -> Result<(Exported, Vec<u8>)> {
     let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
     let program = format!("./{}", build::FILE);
     let seconds = within.to_string();
     let export = ["export", "--db", file, "--within", &seconds, "--json", "--runtime-dir", &target.runtime_dir];
     let time = Duration::from_secs(within.into()) + TRAVEL;
-    let exported = run(&[&[program.as_str()], export.as_slice()].concat(), time)?;
-    let Exported { content_sha256 } =
-        serde_json::from_slice(&exported.stdout).context("the answer of membershipd export")?;
+    let output = target.transport.run(node, &[&[program.as_str()], export.as_slice()].concat(), b"", time)?;
+    let exported = made(output)?;
     let summed = run(&["sha256sum", "--", file], TRAVEL)?.stdout;
     let there = String::from_utf8_lossy(&summed);
     let bytes = run(&["cat", "--", file], TRAVEL).context("fetching the copy")?.stdout;
     let here = sha256(&bytes);
     ensure!(there.starts_with(&here), "the file that came has another sha256 than the one on the node: run this again");
-    Ok((content_sha256, bytes))
+    Ok((exported, bytes))
+}
+
+/// What was exported. A file that lacks what is damaged is there, although the verb says that it failed.
+fn made(output: Output) -> Result<Exported> {
+    match serde_json::from_slice::<Exported>(&output.stdout) {
+        Ok(exported) if output.ok() || !exported.is_whole() => Ok(exported),
+        answer => {
+            said(output)?;
+            answer.context("the answer of membershipd export")
+        }
+    }
 }
 
 fn said(output: Output) -> Result<Output> {
@@ -158,6 +197,20 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_copy_that_lacks_what_is_damaged_is_one() {
+        let output = |code, text: &str| Output { code: Some(code), stdout: text.into(), stderr: String::new() };
+        let damaged =
+            r#"{"content_sha256":"a","missing":{"hall":{"nothing_after":5}},"missing_attachments":["attic.1"]}"#;
+        let exported = made(output(1, damaged)).unwrap();
+        assert_eq!((exported.is_whole(), exported.names().as_str()), (false, "room hall, attachment attic.1"));
+        assert!(made(output(0, r#"{"content_sha256":"a"}"#)).unwrap().is_whole());
+        let failed = r#"{"schema":1,"error":{"code":"busy","message":"it was busy","remedy":"later"}}"#;
+        let why = made(output(1, failed)).err().unwrap().to_string();
+        assert!(why.contains("it was busy"), "{why}");
+        assert!(made(output(1, r#"{"content_sha256":"a"}"#)).is_err(), "whole, and it failed");
+    }
 
     #[test]
     fn a_copy_is_private_and_takes_no_ones_place() {

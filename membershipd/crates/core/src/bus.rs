@@ -161,6 +161,23 @@ pub fn shard_prefix(shard: u8) -> String {
     format!("unibus.kept.{shard:02}.")
 }
 
+/// Name of the stream in which the messages of a room lie while its own is replaced, in the account of the members.
+pub fn mending_stream(room: &str) -> String {
+    format!("{}{room}", mending_streams())
+}
+
+/// What the names of these streams begin with.
+pub fn mending_streams() -> String {
+    format!("{MENDING}_")
+}
+
+/// Subject of messages there; as with [`history_restored`], what is on it is the daemon's own word.
+pub fn mending_restored(room: &str) -> String {
+    format!("$KV.{MENDING}.{room}")
+}
+
+const MENDING: &str = "UNIBUS_mending";
+
 /// Name of the bucket of attachments among object stores (ADR-20); its stream has `OBJ_` before it.
 pub const BLOBS: &str = "UNIBUS_blobs";
 /// Bytes of a message that holds a piece of an attachment: what the clients of NATS use (ADR-20), small enough that many

@@ -111,7 +111,7 @@ fn node_of(typed: Typed) -> Node {
 
 /// What requests share, counted from now.
 fn shared(observer: Observer, commands: Arc<Commands>) -> Shared {
-    let histories = Histories::new(observer.gate.clone(), observer.link.clone());
+    let histories = Histories::new(observer.gate.clone(), observer.link.clone(), observer.copies.clone());
     let blobs = Blobs::new(observer.link.clone());
     Shared::new(observer, commands, histories, blobs, Instant::now())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::posture::Posture;
+use crate::posture::{Posture, ROOMS};
 use crate::ui::{Cell, Style, Table, Tone};
 use crate::verify::{Answer, CERTIFICATE, CERTIFICATE_DAYS, Expected, all_hold, checks, summary};
 
@@ -50,6 +50,9 @@ pub fn overview(expected: &Expected, answers: &[Answer], style: Style) -> Overvi
     for check in checks.iter().filter(|check| !check.ok && check.id.starts_with(CERTIFICATE)) {
         let _ = writeln!(reasons, "{}: {}; {}", check.node, style.paint(Tone::Bad, &check.got), check.remedy);
     }
+    for check in checks.iter().filter(|check| check.warns) {
+        let _ = writeln!(reasons, "{}; {}", style.paint(Tone::Warn, &check.got), check.remedy);
+    }
     let mut text = table.render(style);
     text.push_str(&reasons);
     let verdict = if all_hold(&checks) {
@@ -69,8 +72,9 @@ fn leader(posture: &Posture) -> Option<&str> {
 fn row(expected: &Expected, answer: &Answer, posture: &Posture, failed: usize) -> Vec<Cell> {
     let others = expected.nodes.len().saturating_sub(1);
     let routes = posture.cluster.as_ref().map_or(0, |cluster| cluster.peers.len());
-    let current = posture.replicas.iter().filter(|replica| replica.current == Some(replica.want)).count();
-    let buckets = posture.replicas.len();
+    let of_buckets = || posture.replicas.iter().filter(|replica| replica.bucket != ROOMS);
+    let current = of_buckets().filter(|replica| replica.current == Some(replica.want)).count();
+    let buckets = of_buckets().count();
     let lease = match (posture.lease.valid, posture.lease.age_ms) {
         (true, Some(age)) => format!("{age} ms"),
         (true, None) => "valid".to_owned(),

@@ -31,8 +31,11 @@ pub struct Posture {
     /// None where the engine runs alone or says nothing.
     pub cluster: Option<Cluster>,
     pub(crate) kv_replicas: u32,
-    /// One for each bucket.
+    /// One for each bucket, and one for the streams of rooms ([`ROOMS`]).
     pub replicas: Vec<Replica>,
+    /// Rooms whose history is damaged. An older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Damaged>,
     /// Whether the node may decide.
     pub lease: Lease,
     /// The feature level of the cluster; none where the node cannot know, and an older daemon does not tell.
@@ -72,6 +75,16 @@ pub struct Cluster {
     pub leader: Option<String>,
     /// The other nodes to which a route stands.
     pub(crate) peers: Vec<String>,
+}
+
+/// What the streams of rooms that persist are called together, among the buckets.
+pub(crate) const ROOMS: &str = "UNIBUS_history";
+
+/// A room whose history is damaged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damaged {
+    pub(crate) room: String,
+    pub(crate) why: String,
 }
 
 /// One bucket's replication.
@@ -216,6 +229,7 @@ pub mod fixture {
             certificates: vec![certificate("server", "tls/server.crt"), certificate("route", "tls/route.crt")],
             unix_ms: NOW_MS,
             bootstrap_pending: false,
+            damaged: Vec::new(),
             faults: Vec::new(),
             more: Map::new(),
         }

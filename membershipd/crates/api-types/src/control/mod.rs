@@ -78,6 +78,13 @@ pub enum Request {
     ProbeRoutes,
     /// What interrupted commands left behind, finished.
     Repair,
+    /// The damaged history of a room, replaced by one with all that can still be read.
+    Mend {
+        /// Of which room.
+        room: RoomId,
+        /// Even without messages that are kept and that no copy gives out now.
+        without_unreadable: bool,
+    },
     /// A page of what the store has, for a copy.
     CopyOut {
         /// Of which bucket.

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Answer, CERTIFICATE, CLUSTER, Check, Expected, check};
-use crate::posture::{Posture, Replica};
+use super::{Answer, CERTIFICATE, CLUSTER, Check, Expected, check, warning};
+use crate::posture::{Posture, ROOMS, Replica};
 
 /// The checks of one node that need the others' answers too.
 pub(super) fn node(
@@ -48,7 +48,24 @@ pub(super) fn cluster(expected: &Expected, reached: &[(&Answer, &Posture)]) -> V
     } else {
         "wait until every node has a lease: a node without one cannot count; then verify again".to_owned()
     };
-    vec![check("admins", CLUSTER, ok, "at least 1, the same on every node".to_owned(), got, remedy)]
+    let mut found = vec![check("admins", CLUSTER, ok, "at least 1, the same on every node".to_owned(), got, remedy)];
+    found.extend(histories(reached));
+    found
+}
+
+/// What is said in rooms decides nothing: damage is told, and the verdict is what it was.
+fn histories(reached: &[(&Answer, &Posture)]) -> Option<Check> {
+    let rooms: BTreeMap<&str, &str> = reached
+        .iter()
+        .flat_map(|(_, posture)| &posture.damaged)
+        .map(|damaged| (damaged.room.as_str(), damaged.why.as_str()))
+        .collect();
+    let (room, _) = rooms.first_key_value()?;
+    let names: Vec<String> = rooms.iter().map(|(room, why)| format!("{room} ({why})")).collect();
+    let what = if rooms.len() == 1 { "1 room is".to_owned() } else { format!("{} rooms are", rooms.len()) };
+    let got = format!("the history of {what} damaged: {}", names.join(", "));
+    let remedy = format!("as root on a node: membershipd repair --room {room}");
+    Some(warning("history", CLUSTER, "no room's history is damaged".to_owned(), got, remedy))
 }
 
 fn leader(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Check {
@@ -71,6 +88,8 @@ fn replicas(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Postur
         posture.replicas.iter().map(|replica| (replica.bucket.as_str(), replica)).collect();
     let known: BTreeSet<&str> =
         reached.iter().flat_map(|(_, posture)| &posture.replicas).map(|replica| replica.bucket.as_str()).collect();
+    // The streams of rooms are none of them.
+    let known: BTreeSet<&str> = known.into_iter().filter(|bucket| *bucket != ROOMS).collect();
     if known.is_empty() {
         let remedy = format!("the buckets are made once there is a quorum; its log: {}", expected.remedies.log(node));
         return vec![check("replicas", node, false, "the buckets".to_owned(), "no bucket".to_owned(), remedy)];

@@ -40,6 +40,9 @@ pub struct Check {
     pub(crate) got: String,
     /// What to do; empty when all is well.
     pub remedy: String,
+    /// It holds, and there is something to be seen to all the same: what lies in rooms is damaged, which decides nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub warns: bool,
 }
 
 /// What the operator's files say the cluster is.
@@ -135,7 +138,13 @@ pub fn as_asked(expected: &Expected, checks: &[Check]) -> bool {
 
 /// Builds a check: the remedy is kept only where it is needed.
 fn check(id: impl Into<String>, node: &str, ok: bool, want: String, got: String, remedy: String) -> Check {
-    Check { id: id.into(), node: node.to_owned(), ok, want, got, remedy: if ok { String::new() } else { remedy } }
+    let remedy = if ok { String::new() } else { remedy };
+    Check { id: id.into(), node: node.to_owned(), ok, want, got, remedy, warns: false }
+}
+
+/// Builds a check that turns no verdict: its remedy is kept all the same.
+fn warning(id: impl Into<String>, node: &str, want: String, got: String, remedy: String) -> Check {
+    Check { id: id.into(), node: node.to_owned(), ok: true, want, got, remedy, warns: true }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub fn table(checks: &[Check], style: Style) -> String {
     }
     for id in ids {
         let of_id = || checks.iter().filter(|check| check.id == id);
-        let good: Vec<&Check> = of_id().filter(|check| check.ok).collect();
+        let good: Vec<&Check> = of_id().filter(|check| check.ok && !check.warns).collect();
         let Some(first) = good.first() else { continue };
         let nodes = good.iter().map(|check| node(check)).collect::<Vec<_>>().join(" ");
         let same = good.iter().all(|check| check.got == first.got);
@@ -50,6 +50,13 @@ pub fn table(checks: &[Check], style: Style) -> String {
         table.row(vec![id.into(), Cell::toned(Tone::Good, "ok"), nodes.into(), got.into()]);
     }
     let mut out = table.render(style);
+    for Check { id, got, remedy, .. } in checks.iter().filter(|check| check.warns) {
+        let (warning, id) = (style.paint(Tone::Warn, "WARNING"), style.paint(Tone::Bold, id));
+        let _ = writeln!(
+            out,
+            "\n{warning} {id}\n  is      {got}\n  remedy  {remedy}\n  this decides nothing: the cluster is well"
+        );
+    }
     for failure in failures(checks) {
         let failed = style.paint(Tone::Bad, "FAILED");
         let (id, nodes) = (style.paint(Tone::Bold, failure.family), failure.nodes.join(", "));

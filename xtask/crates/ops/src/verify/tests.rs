@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::posture::fixture::{NOW_MS, healthy};
+use crate::posture::{Damaged, ROOMS, Replica};
 use crate::ui::Style;
 
 const ALL: [&str; 3] = ["magnus", "homer", "datardos"];
@@ -86,6 +87,23 @@ fn a_healthy_cluster_passes_and_every_check_is_there() {
         assert_eq!(of(node), ids);
     }
     assert_eq!(of(CLUSTER), ["admins"]);
+}
+
+#[test]
+fn what_lies_in_rooms_is_told_and_turns_nothing_red() {
+    let mut answers = answers();
+    let posture = answers[1].posture.as_mut().unwrap();
+    let of_rooms = Replica { bucket: ROOMS.to_owned(), want: 3, current: None, leader: None };
+    posture.replicas.push(of_rooms);
+    posture.damaged.push(Damaged { room: "kitchen".to_owned(), why: "broken".to_owned() });
+    let found = checks(&expected(), &answers);
+    assert!(all_hold(&found), "{found:?}");
+    let said = table(&found, Style::plain());
+    assert!(said.contains("WARNING history"), "{said}");
+    assert!(said.contains("the history of 1 room is damaged: kitchen (broken)"), "{said}");
+    assert!(said.contains("repair --room kitchen"), "{said}");
+    assert!(said.contains("checks hold"), "{said}");
+    assert!(json(&found, &answers).unwrap().contains(r#""ok":true"#));
 }
 
 #[test]
