@@ -15,6 +15,8 @@ use unibus_store::Raised;
 
 /// Patience with one answer: the daemon tries for a while by itself.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Longer than a daemon takes from one look at the streams of rooms to the end of the next.
+const ROOMS_LOOK: Duration = Duration::from_secs(15);
 
 /// Arguments of `scale`.
 #[derive(Debug, clap::Args)]
@@ -39,7 +41,13 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let started = Instant::now();
     let waited = if args.check {
         let posture = look(&args.daemon, ANSWER).map_err(|failure| Problem::Daemon { failure, json })?;
-        missing(args.copies, &posture)
+        match buckets(args.copies, &posture) {
+            // What is known of the streams of rooms may be older than what was done about them.
+            None => until(started + ROOMS_LOOK, json, || {
+                look(&args.daemon, ANSWER).map(|posture| rooms(args.copies, &posture))
+            })?,
+            some => some,
+        }
     } else {
         until(started + Duration::from_secs(args.within), json, || raise(args))?
     };
@@ -94,8 +102,12 @@ fn raise(args: &Args) -> Result<Option<String>, Failure> {
     look(&args.daemon, ANSWER).map(|posture| missing(args.copies, &posture))
 }
 
-/// The first bucket that has another number of copies, or of which not all are current.
+/// The first bucket, or else the streams of rooms, of which there is another number of copies, or not all are current.
 fn missing(copies: usize, posture: &Posture) -> Option<String> {
+    buckets(copies, posture).or_else(|| rooms(copies, posture))
+}
+
+fn buckets(copies: usize, posture: &Posture) -> Option<String> {
     if posture.store == SQLITE && copies != 1 {
         return Some("its entries are in one file, which has no copies".to_owned());
     }
@@ -103,7 +115,7 @@ fn missing(copies: usize, posture: &Posture) -> Option<String> {
         let of = posture.replicas.iter().find(|replica| replica.bucket == name && replica.current.is_some())?;
         (of.want != copies).then(|| format!("{} is set to have {} copies", of.bucket, of.want))
     });
-    other.or_else(|| copy(posture)).or_else(|| rooms(copies, posture))
+    other.or_else(|| copy(posture))
 }
 
 /// The streams of rooms, the damaged ones apart: those are named, and hold nothing up.
