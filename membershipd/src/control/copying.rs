@@ -65,6 +65,8 @@ struct Said {
     messages: Vec<SentMessage>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unreadable: Vec<u64>,
+    /// A daemon of 0.1.0 does not tell: it has no answer with anything but messages.
+    #[serde(default)]
     reached: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     damaged: Option<String>,
@@ -239,8 +241,9 @@ impl Messages for OverSocket {
         async move {
             let Said { messages, unreadable, reached, damaged } =
                 self.ask(Request::CopySaid { room: room.clone(), after }).await?;
-            let messages = messages.into_iter().map(decoded).collect::<Result<_, _>>();
+            let messages = messages.into_iter().map(decoded).collect::<Result<Vec<_>, _>>();
             let messages = messages.map_err(TransferError::NotUnderstood)?;
+            let reached = messages.last().map_or(after, |last| last.sequence).max(reached);
             Ok(Readable { messages, unreadable, reached, damaged })
         }
         .boxed()
