@@ -7,9 +7,9 @@ use async_nats::{Client, HeaderMap};
 use nkeys::{KeyPair, XKey};
 use serde_json::{Value, json};
 
-use crate::common::requests::{seed_admin, slug};
+use crate::common::requests::{seed_admin, slug, user};
 use crate::common::{self, Daemon, Dir, own_address};
-use crate::history::{connect, connect_as, history, kept, raw, room, said, say, texts, user};
+use crate::history::{connect, connect_as, history, kept, raw, room, said, say, texts};
 
 const KV: [&str; 2] = ["--store", "kv"];
 
