@@ -11,6 +11,7 @@ use super::{Histories, HistoryError, PAUSE, read};
 use unibus_core::bus;
 use unibus_core::domain::RoomId;
 use unibus_keeper::{self as keeper, ReadError};
+use unibus_store::Message;
 use unibus_store::link::Link;
 
 impl Histories {
@@ -40,7 +41,10 @@ impl Histories {
         deadline: Instant,
     ) -> Result<Page, HistoryError> {
         let read = keeper::page(link, room, after, limit, PAGE_BYTES, deadline).await?;
-        Ok(Page { messages: read.messages, first: read.first, last: read.last })
+        let full =
+            read.messages.len() >= limit || read.messages.iter().map(Message::bytes).sum::<usize>() >= PAGE_BYTES;
+        let reached = read.messages.last().filter(|_| full).map_or(read.last, |last| last.sequence);
+        Ok(Page { messages: read.messages, first: read.first, last: read.last, unreadable: Vec::new(), reached })
     }
 
     /// Carries what the stream of `room` has, where there is one, into the shard of the room, and removes it. The caller appends to
@@ -52,12 +56,21 @@ impl Histories {
         streams::set(link, room, &stream, None).await.map_err(about)?;
         let mut after = keeper::carried(link, room).await?.unwrap_or_default();
         loop {
-            let page = read::export(link, room, after).await?;
-            let Some(last) = page.messages.last() else { break };
-            keeper::carry(link, room, &page.messages).await?;
-            after = last.sequence;
-            if Instant::now() >= deadline && after < page.last {
-                let why = format!("its messages are being carried over, up to {after} of {}", page.last);
+            let read = read::export(link, room, after).await?;
+            if read.is_end() {
+                break;
+            }
+            if let Some(why) = read.damaged {
+                return Err(HistoryError::Damaged { room: room.clone(), why });
+            }
+            if !read.unreadable.is_empty() {
+                // No client was ever shown them, and one message of a member must not keep the room from going on.
+                tracing::warn!(%room, sequences = ?read.unreadable, "messages that cannot be read are not carried over");
+            }
+            keeper::carry(link, room, &read.messages).await?;
+            after = read.reached;
+            if Instant::now() >= deadline {
+                let why = format!("its messages are being carried over, and it has come to number {after}");
                 return Err(HistoryError::Unavailable { room: room.clone(), why });
             }
         }

@@ -9,13 +9,13 @@ use async_nats::header::{NATS_EXPECTED_LAST_SEQUENCE, NATS_MESSAGE_ID};
 use futures::future::join_all;
 
 use super::append::{Appended, SENDER, SUBJECT, understood};
-use super::id::FrameId;
 use super::read::{AT, ReadError, WAS};
 use super::shard::Shard;
 use super::streams;
 use unibus_core::bus;
 use unibus_core::domain::RoomId;
 use unibus_crypto::Frame;
+use unibus_crypto::FrameId;
 use unibus_store::Message;
 use unibus_store::link::Link;
 

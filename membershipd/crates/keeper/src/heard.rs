@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::id::FrameId;
 use super::notice::Reason;
 use super::shard::Shard;
 use unibus_core::bus;
 use unibus_core::domain::{Handle, RoomId};
+use unibus_crypto::FrameId;
 
 /// How long a frame waits to be kept: until the silence of the node that appends is noticed, and an election after that.
 pub(crate) const HOLD: Duration = Duration::from_secs(20);

@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::heard::Heard;
 use super::notice::Reason;
 use unibus_core::domain::{
-    Action, FeatureLevel, Handle, Policy, Records, Resource, Room, RoomId, Subject, Verifier, decide, holds_its_subject,
+    Action, ClaimsKey, FeatureLevel, Handle, Policy, Records, Resource, Room, RoomId, Subject, Verifier, decide,
+    holds_its_subject,
 };
 use unibus_core::view::View;
 use unibus_crypto::{Frame, FrameRefusal};
@@ -27,7 +28,7 @@ pub(crate) fn place(subject: &str, view: &View) -> Place {
     let parsed =
         split.and_then(|(above, sender)| Some((above.parse::<Subject>().ok()?, sender.parse::<Handle>().ok()?)));
     let Some((above, sender)) = parsed.filter(|_| view.level() >= FeatureLevel::Kept) else { return Place::Elsewhere };
-    let claims = view.claims(above.space());
+    let claims = view.claims(&ClaimsKey::deciding(&above, view.level()));
     let Some(holder) = claims.and_then(|claims| claims.holder(&above)) else {
         let covered = claims.is_some_and(|claims| claims.covers(&above));
         return if covered { Place::Elsewhere } else { Place::Unknown };
@@ -75,10 +76,10 @@ pub(crate) fn authentic(heard: &Heard, terms: &Terms) -> Result<(), Reason> {
     if frame.header.sender != heard.sender {
         return Err(Reason::OtherSender);
     }
-    match frame.open(&heard.room, &heard.subject, terms.policy, Some(&terms.verifier), None) {
-        // What is sealed only members open; the signature was checked before.
-        Ok(_) | Err(FrameRefusal::NoKey(_)) => Ok(()),
+    match frame.prove(&heard.room, &heard.subject, terms.policy, Some(&terms.verifier)) {
+        Ok(_) => Ok(()),
         Err(FrameRefusal::Clear | FrameRefusal::Unsigned) => Err(Reason::Policy),
+        Err(FrameRefusal::TooLarge(_)) => Err(Reason::TooLarge),
         Err(FrameRefusal::Untrue(..) | FrameRefusal::NoSender(_)) => Err(Reason::Signature),
         Err(_) => Err(Reason::Malformed),
     }
@@ -92,10 +93,9 @@ mod tests {
     use nkeys::KeyPair;
 
     use super::*;
-    use crate::id::FrameId;
     use unibus_core::domain::{LevelRecord, MemberState, Record, Role, RoomRole, SignPub, State};
     use unibus_core::view::fixtures::{Entry, member, only_claim, room, user};
-    use unibus_crypto::{MessageId, Sealer};
+    use unibus_crypto::{FrameId, MessageId, Sealer};
 
     const SIGNED: Policy = Policy { encrypt: false, persist: true, sign: true };
 

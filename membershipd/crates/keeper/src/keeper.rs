@@ -14,7 +14,6 @@ use super::access::Access;
 use super::append::{Appended, append};
 use super::care::{Care, is_gone};
 use super::heard::{Heard, Waiting};
-use super::id::FrameId;
 use super::judge::{Place, Terms, authentic, entitled, place};
 use super::listener::{Listener, Message};
 use super::notice::{self, Notice, Outcome, Reason};
@@ -22,6 +21,7 @@ use super::shard::Shard;
 use super::streams;
 use super::unplaced::Unplaced;
 use unibus_core::domain::{FeatureLevel, Handle, RoomId, Space};
+use unibus_crypto::FrameId;
 use unibus_store::link::{Engine, Link};
 
 /// Frames of a shard that are appended at once, and their bytes, about.

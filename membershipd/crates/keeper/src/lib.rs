@@ -9,7 +9,7 @@
 //!   nothing is said in it.
 //! - *One node appends to a shard*, chosen by all nodes alike from those whose heartbeats arrive; the others hold what they heard until
 //!   they hear that it is kept, and append it when the choice falls on them. That two nodes append for a moment does no harm: a frame
-//!   has one id ([`FrameId`]), which the stream takes once, and each append names the sequence before it, so order holds.
+//!   has one id ([`FrameId`](unibus_crypto::FrameId)), which the stream takes once, and each append names the sequence before it, so order holds.
 //! - *The sender is told* ([`notice`]): kept, at which sequence; or refused, why, and whether trying again helps. Silence means unknown.
 
 mod access;
@@ -17,7 +17,6 @@ mod append;
 mod care;
 mod carry;
 mod heard;
-mod id;
 mod judge;
 mod keeper;
 mod listener;
@@ -31,7 +30,6 @@ mod wire;
 
 pub use access::Access;
 pub use carry::{carried, carry};
-pub use id::FrameId;
 pub use keeper::Keeper;
 pub use listener::Listener;
 pub use read::{ReadError, page};

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::id::FrameId;
 use unibus_core::bus;
 use unibus_core::domain::{Handle, RoomId};
+use unibus_crypto::FrameId;
 
 /// What came of a frame.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
