@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use unibus_client::api::Request;
 use unibus_client::identity::Identity;
 use unibus_core::clock;
-use unibus_core::domain::RoomId;
+use unibus_core::domain::{FeatureLevel, RoomId};
 use unibus_crypto::{MessageId, Sealer};
 use unibus_keeper::Shard;
 
@@ -83,6 +83,10 @@ fn texts(node: &Node, who: &Identity) -> Vec<String> {
 
 #[test]
 fn what_is_said_is_kept_whatever_becomes_of_the_node_that_appends() {
+    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
+        println!("not run: level 2 is not complete in this release");
+        return;
+    }
     let mut nodes = nodes::start(&[]);
     let root = seed_admin(&nodes[0]);
     let raised = nodes[0].ask(&["level", "raise"]);
