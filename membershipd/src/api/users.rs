@@ -49,7 +49,8 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Rep
 /// Where the bus is.
 pub(super) async fn bus(shared: Arc<Shared>) -> Result<Reply, Problem> {
     let config = &shared.observer.config;
-    Reply::json(&bodies::Bus { port: config.ports.client, tls: config.tls.is_some() })
+    let level = shared.gate.view(|view| view.level()).number();
+    Reply::json(&bodies::Bus { port: config.ports.client, tls: config.tls.is_some(), level })
 }
 
 /// All users that pass `which`, one page of them, and where the next one begins.

@@ -11,7 +11,7 @@ use super::{Output, Problem};
 use crate::control::Failure;
 use unibus_client::api::{Changed, Client, ClientError, NodeUrl, Request};
 use unibus_client::identity::Identity;
-use unibus_client::talk::{FrameVersion, Pins, RosterHead, TalkError};
+use unibus_client::talk::{FrameVersion, Pins, RosterHead, Sender, TalkError};
 use unibus_core::domain::RevocationOutcome;
 
 /// Who asks, and whom.
@@ -39,15 +39,19 @@ pub(super) struct Api {
 /// How messages are written. Hidden, since a bus whose members have different releases would have members who read nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Frames {
-    /// Version of the frames that are written
-    #[arg(long, hide = true, value_name = "1|2", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
-    frames: u8,
+    /// Version of the frames that are written; without it, the one that the level of the cluster asks for
+    #[arg(long, hide = true, value_name = "1|2", value_parser = clap::value_parser!(u8).range(1..=2))]
+    frames: Option<u8>,
 }
 
 impl Frames {
-    /// The version. Which roster the sender knows is said once there is one.
-    pub(super) fn version(&self) -> FrameVersion {
-        if self.frames == 1 { FrameVersion::V1 } else { FrameVersion::V2 { roster: RosterHead::NONE } }
+    /// The sender, writing that version. Which roster it knows is said once there is one.
+    pub(super) fn set(&self, sender: Sender) -> Sender {
+        match self.frames {
+            None => sender,
+            Some(1) => sender.writing(FrameVersion::V1),
+            Some(_) => sender.writing(FrameVersion::V2 { roster: RosterHead::NONE }),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{DONE, Problem};
 use crate::blobs::BlobId;
 use crate::control::Failure;
 use unibus_client::api::{AddedBlob, Blob, Request, room_path};
-use unibus_client::talk::{Attachments, FrameVersion, Sender, Sent, TalkError};
+use unibus_client::talk::{Attachments, Sender, Sent, TalkError};
 use unibus_core::clock;
 use unibus_core::domain::RoomId;
 use unibus_core::private_file;
@@ -106,11 +106,7 @@ fn put(room: &RoomId, file: &Path, frames: &Frames, api: &Api) -> Result<(), Pro
         println!("{sha256}");
         println!("whoever is in the room may have it: membershipd blob get {room} {sha256} --out FILE");
     }
-    let announced = match frames.version() {
-        // There is no way to say it.
-        FrameVersion::V1 => None,
-        version => Some(announce(room, file, sha256, size, version, api)?),
-    };
+    let announced = announce(room, file, sha256, size, frames, api)?;
     if api.json() {
         let blob = json!({ "sha256": sha256, "bytes": bytes, "by": by, "at_ms": at_ms });
         let mut answer = json!({ "blob": blob, "changed": changed });
@@ -122,19 +118,19 @@ fn put(room: &RoomId, file: &Path, frames: &Frames, api: &Api) -> Result<(), Pro
     Ok(())
 }
 
-/// Tells the room of an attachment that was added.
+/// Tells the room of an attachment that was added; none where the cluster's level has no way to say it.
 fn announce(
     room: &RoomId,
     file: &Path,
     sha256: BlobId,
     size: u64,
-    version: FrameVersion,
+    frames: &Frames,
     api: &Api,
-) -> Result<Sent, Problem> {
+) -> Result<Option<Sent>, Problem> {
     let Part { identity, pins, nodes, ca } = api.part()?;
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let said = super::block_on(async {
-        let mut sender = Sender::new(identity, pins, nodes, ca, room.clone()).await?.writing(version);
+        let mut sender = frames.set(Sender::new(identity, pins, nodes, ca, room.clone()).await?);
         sender.announce(sha256, size, &name).await
     })?;
     said.map_err(|error: TalkError| {

@@ -80,6 +80,7 @@ impl Screen<'_> {
                 self.tell_before();
                 self.refused(why, *at_ms, *seq);
             }
+            Heard::NotKept(message) => self.not_kept(message),
             Heard::CaughtUp => {
                 self.losses = 0;
                 self.tell_before();
@@ -120,6 +121,19 @@ impl Screen<'_> {
             println!("{}", json!({ "refused": why.to_string(), "at_ms": at_ms, "seq": seq }));
         } else {
             eprintln!("membershipd: a message of {} is not shown: {why}", when(at_ms));
+        }
+    }
+
+    /// It was shown when it came; those who read the history later will not see it.
+    fn not_kept(&self, message: &Message) {
+        if self.args.api.json() {
+            println!(
+                "{}",
+                json!({ "not_kept": message.id.to_string(), "sender": message.sender, "at_ms": message.at_ms })
+            );
+        } else {
+            let (sender, when) = (&message.sender, when(message.id.unix_ms()));
+            eprintln!("membershipd: what {sender} said at {when} was not kept: it is not in the history");
         }
     }
 

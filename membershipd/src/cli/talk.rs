@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let Part { identity, pins, nodes, ca } = args.api.part()?;
     let room = args.room.clone();
     args.api.talk(async {
-        let mut sender = Sender::new(identity, pins, nodes, ca, room).await?.writing(args.frames.version());
+        let mut sender = args.frames.set(Sender::new(identity, pins, nodes, ca, room).await?);
         if !args.text.is_empty() {
             return tell(args, sender.say(&[args.text.join(" ")]).await?, 1);
         }

@@ -21,7 +21,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("unibus-loadtest", &["unibus-core", "unibus-crypto", "unibus-api-types", "unibus-tls", "unibus-client"]),
     // The daemon, and its command line, which is a client.
     ("unibus-store", &["unibus-core", "unibus-tls"]),
-    ("unibus-keeper", &["unibus-core", "unibus-crypto", "unibus-tls", "unibus-store"]),
+    ("unibus-keeper", &["unibus-core", "unibus-crypto", "unibus-api-types", "unibus-tls", "unibus-store"]),
     (
         "membershipd",
         &[

@@ -8,6 +8,7 @@ mod blob_id;
 pub mod bodies;
 pub mod control;
 pub mod limits;
+pub mod notice;
 pub mod problem;
 
 pub use blob_id::BlobId;

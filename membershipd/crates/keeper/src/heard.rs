@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::notice::Reason;
 use super::shard::Shard;
+use unibus_api_types::notice::Reason;
 use unibus_core::bus;
 use unibus_core::domain::{Handle, RoomId};
 use unibus_crypto::FrameId;

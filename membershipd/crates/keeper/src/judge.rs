@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::heard::Heard;
-use super::notice::Reason;
+use unibus_api_types::notice::Reason;
 use unibus_core::domain::{
     Action, ClaimsKey, FeatureLevel, Handle, Policy, Records, Resource, Room, RoomId, Subject, Verifier, decide,
     holds_its_subject,

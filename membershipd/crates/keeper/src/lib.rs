@@ -10,7 +10,7 @@
 //! - *One node appends to a shard*, chosen by all nodes alike from those whose heartbeats arrive; the others hold what they heard until
 //!   they hear that it is kept, and append it when the choice falls on them. That two nodes append for a moment does no harm: a frame
 //!   has one id ([`FrameId`](unibus_crypto::FrameId)), which the stream takes once, and each append names the sequence before it, so order holds.
-//! - *The sender is told* ([`notice`]): kept, at which sequence; or refused, why, and whether trying again helps. Silence means unknown.
+//! - *The sender is told* ([`Notice`](unibus_api_types::notice::Notice)): kept, at which sequence; or refused, why, and whether trying again helps. Silence means unknown.
 
 mod access;
 mod append;
@@ -20,7 +20,7 @@ mod heard;
 mod judge;
 mod keeper;
 mod listener;
-pub mod notice;
+mod notice;
 mod read;
 mod shard;
 mod streams;

@@ -1,7 +1,7 @@
 //! Users, and where the bus is.
 
 use serde::{Deserialize, Serialize};
-use unibus_core::domain::{Handle, RevocationOutcome, Role, SignPub, State};
+use unibus_core::domain::{FeatureLevel, Handle, RevocationOutcome, Role, SignPub, State};
 
 /// The record of a user. Its revision is the ETag of the answer where there is one record in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,13 @@ pub struct Bus {
     pub port: u16,
     /// Whether it speaks TLS, with a certificate of the same CA as the API.
     pub tls: bool,
+    /// Feature level of the cluster: what clients may write depends on it. A daemon of release 0.1.0 says none, and is at the first.
+    #[serde(default = "first_level")]
+    pub level: u32,
+}
+
+fn first_level() -> u32 {
+    FeatureLevel::default().number()
 }
 
 /// A user that is to be.

@@ -14,7 +14,7 @@ use unibus_api_types::BlobId;
 use unibus_api_types::limits::BLOB_BYTES;
 use unibus_core::domain::RoomId;
 use unibus_core::random;
-use unibus_crypto::{Attachment, AttachmentName, Content, Untrue, blob};
+use unibus_crypto::{Attachment, AttachmentName, Content, FrameVersion, Untrue, blob};
 
 /// The attachments of a room, as one of its members has them.
 #[derive(Debug)]
@@ -83,9 +83,12 @@ impl Attachments {
 
 impl Sender {
     /// Tells the room of an attachment that was added as `id`: `bytes` is what it has when it is opened, `file` what its file is
-    /// called. Only version 2 of frames can say it.
-    pub async fn announce(&mut self, id: BlobId, bytes: u64, file: &str) -> Result<Sent, TalkError> {
+    /// called. Only version 2 of frames can say it: none where that is not written.
+    pub async fn announce(&mut self, id: BlobId, bytes: u64, file: &str) -> Result<Option<Sent>, TalkError> {
+        if self.frames().await? == FrameVersion::V1 {
+            return Ok(None);
+        }
         let attachment = Attachment { sha256: id.sha256(), size: bytes, name: AttachmentName::like(file) };
-        self.say_contents(&[Content::Attachment(attachment)]).await
+        self.say_contents(&[Content::Attachment(attachment)]).await.map(Some)
     }
 }

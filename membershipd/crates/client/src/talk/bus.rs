@@ -14,8 +14,8 @@ use crate::api::{Client, NodeUrl, Request};
 use crate::identity::Identity;
 use unibus_api_types::bodies;
 use unibus_core::bus;
-use unibus_core::domain::Handle;
-use unibus_crypto::MessageId;
+use unibus_core::domain::{FeatureLevel, Handle};
+use unibus_crypto::{FrameVersion, MessageId, RosterHead};
 
 /// Patience with an engine.
 const WAIT: Duration = Duration::from_secs(5);
@@ -25,6 +25,7 @@ const WAIT: Duration = Duration::from_secs(5);
 pub struct Bus {
     connection: Connection,
     handle: Handle,
+    level: u32,
     lost: CancellationToken,
     forbidden: Arc<Mutex<Option<String>>>,
 }
@@ -37,12 +38,12 @@ impl Bus {
         nodes: &[NodeUrl],
         ca: Option<&Path>,
     ) -> Result<Self, TalkError> {
-        let bodies::Bus { port, tls } =
+        let bodies::Bus { port, tls, level } =
             api.ask_for(&Request::get("/v1/bus")).await.map_err(TalkError::api("ask where the bus is"))?;
         let mut why = Vec::new();
         for node in nodes {
             match Self::to(identity, &format!("{}:{port}", node.host()), tls, ca).await {
-                Ok(bus) => return Ok(bus),
+                Ok(bus) => return Ok(Self { level, ..bus }),
                 Err(error) => why.push(format!("{}: {error:#}", node.host())),
             }
         }
@@ -74,10 +75,21 @@ impl Bus {
             options = options.require_tls(true).tls_client_config(unibus_tls::trusting(ca)?);
         }
         let connection = options.connect(address).await?;
-        let bus = Self { connection, handle: identity.handle.clone(), lost, forbidden };
+        let level = FeatureLevel::default().number();
+        let bus = Self { connection, handle: identity.handle.clone(), level, lost, forbidden };
         // That connect() returns is no proof of an admission.
         bus.settle().await?;
         Ok(bus)
+    }
+
+    /// The version of frames that a cluster at this level writes: at the first level there are clients that read no other.
+    pub fn frames(&self) -> FrameVersion {
+        if self.daemons_keep() { FrameVersion::V2 { roster: RosterHead::NONE } } else { FrameVersion::V1 }
+    }
+
+    /// Whether daemons keep what is said in rooms that persist, and may refuse to.
+    pub fn daemons_keep(&self) -> bool {
+        self.level >= FeatureLevel::Kept.number()
     }
 
     /// Subscribes.

@@ -2,6 +2,7 @@
 
 use crate::api::ClientError;
 use unibus_api_types::BlobId;
+use unibus_api_types::notice::Reason;
 use unibus_core::domain::{Handle, RoomId};
 use unibus_crypto::{Epoch, MessageId, Untrue};
 
@@ -89,6 +90,14 @@ pub enum TalkError {
         /// The epoch.
         epoch: Epoch,
     },
+    /// The cluster refused to keep it.
+    #[error("the message was not kept: {}", refused.why())]
+    NotKept {
+        /// Why.
+        refused: Reason,
+        /// Whether saying it again may help.
+        retry: bool,
+    },
     /// It was said, and nobody knows whether it was kept.
     #[error("message {0} was sent, and nobody knows whether it was kept")]
     Unknown(MessageId),
@@ -121,6 +130,7 @@ impl TalkError {
             TalkError::TooLarge { .. } | TalkError::AttachmentTooLarge { .. } => "too-large",
             TalkError::Attachment { .. } => "bad-attachment",
             TalkError::NotSealed { .. } => "not-sealed",
+            TalkError::NotKept { .. } => "not-kept",
             TalkError::Unknown(_) => "unknown-outcome",
             TalkError::Identity(_) => "identity",
         }
@@ -145,6 +155,11 @@ impl TalkError {
             ),
             TalkError::Bus(_) => "see 'cargo xtask verify'; name more nodes with --url".to_owned(),
             TalkError::NotPermitted(_) => "see your role with 'membershipd room show'".to_owned(),
+            TalkError::NotKept { retry: true, .. } => "say it again in a moment".to_owned(),
+            TalkError::NotKept { refused: Reason::NotAllowed, .. } => {
+                "see your role with 'membershipd room show'".to_owned()
+            }
+            TalkError::NotKept { .. } => "see that this program is as new as the servers, then say it again".to_owned(),
             TalkError::Seal(Untrue::TextOnly) => {
                 "say it as a text, or again when all nodes and members have a newer release".to_owned()
             }
@@ -163,7 +178,7 @@ impl TalkError {
     pub(super) fn passes(&self) -> bool {
         match self {
             TalkError::Api { error, .. } => !matches!(error, ClientError::Refused(_) | ClientError::Form(_)),
-            TalkError::Bus(_) | TalkError::Contended(_) => true,
+            TalkError::Bus(_) | TalkError::Contended(_) | TalkError::NotKept { retry: true, .. } => true,
             _ => false,
         }
     }

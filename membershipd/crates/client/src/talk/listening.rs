@@ -1,9 +1,10 @@
 //! Hearing what is said in a room: what was kept, and then what comes, without a gap and nothing twice.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
@@ -17,9 +18,10 @@ use super::reading::{Arrived, Message, Reader};
 use super::sending::record;
 use crate::api::{Client, NodeUrl, Room};
 use crate::identity::Identity;
+use unibus_core::bus;
 use unibus_core::clock;
 use unibus_core::domain::{Handle, RoomId};
-use unibus_crypto::{FrameRefusal, Source};
+use unibus_crypto::{Frame, FrameRefusal, MessageId, Source};
 
 /// Pauses before another attempt at a connection.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -53,6 +55,8 @@ pub enum Heard {
         /// Its number in the history; none: it came from the bus.
         seq: Option<u64>,
     },
+    /// A message that was told when it came is not in the history, and is no longer on its way there.
+    NotKept(Message),
     /// All that was kept has been told, and what is told from now on is new.
     CaughtUp,
     /// The connection is lost, and made again.
@@ -70,6 +74,37 @@ pub struct Listener {
     reader: Reader,
     room: RoomId,
     from: From,
+    /// Whether what comes and is not kept is told.
+    marks: bool,
+    shown: Shown,
+}
+
+/// What was told when it came and is not known to be kept yet, oldest first.
+#[derive(Debug, Default)]
+struct Shown(VecDeque<(Instant, Message)>);
+
+impl Shown {
+    /// Messages that are remembered.
+    const MOST: usize = 1_024;
+    /// A message that was not kept for so long after it came will not be: its sender has given up.
+    const GIVEN_UP: Duration = bus::STORE_BUDGET.saturating_add(Duration::from_secs(10));
+
+    fn note(&mut self, at: Instant, message: &Message) {
+        if self.0.len() >= Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((at, message.clone()));
+    }
+
+    fn kept(&mut self, id: MessageId, sender: &Handle) {
+        self.0.retain(|(_, message)| (message.id, &message.sender) != (id, sender));
+    }
+
+    /// What came too long before `now`, at which the whole history had been read.
+    fn given_up(&mut self, now: Instant) -> Vec<Message> {
+        let old = self.0.iter().take_while(|(at, _)| now.duration_since(*at) > Self::GIVEN_UP).count();
+        self.0.drain(..old).map(|(_, message)| message).collect()
+    }
 }
 
 /// Whether there is more to hear.
@@ -92,7 +127,7 @@ impl Listener {
         let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
         let record = record(&api, people.pins(), &room, &identity).await?;
         let reader = Reader::new(room.clone(), record.policy.into(), keyring);
-        Ok(Self { api, identity, nodes, ca, people, reader, room, from })
+        Ok(Self { api, identity, nodes, ca, people, reader, room, from, marks: false, shown: Shown::default() })
     }
 
     /// Listens until `hear` has enough, or until there is nothing more to be heard: the user was removed, or a server lies.
@@ -132,6 +167,7 @@ impl Listener {
             return Ok(Next::Break(()));
         }
         *pause = PAUSE;
+        self.marks = policy.persist && bus.daemons_keep();
         let mut look = Box::pin(tokio::time::sleep(FIRST_LOOK));
         loop {
             tokio::select! {
@@ -156,6 +192,7 @@ impl Listener {
 
     /// Tells what was kept since the last look.
     async fn catch_up(&mut self, hear: &mut impl FnMut(Heard) -> Next) -> Result<Next, TalkError> {
+        let asked = Instant::now();
         loop {
             let (after, limit) = match self.from {
                 From::Last(limit) => (None, limit.clamp(1, PAGE)),
@@ -175,7 +212,8 @@ impl Listener {
             }
             self.from = From::After(last);
             if !full || after.is_none() {
-                return Ok(Next::Continue(()));
+                let lost = self.shown.given_up(asked).into_iter().map(Heard::NotKept);
+                return Ok(lost.map(hear).find(Next::is_break).unwrap_or(Next::Continue(())));
             }
         }
     }
@@ -185,8 +223,16 @@ impl Listener {
             Source::Live => None,
             Source::History { seq } => Some(seq),
         };
+        if let (Some(_), Ok(Frame { header, .. })) = (seq, &Frame::parse(arrived.frame)) {
+            self.shown.kept(header.id, &header.sender);
+        }
         Ok(match self.reader.read(arrived, &mut self.people).await? {
-            Ok(Some(message)) => hear(Heard::Message(message)),
+            Ok(Some(message)) => {
+                if self.marks && seq.is_none() {
+                    self.shown.note(Instant::now(), &message);
+                }
+                hear(Heard::Message(message))
+            }
             Ok(None) => Next::Continue(()),
             Err(why) => hear(Heard::Refused { why, at_ms: arrived.at_ms, seq }),
         })
@@ -195,5 +241,36 @@ impl Listener {
     /// Who listens.
     pub fn handle(&self) -> &Handle {
         &self.identity.handle
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use unibus_crypto::{Content, FrameVersion};
+
+    #[test]
+    fn what_was_shown_and_is_not_kept_is_told_once_its_sender_has_given_up() {
+        let message = |number: u8| Message {
+            version: FrameVersion::V1,
+            id: MessageId::new(1, [number; 10]),
+            sender: "alice".parse().unwrap(),
+            signed: true,
+            epoch: None,
+            subject: "room.hall.alice".to_owned(),
+            at_ms: 1,
+            seq: None,
+            contents: vec![Content::text("x")],
+        };
+        let (mut shown, begun) = (Shown::default(), Instant::now());
+        let after = |seconds| begun + Shown::GIVEN_UP + Duration::from_secs(seconds);
+        (0..3).for_each(|number| shown.note(begun + Duration::from_secs(number.into()), &message(number)));
+        shown.kept(message(1).id, &"bob".parse().unwrap());
+        shown.kept(message(0).id, &"alice".parse().unwrap());
+        assert_eq!(shown.given_up(begun + Shown::GIVEN_UP), []);
+        assert_eq!(shown.given_up(after(2)), [message(1)]);
+        assert_eq!(shown.given_up(after(3)), [message(2)]);
+        (0..=Shown::MOST).for_each(|_| shown.note(begun, &message(9)));
+        assert_eq!(shown.given_up(after(1)).len(), Shown::MOST);
     }
 }

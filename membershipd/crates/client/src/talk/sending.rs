@@ -16,10 +16,11 @@ use super::people::People;
 use super::pins::Pins;
 use crate::api::{Client, NodeUrl, Request, Room, room_path};
 use crate::identity::Identity;
+use unibus_api_types::notice::{Notice, Outcome};
 use unibus_core::domain::{MemberState, RoomId};
 use unibus_core::faults::Fault;
 use unibus_core::{bus, clock, random};
-use unibus_crypto::{Content, Epoch, FrameVersion, MessageId, Sealer};
+use unibus_crypto::{Content, Epoch, FrameId, FrameVersion, MessageId, Sealer};
 
 /// How long the newest epoch is believed to be the newest while nobody is heard to come or go.
 const BELIEVED: Duration = Duration::from_secs(30);
@@ -54,7 +55,7 @@ pub struct Sender {
     people: People,
     keyring: Keyring,
     room: Room,
-    version: FrameVersion,
+    version: Option<FrameVersion>,
     open: Option<Open>,
 }
 
@@ -64,6 +65,8 @@ struct Open {
     bus: Bus,
     /// Tells who comes and goes.
     events: Subscriber,
+    /// Tells what came of what we said, where daemons keep it.
+    notices: Option<Subscriber>,
     sealer: Sealer,
     asked: Instant,
 }
@@ -92,13 +95,20 @@ impl Sender {
         let own = people.introduce(&identity).await?;
         let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
         let room = record(&api, people.pins(), &room, &identity).await?;
-        Ok(Self { api, identity, nodes, ca, people, keyring, room, version: FrameVersion::V1, open: None })
+        Ok(Self { api, identity, nodes, ca, people, keyring, room, version: None, open: None })
     }
 
-    /// The same, which writes `version`. Without this it is the first one: release 0.1.0 reads no other, so a sender writes the
-    /// second one only where every member's program is known to read it.
+    /// The same, which writes `version`. Without this it is what the level of the cluster asks for: release 0.1.0 reads the first
+    /// one alone.
     pub fn writing(self, version: FrameVersion) -> Self {
-        Self { version, open: None, ..self }
+        Self { version: Some(version), open: None, ..self }
+    }
+
+    /// The version of frames that it writes now.
+    pub async fn frames(&mut self) -> Result<FrameVersion, TalkError> {
+        self.connect().await?;
+        let written = self.open.as_ref().map(|open| open.bus.frames());
+        Ok(self.version.or(written).unwrap_or_default())
     }
 
     /// Says these together, as [`say_contents`](Self::say_contents) does.
@@ -117,10 +127,11 @@ impl Sender {
         let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap_or_default(), entropy);
         if Fault::AckBeforeWrite.active() {
             // Acknowledged whatever becomes of it: it is sent once, and nobody looks for it.
-            let _ = tokio::time::timeout(AGAIN, self.attempt(id, contents, &mut None, 0)).await;
+            let _ = tokio::time::timeout(AGAIN, self.attempt(id, contents, &mut None, None)).await;
             return Ok(Sent { id, epoch: None, seq: None });
         }
-        let before = if self.room.policy.persist { self.newest_kept().await? } else { 0 };
+        let looked_for = self.room.policy.persist && self.room.keeper.is_none();
+        let before = if looked_for { Some(self.newest_kept().await?) } else { None };
         let begun = Instant::now();
         let mut sent = None;
         loop {
@@ -144,17 +155,25 @@ impl Sender {
         id: MessageId,
         contents: &[Content],
         sent: &mut Option<Attempted>,
-        before: u64,
+        before: Option<u64>,
     ) -> Result<Sent, TalkError> {
+        let first = sent.is_none();
         self.connect().await?;
-        let Some(open) = &self.open else { return Err(TalkError::Bus("the connection was lost".to_owned())) };
+        let to =
+            self.room.keeper.as_ref().map_or_else(|| self.room.subject.to_string(), |keeper| keeper.publish.clone());
+        if let Some(before_it_moved) = sent.take_if(|sent| sent.subject != to) {
+            // Said as the cluster kept things before, at the moment at which that changed.
+            if let Some(seq) = self.look(&before_it_moved.frame, before).await? {
+                return Ok(Sent { id, epoch: before_it_moved.epoch, seq: Some(seq) });
+            }
+        }
+        let Some(open) = &mut self.open else { return Err(TalkError::Bus("the connection was lost".to_owned())) };
         let Attempted { subject, frame, epoch } = match sent {
             // The very same bytes, on the same subject: they may have arrived.
             Some(sent) => sent.clone(),
             None => {
-                let subject = self.room.subject.to_string();
-                let frame = open.sealer.seal_contents(&subject, id, contents).map_err(TalkError::Seal)?;
-                Attempted { subject, frame: frame.into(), epoch: open.sealer.epoch() }
+                let frame = open.sealer.seal_contents(&to, id, contents).map_err(TalkError::Seal)?;
+                Attempted { subject: to, frame: frame.into(), epoch: open.sealer.epoch() }
             }
         };
         *sent = Some(Attempted { subject: subject.clone(), frame: frame.clone(), epoch });
@@ -166,20 +185,46 @@ impl Sender {
         if !self.room.policy.persist {
             return Ok(Sent { id, epoch, seq: None });
         }
-        let (since, mut pause) = (Instant::now(), LOOK);
-        let mut after = before;
+        if let Some(notices) = &mut open.notices {
+            let seq = match told(notices, FrameId::of(&self.room.id, &subject, &frame)).await {
+                Some(Outcome::Kept { seq }) => Some(seq),
+                Some(Outcome::Refused { refused, retry }) => {
+                    if first {
+                        // Nothing of it is anywhere.
+                        *sent = None;
+                    }
+                    return Err(TalkError::NotKept { refused, retry });
+                }
+                // A notice can be lost where a message is not.
+                None => self.look(&frame, None).await?,
+            };
+            return seq.map(|seq| Sent { id, epoch, seq: Some(seq) }).ok_or(TalkError::Unknown(id));
+        }
+        let (since, mut pause, mut after) = (Instant::now(), LOOK, before);
         while since.elapsed() < AGAIN {
-            let page = history::page(&self.api, &self.room.id, Some(after), PAGE).await?;
+            let page = history::page(&self.api, &self.room.id, after, PAGE).await?;
             if let Some(seq) = kept_as(&page, &frame) {
                 return Ok(Sent { id, epoch, seq: Some(seq) });
             }
-            after = page.messages.last().map_or(after, |last| last.seq);
+            after = page.messages.last().map(|last| last.seq).or(after);
             if page.messages.is_empty() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LOOK_MOST);
             }
         }
         Err(TalkError::Unknown(id))
+    }
+
+    /// Where this very frame is in the history after `after`, or among the last messages.
+    async fn look(&self, frame: &[u8], mut after: Option<u64>) -> Result<Option<u64>, TalkError> {
+        loop {
+            let page = history::page(&self.api, &self.room.id, after, PAGE).await?;
+            let found = kept_as(&page, frame);
+            match page.messages.last() {
+                Some(last) if found.is_none() && after.is_some() => after = Some(last.seq),
+                _ => return Ok(found),
+            }
+        }
     }
 
     async fn newest_kept(&self) -> Result<u64, TalkError> {
@@ -200,6 +245,7 @@ impl Sender {
         let lost = self.open.as_ref().is_none_or(|open| open.bus.is_lost());
         let kept = self.open.take().filter(|_| !lost);
         self.room = record(&self.api, self.people.pins(), &self.room.id, &self.identity).await?;
+        let keeper = self.room.keeper.as_ref();
         let (bus, events) = match kept {
             Some(open) => (open.bus, open.events),
             None => {
@@ -208,15 +254,33 @@ impl Sender {
                 (bus, events)
             }
         };
+        let notices = match keeper {
+            Some(keeper) => Some(bus.subscribe(&keeper.notices).await?),
+            None => None,
+        };
         let asked = Instant::now();
         let policy = self.room.policy;
         let key = if policy.encrypt { Some(self.keyring.fresh(&mut self.people).await?) } else { None };
         let pair = policy.sign.then(|| self.identity.key_pair()).transpose().map_err(TalkError::Identity)?;
         let sealer = Sealer::new(self.room.id.clone(), self.identity.handle.clone(), pair, key);
-        let sealer = sealer.map_err(TalkError::Seal)?.writing(self.version);
-        self.open = Some(Open { bus, events, sealer, asked });
+        let sealer = sealer.map_err(TalkError::Seal)?.writing(self.version.unwrap_or_else(|| bus.frames()));
+        self.open = Some(Open { bus, events, notices, sealer, asked });
         Ok(())
     }
+}
+
+/// What the daemons say of the frame; none: nothing, for [`AGAIN`].
+async fn told(notices: &mut Subscriber, frame: FrameId) -> Option<Outcome> {
+    let matching = async {
+        while let Some(message) = notices.next().await {
+            match serde_json::from_slice::<Notice>(&message.payload) {
+                Ok(notice) if notice.id == frame => return Some(notice.outcome),
+                _ => {}
+            }
+        }
+        None
+    };
+    tokio::time::timeout(AGAIN, matching).await.ok().flatten()
 }
 
 /// Under which number a page has this very frame. The id in it is no proof: another member can use the same one.
@@ -270,12 +334,14 @@ mod tests {
 
     #[test]
     fn what_may_have_been_sent_is_never_called_not_said() {
+        use unibus_api_types::notice::Reason;
         let id = MessageId::new(1, [0; 10]);
         let [bus, removed, forbidden]: [fn() -> TalkError; 3] = [
             || TalkError::Bus("gone".to_owned()),
             || TalkError::NotMember("kitchen".parse().unwrap(), "bob".parse().unwrap()),
             || TalkError::NotPermitted("room.kitchen".to_owned()),
         ];
+        let refused = |retry| TalkError::NotKept { refused: Reason::TooMuch, retry };
         let code = |error: TalkError, (in_doubt, sent, over)| {
             end(error, id, in_doubt, sent, over).map(|error| error.code().to_owned())
         };
@@ -291,6 +357,10 @@ mod tests {
             (removed(), now, false, Some("unknown-outcome")),
             (forbidden(), now, false, Some("not-permitted")),
             (forbidden(), before, false, Some("unknown-outcome")),
+            (refused(true), nothing, false, None),
+            (refused(true), nothing, true, Some("not-kept")),
+            (refused(false), nothing, false, Some("not-kept")),
+            (refused(false), before, false, Some("unknown-outcome")),
         ];
         for (error, (in_doubt, sent), over, expected) in cases {
             let what = format!("{error}, {in_doubt} {sent} {over}");

@@ -229,8 +229,8 @@ impl Talker {
                     };
                     found.push(Found { seq, what });
                 }
-                // Neither is told of what was kept.
-                Heard::CaughtUp | Heard::Lost(_) => {}
+                // None of these is told of what was kept.
+                Heard::NotKept(_) | Heard::CaughtUp | Heard::Lost(_) => {}
             }
             std::ops::ControlFlow::Continue(())
         };
