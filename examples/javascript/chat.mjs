@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 
 import { connect, headers, nkeyAuthenticator } from "@nats-io/transport-node";
 
-import { Identity, Refused, make, parse, read, unb64, uuid } from "./formats.mjs";
+import { Identity, Refused, frameId, make, parse, read, unb64, uuid } from "./formats.mjs";
 import { Api, PATIENCE_MS, People, Problem, Room } from "./member.mjs";
 
 // A connection to the bus; its end wakes whoever waits, as a message does. Rights are fixed when it is made.
@@ -61,27 +61,49 @@ class Connection {
   }
 }
 
-// Says it, and waits until the history shows it where the room keeps what is said.
+// What the daemons say of a frame; nothing: they said nothing for 3 s.
+async function told(connection, id) {
+  for (const end = Date.now() + 3_000; Date.now() < end && !connection.ended; ) {
+    const notice = (await connection.next(end - Date.now()))?.json();
+    if (notice?.id === id) return notice;
+  }
+}
+
+// Says it, and waits until it is known to be kept where the room keeps what is said: by the daemons' notice, or else because the
+// history shows it.
 async function say(room, options) {
   const [epoch, key] = room.policy.encrypt ? await room.currentKey() : [0, undefined];
-  const { me, policy, subject } = room;
-  const { frame, id } = make(me, room.id, subject, policy.sign, epoch, key, options.text, Number(options.frames));
-  let after = room.policy.persist ? (await room.history(null, 1)).last : 0;
+  const { me, policy, publish, notices } = room;
+  // Clients of release 0.1.0 read the first version alone; from feature level 2 on there are none.
+  const { level = 1 } = await room.api.ask("GET", "/v1/bus");
+  const version = Number(options.frames ?? Math.min(level, 2));
+  const { frame, id } = make(me, room.id, publish, policy.sign, epoch, key, options.text, version);
+  let after = policy.persist && !notices ? (await room.history(null, 1)).last : 0;
   const [deadline, header] = [Date.now() + PATIENCE_MS, headers()];
   header.set("Nats-Msg-Id", id);
   let connection;
   while (Date.now() < deadline) {
     try {
-      if (!connection || connection.ended) connection = await Connection.open(room, options);
-      // The very same frame again: the servers keep it once, because of the id.
-      connection.bus.publish(room.subject, frame, { headers: header });
+      if (!connection || connection.ended) {
+        connection = await Connection.open(room, options);
+        if (notices) connection.subscribe(notices);
+      }
+      // The very same frame again: it is kept once, by its id.
+      connection.bus.publish(publish, frame, { headers: header });
       await connection.settle();
     } catch (error) {
       if (error.denied || error instanceof Problem) throw error;
       await sleep(500);
       continue;
     }
-    if (!room.policy.persist) return console.log(options.json ? JSON.stringify({ id }) : "said; the room keeps nothing");
+    if (!policy.persist) return console.log(options.json ? JSON.stringify({ id }) : "said; the room keeps nothing");
+    if (notices) {
+      const { seq, refused, retry } = (await told(connection, frameId(room.id, publish, frame))) ?? {};
+      if (seq) return console.log(options.json ? JSON.stringify({ id, seq }) : `said, and kept as number ${seq}`);
+      if (refused && !retry) throw new Error(`${id} was not kept: ${refused}`);
+      await sleep(500);
+      continue;
+    }
     for (const again = Date.now() + 3_000; Date.now() < again; await sleep(50)) {
       for (const kept of (await room.history(after, 1000)).messages) {
         after = kept.seq;
@@ -180,7 +202,7 @@ async function tail(room, options) {
 }
 
 const USAGE = "say ROOM TEXT or tail ROOM [--count N], with --identity FILE --url URL[,URL] [--ca FILE] [--json]";
-const FRAMES = { type: "string", default: "1" }; // version to write: 1 or 2; old clients read 1
+const FRAMES = { type: "string" }; // version to write, 1 or 2, if not the one that the cluster is ready for
 
 async function main() {
   const option = (name) => [name, { type: "string", default: process.env[`UNIBUS_${name.toUpperCase()}`] }];
@@ -190,7 +212,7 @@ async function main() {
   const [verb, id, text] = positionals;
   const act = { say, tail }[verb];
   if (!act || !id || !values.identity || !values.url || (act === say && text === undefined)) throw new Error(USAGE);
-  if (!["1", "2"].includes(values.frames)) throw new Error("--frames is 1 or 2");
+  if (![undefined, "1", "2"].includes(values.frames)) throw new Error("--frames is 1 or 2");
   const options = { ...values, text, urls: values.url.split(",") };
   const me = Identity.load(values.identity);
   const api = new Api(options.urls, values.ca, me);

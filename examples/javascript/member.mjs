@@ -140,13 +140,14 @@ export class Room {
 
   // How the room is now; a Problem if we are not in it any more.
   async look() {
-    const { own, subject, policy } = await this.api.ask("GET", this.path);
+    const { own, subject, policy, keeper } = await this.api.ask("GET", this.path);
     const detail = `if you are invited: membershipd member accept ${this.id}`;
     if (own?.state !== "joined") throw new Problem({ title: "You are not in the room", detail, type: "not-joined" });
     // Whoever has seen that messages are sealed here says nothing in clear: a server would be told it.
     if (policy.encrypt) this.people.pin("sealed", this.id, true);
     else if (this.people.pins.sealed?.[this.id]) throw new Refused("unsealed", "the room is said to be in clear, and was sealed");
-    Object.assign(this, { subject, policy });
+    // Where daemons keep what is said: the one subject on which we publish, and where we are told what came of it.
+    Object.assign(this, { subject, policy, publish: keeper?.publish ?? subject, notices: keeper?.notices });
   }
 
   // The room's key of an epoch; none: it is not for us.

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import nats
 
-from formats import Identity, Refused, b64, make, parse, read, unb64
+from formats import Identity, Refused, b64, frame_id, make, parse, read, unb64
 from member import PATIENCE_S, Api, People, Problem, Room
 
 
@@ -44,17 +44,34 @@ class Connection:
             raise PermissionError(f"the bus does not permit it: {self.errors[-1]}")
 
 
+async def told(connection, id):
+    """What the daemons say of a frame; None: nothing for 3 s."""
+    try:
+        async with asyncio.timeout(3):
+            while message := await connection.arrived.get():
+                if (notice := json.loads(message.data))["id"] == id:
+                    return notice
+    except TimeoutError:
+        return None
+
+
 async def say(room, options):
-    """Says it, and waits until the history shows it where the room keeps what is said."""
+    """Says it, and waits until it is known to be kept where the room keeps what is said: by the daemons' notice, or else because the
+    history shows it."""
     epoch, key = room.current_key() if room.policy["encrypt"] else (0, None)
-    frame, id = make(room.me, room.id, room.subject, room.policy["sign"], epoch, key, options.text, options.frames)
-    after = room.history(None, 1)["last"] if room.policy["persist"] else 0
+    # Clients of release 0.1.0 read the first version alone; from feature level 2 on there are none.
+    version = options.frames or min(room.api("GET", "/v1/bus").get("level", 1), 2)
+    frame, id = make(room.me, room.id, room.publish, room.policy["sign"], epoch, key, options.text, version)
+    after = room.history(None, 1)["last"] if room.policy["persist"] and not room.notices else 0
     connection, deadline = None, time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         try:
-            connection = connection or await Connection().open(room, options.urls, options.ca)
-            # The very same frame again: the servers keep it once, because of the id.
-            await connection.bus.publish(room.subject, frame, headers={"Nats-Msg-Id": id})
+            if not connection:
+                connection = await Connection().open(room, options.urls, options.ca)
+                if room.notices:
+                    await connection.bus.subscribe(room.notices, cb=connection.arrived.put)
+            # The very same frame again: it is kept once, by its id.
+            await connection.bus.publish(room.publish, frame, headers={"Nats-Msg-Id": id})
             await connection.settle()
         except (OSError, nats.errors.Error) as error:
             if isinstance(error, PermissionError):
@@ -63,6 +80,14 @@ async def say(room, options):
             continue
         if not room.policy["persist"]:
             return print(json.dumps({"id": id}) if options.json else "said; the room keeps nothing")
+        if room.notices:
+            notice = await told(connection, frame_id(room.id, room.publish, frame)) or {}
+            if seq := notice.get("seq"):
+                return print(json.dumps({"id": id, "seq": seq}) if options.json else f"said, and kept as number {seq}")
+            if notice and not notice["retry"]:
+                raise SystemExit(f"{id} was not kept: {notice['refused']}")
+            await asyncio.sleep(0.5)
+            continue
         again = time.monotonic() + 3
         while time.monotonic() < again:
             for kept in room.history(after)["messages"]:
@@ -177,7 +202,7 @@ def main():
             sub.add_argument(f"--{name}", help=f"{what}; or {variable}", default=default, required=required)
         sub.add_argument("--json", action="store_true", help="for programs")
     verbs.choices["say"].add_argument("text")
-    verbs.choices["say"].add_argument("--frames", type=int, choices=(1, 2), default=1, help="version to write; old clients read 1")
+    verbs.choices["say"].add_argument("--frames", type=int, choices=(1, 2), help="version to write, if not the one that the cluster is ready for")
     verbs.choices["tail"].add_argument("--count", type=int, default=0, help="end after so many messages")
     options = parser.parse_args()
     options.urls = options.url.split(",")

@@ -122,6 +122,9 @@ class Room:
         elif self.people.pins.get("sealed", {}).get(self.id):
             raise Refused("unsealed", "the room is said to be in clear, and was sealed")
         self.subject, self.policy = room["subject"], room["policy"]
+        # Where daemons keep what is said: the one subject on which we publish, and where we are told what came of it.
+        keeper = room.get("keeper") or {}
+        self.publish, self.notices = keeper.get("publish", self.subject), keeper.get("notices")
 
     def key(self, epoch):
         """The room's key of an epoch; None: it is not for us."""

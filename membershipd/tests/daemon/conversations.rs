@@ -55,7 +55,19 @@ impl Tail {
 impl Place {
     /// With these people, all of whom are in the room `kitchen`, the first one as its owner.
     fn new(people: &[&str]) -> Self {
-        let place = Self { daemon: Daemon::start(&[]) };
+        let daemon = Daemon::start(&[]);
+        let raised = daemon.ask(&["level", "raise"]);
+        assert!(raised.status.success(), "{}", said(&raised));
+        Self::on(daemon, people)
+    }
+
+    /// The same at the first feature level, at which streams capture what is said.
+    fn captured(people: &[&str]) -> Self {
+        Self::on(Daemon::start(&[]), people)
+    }
+
+    fn on(daemon: Daemon, people: &[&str]) -> Self {
+        let place = Self { daemon };
         for who in people {
             let key = place.daemon.identity(who);
             let added = place.daemon.ask(&["user", "add", "--handle", who, "--sign-pub", &key]);
@@ -202,7 +214,8 @@ fn people_talk_until_they_are_removed_and_from_when_they_come() {
 
 #[tokio::test]
 async fn what_is_not_true_is_refused_and_said() {
-    let place = Place::new(&["alice", "mallory"]);
+    // Where daemons keep what is said, a member publishes on its own subject alone: tests of `kept`.
+    let place = Place::captured(&["alice", "mallory"]);
     place.say("alice", "hello");
     let mallory = place.person("mallory");
     let key = place.room_key("mallory", Epoch::FIRST);
@@ -299,12 +312,18 @@ async fn what_is_not_true_is_refused_and_said() {
 
 #[test]
 fn an_attachment_is_announced_where_the_second_version_is_written() {
-    let place = Place::new(&["alice", "bob"]);
+    for level in [Place::captured, Place::new] {
+        an_attachment_is_announced(&level(&["alice", "bob"]));
+    }
+}
+
+fn an_attachment_is_announced(place: &Place) {
     let marker = "plans of the bank.txt";
     place.daemon.dir.write(marker, "an attachment", 0o600);
     let mut tail = place.tail("bob", &[]);
     let quiet: Value =
-        serde_json::from_str(&place.good("alice", &["blob", "put", "kitchen", marker, "--json"])).unwrap();
+        serde_json::from_str(&place.good("alice", &["blob", "put", "kitchen", marker, "--json", "--frames", "1"]))
+            .unwrap();
     assert_eq!(quiet.get("announced"), None);
     let put = place.good("alice", &["blob", "put", "kitchen", marker, "--json", "--frames", "2"]);
     let put: Value = serde_json::from_str(&put).unwrap();
