@@ -145,6 +145,15 @@ pub fn said(output: &Output) -> String {
     format!("exit {code:?}\n{out}\n{err}")
 }
 
+/// The words between `<<` and `>>` in a frame that is not sealed. Around them are bytes of an id and of a signature, which can be those
+/// signs by chance.
+pub fn marked(frame: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(frame);
+    let mut words =
+        text.split("<<").skip(1).filter_map(|rest| rest.split_once(">>")).map(|(words, _)| words.to_owned());
+    words.find(|words| !words.is_empty() && words.chars().all(|c| c.is_ascii_alphanumeric() || c == ' '))
+}
+
 /// A daemon that runs standalone on an address of its own.
 pub struct Daemon {
     pub dir: Dir,

@@ -17,7 +17,7 @@ use unibus_core::domain::{FeatureLevel, RoomId};
 use unibus_crypto::{MessageId, Sealer};
 
 use crate::common::requests::{ask, seed_admin, user};
-use crate::common::{Daemon, said};
+use crate::common::{Daemon, marked, said};
 
 /// A node whose cluster keeps history by its daemons, with these users.
 struct Place {
@@ -91,9 +91,7 @@ impl Place {
         let messages = answer["messages"].as_array().unwrap_or_else(|| panic!("{answer}\n{}", self.daemon.log()));
         let text = |message: &Value| {
             let frame = BASE64.decode(message["frame"].as_str().unwrap().as_bytes()).unwrap();
-            let frame = String::from_utf8_lossy(&frame).into_owned();
-            let begin = frame.find("<<").unwrap_or_else(|| panic!("{frame:?} was not said here"));
-            frame[begin + 2..frame.find(">>").unwrap()].to_owned()
+            marked(&frame).unwrap_or_else(|| panic!("{frame:?} was not said here"))
         };
         messages.iter().map(|message| (message["seq"].as_u64().unwrap(), text(message))).collect()
     }

@@ -15,7 +15,7 @@ use unibus_crypto::{MessageId, Sealer};
 use unibus_keeper::Shard;
 
 use crate::common::requests::{identity, seed_admin};
-use crate::common::{said, signal};
+use crate::common::{marked, said, signal};
 use crate::nodes::{self, NODES, Node};
 
 /// After so long the same frame is sent again, as clients do.
@@ -75,8 +75,7 @@ fn texts(node: &Node, who: &Identity) -> Vec<String> {
     let messages = answer.ok().and_then(|answer| answer["messages"].as_array().cloned()).unwrap_or_default();
     let text = |message: &Value| {
         let frame = BASE64.decode(message["frame"].as_str().unwrap().as_bytes()).unwrap();
-        let frame = String::from_utf8_lossy(&frame).into_owned();
-        frame[frame.find("<<").unwrap()..frame.find(">>").unwrap() + 2].to_owned()
+        format!("<<{}>>", marked(&frame).unwrap())
     };
     messages.iter().map(text).collect()
 }
