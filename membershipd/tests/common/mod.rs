@@ -5,6 +5,7 @@
 pub mod examples;
 pub mod nats;
 pub mod requests;
+pub mod wire;
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;

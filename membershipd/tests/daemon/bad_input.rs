@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::requests::{API_PORT, assert_closed, seed_admin, signed};
+use crate::common::wire::trusting;
 use crate::common::{Authority, Daemon, Dir, TLS, own_address, said};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::{Value, json};
 use unibus_client::identity::Identity;
 
@@ -22,11 +21,7 @@ type Tls = StreamOwned<ClientConnection, TcpStream>;
 fn start() -> (Daemon, Arc<ClientConfig>) {
     let (dir, address) = (Dir::new(), own_address());
     Authority::new(&dir).leaf(&dir, address, 365);
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(dir.path().join("ca.crt")).unwrap()).unwrap();
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let config = trusting(&dir.path().join("ca.crt"));
     let daemon = Daemon::launch(dir, address, &[&TLS[..], &["--api-rate", "1000", "--log-format", "json"]].concat());
     daemon.wait_for_lease();
     (daemon, config)

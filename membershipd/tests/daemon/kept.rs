@@ -1,15 +1,12 @@
 //! What members say in rooms that daemons keep: kept once and in order, whatever bytes a member sends beside it.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Subscriber};
 use bytes::Bytes;
-use data_encoding::{BASE64, BASE64URL_NOPAD};
+use data_encoding::BASE64;
 use futures::StreamExt;
-use nkeys::KeyPair;
 use serde_json::{Value, json};
 use unibus_client::identity::Identity;
 use unibus_core::clock;
@@ -17,6 +14,7 @@ use unibus_core::domain::{FeatureLevel, RoomId};
 use unibus_crypto::{MessageId, Sealer};
 
 use crate::common::requests::{ask, seed_admin, user};
+use crate::common::wire::Wire;
 use crate::common::{Daemon, marked, said};
 
 /// A node whose cluster keeps history by its daemons, with these users.
@@ -224,49 +222,6 @@ async fn what_is_not_what_its_sender_made_is_refused_and_told() {
     }
 }
 
-/// Speaks the engine's protocol itself, so that it can send what no library does.
-struct Wire(TcpStream);
-
-impl Wire {
-    fn connect(place: &Place, who: &str) -> Self {
-        let mut stream = TcpStream::connect((place.daemon.address, 4250)).unwrap();
-        let (mut line, mut byte) = (Vec::new(), [0]);
-        while byte != *b"\n" {
-            stream.read_exact(&mut byte).unwrap();
-            line.extend(byte);
-        }
-        let info: Value = serde_json::from_slice(&line[5..]).unwrap();
-        let pair = KeyPair::from_seed(place.users[who].nkey_seed()).unwrap();
-        let sig = BASE64URL_NOPAD.encode(&pair.sign(info["nonce"].as_str().unwrap().as_bytes()).unwrap());
-        let hello = json!({
-            "verbose": false, "headers": true, "nkey": pair.public_key(), "sig": sig, "lang": "x", "version": "0",
-        });
-        write!(stream, "CONNECT {hello}\r\n").unwrap();
-        let mut wire = Self(stream);
-        wire.settle();
-        wire
-    }
-
-    fn publish(&mut self, subject: &str, headers: &[u8], payload: &[u8]) {
-        let (head, all) = (headers.len(), headers.len() + payload.len());
-        write!(self.0, "HPUB {subject} {head} {all}\r\n").unwrap();
-        let parts = [headers, payload, b"\r\n"];
-        self.0.write_all(&parts.concat()).unwrap();
-    }
-
-    /// Waits until the engine has taken all that was sent. Fails where it closed the connection.
-    fn settle(&mut self) {
-        self.0.write_all(b"PING\r\n").unwrap();
-        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
-        self.0.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        while !said.windows(6).any(|part| part == b"PONG\r\n") {
-            let count = self.0.read(&mut piece).unwrap();
-            assert!(count > 0, "closed: {}", String::from_utf8_lossy(&said));
-            said.extend_from_slice(&piece[..count]);
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_header_that_a_member_sends_reaches_what_is_kept() {
     if FeatureLevel::HIGHEST < FeatureLevel::Kept {
@@ -276,7 +231,7 @@ async fn no_header_that_a_member_sends_reaches_what_is_kept() {
     let place = Place::new(&["alice", "mallory"]);
     place.room("alice", "hall", &["mallory"]);
     let mut alice = place.connect("alice").await;
-    let mut wire = Wire::connect(&place, "mallory");
+    let mut wire = Wire::connect(&place.daemon, &place.users["mallory"], None);
     // What reviewers did to the release before, and all else that the engine takes from a header.
     let lines = [
         "Nats-Expected-Last-Msg-Id: z",
