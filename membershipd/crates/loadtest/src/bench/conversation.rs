@@ -12,12 +12,13 @@ use async_nats::{Client as Connection, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
 use super::crew::{Crew, Hand};
 use super::drive::Measured;
 use super::{Orders, raw};
+use unibus_api_types::notice::{Notice, Outcome};
 use unibus_client::api::{Request, Room, room_path};
 use unibus_client::talk::{Arrived, Keyring, People, Pins, Reader};
 use unibus_core::domain::RoomId;
@@ -54,6 +55,10 @@ pub struct Spoken {
     pub bare_delay: Measured,
     /// One at a time, from saying it until the last of three has read it.
     pub delay: Measured,
+    /// One at a time, from saying it until the daemons acknowledge that it is kept; nothing where they keep nothing.
+    pub acknowledged: Measured,
+    /// One at a time, from saying it until the history shows it.
+    pub seen: Measured,
     /// Histories of 1,000 messages, opened and checked on one core, without their transfer.
     pub history: Measured,
 }
@@ -76,6 +81,8 @@ struct Hall<'a> {
     pins: Scratch,
     room: Room,
     connection: Connection,
+    /// Where the daemons tell what they kept.
+    notices: Option<Mutex<Subscriber>>,
 }
 
 /// How far the listeners are.
@@ -157,7 +164,13 @@ async fn measure_in(orders: &Orders, crew: &Crew, [live, kept]: [&RoomId; 2], ea
     let history = hall.history().await?;
     let keeping = Hall::open(orders, crew, kept, true).await?;
     let kept = keeping.many(How::Kept(TOGETHER), each).await?;
-    Ok(Spoken { bare, together, single, kept, bare_delay, delay, history })
+    let [mut acknowledged, mut seen] = [const { Measured::none() }; 2];
+    for _ in 0..super::TURNS {
+        let turn = each / u32::from(super::TURNS);
+        acknowledged += keeping.until_acknowledged(turn).await?;
+        seen += keeping.until_seen(turn).await?;
+    }
+    Ok(Spoken { bare, together, single, kept, bare_delay, delay, acknowledged, seen, history })
 }
 
 impl<'a> Hall<'a> {
@@ -178,7 +191,11 @@ impl<'a> Hall<'a> {
             hand.api.ask(&Request::put(format!("{member}/acceptance"), None)).await.context("accepting")?;
         }
         let connection = crew.connection(speaker).await?;
-        let hall = Self { orders, crew, pins, room, connection };
+        let notices = match &room.keeper {
+            Some(keeper) => Some(Mutex::new(connection.subscribe(keeper.notices.clone()).await?)),
+            None => None,
+        };
+        let hall = Self { orders, crew, pins, room, connection, notices };
         for number in 0..=LISTENERS {
             hall.keyring(hall.crew.hand(number)?).await?;
         }
@@ -202,9 +219,12 @@ impl<'a> Hall<'a> {
     }
 
     fn subject(&self, how: How) -> String {
-        // Nobody who reads the room hears what is below it here.
-        let below = if how == How::Bare { ".bare" } else { "" };
-        format!("{}{below}", self.room.subject)
+        match (how, &self.room.keeper) {
+            // The readers of the room do not listen below it here.
+            (How::Bare, _) => format!("{}.bare", self.room.subject),
+            (_, Some(keeper)) => keeper.publish.clone(),
+            (_, None) => self.room.subject.to_string(),
+        }
     }
 
     /// Three who listen, each at another node where there are others.
@@ -276,7 +296,7 @@ impl<'a> Hall<'a> {
         let (begun, mut sent) =
             (Instant::now(), heard.each.iter().map(|n| n.load(Ordering::Relaxed)).max().unwrap_or(0));
         let (first, mut measured) = (sent, Measured::none());
-        let mut kept = if matches!(how, How::Kept(_)) { self.newest_kept().await? } else { 0 };
+        let mut kept = if matches!(how, How::Kept(_)) { self.settle_kept().await? } else { 0 };
         while begun.elapsed() < each {
             let since = Instant::now();
             for _ in 0..(WINDOW / 2 / together).max(1) {
@@ -285,7 +305,7 @@ impl<'a> Hall<'a> {
             }
             self.connection.flush().await?;
             if let How::Kept(_) = how {
-                kept = self.until_kept(kept + u64::try_from(WINDOW / 2 / together)?).await?;
+                kept = self.until_kept(kept, WINDOW / 2 / together).await?;
                 heard.reach(sent).await?;
             } else {
                 heard.reach(sent.saturating_sub(WINDOW / 2)).await?;
@@ -336,8 +356,71 @@ impl<'a> Hall<'a> {
         page.get("last").and_then(serde_json::Value::as_u64).context("a history without its last number")
     }
 
-    /// Waits until the history has number `seq`. Returns the newest number.
-    async fn until_kept(&self, seq: u64) -> Result<u64> {
+    /// Waits until what was said before is kept, and returns the newest number.
+    async fn settle_kept(&self) -> Result<u64> {
+        if let Some(notices) = &self.notices {
+            let mut notices = notices.lock().await;
+            while let Ok(told) = tokio::time::timeout(Duration::from_millis(200), notices.next()).await {
+                told.context("the connection was closed")?;
+            }
+        }
+        self.newest_kept().await
+    }
+
+    /// The next thing that the daemons tell: that a frame is kept.
+    async fn next_kept(&self, notices: &mut Subscriber) -> Result<u64> {
+        let told = tokio::time::timeout(WAIT, notices.next()).await.context("the daemons acknowledge nothing")?;
+        let told = told.context("the connection was closed")?;
+        match serde_json::from_slice::<Notice>(&told.payload)?.outcome {
+            Outcome::Kept { seq } => Ok(seq),
+            Outcome::Refused { refused, .. } => anyhow::bail!("a message was not kept: {}", refused.why()),
+        }
+    }
+
+    /// Waits until `count` frames are kept of those that were sent after number `newest` was kept. Returns the newest number.
+    async fn until_kept(&self, newest: u64, count: usize) -> Result<u64> {
+        if let Some(notices) = &self.notices {
+            let (mut notices, mut newest) = (notices.lock().await, newest);
+            for _ in 0..count {
+                newest = newest.max(self.next_kept(&mut notices).await?);
+            }
+            return Ok(newest);
+        }
+        self.until_numbered(newest + u64::try_from(count)?).await
+    }
+
+    /// One message after the other, each until the daemons acknowledge it.
+    async fn until_acknowledged(&self, each: Duration) -> Result<Measured> {
+        let mut measured = Measured::none();
+        let Some(notices) = &self.notices else { return Ok(measured) };
+        let (sealer, subject) = (self.sealer().await?, self.subject(How::Kept(1)));
+        self.settle_kept().await?;
+        let (begun, mut notices) = (Instant::now(), notices.lock().await);
+        while begun.elapsed() < each {
+            let since = Instant::now();
+            self.send(How::Kept(1), &sealer, &subject).await?;
+            self.next_kept(&mut notices).await?;
+            measured.note(since.elapsed());
+        }
+        Ok(measured)
+    }
+
+    /// One message after the other, each until the history shows it: as a sender does that is told nothing.
+    async fn until_seen(&self, each: Duration) -> Result<Measured> {
+        let mut measured = Measured::none();
+        let (sealer, subject) = (self.sealer().await?, self.subject(How::Kept(1)));
+        let (begun, mut newest) = (Instant::now(), self.settle_kept().await?);
+        while begun.elapsed() < each {
+            let since = Instant::now();
+            self.send(How::Kept(1), &sealer, &subject).await?;
+            newest = self.until_numbered(newest + 1).await?;
+            measured.note(since.elapsed());
+        }
+        Ok(measured)
+    }
+
+    /// Waits until the history has number `seq`, or a later one. Returns the newest number.
+    async fn until_numbered(&self, seq: u64) -> Result<u64> {
         let deadline = Instant::now() + WAIT;
         loop {
             let newest = self.newest_kept().await?;

@@ -73,8 +73,8 @@ impl std::fmt::Display for Target {
 
 impl Report {
     /// Everything by its name.
-    pub fn figures(&self) -> [(&'static str, &Measured); 15] {
-        let Spoken { bare, together, single, kept, bare_delay, delay, history } = &self.spoken;
+    pub fn figures(&self) -> [(&'static str, &Measured); 17] {
+        let Spoken { bare, together, single, kept, bare_delay, delay, acknowledged, seen, history } = &self.spoken;
         [
             ("inserts, bare engine", &self.inserts),
             ("unsigned requests", &self.unsigned),
@@ -90,6 +90,8 @@ impl Report {
             ("messages said, read and kept, 64 in a frame", kept),
             ("messages one by one to three, bare bus", bare_delay),
             ("messages said and read one by one", delay),
+            ("messages one by one until acknowledged", acknowledged),
+            ("messages one by one until the history shows them", seen),
             ("histories of 1,000 messages opened", history),
         ]
     }
@@ -162,6 +164,8 @@ mod tests {
                 kept: each(5),
                 bare_delay: each(1),
                 delay: each(4),
+                acknowledged: each(2),
+                seen: each(9),
                 history: each(99),
             },
         };
