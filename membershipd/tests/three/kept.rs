@@ -1,5 +1,6 @@
 //! What is said while the node that appends to the room's shard dies or freezes is kept, once and in order, and every node tells the same.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, ConnectOptions, Subscriber};
@@ -7,14 +8,15 @@ use data_encoding::BASE64;
 use futures::StreamExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use unibus_client::api::Request;
+use unibus_client::api::{NodeUrl, Request};
 use unibus_client::identity::Identity;
+use unibus_client::talk::{Pins, Sender, Sent};
 use unibus_core::clock;
 use unibus_core::domain::{FeatureLevel, RoomId};
 use unibus_crypto::{MessageId, Sealer};
 use unibus_keeper::Shard;
 
-use crate::common::requests::{identity, seed_admin};
+use crate::common::requests::{API_PORT, identity, seed_admin};
 use crate::common::wire::Wire;
 use crate::common::{marked, said, signal};
 use crate::nodes::{self, NODES, Node};
@@ -222,4 +224,43 @@ fn no_header_of_a_member_harms_what_three_nodes_keep() {
         let exported = node.ask(&["export", "--db", "copy.db"]);
         assert!(exported.status.success(), "{}", said(&exported));
     }
+}
+
+#[test]
+fn what_is_said_right_after_its_room_was_made_is_kept_whichever_nodes_are_asked() {
+    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
+        println!("not run: level 2 is not complete in this release");
+        return;
+    }
+    const ROOMS: usize = 200;
+    let (nodes, mut users) = place(&["alice", "bob"]);
+    let (bob, runtime) = (Arc::new(users.remove(1)), tokio::runtime::Runtime::new().unwrap());
+    let ca = nodes[0].dir.path().join("ca.crt");
+    let pins = nodes[0].dir.path().join("bob.toml");
+    let policy = json!({ "encrypt": false, "persist": true, "sign": true });
+    let mut lost = Vec::new();
+    for n in 0..ROOMS {
+        let (made, said) = (&nodes[n % 3], &nodes[(n + n / 3) % 3]);
+        let room: RoomId = format!("new{n}").parse().unwrap();
+        let body = json!({ "subject": format!("room.{room}"), "policy": policy });
+        made.request(&bob, &Request::put(format!("/v1/rooms/{room}"), Some(body))).unwrap();
+        let url: NodeUrl = format!("https://{}:{API_PORT}", said.address).parse().unwrap();
+        let begun = Instant::now();
+        let kept = runtime.block_on(async {
+            let mut sender = loop {
+                let pins = Pins::beside(&pins);
+                match Sender::new(bob.clone(), pins, vec![url.clone()], Some(ca.clone()), room.clone()).await {
+                    Ok(sender) => break sender,
+                    // A node may hear of the room a moment later.
+                    Err(error) => assert!(begun.elapsed() < BOUND, "{room}: {error}"),
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            sender.say(&[format!("first of {room}")]).await
+        });
+        if !matches!(kept, Ok(Sent { seq: Some(_), .. })) {
+            lost.push((n, kept));
+        }
+    }
+    assert!(lost.is_empty(), "{lost:?}");
 }

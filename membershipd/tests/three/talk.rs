@@ -8,6 +8,8 @@ use rustix::process::Signal;
 #[test]
 fn clients_in_three_languages_talk_across_nodes_and_miss_nothing_when_one_dies() {
     let nodes = nodes::start(&[]);
+    let raised = nodes[0].ask(&["level", "raise"]);
+    assert!(raised.status.success(), "{}", said(&raised));
     let people = [("alice", 0), ("pia", 1), ("jo", 2)];
     for (who, at) in people {
         let key = nodes[at].identity(who);
