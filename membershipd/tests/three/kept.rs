@@ -73,14 +73,19 @@ impl Speaker {
     }
 }
 
+/// All that the hall has kept, as this node tells it.
 fn texts(node: &Node, who: &Identity) -> Vec<String> {
-    let answer = node.request(who, &Request::get("/v1/rooms/hall/history?after=0&limit=1000"));
-    let messages = answer.ok().and_then(|answer| answer["messages"].as_array().cloned()).unwrap_or_default();
-    let text = |message: &Value| {
-        let frame = BASE64.decode(message["frame"].as_str().unwrap().as_bytes()).unwrap();
-        format!("<<{}>>", marked(&frame).unwrap())
-    };
-    messages.iter().map(text).collect()
+    let (mut texts, mut after) = (Vec::new(), 0);
+    loop {
+        let page = node.request(who, &Request::get(format!("/v1/rooms/hall/history?after={after}&limit=1000")));
+        let messages = page.ok().and_then(|answer| answer["messages"].as_array().cloned()).unwrap_or_default();
+        let Some(last) = messages.last() else { return texts };
+        after = last["seq"].as_u64().unwrap();
+        texts.extend(messages.iter().map(|message| {
+            let frame = BASE64.decode(message["frame"].as_str().unwrap().as_bytes()).unwrap();
+            format!("<<{}>>", marked(&frame).unwrap())
+        }));
+    }
 }
 
 /// Three nodes at level 2, with these users; the first one is the owner of the room `hall`, in which all of them are.
@@ -263,4 +268,40 @@ fn what_is_said_right_after_its_room_was_made_is_kept_whichever_nodes_are_asked(
         }
     }
     assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn a_flood_of_one_member_pushes_out_nothing_and_delays_no_acknowledgement_for_long() {
+    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
+        println!("not run: level 2 is not complete in this release");
+        return;
+    }
+    const FLOODS: usize = 90;
+    let (nodes, users) = place(&["alice", "mallory"]);
+    let [alice, mallory] = [&users[0], &users[1]];
+    let ca = nodes[0].dir.path().join("ca.crt");
+    let mut wires = nodes.each_ref().map(|node| Wire::connect(node, mallory, Some(&ca)));
+    let pair = Some(mallory.key_pair().unwrap());
+    let sealer = Sealer::new("hall".parse().unwrap(), "mallory".parse().unwrap(), pair, None).unwrap();
+    let filling = format!("<<flood>>{}", "x".repeat(900_000));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut speaker = runtime.block_on(Speaker::connect(&nodes[1], alice));
+    let mut longest = Duration::ZERO;
+    for n in 0..FLOODS {
+        let mut entropy = [0; 10];
+        getrandom::fill(&mut entropy).unwrap();
+        let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap(), entropy);
+        let frame = sealer.seal("room.hall.mallory", id, &[&filling]).unwrap();
+        wires[n % 3].publish("room.hall.mallory", b"NATS/1.0\r\n\r\n", &frame);
+        if n % 5 == 0 {
+            longest = longest.max(runtime.block_on(speaker.say()));
+        }
+    }
+    println!("81 MB by one member; what another said was kept within {longest:.1?}");
+    let all: Vec<String> = (0..FLOODS / 5).map(|n| format!("<<{n}>>")).collect();
+    for node in &nodes {
+        node.wait_until_current();
+        let texts: Vec<String> = texts(node, alice).into_iter().filter(|text| text != "<<flood>>").collect();
+        assert_eq!(texts, all, "{}", node.log());
+    }
 }
