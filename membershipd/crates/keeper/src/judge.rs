@@ -110,16 +110,17 @@ mod tests {
         bob.sign_pub = key_of(pair);
         let kitchen = room("kitchen", "room.kitchen", policy);
         FeatureLevel::Kept.assume_highest();
+        let claims = only_claim(&kitchen).small_documents().into_values();
         let entries = [
             Entry::of(&Record::Level(LevelRecord::new(FeatureLevel::Kept))),
             Entry::of(&Record::User(bob.clone())),
             Entry::claim(&bob),
-            Entry::of(&Record::Claims(only_claim(&kitchen))),
             Entry::of(&Record::Room(kitchen)),
             Entry::of(&Record::Membership(member("kitchen", "bob", RoomRole::Member, state))),
         ];
         let mut view = View::default();
-        for (entry, revision) in entries.into_iter().zip(1..) {
+        let claims = claims.map(|claims| Entry::of(&Record::Claims(claims)));
+        for (entry, revision) in entries.into_iter().chain(claims).zip(1..) {
             view.apply(entry.bucket, &entry.key, &entry.value, revision).unwrap();
         }
         view
