@@ -1,4 +1,4 @@
-//! How many copies the buckets really have. The configuration only says how many a bucket is made with: `scale` raises
+//! How many copies the buckets and the shards really have. The configuration only says how many a bucket is made with: `scale` raises
 //! them while the daemons run. And what the streams of rooms are, which decides nothing: no client that asks waits for them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::gate::Gate;
 use crate::history::{self, Look};
 use unibus_core::bus;
+use unibus_core::domain::FeatureLevel;
 use unibus_store::Replicas;
 use unibus_store::link::Link;
 
@@ -50,13 +52,27 @@ impl Copies {
         true
     }
 
+    /// The copies of the buckets, and those of the shards where the cluster is at a level at which there are any.
+    pub async fn look(&self, link: &Link, level: FeatureLevel) -> Vec<Replicas> {
+        let least = self.least();
+        let shards = async {
+            match level >= FeatureLevel::Kept {
+                true => Some(unibus_keeper::replicas(link, least).await),
+                false => None,
+            }
+        };
+        let (mut seen, shards) = futures::join!(unibus_store::replicas(link, least), shards);
+        seen.extend(shards);
+        seen
+    }
+
     /// Looks now and then, for as long as the process lives.
-    pub async fn keep_looking(self: Arc<Self>, link: watch::Receiver<Option<Arc<Link>>>) {
+    pub async fn keep_looking(self: Arc<Self>, link: watch::Receiver<Option<Arc<Link>>>, gate: Arc<Gate>) {
         let mut pause = FIRST_LOOK;
         loop {
             tokio::time::sleep(pause).await;
             let Some(link) = link.borrow().clone() else { continue };
-            let buckets = unibus_store::replicas(&link, self.least()).await;
+            let buckets = self.look(&link, gate.view(|view| view.level())).await;
             let rooms = self.look_at_rooms(&link, &buckets).await;
             if self.saw(&buckets) && rooms.replicas.is_some() {
                 pause = LOOK;

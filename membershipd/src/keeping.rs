@@ -50,7 +50,7 @@ impl Access for KeeperAccess {
     }
 
     fn unsettled<'a>(&'a self, link: &'a Link) -> BoxFuture<'a, Result<Vec<RoomId>, String>> {
-        history::rooms(link).boxed()
+        history::captured_rooms(link).boxed()
     }
 
     fn present(&self, now: Instant) -> Vec<String> {

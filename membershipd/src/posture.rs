@@ -55,7 +55,7 @@ pub struct Posture {
     pub cluster: Option<ClusterState>,
     /// The least number of copies that a bucket is set to have; as configured, until the buckets were seen.
     pub kv_replicas: usize,
-    /// Copies of each bucket; none where they are in a file. Those of the streams of rooms come last, as one, as they were when
+    /// Copies of each bucket, and from level 2 on those of the shards, as one; none where they are in a file. Those of the streams of rooms come last, as one, as they were when
     /// they were last looked at.
     pub replicas: Vec<Replicas>,
     /// Rooms whose history was damaged then. They decide nothing.
@@ -173,7 +173,7 @@ impl Observer {
         let engine = self.engine.borrow().clone();
         let (cluster, mut replicas) = match &link {
             Some(_) if config.store != StoreKind::Kv => (None, Vec::new()),
-            Some(link) => futures::join!(self.cluster(Some(link)), unibus_store::replicas(link, self.copies.least())),
+            Some(link) => futures::join!(self.cluster(Some(link)), self.replicas(link)),
             None => (self.cluster(None).await, Vec::new()),
         };
         self.copies.saw(&replicas);
@@ -218,6 +218,11 @@ impl Observer {
             bootstrap_pending: config.bootstrap.exists(),
             faults: Fault::names().into_iter().map(str::to_owned).collect(),
         }
+    }
+
+    /// The copies of the buckets and of the shards.
+    pub async fn replicas(&self, link: &Link) -> Vec<Replicas> {
+        self.copies.look(link, self.gate.view(|view| view.level())).await
     }
 
     /// The little that anybody may know: status and the words of the posture. 503 where there is no lease.

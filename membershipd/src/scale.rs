@@ -1,4 +1,4 @@
-//! `scale` in the daemon: every bucket gets as many copies as were asked for, never fewer than it has.
+//! `scale` in the daemon: every bucket and every shard gets as many copies as were asked for, never fewer than it has.
 
 use std::time::{Duration, Instant};
 
@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::history;
 use crate::posture::{Observer, SCHEMA};
+use unibus_core::domain::FeatureLevel;
 
 /// Time for all buckets to take the change; whoever asked may ask again.
 const BUDGET: Duration = Duration::from_secs(15);
@@ -51,14 +52,18 @@ pub async fn raise(observer: &Observer, copies: usize) -> Result<Value, ScaleErr
     }
     let size = cluster.size.and_then(|size| usize::try_from(size).ok());
     let size = size.ok_or(ScaleError::Unavailable("the engine did not say how many nodes the cluster has"))?;
-    let seen = unibus_store::replicas(&link, observer.copies.least()).await;
+    let seen = observer.replicas(&link).await;
     refuse(copies, size, &seen)?;
     let rooms = observer.copies.rooms();
     let deadline = Instant::now() + BUDGET;
-    let (mut raised, histories) =
-        futures::join!(unibus_store::raise(&link, copies, deadline), history::raise(&link, copies, deadline, &rooms));
+    let histories = history::raise(&link, copies, deadline, &rooms);
+    let (mut raised, histories) = futures::join!(unibus_store::raise(&link, copies, deadline), histories);
+    // After the bucket of rooms, of which a new shard takes the number of its copies.
+    if observer.gate.view(|view| view.level()) >= FeatureLevel::Kept {
+        raised.push(unibus_keeper::raise(&link, copies, deadline).await);
+    }
     raised.push(histories);
-    observer.copies.look_at_rooms(&link, &unibus_store::replicas(&link, copies).await).await;
+    observer.copies.look_at_rooms(&link, &observer.replicas(&link).await).await;
     for bucket in &raised {
         match &bucket.error {
             Some(error) => tracing::warn!(bucket = bucket.bucket, copies, "not raised: {error}"),

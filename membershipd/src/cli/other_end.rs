@@ -96,8 +96,8 @@ impl OtherEnd {
         })?;
         // The sender may go: what was sent last stays to be seen.
         let link = watch::channel(Some(Arc::new(link))).1;
-        let (engine, blobs) = (Arc::new(InEngine(link.clone())), Arc::new(Blobs::new(link.clone())));
-        Ok(Box::new(OfStore::new(Arc::new(KvStore::new(link)), engine).with_blobs(blobs)))
+        let (store, blobs) = (Arc::new(KvStore::new(link.clone())), Arc::new(Blobs::new(link.clone())));
+        Ok(Box::new(OfStore::new(store.clone(), Arc::new(InEngine::new(link, store))).with_blobs(blobs)))
     }
 }
 

@@ -111,7 +111,7 @@ fn buckets(copies: usize, posture: &Posture) -> Option<String> {
     if posture.store == SQLITE && copies != 1 {
         return Some("its entries are in one file, which has no copies".to_owned());
     }
-    let other = stored().find_map(|name| {
+    let other = stored(posture).find_map(|name| {
         let of = posture.replicas.iter().find(|replica| replica.bucket == name && replica.current.is_some())?;
         (of.want != copies).then(|| format!("{} is set to have {} copies", of.bucket, of.want))
     });

@@ -1,5 +1,6 @@
 //! Copies of the store through the control socket: what goes over it, and either end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::blobs::Blobs;
 use crate::config::StoreKind;
 use crate::history::Readable;
 use crate::posture::{Observer, SCHEMA};
-use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Put, TransferError};
+use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Put, TransferError, Whole};
 use unibus_api_types::control::{Part, Sent, SentMessage};
 use unibus_core::domain::RoomId;
 use unibus_store::{Message, Position, Revision, Store};
@@ -58,6 +59,9 @@ fn decoded(SentMessage { sequence, at_ms, subject, frame }: SentMessage) -> Resu
 #[derive(Debug, Serialize, Deserialize)]
 struct Rooms {
     rooms: Vec<RoomId>,
+    /// A daemon of 0.1.0 has none.
+    #[serde(default)]
+    marks: BTreeMap<RoomId, String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,8 +122,11 @@ impl Copying {
     /// The rooms that have messages.
     pub(super) async fn rooms(&self) -> Result<Value, Failure> {
         self.proven()?;
-        let rooms = self.end().messages().rooms().await.map_err(explain)?;
-        Ok(json!({ "schema": SCHEMA, "rooms": rooms }))
+        let marked = self.end().messages().marked().await.map_err(explain)?;
+        let rooms: Vec<&RoomId> = marked.keys().collect();
+        let marks: BTreeMap<&RoomId, &String> =
+            marked.iter().filter_map(|(room, mark)| Some((room, mark.as_ref()?))).collect();
+        Ok(json!({ "schema": SCHEMA, "rooms": rooms, "marks": marks }))
     }
 
     /// Messages of a room.
@@ -140,7 +147,7 @@ impl Copying {
         &self,
         room: &RoomId,
         there: u64,
-        bytes: u64,
+        whole: Whole,
         messages: Vec<SentMessage>,
     ) -> Result<Value, Failure> {
         self.takes()?;
@@ -149,12 +156,12 @@ impl Copying {
         let messages = messages
             .map_err(|why| Failure::new("bad_request", &format!("a message is not understood: {why}"), remedy))?;
         tracing::info!(%room, messages = messages.len(), "carried in from a file");
-        self.end().messages().keep(room, there, bytes, messages).await.map_err(explain)?;
+        self.end().messages().keep(room, there, whole, messages).await.map_err(explain)?;
         Ok(json!({ "schema": SCHEMA }))
     }
 
     fn end(&self) -> OfStore {
-        OfStore::new(self.store.clone(), Arc::new(InEngine(self.observer.link.clone())))
+        OfStore::new(self.store.clone(), Arc::new(InEngine::new(self.observer.link.clone(), self.store.clone())))
     }
 
     pub(super) fn takes(&self) -> Result<(), Failure> {
@@ -233,6 +240,14 @@ impl Messages for OverSocket {
         async move { Ok(self.ask::<Rooms>(Request::CopyRooms).await?.rooms) }.boxed()
     }
 
+    fn marked(&self) -> Answer<'_, BTreeMap<RoomId, Option<String>>> {
+        async move {
+            let Rooms { rooms, mut marks } = self.ask(Request::CopyRooms).await?;
+            Ok(rooms.into_iter().map(|room| (room.clone(), marks.remove(&room))).collect())
+        }
+        .boxed()
+    }
+
     fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
         async move { Ok(self.readable(room, after).await?.whole(room)?) }.boxed()
     }
@@ -249,10 +264,11 @@ impl Messages for OverSocket {
         .boxed()
     }
 
-    fn keep<'a>(&'a self, room: &'a RoomId, there: u64, bytes: u64, messages: Vec<Message>) -> Answer<'a, ()> {
+    fn keep<'a>(&'a self, room: &'a RoomId, there: u64, whole: Whole, messages: Vec<Message>) -> Answer<'a, ()> {
         async move {
             let messages = messages.into_iter().map(encoded).collect();
-            let _: Value = self.ask(Request::CopyKeep { room: room.clone(), there, bytes, messages }).await?;
+            let Whole { bytes, above } = whole;
+            let _: Value = self.ask(Request::CopyKeep { room: room.clone(), there, bytes, above, messages }).await?;
             Ok(())
         }
         .boxed()

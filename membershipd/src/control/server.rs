@@ -22,6 +22,7 @@ use crate::fence::Ledger;
 use crate::level::{self, LevelError, RaiseLevel};
 use crate::posture::{Observer, SCHEMA};
 use crate::probe::Probes;
+use crate::transfer::Whole;
 use crate::users::{self, UserChange, UserPatch};
 use crate::{probe_routes, scale};
 use unibus_core::domain::{Author, State, User};
@@ -121,7 +122,7 @@ impl Service {
                 self.buckets_are_well().await?;
                 let mended = self.repairing.mend(&room, without_unreadable).await?;
                 if let Some(link) = self.link_now() {
-                    let buckets = unibus_store::replicas(&link, self.observer.copies.least()).await;
+                    let buckets = self.observer.replicas(&link).await;
                     self.observer.copies.look_at_rooms(&link, &buckets).await;
                 }
                 Ok(mended)
@@ -129,8 +130,8 @@ impl Service {
             Request::CopyOut { part, after } => self.copying.read(part, after).await,
             Request::CopyRooms => self.copying.rooms().await,
             Request::CopySaid { room, after } => self.copying.said(&room, after).await,
-            Request::CopyKeep { room, there, bytes, messages } => {
-                self.copying.keep(&room, there, bytes, messages).await
+            Request::CopyKeep { room, there, bytes, above, messages } => {
+                self.copying.keep(&room, there, Whole { bytes, above }, messages).await
             }
             Request::CopyIn { part, items } => self.copying.write(part, items).await,
             Request::CopyBlobs { ask } => self.copying.blobs(ask).await,
@@ -179,7 +180,7 @@ impl Service {
     /// A copy on a node that is down may have what no other has: a history is replaced only while all nodes are there.
     async fn buckets_are_well(&self) -> Result<(), Failure> {
         let (StoreKind::Kv, Some(link)) = (&self.observer.config.store, self.link_now()) else { return Ok(()) };
-        let buckets = unibus_store::replicas(&link, self.observer.copies.least()).await;
+        let buckets = self.observer.replicas(&link).await;
         match buckets.iter().find(|bucket| bucket.current.is_none_or(|current| current < bucket.want)) {
             None => Ok(()),
             Some(bucket) => {

@@ -22,6 +22,9 @@ const ONE: Duration = Duration::from_millis(300);
 /// What an engine's check says of a stream that it does not write to any more (nats-server `server/monitor.go`).
 const WRITE_ERROR: &str = "write error";
 
+/// What is the matter while something lies aside.
+pub(super) const UNFINISHED: &str = "its mending is not finished";
+
 /// A room whose history is damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damaged {
@@ -97,7 +100,7 @@ pub(super) fn judge(
 ) -> Vec<Damaged> {
     let mut found = named;
     let because = |rooms: Vec<RoomId>, why: &str| rooms.into_iter().map(move |room| (room, why.to_owned())).collect();
-    let more: BTreeMap<RoomId, String> = because(mending.into_iter().collect(), "its mending is not finished");
+    let more: BTreeMap<RoomId, String> = because(mending.into_iter().collect(), UNFINISHED);
     found.extend(more);
     if well {
         let still: BTreeMap<RoomId, String> =

@@ -6,24 +6,22 @@
 //! that has read up to a place misses nothing. As long as something lies aside the room's stream keeps nothing that is said
 //! ([`Histories::settle`]): it would come in between. Whatever ends this in the middle, doing it again goes on where it was.
 
-use std::time::Instant;
-
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::restore::{self, Place, restored_bytes};
 use super::streams::{self, Asked, Stream};
 use super::wanted::Wanted;
-use super::{Histories, HistoryError, PAUSE, damage, read};
-use unibus_core::bus;
-use unibus_core::domain::RoomId;
+use super::{Histories, HistoryError, damage, insist, read};
+use unibus_core::domain::{FeatureLevel, RoomId};
+use unibus_keeper as keeper;
 use unibus_store::Message;
 use unibus_store::link::Link;
 
 /// What is noted on the stream aside once all is there.
 const NOTED: &str = "unibus_mending";
 /// Sequences that are named; the rest are counted.
-const NAMED: usize = 100;
+pub(super) const NAMED: usize = 100;
 
 /// What a mending came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,21 +40,24 @@ pub struct Mended {
 
 /// What lies aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Note {
+pub(super) struct Note {
     /// The place before the first one of the new stream.
-    base: u64,
+    pub(super) base: u64,
     kept: u64,
-    lost: u64,
-    lost_places: Vec<u64>,
+    pub(super) lost: u64,
+    pub(super) lost_places: Vec<u64>,
 }
 
 /// All that could be read of a stream.
 #[derive(Debug, Default)]
-struct Left {
-    messages: Vec<Message>,
-    unreadable: Vec<u64>,
+pub(super) struct Left {
+    pub(super) messages: Vec<Message>,
+    /// Places of those that cannot be read, or not be carried anywhere.
+    pub(super) unreadable: Vec<u64>,
     reached: u64,
     damaged: bool,
+    /// The last place that any copy has.
+    last: u64,
 }
 
 impl Histories {
@@ -74,6 +75,9 @@ impl Histories {
                 return Err(refused("the room is removed"));
             }
             Some(_) => {}
+        }
+        if self.gate.view(|view| view.level() >= FeatureLevel::Kept) {
+            return self.mend_kept(&link, room, up).await;
         }
         let aside = Place::aside(room);
         let there = insist(room, || streams::find_named(&link, room, &aside.stream)).await?;
@@ -107,6 +111,28 @@ impl Histories {
         aside: &Place,
         up: bool,
     ) -> Result<Option<Note>, HistoryError> {
+        let Some((left, silent)) = self.left(link, room, up).await? else { return Ok(None) };
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let (kept, unreadable) = (count(left.messages.len()), count(left.unreadable.len()));
+        let bytes = left.messages.iter().map(|message| restored_bytes(room, message)).sum();
+        restore::carry(link, room, aside, bytes, 0, &left.messages).await?;
+        let lost_places = left.unreadable.iter().copied().take(NAMED).collect();
+        let note = Note { base: left.last.max(left.reached) + 1, kept, lost: unreadable + silent, lost_places };
+        let text = json!({ NOTED: serde_json::to_string(&note).unwrap_or_default() });
+        insist(room, || async {
+            let stream = streams::find_named(link, room, &aside.stream).await?.ok_or(Asked::Missing)?;
+            if stream.messages != kept {
+                return Err(Asked::Refused(0, format!("{} of {kept} messages lie aside", stream.messages)));
+            }
+            streams::note(link, &aside.stream, &stream, text.clone()).await
+        })
+        .await?;
+        Ok(Some(note))
+    }
+
+    /// All that can be read of the stream of `room`, which keeps nothing more then, and how many messages of it no copy gives out now;
+    /// none: nothing is damaged.
+    pub(super) async fn left(&self, link: &Link, room: &RoomId, up: bool) -> Result<Option<(Left, u64)>, HistoryError> {
         let mut left = Left { damaged: damage::of(link, room).await.is_some(), ..Left::default() };
         left.read_on(link, room).await?;
         if !left.damaged && left.unreadable.is_empty() {
@@ -130,20 +156,8 @@ impl Histories {
             );
             return Err(HistoryError::Refused { room: room.clone(), why });
         }
-        let bytes = left.messages.iter().map(|message| restored_bytes(room, message)).sum();
-        restore::carry(link, room, aside, bytes, 0, &left.messages).await?;
-        let lost_places = left.unreadable.iter().copied().take(NAMED).collect();
-        let note = Note { base: last.max(left.reached) + 1, kept, lost: unreadable + silent, lost_places };
-        let text = json!({ NOTED: serde_json::to_string(&note).unwrap_or_default() });
-        insist(room, || async {
-            let stream = streams::find_named(link, room, &aside.stream).await?.ok_or(Asked::Missing)?;
-            if stream.messages != kept {
-                return Err(Asked::Refused(0, format!("{} of {kept} messages lie aside", stream.messages)));
-            }
-            streams::note(link, &aside.stream, &stream, text.clone()).await
-        })
-        .await?;
-        Ok(Some(note))
+        left.last = last;
+        Ok(Some((left, silent)))
     }
 }
 
@@ -189,16 +203,18 @@ impl Left {
     /// Reads what comes after what was read.
     async fn read_on(&mut self, link: &Link, room: &RoomId) -> Result<(), HistoryError> {
         loop {
-            let read = match read::export(link, room, self.reached).await {
+            let read = match read::captured(link, room, self.reached).await {
                 // All nodes are there, and still no engine leads it.
                 Err(HistoryError::Unavailable { why, .. }) => read::left_over(link, room, self.reached, why).await,
-                read => read?,
+                read => read?.unwrap_or_default(),
             };
             self.damaged |= read.damaged.is_some();
             let end = read.is_end() || read.damaged.is_some();
             self.reached = self.reached.max(read.reached);
-            self.messages.extend(read.messages);
-            self.unreadable.extend(read.unreadable);
+            let (fit, large): (Vec<Message>, Vec<Message>) =
+                read.messages.into_iter().partition(keeper::can_be_carried);
+            self.messages.extend(fit);
+            self.unreadable.extend(read.unreadable.into_iter().chain(large.iter().map(|message| message.sequence)));
             if end {
                 return Ok(());
             }
@@ -207,20 +223,6 @@ impl Left {
 }
 
 /// What is noted on a stream aside; none: not all is there.
-fn note_on(stream: &Stream) -> Option<Note> {
+pub(super) fn note_on(stream: &Stream) -> Option<Note> {
     serde_json::from_str(stream.note(NOTED)?).ok()
-}
-
-/// Attempts that begin within the usual budget, until the engine answers.
-async fn insist<T, F: Future<Output = Result<T, Asked>>>(
-    room: &RoomId,
-    attempt: impl Fn() -> F,
-) -> Result<T, HistoryError> {
-    let deadline = Instant::now() + bus::STORE_BUDGET;
-    loop {
-        match attempt().await {
-            Err(Asked::Silent(_)) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
-            outcome => return outcome.map_err(|asked| asked.about(room)),
-        }
-    }
 }

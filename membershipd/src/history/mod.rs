@@ -16,9 +16,11 @@
 mod copies;
 mod damage;
 mod error;
+mod export;
 mod keep;
 mod keeping;
 mod mend;
+mod mend_kept;
 mod message;
 mod migrate;
 mod read;
@@ -35,10 +37,11 @@ use tokio::sync::{Mutex, watch};
 pub use copies::{Look, look, raise};
 pub use damage::Damaged;
 pub use error::HistoryError;
+pub use export::{captured_rooms, export, rooms};
 pub use keeping::Keeping;
 pub use mend::Mended;
 pub use message::{PAGE_BYTES, Page, Readable};
-pub use read::{export, rooms};
+pub use migrate::carry_over;
 pub use restore::{restore, restored_bytes};
 pub use wanted::{Action, Found, Wanted, plan, subjects};
 
@@ -131,6 +134,20 @@ async fn within<F: Future<Output = Result<(), HistoryError>>>(
         match attempt().await {
             Err(HistoryError::Unavailable { .. }) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
             outcome => return outcome,
+        }
+    }
+}
+
+/// Attempts that begin within the usual budget, until the engine answers.
+async fn insist<T, F: Future<Output = Result<T, Asked>>>(
+    room: &RoomId,
+    attempt: impl Fn() -> F,
+) -> Result<T, HistoryError> {
+    let deadline = Instant::now() + bus::STORE_BUDGET;
+    loop {
+        match attempt().await {
+            Err(Asked::Silent(_)) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome.map_err(|asked| asked.about(room)),
         }
     }
 }

@@ -53,12 +53,13 @@ impl Histories {
         let damaged = self.seen.rooms().is_damaged(room);
         let deadline = Instant::now() + if damaged { DAMAGED } else { bus::STORE_BUDGET };
         let kept = self.gate.view(|view| view.level() >= FeatureLevel::Kept);
-        if kept && !self.is_captured(&link, room, deadline).await? {
-            return self.read_kept(&link, room, after, limit, deadline).await;
-        }
         let extent = loop {
             match streams::find(&link, room).await {
                 Ok(Some(stream)) => break stream.extent(),
+                // Where its mending is not finished not all of it is in its place.
+                Ok(None) if kept && !(damaged && is_aside(&link, room).await) => {
+                    return self.read_kept(&link, room, after, limit, deadline).await;
+                }
                 Ok(None) if damaged => return Err(Asked::Missing.about(room)),
                 Err(Asked::Silent(why)) if damaged => match copies::most(&link, room).await {
                     Some((last, _)) => break (1, last),
@@ -75,34 +76,40 @@ impl Histories {
             tokio::time::sleep(PAUSE).await;
         };
         let from = Place::of(room, 0);
-        page(&link, room, &from, extent, after, limit, deadline).await.map_err(|asked| match asked {
-            Asked::Silent(why) if damaged => HistoryError::Damaged { room: room.clone(), why },
-            asked => asked.about(room),
-        })
+        match page(&link, room, &from, extent, after, limit, deadline).await {
+            Ok(page) => Ok(page),
+            // It was removed in this moment, as all of it was carried over.
+            Err(Asked::Missing) if kept => self.read_kept(&link, room, after, limit, deadline).await,
+            Err(Asked::Silent(why)) if damaged => Err(HistoryError::Damaged { room: room.clone(), why }),
+            Err(asked) => Err(asked.about(room)),
+        }
     }
 }
 
-/// The rooms that have messages, or could have.
-pub async fn rooms(link: &Link) -> Result<Vec<RoomId>, String> {
-    streams::rooms(link).await.map_err(|asked| asked.to_string())
+/// Whether messages of `room` lie aside.
+async fn is_aside(link: &Link, room: &RoomId) -> bool {
+    let aside = streams::find_named(link, room, &Place::aside(room).stream).await;
+    !matches!(aside, Ok(None))
 }
 
-/// Messages of `room` after `after`, for a copy: by the word of a leader that a majority of the copies follows. Without a stream
-/// there are none. Where an engine says that the stream is damaged, what any copy still gives out.
-pub async fn export(link: &Link, room: &RoomId, after: u64) -> Result<Readable, HistoryError> {
+/// Messages that the stream of `room` has after `after`: by the word of a leader that a majority of the copies follows; none: there is
+/// no such stream. Where an engine says that it is damaged, what any copy still gives out.
+pub(super) async fn captured(link: &Link, room: &RoomId, after: u64) -> Result<Option<Readable>, HistoryError> {
     let deadline = Instant::now() + bus::STORE_BUDGET;
     loop {
-        match export_once(link, room, after, deadline).await {
+        match captured_once(link, room, after, deadline).await {
             Err(Asked::Silent(why)) => {
                 if let Some(why) = damage::of(link, room).await {
-                    return Ok(left_over(link, room, after, why).await);
+                    return Ok(Some(left_over(link, room, after, why).await));
                 }
                 if Instant::now() + bus::ATTEMPT >= deadline {
                     return Err(Asked::Silent(why).about(room));
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            Ok(page) => return Ok(readable(page, None)),
+            // It was removed in this moment, as all of it is elsewhere.
+            Err(Asked::Missing) => return Ok(None),
+            Ok(page) => return Ok(page.map(|page| readable(page, None))),
             Err(other) => return Err(other.about(room)),
         }
     }
@@ -128,14 +135,12 @@ pub(super) async fn left_over(link: &Link, room: &RoomId, after: u64, why: Strin
     page.map_or(none, |page| readable(page, Some(why)))
 }
 
-async fn export_once(link: &Link, room: &RoomId, after: u64, deadline: Instant) -> Result<Page, Asked> {
-    let Some(stream) = streams::find(link, room).await? else {
-        return Ok(Page { messages: Vec::new(), first: 0, last: 0, unreadable: Vec::new(), reached: after });
-    };
+async fn captured_once(link: &Link, room: &RoomId, after: u64, deadline: Instant) -> Result<Option<Page>, Asked> {
+    let Some(stream) = streams::find(link, room).await? else { return Ok(None) };
     if !stream.has_majority() {
         return Err(Asked::Silent("its leader has no majority of the copies, or none that is current".to_owned()));
     }
-    page(link, room, &Place::of(room, 0), stream.extent(), Some(after), usize::MAX, deadline).await
+    page(link, room, &Place::of(room, 0), stream.extent(), Some(after), usize::MAX, deadline).await.map(Some)
 }
 
 /// All that lies in `from` after `after`, which a majority of its copies has.

@@ -149,7 +149,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     tokio::spawn(commands::put_right(gate.clone(), store.clone()));
     tokio::spawn(cut_without_lease(gate.clone(), kicker, deadman));
     if config.store == StoreKind::Kv {
-        tokio::spawn(copies.keep_looking(link));
+        tokio::spawn(copies.keep_looking(link, gate.clone()));
     }
     tokio::spawn(renew_on_hangup(renewal)?);
     tokio::spawn(expiry::keep_warning(certificates));

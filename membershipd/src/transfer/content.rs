@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::blobs::{self, Kept};
 use super::end::{End, Item};
 use super::error::{Difference, TransferError};
+use super::messages::carriable;
 use crate::blobs::BlobName;
 use crate::history::restored_bytes;
 use unibus_api_types::control::Part;
@@ -52,7 +53,21 @@ pub struct Content {
     /// Rooms that are in use: only their messages are copied.
     in_use: BTreeSet<RoomId>,
     pub(super) blobs: BTreeMap<BlobName, Kept>,
+    /// The highest place that was read of a message. It says nothing of what there is.
+    highest: Highest,
 }
+
+/// A place that does not count where contents are compared: each store numbers anew.
+#[derive(Debug, Clone, Copy, Default)]
+struct Highest(u64);
+
+impl PartialEq for Highest {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Highest {}
 
 impl Content {
     /// Reads all that `end` has. `understood` refuses what no node could read.
@@ -83,6 +98,9 @@ impl Content {
                 let page = end.messages().said(&room, after).await?;
                 let Some(last) = page.last() else { break };
                 after = last.sequence;
+                content.highest.0 = content.highest.0.max(after);
+                // What cannot be carried in is not compared.
+                let page = if understood { carriable(&room, page) } else { page };
                 page.iter().for_each(|message| content.hear(&room, message));
             }
         }
@@ -105,6 +123,11 @@ impl Content {
         let gone: Vec<RoomId> = self.said.keys().filter(|room| !self.in_use.contains(*room)).cloned().collect();
         self.said.retain(|room, _| self.in_use.contains(room));
         gone
+    }
+
+    /// The highest place that was read of a message of any room.
+    pub(super) fn highest(&self) -> u64 {
+        self.highest.0
     }
 
     /// What was said, by room.

@@ -64,6 +64,8 @@ struct Reading {
     positions: BTreeMap<Part, Position>,
     /// Up to where the messages of each room were read.
     heard: BTreeMap<RoomId, u64>,
+    /// How each room was marked before it was read to its end.
+    marks: BTreeMap<RoomId, String>,
     content: Content,
     missing: Missing,
     /// Buckets in which a heartbeat was seen that was not there in the first round.
@@ -105,8 +107,12 @@ impl Reading {
 
     /// Reads what was said since the last round in the rooms that are in use. That is no change: a message stands for itself.
     async fn hear(&mut self, from: &dyn End, file: &mut NewFile) -> Result<(), TransferError> {
-        for room in from.messages().rooms().await? {
+        for (room, mark) in from.messages().marked().await? {
             if !self.content.is_in_use(&room) || self.missing.is_given_up(&room) {
+                continue;
+            }
+            // There may be ten thousand of them, of which few speak while a copy is made.
+            if mark.is_some() && self.marks.get(&room) == mark.as_ref() {
                 continue;
             }
             let heard = self.heard.entry(room.clone()).or_default();
@@ -135,6 +141,8 @@ impl Reading {
                     break;
                 }
                 if read.messages.is_empty() && read.unreadable.is_empty() {
+                    // It was as it is marked, or had less, when it was marked.
+                    mark.into_iter().for_each(|mark| drop(self.marks.insert(room.clone(), mark)));
                     break;
                 }
             }
@@ -142,6 +150,7 @@ impl Reading {
         for room in self.content.forget_unused() {
             file.without_messages(room.as_str())?;
             self.heard.remove(&room);
+            self.marks.remove(&room);
         }
         self.missing.retain(|room| self.content.is_in_use(room));
         Ok(())

@@ -44,6 +44,6 @@ pub use copy_in::{Carried, copy_in};
 pub use copy_out::{Copied, copy_out};
 pub use end::{Answer, BATCH_BYTES, End, Item, Items, OfStore, Put};
 pub use error::TransferError;
-pub use messages::{InEngine, Messages, unpack};
+pub use messages::{InEngine, Messages, Whole, unpack};
 pub use missing::{Missing, MissingOf};
 pub use unibus_api_types::control::Part;

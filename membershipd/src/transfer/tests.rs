@@ -255,7 +255,7 @@ impl Messages for Heard {
         .boxed()
     }
 
-    fn keep<'a>(&'a self, room: &'a RoomId, there: u64, bytes: u64, messages: Vec<Message>) -> Answer<'a, ()> {
+    fn keep<'a>(&'a self, room: &'a RoomId, there: u64, whole: Whole, messages: Vec<Message>) -> Answer<'a, ()> {
         async move {
             let mut said = self.said.lock().unwrap();
             let said = said.entry(room.clone()).or_default();
@@ -268,7 +268,9 @@ impl Messages for Heard {
                 let sequence = u64::try_from(said.len()).unwrap() + 1;
                 said.push(Message { sequence, ..message });
             }
-            assert!(said.iter().map(|message| crate::history::restored_bytes(room, message)).sum::<u64>() <= bytes);
+            assert!(
+                said.iter().map(|message| crate::history::restored_bytes(room, message)).sum::<u64>() <= whole.bytes
+            );
             Ok(())
         }
         .boxed()
@@ -372,7 +374,7 @@ impl Messages for Broken {
         .boxed()
     }
 
-    fn keep<'a>(&'a self, _: &'a RoomId, _: u64, _: u64, _: Vec<Message>) -> Answer<'a, ()> {
+    fn keep<'a>(&'a self, _: &'a RoomId, _: u64, _: Whole, _: Vec<Message>) -> Answer<'a, ()> {
         async move { Ok(()) }.boxed()
     }
 }
@@ -398,6 +400,68 @@ async fn what_is_damaged_in_rooms_is_left_out_of_a_copy_and_named() {
     );
     assert_eq!(words[1..], ["room hall: without 2, which cannot be read"]);
     assert_eq!(content(&place.store("copy")).await, copied.content);
+}
+
+/// Messages that are marked by how many there are, and how often a room is read.
+struct Marked(Arc<Heard>, AtomicUsize);
+
+impl Messages for Marked {
+    fn rooms(&self) -> Answer<'_, Vec<RoomId>> {
+        self.0.rooms()
+    }
+
+    fn marked(&self) -> Answer<'_, BTreeMap<RoomId, Option<String>>> {
+        async move {
+            let said = self.0.said.lock().unwrap();
+            Ok(said.iter().map(|(room, messages)| (room.clone(), Some(messages.len().to_string()))).collect())
+        }
+        .boxed()
+    }
+
+    fn said<'a>(&'a self, room: &'a RoomId, after: u64) -> Answer<'a, Vec<Message>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.said(room, after)
+    }
+
+    fn keep<'a>(&'a self, _: &'a RoomId, _: u64, _: Whole, _: Vec<Message>) -> Answer<'a, ()> {
+        async move { Ok(()) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn rooms_in_which_nothing_was_said_are_not_read_again_while_a_quiet_moment_is_looked_for() {
+    let place = Place::new("marked");
+    let store = place.store("from");
+    add(&*store, "alice").await;
+    let heard = Arc::new(Heard::default());
+    for id in ["hall", "attic"] {
+        let room = add_room(&*store, id).await.id;
+        heard.said.lock().unwrap().insert(room, vec![message(1, "one")]);
+    }
+    // Something is changed in the first two rounds, and after the first one something is said in one of the rooms.
+    let (writing, talking, calls) = (store.clone(), heard.clone(), Arc::new(AtomicUsize::new(0)));
+    let before = move |part: Part| {
+        let (store, heard, calls) = (writing.clone(), talking.clone(), calls.clone());
+        async move {
+            if part != Part::Audit {
+                return;
+            }
+            let round = calls.fetch_add(1, Ordering::Relaxed);
+            if round < 3 {
+                add(&*store, &format!("late{round}")).await;
+            }
+            if round == 1 {
+                heard.said.lock().unwrap().get_mut(&"hall".parse::<RoomId>().unwrap()).unwrap().push(message(2, "two"));
+            }
+        }
+        .boxed()
+    };
+    let messages = Arc::new(Marked(heard, AtomicUsize::new(0)));
+    let from = Talking { end: Beating { store: store.clone(), before }, messages: messages.clone() };
+    let copied = copy_out(&from, &place.dir.join("copy"), LONG).await.unwrap();
+    assert_eq!(copied.content.messages(), 3);
+    // Each is read to its end once: a message, and that there is no more; and so is what was said later.
+    assert_eq!(messages.1.load(Ordering::Relaxed), 2 * 2 + 2);
 }
 
 /// An end with the messages of another.

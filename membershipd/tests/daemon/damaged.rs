@@ -15,12 +15,17 @@ const KV: [&str; 2] = ["--store", "kv"];
 
 /// The daemon's own connection among the members: what speaks where no member may.
 async fn of_the_daemon(daemon: &Daemon) -> Client {
-    let seed = std::fs::read_to_string(daemon.dir.path().join("secrets/bus.nk")).unwrap();
+    with_key(daemon, "bus").await
+}
+
+/// A connection with one of the daemon's own keys.
+pub(crate) async fn with_key(daemon: &Daemon, name: &str) -> Client {
+    let seed = std::fs::read_to_string(daemon.dir.path().join(format!("secrets/{name}.nk"))).unwrap();
     connect_as(daemon, "x", seed.trim()).await
 }
 
 /// A daemon whose keys lie where this test finds them.
-fn with_keys() -> Daemon {
+pub(crate) fn with_keys() -> Daemon {
     let dir = Dir::new();
     dir.write("secrets/issuer.nk", &KeyPair::new_account().seed().unwrap(), 0o600);
     dir.write("secrets/xkey.nk", &XKey::new().seed().unwrap(), 0o600);
@@ -32,17 +37,17 @@ fn with_keys() -> Daemon {
     daemon
 }
 
-async fn jetstream(client: &Client, subject: &str, body: &Value) -> Value {
+pub(crate) async fn jetstream(client: &Client, subject: &str, body: &Value) -> Value {
     let answer = client.request(format!("$JS.API.{subject}"), body.to_string().into()).await.unwrap();
     serde_json::from_slice(&answer.payload).unwrap()
 }
 
-fn answer(output: &std::process::Output, code: i32) -> Value {
+pub(crate) fn answer(output: &std::process::Output, code: i32) -> Value {
     assert_eq!(output.status.code(), Some(code), "{}", common::said(output));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", common::said(output)))
 }
 
-fn copy(daemon: &Daemon, name: &str, code: i32) -> (String, Value) {
+pub(crate) fn copy(daemon: &Daemon, name: &str, code: i32) -> (String, Value) {
     let file = daemon.dir.path().join(name).display().to_string();
     let said = answer(&daemon.ask(&["export", "--json", "--db", &file]), code);
     (file, said)

@@ -1,6 +1,7 @@
 //! What members say in rooms that daemons keep: kept once and in order, whatever bytes a member sends beside it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Subscriber};
@@ -18,37 +19,41 @@ use crate::common::wire::Wire;
 use crate::common::{Daemon, marked, said};
 
 /// A node whose cluster keeps history by its daemons, with these users.
-struct Place {
-    daemon: Daemon,
-    users: BTreeMap<String, Identity>,
+pub(crate) struct Place {
+    pub(crate) daemon: Daemon,
+    pub(crate) users: Arc<BTreeMap<String, Identity>>,
 }
 
 impl Place {
-    fn new(handles: &[&str]) -> Self {
+    pub(crate) fn new(handles: &[&str]) -> Self {
         let place = Self::captured(handles);
         place.raise();
         place
     }
 
     /// One on which streams capture what members say still.
-    fn captured(handles: &[&str]) -> Self {
-        let daemon = Daemon::start(&["--store", "kv"]);
-        let root = seed_admin(&daemon);
-        let users = handles.iter().map(|handle| ((*handle).to_owned(), user(&daemon, &root, handle))).collect();
-        Self { daemon, users }
+    pub(crate) fn captured(handles: &[&str]) -> Self {
+        Self::of(Daemon::start(&["--store", "kv"]), handles)
     }
 
-    fn raise(&self) {
+    /// `daemon` with these users.
+    pub(crate) fn of(daemon: Daemon, handles: &[&str]) -> Self {
+        let root = seed_admin(&daemon);
+        let users = handles.iter().map(|handle| ((*handle).to_owned(), user(&daemon, &root, handle))).collect();
+        Self { daemon, users: Arc::new(users) }
+    }
+
+    pub(crate) fn raise(&self) {
         let raised = self.daemon.ask(&["level", "raise"]);
         assert!(raised.status.success(), "{}", said(&raised));
     }
 
-    fn ask(&self, who: &str, method: &str, target: &str, body: &Value) -> Value {
+    pub(crate) fn ask(&self, who: &str, method: &str, target: &str, body: &Value) -> Value {
         ask(&self.daemon, &self.users[who], method, target, body)
     }
 
     /// A room whose messages are signed and not sealed, so that no keys have to be exchanged.
-    fn room(&self, owner: &str, id: &str, members: &[&str]) {
+    pub(crate) fn room(&self, owner: &str, id: &str, members: &[&str]) {
         let policy = json!({ "encrypt": false, "persist": true, "sign": true });
         let body = json!({ "subject": format!("room.{id}"), "policy": policy });
         let made = self.ask(owner, "PUT", &format!("/v1/rooms/{id}"), &body);
@@ -61,7 +66,7 @@ impl Place {
         }
     }
 
-    async fn connect(&self, who: &str) -> Talker {
+    pub(crate) async fn connect(&self, who: &str) -> Talker {
         let client = ConnectOptions::with_nkey(self.users[who].nkey_seed().to_owned())
             .custom_inbox_prefix(format!("_INBOX.{who}"))
             .connect(format!("nats://{}:4250", self.daemon.address))
@@ -73,7 +78,7 @@ impl Place {
     }
 
     /// A signed frame of `who` for the room, made for `subject`.
-    fn frame(&self, who: &str, room: &str, subject: &str, text: &str) -> Vec<u8> {
+    pub(crate) fn frame(&self, who: &str, room: &str, subject: &str, text: &str) -> Vec<u8> {
         let room: RoomId = room.parse().unwrap();
         let pair = self.users[who].key_pair().unwrap();
         let sealer = Sealer::new(room, who.parse().unwrap(), Some(pair), None).unwrap();
@@ -84,7 +89,7 @@ impl Place {
     }
 
     /// The texts that a page of the room's history has, and their places.
-    fn history(&self, who: &str, room: &str, query: &str) -> Vec<(u64, String)> {
+    pub(crate) fn history(&self, who: &str, room: &str, query: &str) -> Vec<(u64, String)> {
         let answer = self.ask(who, "GET", &format!("/v1/rooms/{room}/history{query}"), &Value::Null);
         let messages = answer["messages"].as_array().unwrap_or_else(|| panic!("{answer}\n{}", self.daemon.log()));
         let text = |message: &Value| {
@@ -95,7 +100,7 @@ impl Place {
     }
 
     /// All that is kept.
-    fn texts(&self, who: &str, room: &str) -> Vec<String> {
+    pub(crate) fn texts(&self, who: &str, room: &str) -> Vec<String> {
         let (mut after, mut texts) = (0, Vec::new());
         loop {
             let page = self.history(who, room, &format!("?after={after}&limit=1000"));
@@ -107,26 +112,26 @@ impl Place {
 }
 
 /// A member's connection, and what it is told about what it said.
-struct Talker {
+pub(crate) struct Talker {
     client: Client,
     notices: Subscriber,
     who: String,
 }
 
 impl Talker {
-    async fn publish(&self, subject: &str, frame: impl Into<Bytes>) {
+    pub(crate) async fn publish(&self, subject: &str, frame: impl Into<Bytes>) {
         self.client.publish(subject.to_owned(), frame.into()).await.unwrap();
         self.client.flush().await.unwrap();
     }
 
-    async fn notice(&mut self) -> Value {
+    pub(crate) async fn notice(&mut self) -> Value {
         let notice = tokio::time::timeout(Duration::from_secs(15), self.notices.next()).await;
         let notice = notice.unwrap_or_else(|_| panic!("{} was told nothing", self.who)).unwrap();
         serde_json::from_slice(&notice.payload).unwrap()
     }
 
     /// Waits to be told that a frame was kept.
-    async fn kept(&mut self) -> u64 {
+    pub(crate) async fn kept(&mut self) -> u64 {
         let notice = self.notice().await;
         notice["seq"].as_u64().unwrap_or_else(|| panic!("{notice}"))
     }

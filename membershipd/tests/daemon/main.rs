@@ -26,6 +26,8 @@ mod examples;
 mod history;
 mod invites;
 mod kept;
+mod kept_copies;
+mod kept_mended;
 mod operations;
 mod rights;
 mod rooms;

@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 const BOUND: Duration = Duration::from_secs(20);
 
 /// A member who says one thing after the other, each until it is known to be kept.
-struct Speaker {
+pub(crate) struct Speaker {
     client: Client,
     notices: Subscriber,
     sealer: Sealer,
@@ -35,7 +35,7 @@ struct Speaker {
 }
 
 impl Speaker {
-    async fn connect(node: &Node, who: &Identity) -> Self {
+    pub(crate) async fn connect(node: &Node, who: &Identity) -> Self {
         let client = ConnectOptions::with_nkey(who.nkey_seed().to_owned())
             .custom_inbox_prefix("_INBOX.alice")
             .add_root_certificates(node.dir.path().join("ca.crt"))
@@ -49,7 +49,7 @@ impl Speaker {
         Self { client, notices, sealer, said: Vec::new() }
     }
 
-    async fn say(&mut self) -> Duration {
+    pub(crate) async fn say(&mut self) -> Duration {
         let text = format!("<<{}>>", self.said.len());
         let mut entropy = [0; 10];
         getrandom::fill(&mut entropy).unwrap();
@@ -74,7 +74,7 @@ impl Speaker {
 }
 
 /// All that the hall has kept, as this node tells it.
-fn texts(node: &Node, who: &Identity) -> Vec<String> {
+pub(crate) fn texts(node: &Node, who: &Identity) -> Vec<String> {
     let (mut texts, mut after) = (Vec::new(), 0);
     loop {
         let page = node.request(who, &Request::get(format!("/v1/rooms/hall/history?after={after}&limit=1000")));

@@ -17,6 +17,7 @@ mod damaged;
 mod fence;
 mod history;
 mod kept;
+mod kept_copies;
 mod large;
 mod nodes;
 mod silent;

@@ -147,13 +147,27 @@ pub const KEPT_DUPLICATES: Duration = Duration::from_secs(300);
 /// is found there.
 pub const SHARDS: u8 = 32;
 
+/// What the streams of all shards are called together.
+pub const KEPT: &str = "UNIBUS_kept";
+/// Sequences of one incarnation of a shard: those of the next one, into which a copy was carried, lie above all of them.
+const SHARD_SPAN: u64 = 1_000_000_000_000;
 /// Sequence of the first message of a shard. It lies above every sequence of the streams that captured a room each, so a reader's place
 /// says which of the two it is of.
-pub const SHARD_FIRST: u64 = 1_000_000_000_001;
+pub const SHARD_FIRST: u64 = SHARD_SPAN + 1;
+
+/// Of which incarnation of the places of a room a sequence is: 0 of the stream that captured it, 1 of the first shard.
+pub fn incarnation(sequence: u64) -> u64 {
+    sequence.saturating_sub(1) / SHARD_SPAN
+}
+
+/// Sequence of the first message of a shard into which places up to `above` are carried: of a later incarnation than all of them.
+pub fn shard_first(above: u64) -> u64 {
+    (incarnation(above) + 1).saturating_mul(SHARD_SPAN) + 1
+}
 
 /// Name of the stream of a shard.
 pub fn shard_stream(shard: u8) -> String {
-    format!("UNIBUS_kept_{shard:02}")
+    format!("{KEPT}_{shard:02}")
 }
 
 /// What stands before a room's id in the subject of its messages in a shard, the last dot included.
@@ -311,6 +325,15 @@ mod tests {
         assert!(limited + HISTORY_BYTES <= STORE_BYTES - 2 * GIB);
         let rooms = u64::try_from(crate::domain::limits::PERSISTED_ROOMS).unwrap();
         assert!((rooms + 5) * HISTORY_ROOM_BYTES <= HISTORY_BYTES, "with those that two nodes counted at once");
+    }
+
+    #[test]
+    fn a_place_says_of_which_incarnation_it_is() {
+        assert_eq!([0, 1, SHARD_FIRST - 1].map(incarnation), [0; 3]);
+        assert_eq!([0, 1, SHARD_FIRST - 1].map(shard_first), [SHARD_FIRST; 3]);
+        let second = shard_first(SHARD_FIRST);
+        assert_eq!((incarnation(SHARD_FIRST), incarnation(second - 1), incarnation(second)), (1, 1, 2));
+        assert!(second > SHARD_FIRST && shard_first(second - 1) == second && shard_first(second) > second);
     }
 
     #[test]

@@ -42,16 +42,11 @@ pub async fn carry(link: &Link, room: &RoomId, messages: &[Message]) -> Result<(
     let mut left = messages;
     let mut deadline = Instant::now() + bus::STORE_BUDGET;
     while !left.is_empty() {
-        let mut bytes = 0;
-        let fit = left.iter().take(AT_ONCE).take_while(|message| {
-            let first = bytes == 0;
-            bytes += message.bytes();
-            first || bytes <= AT_ONCE_BYTES
-        });
-        let now = left.get(..fit.count()).unwrap_or_default();
+        let now = fit(left);
         let failed = match streams::last(link, shard).await {
             Ok(last) => {
-                let sent = now.iter().zip(last..).map(|(message, before)| one(link, room, before, message));
+                let sent =
+                    now.iter().zip(last..).map(|(message, before)| one(link, room, before, message, id(room, message)));
                 let kept = join_all(sent).await.into_iter().take_while(|appended| *appended != Appended::Again).count();
                 left = left.get(kept..).unwrap_or_default();
                 if kept > 0 {
@@ -70,10 +65,33 @@ pub async fn carry(link: &Link, room: &RoomId, messages: &[Message]) -> Result<(
     Ok(())
 }
 
-async fn one(link: &Link, room: &RoomId, before: u64, message: &Message) -> Appended {
+/// Those of the first `messages` that go together.
+pub(crate) fn fit(messages: &[Message]) -> &[Message] {
+    let mut bytes = 0;
+    let fit = messages.iter().take(AT_ONCE).take_while(|message| {
+        let first = bytes == 0;
+        bytes += message.bytes();
+        first || bytes <= AT_ONCE_BYTES
+    });
+    messages.get(..fit.count()).unwrap_or_default()
+}
+
+/// By which the shard knows a message, however often it is sent.
+pub(crate) fn id(room: &RoomId, message: &Message) -> String {
+    FrameId::of(room, &message.subject, &message.frame).to_string()
+}
+
+/// Whether a message can be carried at all. The engine takes so much and no more, the headers that go along included, and ends the
+/// connection on which more is sent; an older stream may have captured one without any.
+pub fn can_be_carried(message: &Message) -> bool {
+    message.bytes() <= bus::VALUE_BYTES
+}
+
+/// Appends one message behind the sequence `before`.
+pub(crate) async fn one(link: &Link, room: &RoomId, before: u64, message: &Message, id: String) -> Appended {
     let Message { sequence, at_ms, subject, frame } = message;
     let mut headers = HeaderMap::new();
-    headers.insert(NATS_MESSAGE_ID, FrameId::of(room, subject, frame).to_string());
+    headers.insert(NATS_MESSAGE_ID, id);
     headers.insert(NATS_EXPECTED_LAST_SEQUENCE, before.to_string());
     // Who said it was not proved where it was captured; it is whose share of the room it takes.
     let sender = Frame::parse(frame).map(|frame| frame.header.sender.to_string());

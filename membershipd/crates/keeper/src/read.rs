@@ -112,8 +112,9 @@ async fn once(
         }
         for (message, was) in read.into_iter().filter(|(message, _)| message.sequence <= last) {
             from = message.sequence + 1;
-            // A place in the stream that captured the room before.
-            if after.is_some_and(|after| after < bus::SHARD_FIRST && was.is_some_and(|was| was <= after)) {
+            // A place in the stream that captured the room before, or in the shard of which a copy was carried in here.
+            let earlier = |after: u64| bus::incarnation(after) < bus::incarnation(message.sequence);
+            if after.is_some_and(|after| earlier(after) && was.is_some_and(|was| was <= after)) {
                 continue;
             }
             taken += message.bytes();

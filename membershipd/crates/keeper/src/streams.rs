@@ -1,5 +1,6 @@
 //! The streams of the shards, as the engine has them.
 
+use std::collections::BTreeMap;
 use std::str;
 use std::time::Duration;
 
@@ -67,14 +68,78 @@ pub(crate) async fn ask(
     }
 }
 
-/// The last sequence of a shard, by the word of its leader; its stream is made where there is none.
-pub(crate) async fn last(link: &Link, shard: Shard) -> Result<u64, Asked> {
-    let info = match ask(&link.control, format!("STREAM.INFO.{}", shard.stream()), &json!({}), bus::ATTEMPT).await {
-        Err(Asked::Missing) => make(link, shard).await?,
-        other => other?,
-    };
+/// What the leader of a shard says of it.
+async fn info(link: &Link, shard: Shard, body: &Value) -> Result<Value, Asked> {
+    ask(&link.control, format!("STREAM.INFO.{}", shard.stream()), body, bus::ATTEMPT).await
+}
+
+fn last_of(info: &Value) -> Result<u64, Asked> {
     let last = info.pointer("/state/last_seq").and_then(Value::as_u64);
     last.ok_or_else(|| Asked::Silent("the description of a stream has no last sequence".to_owned()))
+}
+
+/// The last sequence of a shard, by the word of its leader; its stream is made where there is none.
+pub(crate) async fn last(link: &Link, shard: Shard) -> Result<u64, Asked> {
+    match info(link, shard, &json!({})).await {
+        Err(Asked::Missing) => last_of(&make(link, shard, bus::SHARD_FIRST).await?),
+        other => last_of(&other?),
+    }
+}
+
+/// What a shard has, by the word of its leader.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) last: u64,
+    /// How many messages were ever taken out, and places that are skipped at the beginning.
+    pub(crate) taken_out: u64,
+    /// How many messages there are of each room.
+    pub(crate) rooms: BTreeMap<RoomId, u64>,
+    /// Whether the leader has a majority.
+    pub(crate) proven: bool,
+}
+
+/// The last sequence of the shard of `room`, and how many messages of the room it has; a stream that begins at `first` is made where
+/// there is none.
+pub(crate) async fn extent(link: &Link, room: &RoomId, first: u64) -> Result<(u64, u64), Asked> {
+    match count(link, room).await {
+        Err(Asked::Missing) => Ok((last_of(&make(link, Shard::of(room), first).await?)?, 0)),
+        other => other,
+    }
+}
+
+/// The last sequence of the shard of `room`, and how many messages of the room it has.
+pub(crate) async fn count(link: &Link, room: &RoomId) -> Result<(u64, u64), Asked> {
+    let shard = Shard::of(room);
+    let Counted { last, rooms, .. } = counted(link, shard, &shard.subject(room)).await?;
+    Ok((last, rooms.get(room).copied().unwrap_or_default()))
+}
+
+/// What a shard has of all rooms.
+pub(crate) async fn rooms(link: &Link, shard: Shard) -> Result<Counted, Asked> {
+    counted(link, shard, &shard.subjects()).await
+}
+
+/// The answer has as many subjects as there are rooms in the shard: some hundreds. The engine's has a hundred thousand at most.
+async fn counted(link: &Link, shard: Shard, filter: &str) -> Result<Counted, Asked> {
+    let info = info(link, shard, &json!({ "subjects_filter": filter })).await?;
+    let subjects = info.pointer("/state/subjects").and_then(Value::as_object).into_iter().flatten();
+    let rooms = subjects.filter_map(|(subject, count)| Some((shard.room(subject)?, count.as_u64()?))).collect();
+    let last = last_of(&info)?;
+    let messages = info.pointer("/state/messages").and_then(Value::as_u64).unwrap_or_default();
+    Ok(Counted { last, taken_out: last.saturating_sub(messages), rooms, proven: is_proven(&info) })
+}
+
+/// Whether the leader of a shard counts a majority of the copies, itself included, so that it is not one that was deposed.
+pub(crate) async fn has_majority(link: &Link, shard: Shard) -> Result<bool, Asked> {
+    Ok(is_proven(&info(link, shard, &json!({})).await?))
+}
+
+fn is_proven(info: &Value) -> bool {
+    let copies = info.pointer("/config/num_replicas").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    let is = |replica: &Value, word: &str| replica.get(word).and_then(Value::as_bool) == Some(true);
+    let replicas = info.pointer("/cluster/replicas").and_then(Value::as_array).into_iter().flatten();
+    let current = replicas.filter(|replica| is(replica, "current") && !is(replica, "offline")).count();
+    u64::try_from(current).is_ok_and(|current| current + 1 > copies / 2)
 }
 
 /// Bytes of all shards together, on a node.
@@ -89,8 +154,8 @@ pub(crate) async fn bytes(link: &Link) -> Result<u64, Asked> {
     Ok(try_join_all(Shard::all().map(of)).await?.into_iter().sum())
 }
 
-/// Makes the stream of a shard, with as many copies as the bucket of rooms has now; where rooms are in a file, with one.
-async fn make(link: &Link, shard: Shard) -> Result<Value, Asked> {
+/// Makes the stream of a shard, whose first message gets the sequence `first`, with as many copies as the bucket of rooms has now; where rooms are in a file, with one.
+async fn make(link: &Link, shard: Shard, first: u64) -> Result<Value, Asked> {
     let rooms = format!("STREAM.INFO.{}", Bucket::Rooms.stream());
     let copies = match ask(&link.control, rooms, &json!({}), bus::ATTEMPT).await {
         Ok(info) => info.pointer("/config/num_replicas").and_then(Value::as_u64),
@@ -99,12 +164,13 @@ async fn make(link: &Link, shard: Shard) -> Result<Value, Asked> {
     };
     let copies = copies.and_then(|copies| usize::try_from(copies).ok());
     let copies = copies.ok_or_else(|| Asked::Silent("the engine did not say how many copies rooms have".to_owned()))?;
-    let config = config(shard, copies);
-    // The leader of a new stream has to be elected first. That another node was ahead is no failure: all make the same.
+    let config = config(shard, copies, first);
+    // The leader of a new stream has to be elected first. That another node was ahead is no failure: all make the same; where a copy is
+    // being carried in, the engine refuses one that begins elsewhere, and the next attempt finds what there is.
     ask(&link.control, format!("STREAM.CREATE.{}", config.name), &config, bus::ASK).await
 }
 
-fn config(shard: Shard, num_replicas: usize) -> Config {
+fn config(shard: Shard, num_replicas: usize, first: u64) -> Config {
     Config {
         name: shard.stream(),
         subjects: vec![shard.subjects()],
@@ -112,7 +178,7 @@ fn config(shard: Shard, num_replicas: usize) -> Config {
         num_replicas,
         // Nothing makes way by itself, or a room could push out what others said: the keeper takes out what is too much of a room.
         discard: DiscardPolicy::New,
-        first_sequence: Some(bus::SHARD_FIRST),
+        first_sequence: Some(first),
         duplicate_window: bus::KEPT_DUPLICATES,
         // Many messages are read with one request. That a copy may lag behind the leader is looked after where they are read.
         allow_direct: true,

@@ -108,23 +108,26 @@ const LOOK_PAUSE: Duration = Duration::from_millis(400);
 
 /// Describes the copies of every bucket, asking for all at once; `assumed` is how many one has of which nobody answers.
 pub async fn replicas(link: &Link, assumed: usize) -> Vec<Replicas> {
-    futures::future::join_all(Bucket::ALL.map(|bucket| async move {
-        let mut seen = look(link, bucket, assumed).await;
-        for _ in 1..LOOKS {
-            // Nobody answering took its time already, and is a finding of its own.
-            if seen.current.is_none_or(|current| current >= seen.want) {
-                break;
-            }
-            tokio::time::sleep(LOOK_PAUSE).await;
-            seen = look(link, bucket, assumed).await;
-        }
-        seen
-    }))
-    .await
+    let one = |bucket: Bucket| async move { replicas_of(link, bucket.name(), &bucket.stream(), assumed).await };
+    futures::future::join_all(Bucket::ALL.map(one)).await
 }
 
-async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
-    let stream = link.jetstream.get_stream(bucket.stream()).await.ok();
+/// Describes the copies of a stream of the daemons, which is told under `name`.
+pub async fn replicas_of(link: &Link, name: &str, stream: &str, assumed: usize) -> Replicas {
+    let mut seen = look(link, name, stream, assumed).await;
+    for _ in 1..LOOKS {
+        // Nobody answering took its time already, and is a finding of its own.
+        if seen.current.is_none_or(|current| current >= seen.want) {
+            break;
+        }
+        tokio::time::sleep(LOOK_PAUSE).await;
+        seen = look(link, name, stream, assumed).await;
+    }
+    seen
+}
+
+async fn look(link: &Link, bucket: &str, name: &str, assumed: usize) -> Replicas {
+    let stream = link.jetstream.get_stream(name).await.ok();
     let info = stream.as_ref().map(|stream| stream.cached_info());
     let cluster = info.and_then(|info| info.cluster.as_ref());
     let leader = cluster.and_then(|cluster| cluster.leader.clone());
@@ -133,7 +136,7 @@ async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
     // other followers it knows nothing. Whoever does not name itself is not the leader.
     let names_leader = |c: &ClusterInfo| c.replicas.iter().any(|replica| Some(&replica.name) == leader.as_ref());
     if let (Some(leader), true) = (&leader, cluster.is_some_and(names_leader)) {
-        followers = ask_leader(link, bucket, leader).await.unwrap_or(0);
+        followers = ask_leader(link, name, leader).await.unwrap_or(0);
     }
     let want = info.map_or(assumed, |info| info.config.num_replicas);
     let current = info.map(|_| followers + usize::from(leader.is_some() || cluster.is_none()));
@@ -142,16 +145,16 @@ async fn look(link: &Link, bucket: Bucket, assumed: usize) -> Replicas {
         Some(Space { bytes: info.state.bytes, most })
     };
     let space = info.and_then(space);
-    Replicas { bucket: bucket.name().to_owned(), want, current, leader, rooms: None, space }
+    Replicas { bucket: bucket.to_owned(), want, current, leader, rooms: None, space }
 }
 
-/// Followers of a bucket that are current, by the word of its leader.
-async fn ask_leader(link: &Link, bucket: Bucket, leader: &str) -> Result<usize> {
+/// Followers of a stream that are current, by the word of its leader.
+async fn ask_leader(link: &Link, stream: &str, leader: &str) -> Result<usize> {
     let body = json!({ "account": bus::ACCOUNT_CONTROL, "streams": true });
     let answer = link.ask_node(leader, "JSZ", body).await?;
     let accounts = answer.pointer("/data/account_details").and_then(Value::as_array).context("no accounts")?;
     let streams = accounts.iter().filter_map(|account| account.get("stream_detail")?.as_array()).flatten();
-    let name = Value::from(bucket.stream());
+    let name = Value::from(stream);
     let stream = streams.into_iter().find(|stream| stream.get("name") == Some(&name)).context("no such stream")?;
     let leads = stream.pointer("/cluster/leader").and_then(Value::as_str) == Some(leader);
     ensure!(leads, "{leader} does not lead it");

@@ -18,13 +18,13 @@ mod watch;
 mod write;
 
 pub use backing::{Backing, follow, load};
-pub use buckets::{Replicas, ensure, ensure_bucket, replicas};
+pub use buckets::{Replicas, ensure, ensure_bucket, replicas, replicas_of};
 pub use contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store};
 pub use error::{Operation, Standing, StoreError};
 pub use kv::KvStore;
 pub use kv::asked_again;
 pub use message::Message;
-pub use raise::{Raised, raise};
+pub use raise::{Raised, raise, raise_stream};
 pub use sqlite::{BlobRow, Clock, NewFile, NewFileError, OpenError, SqliteStore};
 pub use typed::{create_json, get_json, update_json};
 pub use unibus_core::key::{Key, Prefix, Records};

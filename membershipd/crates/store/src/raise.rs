@@ -25,25 +25,28 @@ pub struct Raised {
 
 /// Sets every bucket that has fewer to have `copies`, in short attempts until `deadline`. None is ever lowered.
 pub async fn raise(link: &Link, copies: usize, deadline: Instant) -> Vec<Raised> {
-    futures::future::join_all(Bucket::ALL.map(|bucket| async move {
-        let mut before = None;
-        loop {
-            let error = match attempt(link, bucket, copies, &mut before).await {
-                Ok(()) => None,
-                Err(_) if Instant::now() < deadline => {
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-                Err(error) => Some(format!("{error:#}")),
-            };
-            return Raised { bucket: bucket.name().to_owned(), before, error };
-        }
-    }))
-    .await
+    let one =
+        |bucket: Bucket| async move { raise_stream(link, bucket.name(), &bucket.stream(), copies, deadline).await };
+    futures::future::join_all(Bucket::ALL.map(one)).await
 }
 
-async fn attempt(link: &Link, bucket: Bucket, copies: usize, before: &mut Option<usize>) -> Result<()> {
-    let stream = bucket.stream();
+/// The same for one stream of the daemons, which is told under `name`.
+pub async fn raise_stream(link: &Link, name: &str, stream: &str, copies: usize, deadline: Instant) -> Raised {
+    let mut before = None;
+    loop {
+        let error = match attempt(link, stream, copies, &mut before).await {
+            Ok(()) => None,
+            Err(_) if Instant::now() < deadline => {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        return Raised { bucket: name.to_owned(), before, error };
+    }
+}
+
+async fn attempt(link: &Link, stream: &str, copies: usize, before: &mut Option<usize>) -> Result<()> {
     // As JSON, so that a setting which our library does not know yet is written back as it was.
     let info = ask(link, format!("STREAM.INFO.{stream}"), &json!({})).await.context("cannot ask about it")?;
     let mut config = info.get("config").cloned().context("the engine did not describe it")?;

@@ -109,6 +109,9 @@ pub enum Request {
         there: u64,
         /// How much all of the room's take.
         bytes: u64,
+        /// The highest place that anything in the copy has.
+        #[serde(default)]
+        above: u64,
         /// The messages.
         messages: Vec<SentMessage>,
     },
