@@ -24,6 +24,10 @@ const SIZE: &str = "Nats-Msg-Size";
 const AT_ONCE: usize = 64;
 /// Silence after which reading what is kept begins anew.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How often the account is compared with the engine's.
+const COMPARE: Duration = Duration::from_secs(30);
+/// The same after something that may have changed it.
+const COMPARE_SOON: Duration = Duration::from_secs(3);
 /// How often the store as a whole is looked at by a shard that has its part of it.
 const STORE_LOOK: Duration = Duration::from_secs(10);
 
@@ -35,6 +39,8 @@ pub(crate) struct Care {
     /// Reads what was kept before.
     reading: Option<AbortOnDropHandle<Result<Totals>>>,
     store_looked: Option<Instant>,
+    /// When the account is to be compared with the engine's.
+    compare_at: Instant,
 }
 
 impl Care {
@@ -42,12 +48,37 @@ impl Care {
     pub(crate) fn begin(link: &Arc<Link>, shard: Shard) -> Self {
         let link = link.clone();
         let reading = AbortOnDropHandle::new(tokio::spawn(async move { read(&link, shard).await }));
-        Self { shard, totals: Totals::default(), reading: Some(reading), store_looked: None }
+        Self {
+            shard,
+            totals: Totals::default(),
+            reading: Some(reading),
+            store_looked: None,
+            compare_at: Instant::now(),
+        }
     }
 
     /// Notes what was appended.
     pub(crate) fn add(&mut self, room: &RoomId, sender: &Handle, sequence: u64, frame: usize) {
-        self.totals.add(room, sender, sequence, frame);
+        self.totals.add(room, Some(sender), sequence, frame);
+    }
+
+    /// Something else than an append of this keeper may have put messages into the shard: the account is compared soon.
+    pub(crate) fn compare_soon(&mut self) {
+        self.compare_at = self.compare_at.min(Instant::now() + COMPARE_SOON);
+    }
+
+    /// Whether as many messages of each room are kept as are counted. Others append, too: who carries in what an older stream or a copy
+    /// has, and for a moment another node.
+    async fn is_right(&mut self, link: &Link) -> bool {
+        if Instant::now() < self.compare_at {
+            return true;
+        }
+        self.compare_at = Instant::now() + COMPARE;
+        match streams::rooms(link, self.shard).await {
+            Ok(counted) => counted.rooms == self.totals.messages(),
+            // Without a stream nothing is kept, and without an answer nothing is known to be wrong.
+            Err(_) => true,
+        }
     }
 
     /// Whether what was kept before is known.
@@ -72,6 +103,11 @@ impl Care {
     /// Takes out what is too much, of the rooms that were `touched`, of the store as a whole, and of the rooms that are `gone`.
     pub(crate) async fn tend(&mut self, link: &Arc<Link>, touched: &[RoomId], gone: impl Fn(&RoomId) -> bool) {
         if !self.knows(link).await {
+            return;
+        }
+        if !self.is_right(link).await {
+            tracing::debug!(stream = self.shard.stream(), "others appended, too: how much is kept is counted anew");
+            *self = Self { compare_at: Instant::now() + COMPARE_SOON, ..Self::begin(link, self.shard) };
             return;
         }
         let removed: Vec<RoomId> = self.totals.rooms().filter(|room| gone(room)).cloned().collect();
@@ -146,8 +182,8 @@ async fn read(link: &Link, shard: Shard) -> Result<Totals> {
         let header = |name: &str| message.headers.as_ref()?.get_last(name).map(|value| value.as_str());
         let sender = header(SENDER).and_then(|sender| sender.parse::<Handle>().ok());
         let size = header(SIZE).and_then(|size| size.parse().ok());
-        if let (Some(room), Some(sender), Some(size)) = (shard.room(&message.subject), sender, size) {
-            totals.add(&room, &sender, info.stream_sequence, size);
+        if let (Some(room), Some(size)) = (shard.room(&message.subject), size) {
+            totals.add(&room, sender.as_ref(), info.stream_sequence, size);
         }
         if info.pending == 0 {
             return Ok(totals);

@@ -227,6 +227,7 @@ impl<A: Access> Keeper<A> {
         // So the next one has not to wait for the next look.
         held.tended = None;
         held.last = None;
+        held.care.compare_soon();
         if let Err(why) = self.access.settled(link, &room).await {
             tracing::warn!(%room, "what the room said is not carried over yet: {why}");
         }
@@ -282,6 +283,7 @@ impl<A: Access> Keeper<A> {
         let rooms: BTreeSet<RoomId> =
             heard.iter().map(|heard| &heard.room).filter(|room| !held.settled.contains(*room)).cloned().collect();
         for room in rooms {
+            held.care.compare_soon();
             match self.access.settled(link, &room).await {
                 Ok(()) => {
                     // What was carried in is not foreseen.

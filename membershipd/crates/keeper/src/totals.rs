@@ -20,7 +20,8 @@ struct Said {
 #[derive(Debug, Default)]
 struct OfRoom {
     bytes: u64,
-    senders: HashMap<Handle, Said>,
+    /// What an older stream captured may have none.
+    senders: HashMap<Option<Handle>, Said>,
 }
 
 /// All that is kept in a shard.
@@ -46,20 +47,27 @@ impl Totals {
         self.rooms.iter().map(|(room, of)| (room, of.bytes)).max_by_key(|(room, bytes)| (*bytes, *room))
     }
 
+    /// How many messages there are of each room.
+    pub(crate) fn messages(&self) -> BTreeMap<RoomId, u64> {
+        let count = |of: &OfRoom| of.senders.values().map(|said| said.messages.len()).sum::<usize>();
+        let counted = self.rooms.iter().map(|(room, of)| (room.clone(), u64::try_from(count(of)).unwrap_or(u64::MAX)));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Bytes of a room.
     pub(crate) fn of(&self, room: &RoomId) -> u64 {
         self.rooms.get(room).map_or(0, |of| of.bytes)
     }
 
     /// Notes a message that is kept; one that is noted already stays as it is.
-    pub(crate) fn add(&mut self, room: &RoomId, sender: &Handle, sequence: u64, frame: usize) {
+    pub(crate) fn add(&mut self, room: &RoomId, sender: Option<&Handle>, sequence: u64, frame: usize) {
         let bytes = u32::try_from(frame).ok().and_then(|frame| frame.checked_add(OVERHEAD)).unwrap_or(u32::MAX);
         self.note(room, sender, sequence, bytes);
     }
 
-    fn note(&mut self, room: &RoomId, sender: &Handle, sequence: u64, bytes: u32) {
+    fn note(&mut self, room: &RoomId, sender: Option<&Handle>, sequence: u64, bytes: u32) {
         let of = self.rooms.entry(room.clone()).or_default();
-        let said = of.senders.entry(sender.clone()).or_default();
+        let said = of.senders.entry(sender.cloned()).or_default();
         if said.messages.insert(sequence, bytes).is_none() {
             let bytes = u64::from(bytes);
             said.bytes += bytes;
@@ -73,7 +81,7 @@ impl Totals {
         for (room, of) in other.rooms {
             for (sender, said) in of.senders {
                 for (sequence, bytes) in said.messages {
-                    self.note(&room, &sender, sequence, bytes);
+                    self.note(&room, sender.as_ref(), sequence, bytes);
                 }
             }
         }
@@ -127,10 +135,10 @@ mod tests {
     fn a_flood_pushes_out_what_its_sender_said_and_nothing_else() {
         let mut totals = Totals::default();
         for sequence in 1..=100 {
-            totals.add(&kitchen(), &handle("bob"), sequence, 1000);
+            totals.add(&kitchen(), Some(&handle("bob")), sequence, 1000);
         }
         for sequence in 101..=1100 {
-            totals.add(&kitchen(), &handle("mallory"), sequence, 10_000);
+            totals.add(&kitchen(), Some(&handle("mallory")), sequence, 10_000);
         }
         let most = 1_000_000;
         let gone = totals.make_way(&kitchen(), most);
@@ -144,9 +152,9 @@ mod tests {
     fn a_message_counts_once_and_a_room_is_forgotten_whole() {
         let mut totals = Totals::default();
         for _ in 0..2 {
-            totals.add(&kitchen(), &handle("bob"), 7, 100);
+            totals.add(&kitchen(), Some(&handle("bob")), 7, 100);
         }
-        totals.add(&"attic".parse().unwrap(), &handle("bob"), 8, 1);
+        totals.add(&"attic".parse().unwrap(), Some(&handle("bob")), 8, 1);
         assert_eq!(totals.of(&kitchen()), 100 + u64::from(OVERHEAD));
         assert_eq!(totals.largest(), Some((&kitchen(), 100 + u64::from(OVERHEAD))));
         totals.forget(&kitchen());
@@ -164,7 +172,7 @@ mod tests {
             let mut totals = Totals::default();
             let mut said: HashMap<usize, u64> = HashMap::new();
             for (sequence, (sender, frame)) in (1..).zip(&messages) {
-                totals.add(&kitchen(), &handle(&format!("s{sender}")), sequence, *frame);
+                totals.add(&kitchen(), Some(&handle(&format!("s{sender}"))), sequence, *frame);
                 *said.entry(*sender).or_default() += u64::from(OVERHEAD) + u64::try_from(*frame).unwrap();
             }
             let gone = totals.make_way(&kitchen(), most);
