@@ -1,6 +1,7 @@
 //! The feature level of the cluster: what there is to know of it, and the change that raises it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,10 @@ use crate::commands::audit::{About, Decided, Stage};
 use crate::commands::keys::Address;
 use crate::commands::{Change, CommandError, Commands, Done, Earlier, NotProven, Plan, State, claims_move};
 use crate::fence::{Ledger, Process};
+use crate::gate::Gate;
 use unibus_core::bus;
 use unibus_core::domain::{Author, FeatureLevel, LevelRecord, Record, RecordKey, RevocationOutcome};
+use unibus_core::private_file;
 use unibus_core::view::View;
 use unibus_store::{Records, StoreError};
 
@@ -19,6 +22,9 @@ use unibus_store::{Records, StoreError};
 const RAISE: &str = "level.raise";
 const COPY_CLAIMS: &str = "level.copy-claims";
 const COPIED: &str = "claims";
+
+/// Pause before a note that could not be written is tried again.
+const NOTE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Longer than it takes to watch anew after a node was lost.
 const CATCH_UP: Duration = Duration::from_secs(6);
@@ -235,6 +241,31 @@ impl Change for RaiseLevel {
 
     fn failed(&self, error: CommandError) -> LevelError {
         error.into()
+    }
+}
+
+/// The file beside the engine's store that says at which level the cluster is; none: at the lowest one.
+pub fn note(store: &Path) -> PathBuf {
+    private_file::sibling(store, "level")
+}
+
+/// Keeps the level in the file beside `store`, for root to compare another release with before it is started, also where no daemon
+/// runs. It decides nothing: what a daemon may do the view says.
+pub async fn keep_noted(store: PathBuf, gate: Arc<Gate>) {
+    let (path, mut moves, mut noted) = (note(&store), gate.moves(), FeatureLevel::default());
+    loop {
+        let level = gate.view(View::level);
+        if level > noted {
+            if let Err(error) = private_file::write(&path, format!("{level}\n").as_bytes()) {
+                tracing::error!(%level, "the feature level was not noted for the tools of the operator, next try soon: {error}");
+                tokio::time::sleep(NOTE_AGAIN).await;
+                continue;
+            }
+            noted = level;
+        }
+        if moves.changed().await.is_err() {
+            return;
+        }
     }
 }
 

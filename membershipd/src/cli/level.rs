@@ -6,6 +6,8 @@ use super::table::Table;
 use super::{DONE, Daemon, FAILED, Output, Problem};
 use crate::control::{self, Request};
 use crate::level::LevelStatus;
+use crate::posture::SCHEMA;
+use unibus_core::domain::FeatureLevel;
 
 /// Arguments of `level`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +29,8 @@ enum What {
     /// Raise the level to the highest that this release can do. Older releases stay out of the cluster from then on, and no level is
     /// ever lowered; repeating is safe
     Raise,
+    /// Print the highest level that this release can do, and ask nobody
+    Highest,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +46,15 @@ struct Raised {
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let json = args.output.json;
+    if args.what == Some(What::Highest) {
+        let highest = FeatureLevel::highest();
+        if json {
+            println!("{}", serde_json::json!({ "schema": SCHEMA, "highest": highest }));
+        } else {
+            println!("{highest}");
+        }
+        return Ok(DONE);
+    }
     let raises = args.what == Some(What::Raise) && !args.check;
     let request = if raises { Request::LevelRaise } else { Request::Level };
     let value =

@@ -22,7 +22,7 @@ use self::engine::EngineSupervisor;
 use self::view_sync::ViewSync;
 use crate::api::{Api, Renewal};
 use crate::blobs::Blobs;
-use crate::bootstrap;
+use crate::bootstrap::Beginning;
 use crate::commands::{self, Commands, Fence, Gated, Pace, Patience, Real};
 use crate::config::{Config, DEFAULT_DB, StoreKind};
 use crate::control::{self, Repairing};
@@ -36,6 +36,7 @@ use crate::heartbeat::{self, Rounds};
 use crate::history::{Histories, Keeping};
 use crate::keeping::KeeperAccess;
 use crate::kick::Kicker;
+use crate::level::{self, RaiseLevel};
 use crate::posture::Observer;
 use crate::presence::Presence;
 use crate::probe::Probes;
@@ -118,6 +119,15 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let stop = CancellationToken::new();
     let presence = Arc::new(Presence::default());
     let keeper = Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone(), histories.clone()));
+    let beginning = Beginning {
+        record: config.bootstrap.clone(),
+        own_file: matches!(config.store, StoreKind::Sqlite(_)),
+        node: config.node.clone(),
+        presence: presence.clone(),
+        gate: gate.clone(),
+        commands: commands.clone(),
+        raise: RaiseLevel { by: root, ledger: ledger.clone(), nodes: config.expected_nodes() },
+    };
     let view = ViewSync {
         node: config.node.clone(),
         copies: config.kv_replicas,
@@ -153,8 +163,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     }
     tokio::spawn(renew_on_hangup(renewal)?);
     tokio::spawn(expiry::keep_warning(certificates));
-    let bootstrap = config.bootstrap.clone();
-    tokio::spawn(async move { bootstrap::watch_for(&bootstrap, gate, commands, root).await });
+    tokio::spawn(level::keep_noted(config.nats_store.clone(), gate));
+    tokio::spawn(beginning.keep());
     let mut engine_task = tokio::spawn(supervisor.run());
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

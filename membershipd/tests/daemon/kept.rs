@@ -14,7 +14,7 @@ use unibus_core::clock;
 use unibus_core::domain::{FeatureLevel, RoomId};
 use unibus_crypto::{MessageId, Sealer};
 
-use crate::common::requests::{ask, seed_admin, user};
+use crate::common::requests::{ask, identity, user};
 use crate::common::wire::Wire;
 use crate::common::{Daemon, marked, said};
 
@@ -38,7 +38,11 @@ impl Place {
 
     /// `daemon` with these users.
     pub(crate) fn of(daemon: Daemon, handles: &[&str]) -> Self {
-        let root = seed_admin(&daemon);
+        // With `seed-admin` it would begin at the highest level.
+        let root = identity(&daemon, "root");
+        let key = root.sign_pub.to_string();
+        let added = daemon.ask(&["user", "add", "--handle", "root", "--role", "admin", "--sign-pub", &key]);
+        assert!(added.status.success(), "{}", said(&added));
         let users = handles.iter().map(|handle| ((*handle).to_owned(), user(&daemon, &root, handle))).collect();
         Self { daemon, users: Arc::new(users) }
     }

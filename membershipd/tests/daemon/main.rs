@@ -28,6 +28,7 @@ mod invites;
 mod kept;
 mod kept_copies;
 mod kept_mended;
+mod levels;
 mod operations;
 mod rights;
 mod rooms;

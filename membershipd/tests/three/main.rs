@@ -19,6 +19,7 @@ mod history;
 mod kept;
 mod kept_copies;
 mod large;
+mod levels;
 mod nodes;
 mod silent;
 mod talk;
