@@ -191,6 +191,9 @@ pub(crate) fn report(
     if outcome.is_refused() {
         bail!("{}\nnothing was done; then: {yes}", failures.join("\n"));
     }
+    if outcome.is_prevented() {
+        bail!("{}\nnothing was changed; once that is put right: {yes}", failures.join("\n"));
+    }
     if !failures.is_empty() {
         let more = remedy.map(|remedy| format!("{}{remedy}\n", logs(target, outcome))).unwrap_or_default();
         bail!("{}\n{more}put that right and run this again, it goes on where it stopped: {yes}", failures.join("\n"));

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Build nothing: take this program, if it is fit to be staged
     #[arg(long, value_name = "FILE", conflicts_with = "builder")]
     from: Option<PathBuf>,
-    /// Print what was built as JSON: {schema, version, sha256, bytes, builder, compiler, commit}
+    /// Print what was built as JSON: {schema, version, sha256, bytes, level, builder, compiler, commit}
     #[arg(long)]
     json: bool,
 }

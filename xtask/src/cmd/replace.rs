@@ -6,6 +6,7 @@ use super::apply::{self, ApplyArgs, CommandInfo, Extras, RejectLocal};
 use super::stage;
 use unibus_ops::engine::Pin;
 use unibus_ops::global::Global;
+use unibus_ops::level;
 use unibus_ops::rolling::{Service, Site};
 use unibus_ops::staging;
 use unibus_ops::target::Target;
@@ -44,7 +45,9 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let name = node.name.clone();
     let target = Target::servers(topology.clone(), Pin::load(&paths.engine_pin())?, global.topology_flag());
     let site = Site { topology: &target.topology, service: Service::Systemd, runtime_dir: &target.runtime_dir };
-    let steps = target.locked(site.replace(&name, put, refreshed), "replace", &args.apply.lock);
+    let (dir, nodes) = (&topology.cluster.install_dir, topology.nodes.iter().map(|node| node.name.as_str()));
+    let steps = level::after_built_fits(dir, nodes, release.highest_level, site.replace(&name, put, refreshed));
+    let steps = target.locked(steps, "replace", &args.apply.lock);
     let extras = Extras::default();
     let verb = format!("replace {name}");
     let old = format!("the machine that was {name} must never be started again: two nodes of one name fight");

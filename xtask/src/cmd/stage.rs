@@ -11,6 +11,7 @@ use unibus_ops::build;
 use unibus_ops::engine::{self, Engine, Pin};
 use unibus_ops::exit::BadInput;
 use unibus_ops::global::Global;
+use unibus_ops::level;
 use unibus_ops::making::Making;
 use unibus_ops::node_files::{self, Cluster, Placement};
 use unibus_ops::paths::Paths;
@@ -45,10 +46,13 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     }
     let release = release(&paths, &topology)?;
     let mut steps = Vec::new();
-    for node in topology.nodes.iter().filter(|node| args.node.is_empty() || args.node.contains(&node.name)) {
+    let chosen = || topology.nodes.iter().filter(|node| args.node.is_empty() || args.node.contains(&node.name));
+    for node in chosen() {
         let from = paths.node(&topology.cluster.name, &node.name);
         steps.extend(staging::steps(&release, &topology, &node.name, &from)?);
     }
+    let nodes = chosen().map(|node| node.name.as_str());
+    let steps = level::after_built_fits(&topology.cluster.install_dir, nodes, release.highest_level, steps);
     let target = Target::servers(topology, Pin::load(&paths.engine_pin())?, global.topology_flag());
     let steps = target.locked(steps, "stage", &args.apply.lock);
     let extras = Extras::default();

@@ -129,7 +129,8 @@ level)
     *' --check '*) [ -e "$ROOT/raised" ] || exit 1 ;;
     *)
         if [ -e "$ROOT/older" ]; then echo "the level stays 1: $(cat "$ROOT/older") can do level 1 at most" >&2; exit 1; fi
-        : > "$ROOT/raised" ;;
+        : > "$ROOT/raised"
+        for store in "$ROOT"/hosts/*/opt/unibus/local_files; do echo 2 > "$store/jetstream.level"; done ;;
     esac ;;
 esac
 "#;
@@ -153,6 +154,11 @@ const PROGRAM: &str = r#"#include <stdio.h>
 #include <unistd.h>
 int main(int argc, char **argv) {
     if (argc > 1 && !strcmp(argv[1], "--version")) { puts("membershipd VERSION"); return 0; }
+    if (argc > 2 && !strcmp(argv[1], "level") && !strcmp(argv[2], "highest")) {
+        if (HIGHEST < 2) { fputs("error: unrecognized subcommand 'level'\n", stderr); return 2; }
+        printf("%d\n", HIGHEST);
+        return 0;
+    }
     execvp("played-membershipd", argv);
     perror("played-membershipd");
     return 127;
@@ -216,10 +222,12 @@ impl Servers {
         }
     }
 
-    /// Puts another version of the daemon where `stage` finds it.
+    /// Puts another version of the daemon where `stage` finds it. Versions 0.1 are from before there were feature levels.
     pub(crate) fn build(&self, version: &str) {
         let clone = &self.clone;
-        clone.write("program.c", PROGRAM.replace("VERSION", version));
+        let highest = if version.starts_with("0.1.") { "1" } else { "2" };
+        let program = PROGRAM.replace("VERSION", version).replace("HIGHEST", highest);
+        clone.write("program.c", program);
         let done = Command::new("cc")
             .args(["-static", "-s", "-o"])
             .args([clone.path("program"), clone.path("program.c")])

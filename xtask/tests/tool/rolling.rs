@@ -81,22 +81,25 @@ fn up_starts_the_seed_then_a_quorum_then_the_rest_and_asks_for_health_at_the_end
     let servers = Servers::new();
     let steps: Vec<(u64, String)> = servers.plan("up").iter().map(short).collect();
     let wanted = [
-        (2, "a enable"),
-        (2, "b enable"),
-        (2, "c enable"),
-        (3, "a start"),
-        (3, "a until alive"),
-        (4, "b start"),
-        (4, "b until alive"),
-        (4, "b until quorum"),
-        (5, "c start"),
-        (5, "c until alive"),
-        (6, "a until healthy"),
-        (6, "a until current"),
-        (6, "b until healthy"),
-        (6, "b until current"),
-        (6, "c until healthy"),
-        (6, "c until current"),
+        (2, "a feature level"),
+        (2, "b feature level"),
+        (2, "c feature level"),
+        (3, "a enable"),
+        (3, "b enable"),
+        (3, "c enable"),
+        (4, "a start"),
+        (4, "a until alive"),
+        (5, "b start"),
+        (5, "b until alive"),
+        (5, "b until quorum"),
+        (6, "c start"),
+        (6, "c until alive"),
+        (7, "a until healthy"),
+        (7, "a until current"),
+        (7, "b until healthy"),
+        (7, "b until current"),
+        (7, "c until healthy"),
+        (7, "c until current"),
     ];
     assert_eq!(steps, wanted.map(|(wave, step)| (wave, step.to_owned())));
 
@@ -556,4 +559,61 @@ fn finish_raises_the_level_once_every_node_runs_the_staged_release_and_is_well()
     let done = servers.ok("roll --finish --yes");
     assert!(done.stdout.contains("everything was so already: nothing was changed"), "{done:?}");
     assert_eq!(raises(&servers), 0, "it is raised already");
+}
+
+#[test]
+fn after_finish_an_older_release_is_refused_before_anything_is_touched() {
+    let servers = Servers::up();
+    servers.build("0.2.0");
+    servers.ok("stage --yes");
+    servers.ok("roll --yes");
+    // Until then there is a way back, as before.
+    servers.ok("rollback --yes");
+    servers.ok("roll --yes");
+    servers.ok("roll --finish --yes");
+    let links = |node: &str| ["staged", "current", "previous"].map(|link| servers.link(node, link));
+    let before = NODES.map(links);
+    let refused = |verb: &str, said: &[&str]| {
+        servers.forget();
+        let done = servers.run(verb);
+        assert_eq!(done.code, Some(1), "{verb}: {done:?}");
+        for said in said {
+            assert!(done.stderr.contains(said), "{verb}: {said}: {done:?}");
+        }
+        assert_eq!(servers.deeds(), Vec::<String>::new(), "{verb}");
+        let rsync = servers.seen().iter().any(|call| call[0] == "rsync");
+        assert!(!rsync, "{verb} sent something");
+    };
+    let why = "the cluster is at feature level 2, and the previous release can do level 1 at most: it would stay out";
+    for verb in ["rollback", "rollback --outage", "rollback --node b"] {
+        let all = [why, "there is no way back to it", "nothing was changed"];
+        refused(&format!("{verb} --yes"), &all);
+        refused(&format!("{verb} --diff"), &all[..2]);
+    }
+
+    // What is built is of before.
+    servers.build("0.1.0");
+    let built = ["the release in deploy/build can do level 1 at most", "cargo xtask build", "nothing was changed"];
+    for verb in ["stage", "stage --node c", "replace b"] {
+        refused(&format!("{verb} --yes"), &built);
+    }
+    assert_eq!(NODES.map(links), before);
+
+    // What somebody has put there by hand is not started either.
+    let point = |link: &str, to: &str| {
+        fs::remove_file(servers.at("b", link)).unwrap();
+        std::os::unix::fs::symlink(to, servers.at("b", link)).unwrap();
+    };
+    point("staged", &servers.link("b", "previous"));
+    refused(
+        "roll --yes",
+        &["b: step 'feature level'", "the staged release can do level 1 at most", "nothing was changed"],
+    );
+    point("current", &servers.link("b", "previous"));
+    refused("up --yes", &["b: step 'feature level'", "the release that is installed can do level 1 at most"]);
+
+    servers.build("0.3.0");
+    servers.ok("stage --yes");
+    servers.ok("roll --yes");
+    servers.ok("rollback --node a --yes");
 }

@@ -6,6 +6,8 @@ pub const RUNTIME_DIR: &str = "run";
 pub const CLUSTER_ENV: &str = "cluster.env";
 /// The daemon's stores, in a node's install directory.
 pub const STORES: &str = "local_files";
+/// Where a daemon notes the feature level of its cluster, beside its engine's store, in a node's install directory.
+pub(crate) const LEVEL_NOTE: &str = "local_files/jetstream.level";
 /// The record that seeds the first admin, in a node's install directory.
 pub const BOOTSTRAP: &str = "bootstrap/admin.json";
 

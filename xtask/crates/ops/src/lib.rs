@@ -19,6 +19,7 @@ pub mod fsx;
 pub mod global;
 pub mod hash;
 pub mod install_dir;
+pub mod level;
 pub mod local_state;
 pub mod lock;
 pub mod machine_host;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::build;
 use crate::engine;
 use crate::install_dir::CLUSTER_ENV;
+use crate::level;
 use crate::node_files::SECRETS;
 use crate::plan::{Effect, Explain, Purpose, Step, Unless, words};
 use crate::staging::{self, CURRENT, PREVIOUS, STAGED, UNIT};
@@ -127,6 +128,7 @@ impl Site<'_> {
     /// is a quorum, and no bucket can be made before as many engines run as it has copies: so that is asked at the end.
     pub fn up(&self) -> Vec<Step> {
         let mut waves = Waves::default();
+        waves.then(self.nodes().map(|node| self.fits(node, CURRENT)));
         // A server that is not reached or not staged is found before anything is started.
         waves.then(self.nodes().map(|node| self.enable(node)));
         let (seeds, others): (Vec<_>, Vec<_>) = self.topology.nodes.iter().partition(|node| node.seed);
@@ -146,7 +148,10 @@ impl Site<'_> {
     /// not known beforehand and need not be: a leader that is stopped hands over first.
     pub fn roll(&self, only: &[String], restart: Restart) -> Vec<Step> {
         let mut waves = Waves::default();
-        for node in self.nodes().filter(|node| only.is_empty() || only.iter().any(|name| name == node)) {
+        let chosen: Vec<&str> =
+            self.nodes().filter(|node| only.is_empty() || only.iter().any(|name| name == node)).collect();
+        waves.then(chosen.iter().map(|node| self.fits(node, STAGED)));
+        for node in chosen {
             if only.is_empty() {
                 waves.then([self.until(node, Until::Current)]);
             } else {
@@ -171,6 +176,7 @@ impl Site<'_> {
         let chosen: Vec<&str> =
             self.nodes().filter(|node| only.is_empty() || only.iter().any(|name| name == node)).collect();
         waves.then(chosen.iter().map(|node| self.has_previous(node)));
+        waves.then(chosen.iter().map(|node| self.fits(node, PREVIOUS)));
         for node in &chosen {
             if !outage {
                 waves.then(self.others_are_healthy(node));
@@ -246,12 +252,33 @@ impl Site<'_> {
         let mut steps = Vec::new();
         if self.has_releases() {
             let argv = refuse("it does not run the staged release: 'cargo xtask roll --yes' first");
-            steps.push(Step::new("runs the release", node, Effect::Run { argv, unless: self.runs(STAGED) }));
+            let step = Step::new("runs the release", node, Effect::Run { argv, unless: self.runs(STAGED) });
+            steps.push(step.with(Purpose::Require));
         }
         let argv = refuse("its daemon is older than its program or settings: 'cargo xtask roll --yes' first");
         let unless = Unless { argv: self.newer_than_daemon(), prints: Some(String::new()) };
-        steps.push(Step::new("daemon is current", node, Effect::Run { argv, unless }));
+        steps.push(Step::new("daemon is current", node, Effect::Run { argv, unless }).with(Purpose::Require));
         steps
+    }
+
+    /// Fails where the cluster is at a level that the release cannot do which the link leads to. Where there are no releases it is
+    /// about the program that runs from the next start.
+    fn fits(&self, node: &str, link: &str) -> Step {
+        const NO_WAY_BACK: &str = "there is no way back to it: mend what is wrong with a newer release (cargo xtask build, stage, roll), \
+                                   or restore a backup from before 'roll --finish' into a new cluster of that release";
+        const ANOTHER: &str = "build and stage a release that can: cargo xtask build, then cargo xtask stage --yes";
+        let (name, remedy) = match link {
+            PREVIOUS => ("the previous release", NO_WAY_BACK),
+            STAGED => ("the staged release", ANOTHER),
+            _ => ("the release that is installed", ANOTHER),
+        };
+        if self.has_releases() {
+            let program = self.below(&format!("{link}/{}", build::FILE));
+            let dir = self.topology.cluster.install_dir.as_str();
+            return level::fits(Some(dir), node, level::Release::Program(&program), name, remedy);
+        }
+        let program = format!("./{}", build::FILE);
+        level::fits(None, node, level::Release::Program(&program), "the program that is built", "build one that can")
     }
 
     fn nodes(&self) -> impl Iterator<Item = &str> {

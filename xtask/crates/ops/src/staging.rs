@@ -45,6 +45,8 @@ pub struct Release {
     engine: SentFile,
     engine_sha256: String,
     unit: String,
+    /// The highest feature level that it can do; none: it could not be asked here.
+    pub highest_level: Option<u32>,
 }
 
 impl Release {
@@ -56,6 +58,7 @@ impl Release {
             membershipd: SentFile { from: build::place(paths), sha256: Some(built.sha256.clone()) },
             engine: SentFile { from: engine.path.clone(), sha256: Some(engine.sha256.clone()) },
             engine_sha256: engine.sha256.clone(),
+            highest_level: built.level,
             unit: unit.replace(INSTALL_DIR, &topology.cluster.install_dir),
         }
     }

@@ -30,6 +30,8 @@ pub const FILE: &str = "membershipd";
 const RECORD: &str = "membershipd.json";
 const SCHEMA: u32 = 1;
 const VERSION_WITHIN: Duration = Duration::from_secs(10);
+/// The feature level of releases from before there were levels.
+const LOWEST_LEVEL: u32 = 1;
 /// In the version of a build whose safeguards can be switched off.
 const TEST_BUILD: &str = "+faults";
 
@@ -43,6 +45,9 @@ pub struct Built {
     pub sha256: String,
     /// Its size.
     pub bytes: u64,
+    /// The highest feature level that it can do; none: it could not be asked here.
+    #[serde(default)]
+    pub level: Option<u32>,
     /// The way it was built.
     pub builder: String,
     /// The rustc that built it.
@@ -89,11 +94,12 @@ pub fn build(paths: &Paths, asked: Option<Builder>, line: &Line) -> Result<Built
     let program = program_in(&recipe.target_dir(paths.root()));
     line.set("inspecting");
     let builder = recipe.builder.name().to_owned();
-    keep(paths, &program, |version, sha256, bytes| Built {
+    keep(paths, &program, |Inspected { version, level }, sha256, bytes| Built {
         schema: SCHEMA,
         version,
         sha256,
         bytes,
+        level,
         builder,
         compiler: recipe.compiler(),
         commit: commit(paths.root()),
@@ -129,11 +135,12 @@ fn typed(program: &Path) -> Result<PathBuf> {
 /// Takes a program that was built elsewhere.
 pub fn adopt(paths: &Paths, program: &Path) -> Result<Built> {
     let unknown = || "unknown".to_owned();
-    keep(paths, &typed(program)?, |version, sha256, bytes| Built {
+    keep(paths, &typed(program)?, |Inspected { version, level }, sha256, bytes| Built {
         schema: SCHEMA,
         version,
         sha256,
         bytes,
+        level,
         builder: unknown(),
         compiler: unknown(),
         commit: None,
@@ -154,10 +161,10 @@ pub fn is_there(paths: &Paths) -> bool {
 }
 
 /// Inspects a program and puts it in place with what is known about it.
-fn keep(paths: &Paths, program: &Path, known: impl FnOnce(String, String, u64) -> Built) -> Result<Built> {
-    let version = inspect(program)?;
+fn keep(paths: &Paths, program: &Path, known: impl FnOnce(Inspected, String, u64) -> Built) -> Result<Built> {
+    let inspected = inspect(program)?;
     let bytes = fs::metadata(program).with_context(|| format!("looking at {}", Paths::shown(program)))?.len();
-    let built = known(version, sha256_of(program)?, bytes);
+    let built = known(inspected, sha256_of(program)?, bytes);
     install(program, &place(paths))?;
     let record = serde_json::to_string_pretty(&built).context("writing JSON")?;
     fsx::write(&paths.build().join(RECORD), fsx::PUBLIC, format!("{record}\n").as_bytes())?;
@@ -181,12 +188,18 @@ pub fn load(paths: &Paths) -> Result<Built> {
             built.sha256
         )));
     }
-    inspect(&program)?;
-    Ok(built)
+    let Inspected { level, .. } = inspect(&program)?;
+    Ok(Built { level, ..built })
 }
 
-/// Refuses what a server could not or must not run; returns the version it says it has.
-fn inspect(program: &Path) -> Result<String> {
+/// What a program says of itself.
+struct Inspected {
+    version: String,
+    level: Option<u32>,
+}
+
+/// Refuses what a server could not or must not run.
+fn inspect(program: &Path) -> Result<Inspected> {
     let shown = Paths::shown(program);
     let refuse = |why: String| BadInput::new(format!("{shown} must not be staged: {why}"));
     let bytes = fs::read(program).with_context(|| format!("reading {shown}"))?;
@@ -196,7 +209,7 @@ fn inspect(program: &Path) -> Result<String> {
     }
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         // It cannot run here. This xtask is of the same workspace and has its version.
-        return Ok(env!("CARGO_PKG_VERSION").to_owned());
+        return Ok(Inspected { version: env!("CARGO_PKG_VERSION").to_owned(), level: None });
     }
     let mut command = Command::new(program);
     command.arg("--version");
@@ -207,9 +220,17 @@ fn inspect(program: &Path) -> Result<String> {
         Some(version) if version.ends_with(TEST_BUILD) => {
             Err(refuse(format!("version {version} is a test build, whose safeguards can be switched off")))
         }
-        Some(version) => Ok(version.to_owned()),
+        Some(version) => Ok(Inspected { version: version.to_owned(), level: Some(highest_level(program)) }),
         None => Err(refuse(format!("asked for its version it said {said:?} and ended with {:?}", output.code))),
     }
+}
+
+/// The highest feature level that a program can do. One that does not know the question is from before there were levels.
+fn highest_level(program: &Path) -> u32 {
+    let mut command = Command::new(program);
+    command.args(["level", "highest"]);
+    let output = bounded(command, b"", VERSION_WITHIN).ok().filter(crate::process::Output::ok);
+    output.and_then(|output| String::from_utf8_lossy(&output.stdout).trim().parse().ok()).unwrap_or(LOWEST_LEVEL)
 }
 
 /// A copy, renamed into place, so that a stage that runs meanwhile sends the old program or the new one.

@@ -10,7 +10,7 @@ use super::locking::{At, Lock};
 use super::operator::Operator;
 use super::outcome::Outcome;
 use super::peer::Peer;
-use super::{Effect, Probe, State, Step};
+use super::{Effect, Probe, Purpose, State, Step};
 use crate::process::with_remedy;
 use crate::transport::Transport;
 use crate::ui::{Line, Progress, took};
@@ -155,8 +155,8 @@ fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, 
         }
         step.state = match (known, goal) {
             (Some(Some(Ok(true))), _) => State::AlreadySo,
-            (Some(Some(Ok(false))), Goal::Look) => State::WouldChange,
-            (Some(Some(Ok(false))), Goal::Do) => carry_out(step, peer),
+            (Some(Some(Ok(false))), Goal::Look) if step.purpose != Purpose::Require => State::WouldChange,
+            (Some(Some(Ok(false))), _) => carry_out(step, peer),
             (Some(Some(Err(why))), _) => State::Failed(with_remedy(&why)),
             (Some(None), _) => State::Failed(NO_ANSWER.to_owned()),
             (None, _) => ask_and_carry_out(step, peer),

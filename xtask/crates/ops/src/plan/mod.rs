@@ -57,6 +57,8 @@ pub enum Purpose {
     Change,
     /// It changes nothing, but waits until something holds.
     Wait,
+    /// It changes nothing: where something does not hold it fails and says so, also when only asked how far the nodes are.
+    Require,
     /// It is what makes a node run another release from its next start.
     SwitchRelease,
 }

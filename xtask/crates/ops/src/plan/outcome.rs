@@ -1,6 +1,6 @@
 //! What became of a plan: all steps as they were left, and what failed.
 
-use super::{State, Step};
+use super::{Purpose, State, Step};
 
 /// All steps, each with the state it was left in.
 #[derive(Debug)]
@@ -20,6 +20,12 @@ impl Outcome {
     /// Whether somebody else's lock kept it from beginning.
     pub fn is_refused(&self) -> bool {
         self.refused.is_some()
+    }
+
+    /// Whether something did not hold that had to hold before anything is changed, and so nothing was.
+    pub fn is_prevented(&self) -> bool {
+        let failed = |step: &Step| step.purpose == Purpose::Require && matches!(step.state, State::Failed(_));
+        self.count(&State::Changed) == 0 && self.steps.iter().any(failed)
     }
 
     /// What failed, one sentence for all nodes on which it failed alike; empty when nothing did.
