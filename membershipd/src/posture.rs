@@ -86,6 +86,14 @@ pub struct Posture {
     pub faults: Vec<String>,
 }
 
+impl Posture {
+    /// Rooms whose messages are still in streams of their own, as they were last seen, where daemons keep them by now.
+    pub fn rooms_to_carry_over(&self) -> Option<usize> {
+        let kept = self.level? >= FeatureLevel::Kept.number();
+        self.replicas.iter().filter_map(|replicas| replicas.rooms).find(|rooms| kept && *rooms > 0)
+    }
+}
+
 /// The engine that runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct EngineState {

@@ -47,7 +47,8 @@ fn text(p: &Posture) -> String {
     }
     if let Some(highest) = p.highest_level {
         let level = p.level.map_or("unknown without a lease".to_owned(), |level| level.to_string());
-        row("level", format!("{level} (this release can do {highest} at most)"));
+        let left = p.rooms_to_carry_over().map(|rooms| format!("; {rooms} rooms are still to be carried over"));
+        row("level", format!("{level} (this release can do {highest} at most){}", left.unwrap_or_default()));
     }
     if let Some(why) = &p.stays_out {
         row("STAYS OUT", why.clone());

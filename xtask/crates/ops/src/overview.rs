@@ -53,6 +53,9 @@ pub fn overview(expected: &Expected, answers: &[Answer], style: Style) -> Overvi
     for check in checks.iter().filter(|check| check.warns) {
         let _ = writeln!(reasons, "{}; {}", style.paint(Tone::Warn, &check.got), check.remedy);
     }
+    for check in checks.iter().filter(|check| check.informs) {
+        let _ = writeln!(reasons, "{}; next: {}", check.got, check.remedy);
+    }
     let mut text = table.render(style);
     text.push_str(&reasons);
     let verdict = if all_hold(&checks) {

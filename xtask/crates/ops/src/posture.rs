@@ -41,6 +41,12 @@ pub struct Posture {
     /// The feature level of the cluster; none where the node cannot know, and an older daemon does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) level: Option<u32>,
+    /// The highest feature level that this daemon can do; an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) highest_level: Option<u32>,
+    /// Why the node cannot load its view: an entry that its release does not understand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stays_out: Option<String>,
     /// Active admins; none where the node cannot know.
     pub admins: Option<u64>,
     pub(crate) clients: Option<u64>,
@@ -98,6 +104,9 @@ pub struct Replica {
     pub(crate) current: Option<u32>,
     /// The node by its name.
     pub leader: Option<String>,
+    /// Rooms whose streams these are, where it is no bucket but all of them together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rooms: Option<u32>,
 }
 
 /// The proof that the node's view of members is current.
@@ -187,6 +196,7 @@ pub mod fixture {
             want: 3,
             current: Some(3),
             leader: Some("homer".to_owned()),
+            rooms: None,
         };
         let certificate = |name: &str, file: &str| Certificate {
             name: name.to_owned(),
@@ -224,6 +234,8 @@ pub mod fixture {
             replicas: vec![replica("UNIBUS_users"), replica("UNIBUS_rooms"), replica("UNIBUS_members")],
             lease: Lease { valid: true, age_ms: Some(300), lease_ms: 12_000, bound_ms: 15_000 },
             level: Some(1),
+            highest_level: Some(1),
+            stays_out: None,
             admins: Some(1),
             clients: Some(0),
             certificates: vec![certificate("server", "tls/server.crt"), certificate("route", "tls/route.crt")],

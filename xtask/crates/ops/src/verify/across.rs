@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Answer, CERTIFICATE, CLUSTER, Check, Expected, check, warning};
+use super::{Answer, CERTIFICATE, CLUSTER, Check, Expected, check, notice, warning};
 use crate::posture::{Posture, ROOMS, Replica};
+
+/// The feature level from which on daemons keep what is said in rooms.
+const KEPT: u32 = 2;
 
 /// The checks of one node that need the others' answers too.
 pub(super) fn node(
@@ -50,7 +53,38 @@ pub(super) fn cluster(expected: &Expected, reached: &[(&Answer, &Posture)]) -> V
     };
     let mut found = vec![check("admins", CLUSTER, ok, "at least 1, the same on every node".to_owned(), got, remedy)];
     found.extend(histories(reached));
+    found.extend(upgrade(expected, reached));
+    found.extend(migration(reached));
     found
+}
+
+/// An upgrade is ended by the operator, and need not be: where every node can do more than the cluster does, that is told.
+fn upgrade(expected: &Expected, reached: &[(&Answer, &Posture)]) -> Option<Check> {
+    let level = reached.iter().filter_map(|(_, posture)| posture.level).max()?;
+    let all = reached.iter().map(|(_, posture)| posture.highest_level).collect::<Option<Vec<u32>>>()?;
+    let can = all.into_iter().min()?;
+    if reached.len() < expected.nodes.len() || level >= can {
+        return None;
+    }
+    let got = format!(
+        "an upgrade is not finished: the cluster is at feature level {level}, and every node can do {can}; until then \
+         'rollback' works"
+    );
+    Some(notice("upgrade", format!("level {can}"), got, expected.remedies.verb("roll --finish")))
+}
+
+/// Rooms whose messages daemons do not keep yet, since nothing had to be carried over before the level was raised.
+fn migration(reached: &[(&Answer, &Posture)]) -> Option<Check> {
+    let left = |posture: &Posture| {
+        let rooms = posture.replicas.iter().find(|replica| replica.bucket == ROOMS)?.rooms?;
+        (posture.level? >= KEPT && rooms > 0).then_some(rooms)
+    };
+    // Each node looks now and then, so the one that looked last has the fewest.
+    let rooms = reached.iter().map(|(_, posture)| left(posture)).min().flatten()?;
+    let what = if rooms == 1 { "1 room is".to_owned() } else { format!("{rooms} rooms are") };
+    let got = format!("what was said in {what} still to be carried over into the history that daemons keep");
+    let next = "nothing: the nodes go on by themselves, and the rooms can be used meanwhile".to_owned();
+    Some(notice("migration", "no room".to_owned(), got, next))
 }
 
 /// What is said in rooms decides nothing: damage is told, and the verdict is what it was.

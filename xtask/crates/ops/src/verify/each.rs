@@ -99,6 +99,11 @@ fn routes(expected: &Expected, posture: &Posture) -> Check {
 
 fn lease(expected: &Expected, posture: &Posture) -> Check {
     let lease = &posture.lease;
+    if let Some(why) = &posture.stays_out {
+        let (want, got) = ("valid".to_owned(), format!("none: {why}"));
+        let remedy = format!("install the release of the other nodes there: {}", expected.remedies.verb("roll"));
+        return check("lease", &posture.node, false, want, got, remedy);
+    }
     let age = lease.age_ms.map_or_else(|| "never renewed".to_owned(), |age| format!("{age} ms old"));
     let got = format!("{}, {age}", if lease.valid { "valid" } else { "not valid" });
     let want = format!("valid, at most {} ms old", lease.lease_ms);

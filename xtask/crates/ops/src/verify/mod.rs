@@ -43,6 +43,9 @@ pub struct Check {
     /// It holds, and there is something to be seen to all the same: what lies in rooms is damaged, which decides nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub warns: bool,
+    /// It holds, and is worth knowing: something is not finished, and may stay so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub informs: bool,
 }
 
 /// What the operator's files say the cluster is.
@@ -139,12 +142,18 @@ pub fn as_asked(expected: &Expected, checks: &[Check]) -> bool {
 /// Builds a check: the remedy is kept only where it is needed.
 fn check(id: impl Into<String>, node: &str, ok: bool, want: String, got: String, remedy: String) -> Check {
     let remedy = if ok { String::new() } else { remedy };
-    Check { id: id.into(), node: node.to_owned(), ok, want, got, remedy, warns: false }
+    Check { id: id.into(), node: node.to_owned(), ok, want, got, remedy, warns: false, informs: false }
 }
 
 /// Builds a check that turns no verdict: its remedy is kept all the same.
 fn warning(id: impl Into<String>, node: &str, want: String, got: String, remedy: String) -> Check {
-    Check { id: id.into(), node: node.to_owned(), ok: true, want, got, remedy, warns: true }
+    Check { id: id.into(), node: node.to_owned(), ok: true, want, got, remedy, warns: true, informs: false }
+}
+
+/// Builds a check that only tells something about the cluster, and what comes next.
+fn notice(id: impl Into<String>, want: String, got: String, next: String) -> Check {
+    let node = CLUSTER.to_owned();
+    Check { id: id.into(), node, ok: true, want, got, remedy: next, warns: false, informs: true }
 }
 
 #[cfg(test)]

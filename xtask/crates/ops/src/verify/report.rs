@@ -35,7 +35,7 @@ pub fn table(checks: &[Check], style: Style) -> String {
     }
     for id in ids {
         let of_id = || checks.iter().filter(|check| check.id == id);
-        let good: Vec<&Check> = of_id().filter(|check| check.ok && !check.warns).collect();
+        let good: Vec<&Check> = of_id().filter(|check| check.ok && !check.warns && !check.informs).collect();
         let Some(first) = good.first() else { continue };
         let nodes = good.iter().map(|check| node(check)).collect::<Vec<_>>().join(" ");
         let same = good.iter().all(|check| check.got == first.got);
@@ -56,6 +56,10 @@ pub fn table(checks: &[Check], style: Style) -> String {
             out,
             "\n{warning} {id}\n  is      {got}\n  remedy  {remedy}\n  this decides nothing: the cluster is well"
         );
+    }
+    for Check { id, got, remedy, .. } in checks.iter().filter(|check| check.informs) {
+        let (note, id) = (style.paint(Tone::Bold, "note"), style.paint(Tone::Bold, id));
+        let _ = writeln!(out, "\n{note} {id}\n  is      {got}\n  next    {remedy}");
     }
     for failure in failures(checks) {
         let failed = style.paint(Tone::Bad, "FAILED");

@@ -93,7 +93,7 @@ fn a_healthy_cluster_passes_and_every_check_is_there() {
 fn what_lies_in_rooms_is_told_and_turns_nothing_red() {
     let mut answers = answers();
     let posture = answers[1].posture.as_mut().unwrap();
-    let of_rooms = Replica { bucket: ROOMS.to_owned(), want: 3, current: None, leader: None };
+    let of_rooms = Replica { bucket: ROOMS.to_owned(), want: 3, current: None, leader: None, rooms: None };
     posture.replicas.push(of_rooms);
     posture.damaged.push(Damaged { room: "kitchen".to_owned(), why: "broken".to_owned() });
     let found = checks(&expected(), &answers);
@@ -104,6 +104,58 @@ fn what_lies_in_rooms_is_told_and_turns_nothing_red() {
     assert!(said.contains("repair --room kitchen"), "{said}");
     assert!(said.contains("checks hold"), "{said}");
     assert!(json(&found, &answers).unwrap().contains(r#""ok":true"#));
+}
+
+#[test]
+fn an_upgrade_that_is_not_finished_is_told_with_its_next_command_and_turns_nothing_red() {
+    let can = |levels: [Option<u32>; 3], at: u32| {
+        let mut answers = answers();
+        for (answer, highest) in answers.iter_mut().zip(levels) {
+            let posture = answer.posture.as_mut().unwrap();
+            (posture.level, posture.highest_level) = (Some(at), highest);
+        }
+        let found = checks(&expected(), &answers);
+        assert!(all_hold(&found), "{found:?}");
+        table(&found, Style::plain())
+    };
+    let said = can([Some(2); 3], 1);
+    assert!(said.contains("note upgrade") && said.contains("at feature level 1, and every node can do 2"), "{said}");
+    assert!(said.contains("next    cargo xtask roll --finish"), "{said}");
+    for said in [can([Some(2); 3], 2), can([Some(2), Some(1), Some(2)], 1), can([Some(2), None, Some(2)], 1)] {
+        assert!(!said.contains("note"), "{said}");
+    }
+}
+
+#[test]
+fn rooms_that_are_still_to_be_carried_over_are_counted() {
+    let with = |level, rooms: [u32; 3]| {
+        let mut answers = answers();
+        for (answer, rooms) in answers.iter_mut().zip(rooms) {
+            let posture = answer.posture.as_mut().unwrap();
+            (posture.level, posture.highest_level) = (Some(level), Some(level));
+            let bucket = ROOMS.to_owned();
+            posture.replicas.push(Replica { bucket, want: 3, current: Some(3), leader: None, rooms: Some(rooms) });
+        }
+        let found = checks(&expected(), &answers);
+        assert!(all_hold(&found), "{found:?}");
+        table(&found, Style::plain())
+    };
+    assert!(with(2, [290, 12, 290]).contains("12 rooms are still to be carried over"));
+    for said in [with(2, [0, 12, 0]), with(1, [290; 3])] {
+        assert!(!said.contains("carried over"), "{said}");
+    }
+}
+
+#[test]
+fn a_node_that_stays_out_says_why() {
+    let mut answers = answers();
+    let posture = answers[1].posture.as_mut().unwrap();
+    posture.lease.valid = false;
+    (posture.level, posture.stays_out) = (None, Some("the cluster is at feature level 2".to_owned()));
+    let found = checks(&expected(), &answers);
+    let lease = found.iter().find(|check| check.id == "lease" && check.node == "homer").unwrap();
+    assert_eq!(lease.got, "none: the cluster is at feature level 2");
+    assert!(lease.remedy.contains("cargo xtask roll"), "{}", lease.remedy);
 }
 
 #[test]
