@@ -7,7 +7,8 @@
 //! A *new* cluster has the first admin at most, and no room: nothing in it has to go on as it was, so it begins at the highest level
 //! that its nodes can do. The entry is marked done, and the record deleted, once the level is raised, which every node has to be there
 //! for; so `wait --for current` waits for it, too. Where others came before that, the cluster is new no more and stays at its level
-//! until `roll --finish`, as one that was upgraded does, and one that was restored from a copy.
+//! until `roll --finish`, as one that was upgraded does, and one that was restored from a copy. The store of a node on its own begins at
+//! the highest level as long as it is empty.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::commands::keys::Address;
-use crate::commands::{Commands, Principal};
+use crate::commands::{self, Commands, Principal};
 use crate::gate::Gate;
 use crate::level::{LevelError, RaiseLevel};
 use crate::presence::Presence;
 use crate::users::{UserChange, UserError};
-use unibus_core::domain::{FeatureLevel, Handle, Role, SignPub, State, User};
+use unibus_core::domain::{FeatureLevel, Handle, LevelRecord, RecordKey, Role, SignPub, State, User};
 use unibus_core::private_file;
 use unibus_core::view::{INITIALIZED_KEY, Initialized, Versioned, View};
-use unibus_store::{Records, Revision, StoreError, create_json, update_json};
+use unibus_store::{Records, Revision, Store, StoreError, create_json, update_json};
 
 /// How often the record is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,8 +45,8 @@ struct Record {
 pub struct Beginning {
     /// Where the operator leaves the record.
     pub record: PathBuf,
-    /// Whether the store is a file of this node alone, which nothing is ever copied into while it is in use.
-    pub own_file: bool,
+    /// Whether a new cluster begins at the lowest feature level, and not at the highest one.
+    pub at_lowest_level: bool,
     /// This node.
     pub node: String,
     /// Which nodes are there.
@@ -99,11 +100,9 @@ impl Beginning {
                 let claim = Initialized { handle: record.handle, sign_pub: record.sign_pub, done: false };
                 claim_or_lose(put(&self.commands, &claim, None).await)?;
             }
-            // Its first user may come by any way: `user add` alone makes no entry.
-            None if self.own_file => return self.begin_at_highest(None).await,
             Some(Versioned { value, revision }) if !value.done => {
                 self.add_first(&value).await?;
-                if let waits @ Level::Waits(_) = self.begin_at_highest(Some(&value.handle)).await? {
+                if let waits @ Level::Waits(_) = self.begin_at_highest(&value.handle).await? {
                     return Ok(waits);
                 }
                 let done = Initialized { done: true, ..value };
@@ -136,9 +135,9 @@ impl Beginning {
     }
 
     /// Raises the level of a new cluster, by one of its nodes.
-    async fn begin_at_highest(&self, first: Option<&Handle>) -> Result<Level> {
-        let (at, new) = self.gate.view(|view| (view.level(), is_new(view, first)));
-        if at >= FeatureLevel::highest() || !new {
+    async fn begin_at_highest(&self, first: &Handle) -> Result<Level> {
+        let (at, new) = self.gate.view(|view| (view.level(), is_new(view, Some(first))));
+        if self.at_lowest_level || at >= FeatureLevel::highest() || !new {
             return Ok(Level::Settled);
         }
         let there = self.presence.nodes(Instant::now());
@@ -163,6 +162,18 @@ impl Beginning {
         ensure!(record.schema == 1, "{}: schema {} is not 1", path.display(), record.schema);
         Ok(record)
     }
+}
+
+/// Has a file that is empty begin at the highest level: whoever its first user is, and before there is any. Nothing is ever carried into
+/// such a store while it is in use, and no other node has to follow, so this is one entry and no change of a cluster.
+pub async fn begin_own_file(store: &dyn Store) -> Result<(), StoreError> {
+    let (highest, at) = (FeatureLevel::highest(), Address::of(&RecordKey::Level)?);
+    // What cannot be read, the session with the engine reports, with a remedy.
+    let Ok(view) = commands::load(store).await else { return Ok(()) };
+    if view.level() >= highest || !is_new(&view, None) {
+        return Ok(());
+    }
+    create_json(store, at.bucket, &at.key, &LevelRecord::new(highest)).await.map(drop)
 }
 
 /// Whether nothing has ever been done in this cluster but that its first admin was made.

@@ -16,6 +16,7 @@ mod invite;
 mod key;
 mod level;
 mod load;
+mod many_rooms;
 mod member;
 mod migrate_to_kv;
 mod offline;
@@ -132,6 +133,9 @@ enum Verb {
     MigrateToKv(migrate_to_kv::Args),
     /// Use the bus steadily, by orders from standard input, and write down what came of it; `cargo xtask chaos` runs it
     Load(load::Args),
+    /// Make many rooms and compare them with what they were; `cargo xtask rehearse --upgrade` runs it
+    #[command(hide = true)]
+    ManyRooms(many_rooms::Args),
     /// Measure what this node does in a second, next to what its bare engine does
     Bench(Box<bench::Args>),
     /// Wait until the node, or the cluster as it sees it, is as it should be
@@ -180,6 +184,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Export(args)) => export::run(&args),
         Some(Verb::MigrateToKv(args)) => migrate_to_kv::run(&args),
         Some(Verb::Load(args)) => load::run(&args),
+        Some(Verb::ManyRooms(args)) => many_rooms::run(&args),
         Some(Verb::Bench(args)) => bench::run(&args),
         Some(Verb::Wait(args)) => wait::run(&args),
         Some(Verb::Scale(args)) => scale::run(&args),

@@ -25,7 +25,7 @@
 //! Users and invites begin in the audit first, so that a change that is refused under the lock leaves its record, too.
 //! What differs between kinds of changes is what they plan, and what they say; the order stands in `path` alone. Beside it are only
 //! the claim on an invite (compare-and-set alone: the user that it becomes is a change), the hint to a room's newest epoch, the mark of
-//! a cluster that was initialized, heartbeats and the registers of load tests. A caller that asks
+//! a cluster that was initialized, the level at which an empty file begins, heartbeats and the registers of load tests. A caller that asks
 //! earlier whether a change may be made, as the API does for each request, does so to refuse it before it costs anything.
 //!
 //! From the bottom up: `keys`, `pace`, `state` and `fence` are what the rest is given; `gated` is the state of a node,

@@ -126,6 +126,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             quota,
             cluster,
             store,
+            begin_at_lowest_level: typed.begin_at_lowest_level,
             nats_store: typed.nats_store.unwrap_or_else(|| PathBuf::from("local_files/jetstream")),
             tls,
             secrets,

@@ -150,6 +150,8 @@ pub struct Config {
     pub store: StoreKind,
     /// Engine's store.
     pub nats_store: PathBuf,
+    /// Whether a new store begins at the lowest feature level, and not at the highest one.
+    pub begin_at_lowest_level: bool,
     /// Certificate, key and CA of the data plane; none only on loopback.
     pub tls: Option<TlsFiles>,
     /// Keys of the daemon in its engine.

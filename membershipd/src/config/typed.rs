@@ -56,6 +56,10 @@ pub struct Typed {
     /// Those among them that may keep their messages; the same on every node [default: 200]
     #[arg(long, env = "UNIBUS_PERSISTING_ROOMS_BY_USER", value_name = "N")]
     pub persisting_rooms_by_user: Option<String>,
+    /// Begin a new store at the lowest feature level, as older releases do, instead of the highest one; it stays there until the level
+    /// is raised. On every node, or on none
+    #[arg(long, hide = true)]
+    pub begin_at_lowest_level: bool,
     /// Name of the cluster; without it the node stands alone
     #[arg(long, env = "UNIBUS_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<String>,

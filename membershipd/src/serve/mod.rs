@@ -22,7 +22,7 @@ use self::engine::EngineSupervisor;
 use self::view_sync::ViewSync;
 use crate::api::{Api, Renewal};
 use crate::blobs::Blobs;
-use crate::bootstrap::Beginning;
+use crate::bootstrap::{self, Beginning};
 use crate::commands::{self, Commands, Fence, Gated, Pace, Patience, Real};
 use crate::config::{Config, DEFAULT_DB, StoreKind};
 use crate::control::{self, Repairing};
@@ -83,6 +83,10 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let kicker = Kicker { engine: engine.clone(), link: link.clone(), gate: gate.clone() };
     let backing = open(&config, link.clone())?;
     let (store, settling) = (backing.store(), backing.clone());
+    if let (StoreKind::Sqlite(path), false) = (&config.store, config.begin_at_lowest_level) {
+        let begun = bootstrap::begin_own_file(&*store).await;
+        begun.with_context(|| format!("cannot write the feature level into {}", path.display()))?;
+    }
     let fence = RevocationFence::new(ledger.clone(), link.clone());
     let pace: Arc<dyn Pace> = Arc::new(Real::new()?);
     let copies = Arc::new(Copies::new(config.kv_replicas));
@@ -121,7 +125,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let keeper = Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone(), histories.clone()));
     let beginning = Beginning {
         record: config.bootstrap.clone(),
-        own_file: matches!(config.store, StoreKind::Sqlite(_)),
+        at_lowest_level: config.begin_at_lowest_level,
         node: config.node.clone(),
         presence: presence.clone(),
         gate: gate.clone(),

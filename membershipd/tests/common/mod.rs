@@ -172,9 +172,14 @@ impl Daemon {
 
     /// One over TLS, with its `ca.crt` beside it; waits for its lease.
     pub fn start_tls() -> Self {
+        Self::start_tls_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn start_tls_with(extra: &[&str]) -> Self {
         let (dir, address) = (Dir::new(), own_address());
         Authority::new(&dir).leaf(&dir, address, 365);
-        let daemon = Self::launch(dir, address, &TLS);
+        let daemon = Self::launch(dir, address, &[&TLS[..], extra].concat());
         daemon.wait_for_lease();
         daemon
     }

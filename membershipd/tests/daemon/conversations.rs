@@ -63,7 +63,7 @@ impl Place {
 
     /// The same at the first feature level, at which streams capture what is said.
     fn captured(people: &[&str]) -> Self {
-        Self::on(Daemon::start(&[]), people)
+        Self::on(Daemon::start(&["--begin-at-lowest-level"]), people)
     }
 
     fn on(daemon: Daemon, people: &[&str]) -> Self {

@@ -22,7 +22,7 @@ impl Place {
 
     /// The same at the first feature level, at which streams capture what is said.
     fn captured() -> Self {
-        Self::on(Daemon::start_tls())
+        Self::on(Daemon::start_tls_with(&["--begin-at-lowest-level"]))
     }
 
     fn on(daemon: Daemon) -> Self {

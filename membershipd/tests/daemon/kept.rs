@@ -14,7 +14,7 @@ use unibus_core::clock;
 use unibus_core::domain::{FeatureLevel, RoomId};
 use unibus_crypto::{MessageId, Sealer};
 
-use crate::common::requests::{ask, identity, user};
+use crate::common::requests::{ask, seed_admin, user};
 use crate::common::wire::Wire;
 use crate::common::{Daemon, marked, said};
 
