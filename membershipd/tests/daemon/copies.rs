@@ -20,7 +20,8 @@ use unibus_core::domain::{
 use unibus_core::view::{claim_key, record_key};
 use unibus_store::{Key, PageSize, Position, Prefix, Records, SqliteStore, Store};
 
-const KV: [&str; 2] = ["--store", "kv"];
+/// In which streams capture what is said.
+const KV: [&str; 3] = ["--store", "kv", "--begin-at-lowest-level"];
 
 #[test]
 fn without_any_flag_a_node_on_its_own_is_usable_within_three_seconds() {

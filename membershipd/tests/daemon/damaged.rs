@@ -11,7 +11,8 @@ use crate::common::requests::{seed_admin, slug, user};
 use crate::common::{self, Daemon, Dir, own_address};
 use crate::history::{connect, connect_as, history, kept, raw, room, said, say, texts};
 
-const KV: [&str; 2] = ["--store", "kv"];
+/// In which streams capture what is said.
+const KV: [&str; 3] = ["--store", "kv", "--begin-at-lowest-level"];
 
 /// The daemon's own connection among the members: what speaks where no member may.
 async fn of_the_daemon(daemon: &Daemon) -> Client {

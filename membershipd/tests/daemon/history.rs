@@ -13,7 +13,8 @@ use nkeys::KeyPair;
 use serde_json::{Value, json};
 use unibus_client::identity::Identity;
 
-const KV: [&str; 2] = ["--store", "kv"];
+/// In which streams capture what is said.
+const KV: [&str; 3] = ["--store", "kv", "--begin-at-lowest-level"];
 
 /// Makes a user and a room of his; the policy is the usual one.
 pub(crate) fn room(daemon: &Daemon, who: &Identity, id: &str, subject: &str) -> Value {
@@ -141,7 +142,7 @@ async fn what_members_say_is_kept_once_and_in_order_and_read_in_pages() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_follows_the_room_and_a_subject_takes_nothing_along() {
     // The same on a node of its own.
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--begin-at-lowest-level"]);
     let root = seed_admin(&daemon);
     let [alice, bob] = ["alice", "bob"].map(|handle| user(&daemon, &root, handle));
     let revision = |room: &Value| room["room"]["revision"].as_u64().unwrap();

@@ -37,7 +37,7 @@ fn answer(output: &std::process::Output, code: i32) -> Value {
 
 #[test]
 fn one_message_of_a_member_decides_nothing_for_the_others() {
-    let nodes = nodes::start(&["--kv-replicas", "3"]);
+    let nodes = nodes::start(&["--kv-replicas", "3", "--begin-at-lowest-level"]);
     let root = seed_admin(&nodes[0]);
     let alice = identity(&nodes[0], "alice");
     let ask = |who: &Identity, path: &str, body: Value| {

@@ -37,7 +37,7 @@ fn said(node: &Node, who: &Identity) -> Vec<String> {
 
 #[test]
 fn nothing_is_missing_or_doubled_after_the_leader_died() {
-    let mut nodes = nodes::start(&["--kv-replicas", "1"]);
+    let mut nodes = nodes::start(&["--kv-replicas", "1", "--begin-at-lowest-level"]);
     let root = seed_admin(&nodes[0]);
     let alice = identity(&nodes[0], "alice");
     let ask = |who: &Identity, path: &str, body: Value| {

@@ -4,6 +4,9 @@
 //! Everybody reads after each fault, and when all is over; but a message of unknown outcome may still arrive while they do. So one
 //! reader may have found more at the end than another: nothing that was acknowledged before they began, for none of that may be
 //! missing.
+//!
+//! When the feature level is raised, what a stream has captured is carried over into the history that daemons keep, where numbers begin
+//! above all of a stream's. So what was acknowledged by a number of a stream may be read under another one, but in the same order.
 
 #[cfg(test)]
 mod tests;
@@ -11,7 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{about, told};
-use crate::chaos::history::{Content, History, Kind, Op, Outcome};
+use crate::chaos::history::{Content, Found, History, Kind, Op, Outcome};
 use crate::chaos::verdict::{Conversation, Rule, Violation};
 
 /// What was said by whom: no two messages of a room are the same.
@@ -41,6 +44,7 @@ pub(super) fn check(history: &History, must_be: bool) -> Vec<Violation> {
         }
         room.check_acknowledged(name, &mut found);
         room.check_order(name, &mut found);
+        room.check_carried(name, &mut found);
         room.compare(name, &mut found);
     }
     let unread = history.ops.iter().filter(|op| op.kind == Kind::ReadHistory && !op.ok());
@@ -51,6 +55,18 @@ pub(super) fn check(history: &History, must_be: bool) -> Vec<Violation> {
         found.push(super::violation(Rule::TooLittleLoad, at_us, what));
     }
     found
+}
+
+/// The first number of a message that daemons keep; those of streams are below it.
+const FIRST_KEPT: u64 = 1_000_000_000_001;
+
+/// Whether what was acknowledged as number `seq` may be read as number `place`.
+fn is_place_of(seq: u64, place: u64) -> bool {
+    seq == place || is_carried(seq, place)
+}
+
+fn is_carried(seq: u64, place: u64) -> bool {
+    seq < FIRST_KEPT && place >= FIRST_KEPT
 }
 
 /// Fewer cannot have read different things.
@@ -167,12 +183,36 @@ impl<'a> Room<'a> {
             }
             let moved = later().find_map(|reading| {
                 let places = reading.at.get(&(*by, *text))?;
-                op.revision.filter(|seq| !places.contains(seq)).map(|_| (reading.who, places))
+                let is_there = |seq: &u64| places.iter().any(|place| is_place_of(*seq, *place));
+                op.revision.filter(|seq| !is_there(seq)).map(|_| (reading.who, places))
             });
             if let Some((who, places)) = moved {
                 let what =
                     format!("{room}: '{text}' of {by} was acknowledged{number}, and {who} read it as {places:?}");
                 found.push(about(op, Rule::MessagesDisordered, what));
+            }
+        }
+    }
+
+    /// What was carried over stands in the order in which it was acknowledged.
+    fn check_carried(&self, room: &str, found: &mut Vec<Violation>) {
+        for reading in &self.readings {
+            let carried = self.said.iter().filter_map(|(message, op)| {
+                let seq = op.revision.filter(|_| op.ok())?;
+                let place = *reading.at.get(message)?.first()?;
+                is_carried(seq, place).then_some((seq, place, *op))
+            });
+            let mut carried: Vec<(u64, u64, &Op)> = carried.collect();
+            carried.sort_by_key(|(seq, ..)| *seq);
+            for pair in carried.windows(2) {
+                let [(_, before, _), (seq, place, op)] = pair else { continue };
+                if place <= before {
+                    let what = format!(
+                        "{room}: number {seq} was carried over as number {place}, read by {}, and the one before it as {before}",
+                        reading.who
+                    );
+                    found.push(about(op, Rule::MessagesDisordered, what));
+                }
             }
         }
     }
@@ -211,10 +251,21 @@ impl<'a> Room<'a> {
         // With whoever has read most, so that nothing is left out.
         let Some(most) = self.readings.iter().max_by_key(|reading| reading.last()) else { return };
         for other in &self.readings {
-            let end = other.last();
-            let until = |reading: &Reading<'a>| reading.op.found.iter().take_while(move |place| place.seq <= end);
+            let (end, count) = (other.last(), other.op.found.len());
+            // One of them may have read before the room was carried over: then it is so many messages, whatever their numbers.
+            let carried = is_carried(end, most.last());
+            let until = |reading: &Reading<'a>| {
+                let within = move |(at, place): &(usize, &Found)| if carried { *at < count } else { place.seq <= end };
+                reading.op.found.iter().enumerate().take_while(within).map(|(_, place)| place)
+            };
             let differs = until(most).map(Some).chain([None]).zip(until(other).map(Some).chain([None]));
-            let differing = differs.into_iter().find(|(one, another)| one != another);
+            let is_same = |one: &Found, another: &Found| {
+                one.what == another.what && is_place_of(one.seq.min(another.seq), one.seq.max(another.seq))
+            };
+            let differing = differs.into_iter().find(|(one, another)| match (one, another) {
+                (Some(one), Some(another)) => !is_same(one, another),
+                (one, another) => one.is_some() || another.is_some(),
+            });
             if let Some((one, another)) = differing {
                 let seq = one.or(another).map_or(0, |place| place.seq);
                 let what = format!("{room}: {} and {} read different things from number {seq} on", most.who, other.who);

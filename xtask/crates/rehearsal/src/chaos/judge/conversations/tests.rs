@@ -167,3 +167,39 @@ fn what_nobody_read_proves_nothing() {
     assert_eq!(rules(readings), [Rule::FailedOperation], "who could not read at all");
     assert_eq!(check(&History::default(), false), []);
 }
+
+/// The same place in the history that daemons keep.
+fn carried(seq: u64) -> u64 {
+    FIRST_KEPT + 10 * seq
+}
+
+#[test]
+fn what_was_carried_over_has_other_numbers_in_the_same_order() {
+    let moved = || vec![at(carried(1), "ann", "1"), at(carried(2), "ann", "2"), at(carried(3), "bob", "1")];
+    let judged = |found: Vec<Found>| {
+        let found = check(&history([read("ann", moved()), read("bob", found)]), true);
+        found.into_iter().map(|violation| violation.rule).collect::<Vec<_>>()
+    };
+    assert_eq!(judged(moved()), []);
+    assert_eq!(judged(all_found()), [], "bob read before");
+    assert_eq!(judged(vec![at(1, "ann", "1"), at(2, "ann", "2"), at(carried(3), "bob", "1")]), [], "meanwhile");
+    assert!(judged(moved()[..2].to_vec()).contains(&Rule::LostMessage));
+    let swapped = vec![at(carried(1), "bob", "1"), at(carried(2), "ann", "2"), at(carried(3), "ann", "1")];
+    assert!(judged(swapped).contains(&Rule::MessagesDisordered));
+    let twice = [moved(), vec![at(carried(4), "ann", "1")]].concat();
+    assert!(judged(twice).contains(&Rule::DoubledMessage));
+    // Nothing is carried back, and among numbers of one kind they are the same.
+    let other = vec![at(1, "ann", "1"), at(2, "ann", "2"), at(4, "bob", "1")];
+    assert_eq!(broken(other), [Rule::MessagesDisordered]);
+}
+
+#[test]
+fn what_is_carried_over_in_another_order_is_told_whatever_the_clocks_say() {
+    // Both were said at the same time, so only their numbers tell.
+    let ops = vec![say("ann", "1", 1, (10, 20), Outcome::Ok), say("bob", "1", 2, (10, 20), Outcome::Ok)];
+    let swapped = vec![at(carried(1), "bob", "1"), at(carried(2), "ann", "1")];
+    let readings = [read("ann", swapped.clone()), read("bob", swapped)];
+    let history = History { ops: ops.into_iter().chain(readings).collect(), ..history([]) };
+    let found = check(&history, true);
+    assert!(found.iter().all(|violation| violation.rule == Rule::MessagesDisordered) && found.len() == 2, "{found:?}");
+}
