@@ -24,6 +24,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::RoomExists(_) => Kind::ROOM_EXISTS,
             Refusal::MustEncrypt => Kind::ROOM_IN_CLEAR,
+            Refusal::PersistUnsigned => Kind::PERSIST_UNSIGNED,
             Refusal::NoSuchUser(_) => Kind::NO_SUCH_USER,
             Refusal::UserInactive(_) => Kind::USER_INACTIVE,
             Refusal::Banned(_) => Kind::USER_BANNED,
@@ -79,6 +80,7 @@ mod tests {
             Refusal::RoomExists(room()),
             Refusal::RoomRemoved(room()),
             Refusal::MustEncrypt,
+            Refusal::PersistUnsigned,
             Refusal::NoSuchUser(bob()),
             Refusal::UserInactive(bob()),
             Refusal::Banned(bob()),

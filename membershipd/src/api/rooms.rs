@@ -17,8 +17,8 @@ use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 use unibus_core::bus;
 use unibus_core::domain::{
-    Action, Command, FeatureLevel, Policy, Record, Records as _, Resource, Role, Room, RoomId, Subject, User, decide,
-    own_subject,
+    Action, Command, FeatureLevel, Policy, Record, Records as _, Resource, Role, Room, RoomId, RoomState, Subject,
+    User, decide, own_subject,
 };
 use unibus_core::view::{Versioned, View};
 
@@ -31,8 +31,29 @@ fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Roo
         publish: own_subject(&room.subject, &caller.handle),
         notices: bus::kept_notices(caller.handle.as_str(), room.id.as_str()),
     });
+    let advice = advice(&room, view).map(str::to_owned);
     let Room { schema: _, id, subject, policy, kept: _, state, created_by, by } = room;
-    bodies::Room { id, subject, policy: policy.into(), state, created_by, changed_by: by, revision, own, keeper }
+    bodies::Room {
+        id,
+        subject,
+        policy: policy.into(),
+        state,
+        created_by,
+        changed_by: by,
+        revision,
+        own,
+        keeper,
+        advice,
+    }
+}
+
+/// What the owners of a room that an older release made should change.
+fn advice(room: &Room, view: &View) -> Option<&'static str> {
+    let is_unsigned = room.state == RoomState::Active && room.policy.keeps_unsigned();
+    (is_unsigned && view.level() >= FeatureLevel::Kept).then_some(
+        "what is said here is kept without signatures, so readers have the word of the daemons for who said it; \
+         an owner should set 'sign': once it is set it cannot be unset while messages are kept",
+    )
 }
 
 /// The subject, or what is wrong with it.

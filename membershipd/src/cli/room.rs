@@ -90,7 +90,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 println!("{value}");
             } else {
                 let room: Room = serde_json::from_value(value).map_err(anyhow::Error::from)?;
-                print!("{}", table(&[room])?);
+                print!("{}", table(std::slice::from_ref(&room))?);
+                if let Some(advice) = room.advice {
+                    println!("note: {advice}");
+                }
             }
         }
         What::Create { room, subject, encrypt, persist, sign, invited, api } => {

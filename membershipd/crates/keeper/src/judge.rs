@@ -93,8 +93,8 @@ mod tests {
     use nkeys::KeyPair;
 
     use super::*;
-    use unibus_core::domain::{LevelRecord, MemberState, Record, Role, RoomRole, SignPub, State};
-    use unibus_core::view::fixtures::{Entry, member, only_claim, room, user};
+    use unibus_core::domain::{Claims, LevelRecord, MemberState, Record, Role, RoomRole, SignPub, State};
+    use unibus_core::view::fixtures::{Entry, member, room, user};
     use unibus_crypto::{FrameId, MessageId, Sealer};
 
     const SIGNED: Policy = Policy { encrypt: false, persist: true, sign: true };
@@ -182,6 +182,11 @@ mod tests {
         assert_eq!(judged(SIGNED, said(&pair, "bob", "room.attic.bob")), Err(Reason::Signature), "made for elsewhere");
         assert_eq!(judged(SIGNED, said(&pair, "alice", "room.kitchen.bob")), Err(Reason::OtherSender));
         assert_eq!(judged(Policy::CONVERSATION, good.clone()), Err(Reason::Policy), "in clear");
+        // A room of an older release may keep what is not signed: the subject on which it was said proves the sender to this node.
+        let sealer = Sealer::new("kitchen".parse().unwrap(), "bob".parse().unwrap(), None, None).unwrap();
+        let unsigned = sealer.seal("room.kitchen.bob", MessageId::new(1, [7; 10]), &["hello"]).unwrap();
+        assert_eq!(judged(SIGNED, unsigned.clone()), Err(Reason::Policy));
+        assert_eq!(judged(Policy { sign: false, ..SIGNED }, unsigned), Ok(()));
         assert_eq!(judged(SIGNED, b"hello".to_vec()), Err(Reason::Malformed));
         for at in 0..good.len() {
             let mut changed = good.clone();

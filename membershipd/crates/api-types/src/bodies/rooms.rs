@@ -68,6 +68,9 @@ pub struct Room {
     /// Present where the caller may speak and daemons keep what is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeper: Option<Keeper>,
+    /// What its owners should change, and why; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// A page of rooms.

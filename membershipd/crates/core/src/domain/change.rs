@@ -184,6 +184,7 @@ impl<R: Records> Draft<'_, R> {
             Some(_) => return Err(Refusal::RoomExists(self.room.clone())),
         };
         if is_new {
+            self.is_signed_where_kept(policy)?;
             self.has_place_for_one_more()?;
         }
         let mut writes = Vec::from_iter(self.claim(subject)?);
@@ -210,6 +211,9 @@ impl<R: Records> Draft<'_, R> {
         changed.policy = policy.unwrap_or(room.policy);
         changed.kept = room.kept || (room.policy.persist && !changed.policy.persist);
         self.check(changed.policy)?;
+        if changed.policy != room.policy {
+            self.is_signed_where_kept(changed.policy)?;
+        }
         if changed.keeps_messages() && !room.keeps_messages() {
             if let Author::User(maker) = &room.created_by {
                 within_quota(self.terms.quota.for_keeping(room, self.state), maker)?;
@@ -316,6 +320,12 @@ impl<R: Records> Draft<'_, R> {
 
     fn check(&self, policy: Policy) -> Result<(), Refusal> {
         if self.terms.encrypted_only && !policy.encrypt { Err(Refusal::MustEncrypt) } else { Ok(()) }
+    }
+
+    /// Older releases make rooms that keep messages without signatures; such rooms stay as they are until their policy is changed.
+    fn is_signed_where_kept(&self, policy: Policy) -> Result<(), Refusal> {
+        let refused = self.state.level() >= FeatureLevel::Kept && policy.keeps_unsigned();
+        if refused { Err(Refusal::PersistUnsigned) } else { Ok(()) }
     }
 
     /// The document of claims with `subject` for this room, where that is not so already.

@@ -25,6 +25,9 @@ pub enum Refusal {
     /// Only encrypted rooms here.
     #[error("this bus can be reached from outside and takes encrypted rooms only")]
     MustEncrypt,
+    /// Rooms that keep messages have them signed.
+    #[error("a room that keeps its messages has them signed: without a signature nobody could tell later who said what")]
+    PersistUnsigned,
     /// There is no such user.
     #[error("there is no user '{0}'")]
     NoSuchUser(Handle),
@@ -77,6 +80,7 @@ impl Refusal {
             Refusal::MustEncrypt => {
                 "make it with 'encrypt', or ask the operator to allow rooms in clear (--clear-rooms)"
             }
+            Refusal::PersistUnsigned => "choose 'sign' as well, or leave out 'persist'",
             Refusal::NoSuchUser(_) => "see the directory; an admin makes users",
             Refusal::UserInactive(_) => "an admin can enable a disabled user",
             Refusal::Banned(_) => "lift the ban first",

@@ -75,6 +75,12 @@ pub struct Policy {
 impl Policy {
     /// For people: sealed, kept and signed.
     pub const CONVERSATION: Policy = Policy { encrypt: true, persist: true, sign: true };
+    /// Whether it keeps messages that are not signed by their senders. No room begins to above the lowest feature level, since whoever
+    /// reads the history could not tell who said what; rooms that did so before go on.
+    pub fn keeps_unsigned(self) -> bool {
+        self.persist && !self.sign
+    }
+
     /// For telemetry and requests: in clear, gone when delivered, unsigned.
     pub const TELEMETRY: Policy = Policy { encrypt: false, persist: false, sign: false };
 }

@@ -458,6 +458,47 @@ fn the_quota_of_a_user_is_asked_for_new_rooms_and_when_one_begins_to_keep_messag
 }
 
 #[test]
+fn above_the_lowest_level_no_room_begins_to_keep_what_is_not_signed() {
+    let unsigned = Policy { sign: false, ..Policy::CONVERSATION };
+    let attempts = |memory: &Memory| {
+        let create = Command::CreateRoom("room.new".parse().unwrap(), unsigned);
+        let change_to = |policy| Command::ChangeRoom(None, Some(policy));
+        [("new", create), ("kitchen", change_to(unsigned)), ("quiet", change_to(unsigned))].map(|(room, command)| {
+            change(memory.who("alice"), &id(room), &command, memory, TERMS).map(drop)
+        })
+    };
+    let quiet = Policy { persist: false, ..unsigned };
+    let mut memory = house();
+    for (room, policy) in [("quiet", quiet), ("old", unsigned)] {
+        let subject = format!("room.{room}");
+        memory = memory.with_room(room, &subject, policy).with_member(room, "alice", RoomRole::Owner, Joined);
+    }
+    assert_eq!(attempts(&memory), [Ok(()), Ok(()), Ok(())], "as older releases do");
+
+    memory.put(Record::Level(LevelRecord::new(FeatureLevel::Kept)));
+    let key = |room: &str| ClaimsKey::deciding(&format!("room.{room}").parse().unwrap(), FeatureLevel::Kept);
+    for room in ["kitchen", "quiet", "old"] {
+        let claims = Claims::none(key(room)).claim(&format!("room.{room}").parse().unwrap(), &id(room)).unwrap();
+        memory.put(Record::Claims(claims));
+    }
+    let no = || Err(Refusal::PersistUnsigned);
+    assert_eq!(attempts(&memory), [no(), no(), no()]);
+    assert!(no().map(|(): ()| ()).unwrap_err().remedy().contains("'sign'"));
+
+    // One that did so before goes on, moves, and may become better, and not worse.
+    let say = |memory: &mut Memory, command| attempt_in(memory, "alice", "old", &command);
+    let again = Command::CreateRoom("room.old".parse().unwrap(), unsigned);
+    assert!(say(&mut memory, again).unwrap().writes.is_empty(), "the same again");
+    assert!(say(&mut memory, move_to("room.elsewhere")).is_ok());
+    assert!(say(&mut memory, Command::ChangeRoom(None, Some(unsigned))).is_ok());
+    let clear = Policy { encrypt: false, ..unsigned };
+    assert_eq!(say(&mut memory, Command::ChangeRoom(None, Some(clear))), Err(Refusal::PersistUnsigned));
+    for better in [Policy::CONVERSATION, quiet] {
+        assert!(say(&mut memory, Command::ChangeRoom(None, Some(better))).is_ok(), "{better:?}");
+    }
+}
+
+#[test]
 fn above_the_lowest_level_rooms_that_keep_messages_are_bounded_by_the_number_of_rooms() {
     let mut memory = house();
     memory.put(Record::Level(LevelRecord::new(FeatureLevel::Kept)));
