@@ -9,6 +9,7 @@ use crate::commands::keys::Address;
 use crate::commands::{
     Change, CommandError, Commands, Done, Earlier, NotProven, Plan, Principal, State as Known, Step,
 };
+use unibus_api_types::control::page;
 use unibus_core::domain::{
     Action, Denial, Handle, InviteId, Record, RecordKey, Resource, RevocationOutcome, Role, State, User,
 };
@@ -173,9 +174,16 @@ pub enum UserChange {
     Set(Handle, UserPatch, Option<Vec<u64>>),
 }
 
-/// All users that `state` knows, tombstones included.
-pub fn list(state: &dyn Known) -> Result<Vec<User>, UserError> {
-    Ok(state.read(|view| view.users().cloned().collect())?)
+/// A page of the users that `state` knows, tombstones included, and after which the next one begins.
+pub fn list(
+    state: &dyn Known,
+    after: Option<&Handle>,
+    limit: Option<usize>,
+) -> Result<(Vec<User>, Option<Handle>), UserError> {
+    Ok(state.read(|view| {
+        let (users, next) = page(view.users(), |user| &user.handle, after, limit);
+        (users.into_iter().cloned().collect(), next)
+    })?)
 }
 
 /// One user that `state` knows.

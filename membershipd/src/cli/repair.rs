@@ -87,7 +87,7 @@ fn print(answer: Value) -> anyhow::Result<()> {
         damaged: Vec<Damaged>,
     }
     let Answer { repaired, damaged } = serde_json::from_value(answer)?;
-    let Repaired { owned, claimed, released, never_made, silent, indexed } = repaired;
+    let Repaired { owned, claimed, released, never_made, silent, indexed, unnamed } = repaired;
     let mut lines = Vec::new();
     lines.extend(owned.iter().map(|room| format!("room {room}: whoever made it is in it now")));
     lines.extend(claimed.iter().map(|subject| format!("subject {subject}: claimed again for its room")));
@@ -98,6 +98,9 @@ fn print(answer: Value) -> anyhow::Result<()> {
     }));
     if indexed > 0 {
         lines.push(format!("{indexed} entries of the index of rooms by member put right"));
+    }
+    if unnamed > 0 {
+        lines.push(format!("and {unnamed} more of these; run it again until nothing is left, and see the audit"));
     }
     lines.extend(damaged.iter().map(|Damaged { room, why }| {
         format!("room {room}: its history is damaged: {why}; next: membershipd repair --room {room}")

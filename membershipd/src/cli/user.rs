@@ -10,6 +10,7 @@ use super::roles::UserRole;
 use super::table::{Table, word};
 use super::{DONE, Daemon, Output, Problem, offline};
 use crate::control::{self, Request};
+use unibus_api_types::control::LIST_PAGE;
 use unibus_core::bus;
 use unibus_core::domain::{Handle, RevocationOutcome, SignPub, State, User};
 
@@ -83,7 +84,7 @@ enum What {
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let set = |handle: &Handle, state, last_admin| Request::UserSet { handle: handle.clone(), state, last_admin };
     let (request, common) = match &args.what {
-        What::List(common) => (Request::UserList, common),
+        What::List(common) => (Request::UserList { after: None, limit: Some(LIST_PAGE) }, common),
         What::Show { handle, common } => (Request::UserShow { handle: handle.clone() }, common),
         What::Add { handle, sign_pub, role, common } => {
             (Request::UserAdd { handle: handle.clone(), sign_pub: *sign_pub, role: role.0 }, common)
@@ -99,12 +100,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         let bound = bus::revocation_bound().as_secs_f64();
         eprintln!("shutting {handle} out: done when every node has acknowledged it, or after {bound:.1} s");
     }
-    let lists = matches!(request, Request::UserList);
+    let lists = matches!(request, Request::UserList { .. });
     let answer = match &common.db {
+        // All of a file that no daemon uses is in this process anyway.
+        Some(file) if lists => offline::ask(file, Request::UserList { after: None, limit: None }, json)?,
         Some(file) => offline::ask(file, request, json)?,
-        None => {
-            control::ask(&common.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?
-        }
+        None => asked(common, request)?,
     };
     if json {
         println!("{answer}");
@@ -112,6 +113,27 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         print(lists, answer)?;
     }
     Ok(DONE)
+}
+
+/// The answer of the daemon, with all pages of a list together.
+fn asked(common: &Common, mut request: Request) -> Result<Value, Problem> {
+    let json = common.output.json;
+    let mut earlier = Vec::new();
+    loop {
+        let mut answer =
+            control::ask(&common.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?;
+        let next = answer.as_object_mut().and_then(|answer| answer.remove("next"));
+        let next: Option<Handle> = next.map(serde_json::from_value).transpose().map_err(anyhow::Error::from)?.flatten();
+        let Some(Value::Array(users)) = answer.get_mut("users") else { return Ok(answer) };
+        earlier.append(users);
+        match next {
+            Some(after) => request = Request::UserList { after: Some(after), limit: Some(LIST_PAGE) },
+            None => {
+                *users = earlier;
+                return Ok(answer);
+            }
+        }
+    }
 }
 
 fn print(lists: bool, answer: Value) -> anyhow::Result<()> {

@@ -35,6 +35,32 @@ pub struct Repaired {
     pub silent: Vec<RoomId>,
     /// Entries of `rooms_by_member` that did not agree with the memberships.
     pub indexed: usize,
+    /// How many more of these an answer leaves out.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unnamed: usize,
+}
+
+impl Repaired {
+    /// Of each list, what is named in one answer.
+    const NAMED: usize = 500;
+
+    /// The same with lists that are short enough for one answer.
+    #[must_use]
+    pub fn in_short(mut self) -> Self {
+        fn cut<T>(list: &mut Vec<T>) -> usize {
+            let more = list.len().saturating_sub(Repaired::NAMED);
+            list.truncate(Repaired::NAMED);
+            more
+        }
+        self.unnamed += cut(&mut self.owned) + cut(&mut self.never_made) + cut(&mut self.silent);
+        self.unnamed += cut(&mut self.claimed) + cut(&mut self.released);
+        self
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Finishes what interrupted commands left behind.

@@ -16,7 +16,7 @@ use crate::config::StoreKind;
 use crate::history::Readable;
 use crate::posture::{Observer, SCHEMA};
 use crate::transfer::{Answer, BlobEnd, End, InEngine, Item, Items, Messages, OfStore, Put, TransferError, Whole};
-use unibus_api_types::control::{Part, Sent, SentMessage};
+use unibus_api_types::control::{LIST_PAGE, Part, Sent, SentMessage, page};
 use unibus_core::domain::RoomId;
 use unibus_store::{Message, Position, Revision, Store};
 
@@ -56,12 +56,15 @@ fn decoded(SentMessage { sequence, at_ms, subject, frame }: SentMessage) -> Resu
     }
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Rooms {
     rooms: Vec<RoomId>,
     /// A daemon of 0.1.0 has none.
     #[serde(default)]
     marks: BTreeMap<RoomId, String>,
+    /// A daemon of 0.1.0 does not tell: it answers with all.
+    #[serde(default)]
+    next: Option<RoomId>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -119,14 +122,14 @@ impl Copying {
         Ok(json!({ "schema": SCHEMA, "puts": puts }))
     }
 
-    /// The rooms that have messages.
-    pub(super) async fn rooms(&self) -> Result<Value, Failure> {
+    /// A page of the rooms that have messages.
+    pub(super) async fn rooms(&self, after: Option<&RoomId>, limit: Option<usize>) -> Result<Value, Failure> {
         self.proven()?;
         let marked = self.end().messages().marked().await.map_err(explain)?;
-        let rooms: Vec<&RoomId> = marked.keys().collect();
+        let (rooms, next) = page(marked.keys().cloned(), |room| room, after, limit);
         let marks: BTreeMap<&RoomId, &String> =
-            marked.iter().filter_map(|(room, mark)| Some((room, mark.as_ref()?))).collect();
-        Ok(json!({ "schema": SCHEMA, "rooms": rooms, "marks": marks }))
+            rooms.iter().filter_map(|room| Some((room, marked.get(room)?.as_ref()?))).collect();
+        Ok(json!({ "schema": SCHEMA, "rooms": rooms, "marks": marks, "next": next }))
     }
 
     /// Messages of a room.
@@ -204,6 +207,21 @@ impl OverSocket {
             answer.map_err(|Failure { code, message, remedy }| TransferError::Daemon { code, message, remedy })?;
         serde_json::from_value(answer).map_err(|error| strange(error.to_string()))
     }
+
+    /// All pages of the rooms that have messages.
+    async fn all_rooms(&self) -> Result<Rooms, TransferError> {
+        let mut all = Rooms::default();
+        loop {
+            let after = all.next.take();
+            let page: Rooms = self.ask(Request::CopyRooms { after, limit: Some(LIST_PAGE) }).await?;
+            all.rooms.extend(page.rooms);
+            all.marks.extend(page.marks);
+            all.next = page.next;
+            if all.next.is_none() {
+                return Ok(all);
+            }
+        }
+    }
 }
 
 impl End for OverSocket {
@@ -237,12 +255,12 @@ impl End for OverSocket {
 
 impl Messages for OverSocket {
     fn rooms(&self) -> Answer<'_, Vec<RoomId>> {
-        async move { Ok(self.ask::<Rooms>(Request::CopyRooms).await?.rooms) }.boxed()
+        async move { Ok(self.all_rooms().await?.rooms) }.boxed()
     }
 
     fn marked(&self) -> Answer<'_, BTreeMap<RoomId, Option<String>>> {
         async move {
-            let Rooms { rooms, mut marks } = self.ask(Request::CopyRooms).await?;
+            let Rooms { rooms, mut marks, .. } = self.all_rooms().await?;
             Ok(rooms.into_iter().map(|room| (room.clone(), marks.remove(&room))).collect())
         }
         .boxed()

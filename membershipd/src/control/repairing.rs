@@ -47,7 +47,7 @@ impl Repairing {
             let message = format!("the repair came to no end: {error}");
             Failure::new("unavailable", &message, "run it again: repeating is safe")
         })?;
-        Ok(json!({ "schema": SCHEMA, "repaired": repaired, "damaged": damaged }))
+        Ok(json!({ "schema": SCHEMA, "repaired": repaired.in_short(), "damaged": damaged }))
     }
 
     /// Replaces the history of `room` if it is damaged, and records that.

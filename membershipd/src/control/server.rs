@@ -113,7 +113,7 @@ impl Service {
     async fn answer(&self, request: Request) -> Result<Value, Failure> {
         match request {
             Request::Status => Ok(json!(self.observer.posture().await)),
-            Request::UserList | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
+            Request::UserList { .. } | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
                 of_users(&self.commands, &self.repairing.by, request).await
             }
             Request::Repair => self.repairing.run(&self.observer.copies.rooms().damaged).await,
@@ -128,7 +128,7 @@ impl Service {
                 Ok(mended)
             }
             Request::CopyOut { part, after } => self.copying.read(part, after).await,
-            Request::CopyRooms => self.copying.rooms().await,
+            Request::CopyRooms { after, limit } => self.copying.rooms(after.as_ref(), limit).await,
             Request::CopySaid { room, after } => self.copying.said(&room, after).await,
             Request::CopyKeep { room, there, bytes, above, messages } => {
                 self.copying.keep(&room, there, Whole { bytes, above }, messages).await
@@ -197,7 +197,10 @@ impl Service {
 /// What a request of `root` about users comes to; any other is refused.
 pub async fn of_users(commands: &Commands, root: &Author, request: Request) -> Result<Value, Failure> {
     let change = match request {
-        Request::UserList => return Ok(json!({ "schema": SCHEMA, "users": users::list(commands.state())? })),
+        Request::UserList { after, limit } => {
+            let (users, next) = users::list(commands.state(), after.as_ref(), limit)?;
+            return Ok(json!({ "schema": SCHEMA, "users": users, "next": next }));
+        }
         Request::UserShow { handle } => {
             return Ok(json!({ "schema": SCHEMA, "user": users::show(commands.state(), &handle)? }));
         }

@@ -111,7 +111,7 @@ impl Node {
     }
 
     fn user(&self, name: &str) -> Option<User> {
-        users::list(self.commands.state()).unwrap().into_iter().find(|user| user.handle.as_str() == name)
+        users::list(self.commands.state(), None, None).unwrap().0.into_iter().find(|user| user.handle.as_str() == name)
     }
 
     async fn change(&self, name: &str, patch: UserPatch) {

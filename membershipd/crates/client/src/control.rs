@@ -1,13 +1,13 @@
 //! How root and the daemon's own user ask the daemon of this machine.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use unibus_api_types::control::{Answer, Failure, socket};
+use unibus_api_types::control::{ANSWER_BYTES, Answer, Failure, socket};
 
 /// Longest wait for an answer: a revocation waits its bound out.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,7 +32,10 @@ pub fn ask_for(runtime_dir: &Path, request: &impl Serialize, patience: Duration)
         line.push('\n');
         stream.write_all(line.as_bytes())?;
         let mut answer = String::new();
-        BufReader::new(stream).read_line(&mut answer)?;
+        BufReader::new(stream.take(ANSWER_BYTES)).read_line(&mut answer)?;
+        if answer.len() as u64 >= ANSWER_BYTES {
+            return Err(std::io::Error::other(format!("the answer is longer than {ANSWER_BYTES} bytes")));
+        }
         Ok(answer)
     };
     let answer = exchange().map_err(|error| match error.kind() {

@@ -2,6 +2,7 @@
 //! each a line of JSON.
 
 mod copy;
+mod page;
 mod probe;
 
 use std::path::{Path, PathBuf};
@@ -10,10 +11,15 @@ use serde::{Deserialize, Serialize};
 use unibus_core::domain::{Handle, Role, RoomId, SignPub};
 
 pub use copy::{BlobCopy, Name, Part, Sent, SentBlob, SentMessage};
+pub use page::page;
 pub use probe::{ProbeValue, REGISTERS, Register};
 
 /// Longest request, bytes: a batch of a copy.
 pub const REQUEST_BYTES: u64 = 8 << 20;
+/// Longest answer that is read, bytes: a page of a copy, or a list as release 0.1.0 answers, whole.
+pub const ANSWER_BYTES: u64 = 64 << 20;
+/// Entries of a list in one answer.
+pub const LIST_PAGE: usize = 1_000;
 
 /// The socket in the runtime directory.
 pub fn socket(runtime_dir: &Path) -> PathBuf {
@@ -26,8 +32,15 @@ pub fn socket(runtime_dir: &Path) -> PathBuf {
 pub enum Request {
     /// The posture.
     Status,
-    /// All users.
-    UserList,
+    /// Users, by handle. Without a limit all of them, as release 0.1.0 asks; that release ignores both and answers so.
+    UserList {
+        /// After which.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Handle>,
+        /// How many at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<usize>,
+    },
     /// One user.
     UserShow {
         /// Who.
@@ -92,8 +105,15 @@ pub enum Request {
         /// After which revision.
         after: u64,
     },
-    /// The rooms that have messages, for a copy.
-    CopyRooms,
+    /// The rooms that have messages, for a copy, by id; pages as those of users.
+    CopyRooms {
+        /// After which.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<RoomId>,
+        /// How many at most.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<usize>,
+    },
     /// Messages of a room, for a copy.
     CopySaid {
         /// Of which room.

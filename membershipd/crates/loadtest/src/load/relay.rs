@@ -240,7 +240,10 @@ mod tests {
             r#"read one; read two
                echo '{"id":2,"answer":{"ok":{"n":2}}}'; echo '{"id":1,"answer":{"ok":{"n":1}}}'; cat"#,
         );
-        let (first, second) = futures::join!(both.ask(&Request::Status, SECOND), both.ask(&Request::UserList, SECOND));
+        let (first, second) = futures::join!(
+            both.ask(&Request::Status, SECOND),
+            both.ask(&Request::UserList { after: None, limit: Some(1) }, SECOND)
+        );
         assert_eq!((first.unwrap()["n"].clone(), second.unwrap()["n"].clone()), (1.into(), 2.into()));
     }
 
