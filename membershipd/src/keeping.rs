@@ -9,7 +9,7 @@ use futures::{FutureExt, TryFutureExt};
 use crate::gate::Gate;
 use crate::history::{self, Histories};
 use crate::presence::Presence;
-use unibus_core::domain::RoomId;
+use unibus_core::domain::{Keeping, RoomId};
 use unibus_core::view::View;
 use unibus_keeper::{Access, Keeper};
 use unibus_store::link::Link;
@@ -23,12 +23,14 @@ pub struct KeeperAccess {
     gate: Arc<Gate>,
     presence: Arc<Presence>,
     histories: Histories,
+    keeping: Keeping,
 }
 
 impl KeeperAccess {
-    /// The view and the lease of `gate`, the nodes of `presence`, and the streams of rooms that were captured before.
-    pub fn new(gate: Arc<Gate>, presence: Arc<Presence>, histories: Histories) -> Self {
-        Self { gate, presence, histories }
+    /// The view and the lease of `gate`, the nodes of `presence`, the streams of rooms that were captured before, and what this node is
+    /// to keep of a room at most.
+    pub fn new(gate: Arc<Gate>, presence: Arc<Presence>, histories: Histories, keeping: Keeping) -> Self {
+        Self { gate, presence, histories, keeping }
     }
 }
 
@@ -51,6 +53,10 @@ impl Access for KeeperAccess {
 
     fn unsettled<'a>(&'a self, link: &'a Link) -> BoxFuture<'a, Result<Vec<RoomId>, String>> {
         history::captured_rooms(link).boxed()
+    }
+
+    fn keeping(&self) -> Keeping {
+        self.keeping
     }
 
     fn present(&self, now: Instant) -> Vec<String> {

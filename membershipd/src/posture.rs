@@ -45,6 +45,12 @@ pub struct Posture {
     /// Those among them that may keep their messages; none: an older daemon does not tell.
     #[serde(default)]
     pub persisting_rooms_by_user: Option<u32>,
+    /// Bytes that are kept of a room at most; an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_bytes: Option<u64>,
+    /// Days for which a message is kept at most, 0: without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_days: Option<u32>,
     /// Whether connections are confined to subjects of their own.
     pub acl: bool,
     /// Whether clients are served over TLS.
@@ -198,6 +204,8 @@ impl Observer {
             clear_rooms: config.clear_rooms.as_str().to_owned(),
             rooms_by_user: Some(config.quota.rooms),
             persisting_rooms_by_user: Some(config.quota.persisting),
+            history_bytes: Some(config.keeping.bytes),
+            history_days: Some(config.keeping.days.unwrap_or_default()),
             acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
             tls: config.tls.is_some(),
             engine: engine.zip(link).map(|(engine, link)| EngineState {

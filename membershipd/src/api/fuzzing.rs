@@ -147,9 +147,18 @@ fn refused(problem: Problem) {
 fn printed(command: &Command) -> Vec<u8> {
     let body = match command {
         Command::CreateRoom(subject, policy) => json!({ "subject": subject, "policy": policy }),
-        Command::ChangeRoom(Some(subject), Some(policy)) => json!({ "policy": policy, "subject": subject }),
-        Command::ChangeRoom(Some(subject), None) => json!({ "subject": subject }),
-        Command::ChangeRoom(None, policy) => json!({ "policy": policy }),
+        Command::ChangeRoom(Some(subject), Some(policy), None) => json!({ "policy": policy, "subject": subject }),
+        Command::ChangeRoom(Some(subject), None, None) => json!({ "subject": subject }),
+        Command::ChangeRoom(None, policy, None) => json!({ "policy": policy }),
+        Command::ChangeRoom(subject, policy, Some(keep)) => {
+            let mut body = json!({ "keep": keep });
+            for (name, value) in [("subject", json!(subject)), ("policy", json!(policy))] {
+                if !value.is_null() {
+                    body[name] = value;
+                }
+            }
+            body
+        }
         Command::Invite(_, role) | Command::SetRole(_, role) => json!({ "role": role }),
         Command::RemoveRoom
         | Command::Accept

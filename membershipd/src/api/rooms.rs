@@ -17,12 +17,12 @@ use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 use unibus_core::bus;
 use unibus_core::domain::{
-    Action, Command, FeatureLevel, Policy, Record, Records as _, Resource, Role, Room, RoomId, RoomState, Subject,
-    User, decide, own_subject,
+    Action, Command, FeatureLevel, Keep, Keeping, Policy, Record, Records as _, Resource, Role, Room, RoomId,
+    RoomState, Subject, User, decide, own_subject,
 };
 use unibus_core::view::{Versioned, View};
 
-fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Room {
+fn body_of(room: Room, revision: u64, caller: &User, view: &View, server: Keeping) -> bodies::Room {
     let own = view.membership(&room.id, &caller.handle);
     let own = own.map(|own| bodies::OwnMembership { role: own.role, state: own.state });
     let speaks = || decide(Some(caller), Action::Publish, Resource::Subject(&room.id, &room.subject), view).is_allow();
@@ -32,7 +32,10 @@ fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Roo
         notices: bus::kept_notices(caller.handle.as_str(), room.id.as_str()),
     });
     let advice = advice(&room, view).map(str::to_owned);
-    let Room { schema: _, id, subject, policy, kept: _, state, created_by, by } = room;
+    let is_kept = room.policy.persist && room.state == RoomState::Active && view.level() >= FeatureLevel::Kept;
+    let keeps = is_kept.then(|| server.with(room.keep).into());
+    let keep = (!room.keep.is_open()).then(|| room.keep.into());
+    let Room { schema: _, id, subject, policy, kept: _, keep: _, state, created_by, by } = room;
     bodies::Room {
         id,
         subject,
@@ -43,6 +46,8 @@ fn body_of(room: Room, revision: u64, caller: &User, view: &View) -> bodies::Roo
         revision,
         own,
         keeper,
+        keep,
+        keeps,
         advice,
     }
 }
@@ -78,11 +83,11 @@ pub(super) fn create(_: &User, _: &FutureRoom, body: &[u8]) -> Result<Command, P
 
 /// What a request to change a room comes to.
 pub(super) fn change(_: &User, _: &OneRoom, body: &[u8]) -> Result<Command, Problem> {
-    let bodies::RoomPatch { subject: text, policy } = body::json(body)?;
-    if text.is_none() && policy.is_none() {
-        return Err(Kind::BAD_JSON.because("name a subject, a policy, or both"));
+    let bodies::RoomPatch { subject: text, policy, keep } = body::json(body)?;
+    if text.is_none() && policy.is_none() && keep.is_none() {
+        return Err(Kind::BAD_JSON.because("name a subject, a policy, or what is to be kept"));
     }
-    Ok(Command::ChangeRoom(text.as_deref().map(subject).transpose()?, policy.map(Policy::from)))
+    Ok(Command::ChangeRoom(text.as_deref().map(subject).transpose()?, policy.map(Policy::from), keep.map(Keep::from)))
 }
 
 /// What a request to remove a room comes to.
@@ -93,7 +98,7 @@ pub(super) fn remove(_: &User, _: &OneRoom, _: &[u8]) -> Result<Command, Problem
 /// The rooms that the caller may read.
 pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let paging = call.page()?;
-    let caller = &call.caller;
+    let (caller, server) = (&call.caller, shared.terms.keeping);
     let (rooms, next) = shared.gate.view(|view| {
         let after = |id: &&RoomId| paging.after.as_ref().is_none_or(|after| *id > after);
         let may = |id: &&RoomId| decide(Some(caller), Action::ReadRoom, Resource::Room(id), view).is_allow();
@@ -105,7 +110,7 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, 
         let mut rest = ids.filter(after).filter(may).filter_map(|id| view.versioned_room(id));
         let shown: Vec<&Versioned<Room>> = rest.by_ref().take(paging.size.get()).collect();
         let next = shown.last().filter(|_| rest.next().is_some()).map(|last| cursor(&last.value.id));
-        let body = |room: &Versioned<Room>| body_of(room.value.clone(), room.revision, caller, view);
+        let body = |room: &Versioned<Room>| body_of(room.value.clone(), room.revision, caller, view, server);
         (shown.into_iter().map(body).collect(), next)
     });
     Reply::json(&bodies::Rooms { rooms, next })
@@ -116,7 +121,7 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Rep
     let OneRoom(id) = &call.target;
     let found = shared.gate.view(|view| {
         let Versioned { value, revision } = view.versioned_room(id)?.clone();
-        Some(body_of(value, revision, &call.caller, view))
+        Some(body_of(value, revision, &call.caller, view, shared.terms.keeping))
     });
     let body = found.ok_or_else(|| Problem::from(unibus_core::domain::Denial::NoSuchRoom))?;
     Ok(Reply::json(&body)?.at(body.revision))
@@ -154,6 +159,6 @@ fn changed(shared: &Shared, caller: &User, outcome: Outcome) -> Result<Reply, Pr
         // Nothing was written, and the lease ended before it could be said what is there.
         return Err(problem::no_lease());
     };
-    let room = shared.gate.view(|view| body_of(room, revision.get(), caller, view));
+    let room = shared.gate.view(|view| body_of(room, revision.get(), caller, view, shared.terms.keeping));
     Ok(Reply::json(&bodies::ChangedRoom { room, passed })?.at(revision.get()))
 }

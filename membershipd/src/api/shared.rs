@@ -95,6 +95,7 @@ impl Shared {
             terms: Terms {
                 encrypted_only: observer.config.clear_rooms == ClearRooms::Refuse,
                 quota: observer.config.quota,
+                keeping: observer.config.keeping,
             },
             observer,
             keys: RoomKeys::new(commands.clone()),

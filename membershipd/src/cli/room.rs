@@ -7,7 +7,7 @@ use super::api::Api;
 use super::table::{Table, word};
 use super::{DONE, Problem, member};
 use unibus_client::api::{Request, Room, room_path};
-use unibus_core::domain::{Handle, Policy, RoomId, RoomRole, Subject};
+use unibus_core::domain::{Handle, Keep, Policy, RoomId, RoomRole, Subject};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -65,6 +65,12 @@ enum What {
         /// Whether messages are signed by their senders
         #[arg(long, value_name = "BOOL", group = "change")]
         sign: Option<bool>,
+        /// Bytes of messages that are kept of it, within what the server allows; 0: as the server has it
+        #[arg(long, value_name = "BYTES", group = "change")]
+        keep_bytes: Option<u64>,
+        /// Days for which a message is kept, within what the server allows; 0: as the server has it
+        #[arg(long, value_name = "DAYS", group = "change")]
+        keep_days: Option<u32>,
         #[command(flatten)]
         api: Api,
     },
@@ -91,6 +97,10 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
             } else {
                 let room: Room = serde_json::from_value(value).map_err(anyhow::Error::from)?;
                 print!("{}", table(std::slice::from_ref(&room))?);
+                if let Some(Keep { bytes: Some(bytes), days }) = room.keeps.map(Keep::from) {
+                    let days = days.map_or_else(|| "without end".to_owned(), |days| format!("for {days} days"));
+                    println!("kept: up to {bytes} bytes, {days}");
+                }
                 if let Some(advice) = room.advice {
                     println!("note: {advice}");
                 }
@@ -112,7 +122,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 println!("next, as {first}: membershipd tail {room} --accept");
             }
         }
-        What::Set { room, subject, encrypt, persist, sign, api } => {
+        What::Set { room, subject, encrypt, persist, sign, keep_bytes, keep_days, api } => {
             let answer = api.run(async |client| {
                 let now: Room = client.ask_for(&Request::get(room_path(room))).await?;
                 let policy = Policy {
@@ -121,7 +131,14 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                     sign: sign.unwrap_or(now.policy.sign),
                 };
                 let subject = subject.as_ref().unwrap_or(&now.subject);
-                let body = json!({ "policy": policy, "subject": subject });
+                let mut body = json!({ "policy": policy, "subject": subject });
+                if keep_bytes.is_some() || keep_days.is_some() {
+                    // What is not named stays, and 0 leaves it to the server.
+                    let had = now.keep.unwrap_or_default();
+                    let bytes = keep_bytes.or(had.bytes).filter(|bytes| *bytes > 0);
+                    let days = keep_days.or(had.days).filter(|days| *days > 0);
+                    body["keep"] = json!(Keep { bytes, days });
+                }
                 client.ask(&Request::patch(room_path(room), body, now.revision)).await
             })?;
             api.print_change(answer, table)?;

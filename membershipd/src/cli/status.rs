@@ -42,6 +42,10 @@ fn text(p: &Posture) -> String {
     }
     let age = p.lease.age_ms.map_or("never proven".to_owned(), |ms| format!("last proof {ms} ms ago"));
     row("lease", format!("{}, {age}", if p.lease.valid { "valid" } else { "NONE: everything is denied" }));
+    if let (Some(bytes), Some(days)) = (p.history_bytes, p.history_days) {
+        let days = if days == 0 { "without end".to_owned() } else { format!("for {days} days") };
+        row("history", format!("{bytes} bytes of a room, {days}"));
+    }
     if let (Some(rooms), Some(persisting)) = (p.rooms_by_user, p.persisting_rooms_by_user) {
         row("quota", format!("{rooms} rooms made by a user, {persisting} of them persisting"));
     }

@@ -187,6 +187,8 @@ mod tests {
             clear_rooms: "refuse".to_owned(),
             rooms_by_user: Some(500),
             persisting_rooms_by_user: Some(200),
+            history_bytes: None,
+            history_days: None,
             acl: true,
             tls: true,
             engine: Some(EngineState {

@@ -97,7 +97,15 @@ impl Order {
         };
         match &self.command {
             Command::CreateRoom(subject, policy) => Some(room(Some(subject), Some(*policy))),
-            Command::ChangeRoom(subject, policy) => Some(room(subject.as_ref(), *policy)),
+            Command::ChangeRoom(subject, policy, keep) => {
+                let chosen = keep.map(|keep| {
+                    let or_open =
+                        |value: Option<u64>| value.map_or_else(|| "open".to_owned(), |value| value.to_string());
+                    format!("keep_bytes={} keep_days={}", or_open(keep.bytes), or_open(keep.days.map(u64::from)))
+                });
+                let changed = room(subject.as_ref(), *policy);
+                Some([changed].into_iter().filter(|text| !text.is_empty()).chain(chosen).collect::<Vec<_>>().join(" "))
+            }
             Command::Invite(_, role) | Command::SetRole(_, role) => Some(format!("role={}", word(*role))),
             _ => None,
         }

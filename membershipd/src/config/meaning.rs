@@ -13,7 +13,7 @@ use super::typed::Typed;
 use super::{
     BusAuth, ClearRooms, Cluster, Config, DEFAULT_API_PORT, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind,
 };
-use unibus_core::domain::Quota;
+use unibus_core::domain::{Keeping, LEAST_BYTES, MOST_BYTES, MOST_DAYS, Quota};
 use unibus_core::faults::Fault;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -54,6 +54,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
     );
     let clear_rooms = clear_rooms(e, typed.clear_rooms.as_deref(), bind);
     let quota = quota(e, typed.rooms_by_user.as_deref(), typed.persisting_rooms_by_user.as_deref());
+    let keeping = keeping(e, typed.history_bytes.as_deref(), typed.history_days.as_deref());
     let log_format = word(
         e,
         "--log-format",
@@ -124,6 +125,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             bus_auth,
             clear_rooms,
             quota,
+            keeping,
             cluster,
             store,
             begin_at_lowest_level: typed.begin_at_lowest_level,
@@ -254,6 +256,24 @@ fn quota(e: &mut ConfigErrors, rooms: Option<&str>, persisting: Option<&str>) ->
     let rooms = parsed(e, "--rooms-by-user", rooms, want).unwrap_or(Quota::DEFAULT.rooms);
     let persisting = parsed(e, "--persisting-rooms-by-user", persisting, want);
     Quota { rooms, persisting: persisting.unwrap_or(Quota::DEFAULT.persisting) }
+}
+
+fn keeping(e: &mut ConfigErrors, bytes: Option<&str>, days: Option<&str>) -> Keeping {
+    let want = "a number of bytes";
+    let bytes = parsed(e, "--history-bytes", bytes, want).unwrap_or(Keeping::DEFAULT.bytes);
+    if !(LEAST_BYTES..=MOST_BYTES).contains(&bytes) {
+        let problem = format!("{bytes} is not from {LEAST_BYTES} to {MOST_BYTES}");
+        e.add(
+            "--history-bytes",
+            problem,
+            "a room has to have place for a few of the largest messages, and not the whole disk",
+        );
+    }
+    let days: u32 = parsed(e, "--history-days", days, "a number of days").unwrap_or_default();
+    if days > MOST_DAYS {
+        e.add("--history-days", format!("{days} is more than {MOST_DAYS}"), "say 0 to keep messages without end");
+    }
+    Keeping { bytes, days: (days > 0).then_some(days) }
 }
 
 fn distinct_ports(e: &mut ConfigErrors, ports: &[(&'static str, u16)]) {

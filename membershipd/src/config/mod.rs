@@ -14,7 +14,7 @@ pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
 
 use secrecy::SecretString;
-use unibus_core::domain::Quota;
+use unibus_core::domain::{Keeping, Quota};
 use unibus_store::link::Engine;
 
 /// Whether connections to the bus are authenticated.
@@ -144,6 +144,8 @@ pub struct Config {
     pub clear_rooms: ClearRooms,
     /// How many rooms a user may make.
     pub quota: Quota,
+    /// How much of a room is kept at most.
+    pub keeping: Keeping,
     /// Part in a cluster; none: standalone.
     pub cluster: Option<Cluster>,
     /// Where users, rooms and members are kept.

@@ -60,6 +60,14 @@ pub struct Typed {
     /// is raised. On every node, or on none
     #[arg(long, hide = true)]
     pub begin_at_lowest_level: bool,
+    /// Bytes of messages that are kept of one room, from feature level 2 on; its owners may choose less. The same on every node
+    /// [default: 10485760]
+    #[arg(long, env = "UNIBUS_HISTORY_BYTES", value_name = "BYTES")]
+    pub history_bytes: Option<String>,
+    /// Days for which a message is kept, from feature level 2 on, 0: without end; owners of a room may choose less. The same on
+    /// every node [default: 0]
+    #[arg(long, env = "UNIBUS_HISTORY_DAYS", value_name = "DAYS")]
+    pub history_days: Option<String>,
     /// Name of the cluster; without it the node stands alone
     #[arg(long, env = "UNIBUS_CLUSTER_NAME", value_name = "NAME")]
     pub cluster_name: Option<String>,

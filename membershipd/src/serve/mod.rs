@@ -122,7 +122,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         control::serve(&runtime_dir, observer, commands.clone(), blobs.clone(), probes, repairing, ledger.clone())?;
     let stop = CancellationToken::new();
     let presence = Arc::new(Presence::default());
-    let keeper = Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone(), histories.clone()));
+    let keeper =
+        Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone(), histories.clone(), config.keeping));
     let beginning = Beginning {
         record: config.bootstrap.clone(),
         at_lowest_level: config.begin_at_lowest_level,

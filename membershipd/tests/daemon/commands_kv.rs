@@ -42,7 +42,11 @@ async fn node(store: &Arc<dyn Store>) -> Node {
 }
 
 async fn give(node: &Node, who: &str, room: &str, command: Command) -> Result<Outcome, CommandError> {
-    let terms = Terms { encrypted_only: false, quota: unibus_core::domain::Quota::DEFAULT };
+    let terms = Terms {
+        encrypted_only: false,
+        quota: unibus_core::domain::Quota::DEFAULT,
+        keeping: unibus_core::domain::Keeping::DEFAULT,
+    };
     node.run(&Order { by: handle(who), room: room.parse().unwrap(), command, terms, if_match: None }).await
 }
 

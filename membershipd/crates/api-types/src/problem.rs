@@ -59,6 +59,8 @@ kinds! {
     ROOM_EXISTS: CONFLICT "room-exists" "There is another room of this name",
     ROOM_IN_CLEAR: FORBIDDEN "room-in-clear" "Rooms have to be encrypted here",
     PERSIST_UNSIGNED: FORBIDDEN "persist-unsigned" "A room that keeps messages has them signed",
+    NEEDS_LEVEL: CONFLICT "needs-level" "The cluster is not at the feature level that this needs",
+    KEEP_BOUNDS: BAD_REQUEST "keep-bounds" "Owners cannot choose to keep that much, or that little",
     NO_SUCH_USER: NOT_FOUND "no-such-user" "There is no such user",
     USER_INACTIVE: CONFLICT "user-inactive" "The user is not admitted to the bus",
     USER_BANNED: CONFLICT "member-banned" "The user is banned from the room",

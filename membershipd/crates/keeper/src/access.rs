@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use futures::future::BoxFuture;
-use unibus_core::domain::RoomId;
+use unibus_core::domain::{Keeping, RoomId};
 use unibus_core::view::View;
 use unibus_store::link::Link;
 
@@ -24,6 +24,9 @@ pub trait Access: Send + Sync + 'static {
 
     /// The rooms whose earlier messages are not in their shards yet.
     fn unsettled<'a>(&'a self, link: &'a Link) -> BoxFuture<'a, Result<Vec<RoomId>, String>>;
+
+    /// How much of a room is kept at most, by the settings of this node.
+    fn keeping(&self) -> Keeping;
 
     /// Names of the nodes whose heartbeats arrive at `now`, this one included.
     fn present(&self, now: Instant) -> Vec<String>;

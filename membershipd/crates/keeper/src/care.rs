@@ -10,11 +10,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::append::SENDER;
+use super::read::AT;
 use super::shard::Shard;
 use super::streams;
-use super::totals::Totals;
+use super::totals::{Minute, Totals};
 use unibus_core::bus;
-use unibus_core::domain::{Handle, Records, RoomId, RoomState};
+use unibus_core::clock;
+use unibus_core::domain::{Handle, Keeping, Records, RoomId, RoomState};
 use unibus_core::view::View;
 use unibus_store::link::Link;
 
@@ -30,6 +32,9 @@ const COMPARE: Duration = Duration::from_secs(30);
 const COMPARE_SOON: Duration = Duration::from_secs(3);
 /// How often the store as a whole is looked at by a shard that has its part of it.
 const STORE_LOOK: Duration = Duration::from_secs(10);
+/// How often rooms are looked at in which nothing is said.
+const LOOK: Duration = Duration::from_secs(10);
+const DAY_S: i64 = 24 * 60 * 60;
 
 /// The account of a shard, for as long as it falls to this node.
 #[derive(Debug)]
@@ -41,6 +46,8 @@ pub(crate) struct Care {
     store_looked: Option<Instant>,
     /// When the account is to be compared with the engine's.
     compare_at: Instant,
+    /// When all rooms were looked at last.
+    looked: Option<Instant>,
 }
 
 impl Care {
@@ -54,12 +61,13 @@ impl Care {
             reading: Some(reading),
             store_looked: None,
             compare_at: Instant::now(),
+            looked: None,
         }
     }
 
     /// Notes what was appended.
     pub(crate) fn add(&mut self, room: &RoomId, sender: &Handle, sequence: u64, frame: usize) {
-        self.totals.add(room, Some(sender), sequence, frame);
+        self.totals.add(room, Some(sender), sequence, frame, minute(clock::unix()));
     }
 
     /// Something else than an append of this keeper may have put messages into the shard: the account is compared soon.
@@ -100,8 +108,9 @@ impl Care {
         }
     }
 
-    /// Takes out what is too much, of the rooms that were `touched`, of the store as a whole, and of the rooms that are `gone`.
-    pub(crate) async fn tend(&mut self, link: &Arc<Link>, touched: &[RoomId], gone: impl Fn(&RoomId) -> bool) {
+    /// Takes out what is too much, of the rooms that were `touched`, of all rooms now and then, of the store as a whole, and all of the
+    /// rooms that are gone; `terms` says what is kept of a room.
+    pub(crate) async fn tend(&mut self, link: &Arc<Link>, touched: &[RoomId], terms: impl Fn(&RoomId) -> Terms) {
         if !self.knows(link).await {
             return;
         }
@@ -110,20 +119,55 @@ impl Care {
             *self = Self { compare_at: Instant::now() + COMPARE_SOON, ..Self::begin(link, self.shard) };
             return;
         }
-        let removed: Vec<RoomId> = self.totals.rooms().filter(|room| gone(room)).cloned().collect();
+        let removed: Vec<RoomId> = self.totals.rooms().filter(|room| terms(room) == Terms::Gone).cloned().collect();
         for room in removed {
-            match streams::purge(link, &room).await {
+            match streams::purge(link, &room, None).await {
                 Ok(()) => self.totals.forget(&room),
                 Err(asked) => tracing::warn!(%room, "the messages of a room that was removed are still kept: {asked}"),
             }
         }
-        for room in touched {
-            if self.totals.of(room) > bus::HISTORY_ROOM_BYTES / 10 * 11 {
-                let sequences = self.totals.make_way(room, bus::HISTORY_ROOM_BYTES);
+        // Owners change their minds, and time goes on, where nothing is said.
+        let all: Vec<RoomId> = if self.is_due() { self.totals.rooms().cloned().collect() } else { Vec::new() };
+        for room in touched.iter().chain(&all) {
+            let Terms::Keeps(keeping) = terms(room) else { continue };
+            if self.totals.of(room) > keeping.bytes / 10 * 11 {
+                let sequences = self.totals.make_way(room, keeping.bytes);
                 self.take_out(link, room, sequences).await;
             }
         }
+        for room in &all {
+            if let Terms::Keeps(Keeping { days: Some(days), .. }) = terms(room) {
+                self.take_out_old(link, room, days).await;
+            }
+        }
         self.tend_store(link).await;
+    }
+
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let due = self.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK);
+        if due {
+            self.looked = Some(now);
+        }
+        due
+    }
+
+    /// Takes out what is older than `days`, by the clock of this node and by that of the node that leads the shard: so a clock that is
+    /// ahead takes nothing out.
+    async fn take_out_old(&mut self, link: &Arc<Link>, room: &RoomId, days: u32) {
+        let oldest = |now: i64| minute(now - i64::from(days) * DAY_S);
+        if self.totals.outdated(room, oldest(clock::unix())).is_none() {
+            return;
+        }
+        let told = match streams::now(link, self.shard).await {
+            Ok(told) => told,
+            Err(asked) => return tracing::debug!(%room, "what is too old stays for now: {asked}"),
+        };
+        let Some(end) = self.totals.outdated(room, oldest(told.min(clock::unix()))) else { return };
+        match streams::purge(link, room, Some(end)).await {
+            Ok(()) => self.totals.forget_before(room, end),
+            Err(asked) => tracing::warn!(%room, "what is too old is still kept: {asked}"),
+        }
     }
 
     /// Where the store is nearly full, the largest room of a shard that has more than its part makes way.
@@ -155,9 +199,29 @@ impl Care {
     }
 }
 
-/// Whether the room is one that was removed; one that the view does not know may be one that is still to come.
-pub(crate) fn is_gone(room: &RoomId, view: &View) -> bool {
-    view.room(room).is_some_and(|room| room.state == RoomState::Removed)
+/// What is kept of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terms {
+    /// Nothing: it was removed.
+    Gone,
+    /// So much.
+    Keeps(Keeping),
+}
+
+impl Terms {
+    /// By the record of the room, where the server has `server`; a room that the view does not know may be one that is still to come.
+    pub(crate) fn of(room: &RoomId, view: &View, server: Keeping) -> Self {
+        match view.room(room) {
+            Some(room) if room.state == RoomState::Removed => Self::Gone,
+            Some(room) => Self::Keeps(server.with(room.keep)),
+            None => Self::Keeps(server),
+        }
+    }
+}
+
+/// The minute of a time in seconds since 1970.
+fn minute(unix: i64) -> Minute {
+    Minute::try_from(unix / 60).unwrap_or_default()
 }
 
 /// How much a shard keeps, by the headers of all its messages.
@@ -183,7 +247,10 @@ async fn read(link: &Link, shard: Shard) -> Result<Totals> {
         let sender = header(SENDER).and_then(|sender| sender.parse::<Handle>().ok());
         let size = header(SIZE).and_then(|size| size.parse().ok());
         if let (Some(room), Some(size)) = (shard.room(&message.subject), size) {
-            totals.add(&room, sender.as_ref(), info.stream_sequence, size);
+            // What was carried in says itself when it was said.
+            let carried = header(AT).and_then(|at| at.parse::<i64>().ok()).map(|at_ms| at_ms / 1000);
+            let at = minute(carried.unwrap_or_else(|| info.published.unix_timestamp()));
+            totals.add(&room, sender.as_ref(), info.stream_sequence, size, at);
         }
         if info.pending == 0 {
             return Ok(totals);

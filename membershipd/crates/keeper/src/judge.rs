@@ -93,8 +93,8 @@ mod tests {
     use nkeys::KeyPair;
 
     use super::*;
-    use unibus_core::domain::{Claims, LevelRecord, MemberState, Record, Role, RoomRole, SignPub, State};
-    use unibus_core::view::fixtures::{Entry, member, room, user};
+    use unibus_core::domain::{LevelRecord, MemberState, Record, Role, RoomRole, SignPub, State};
+    use unibus_core::view::fixtures::{Entry, member, only_claim, room, user};
     use unibus_crypto::{FrameId, MessageId, Sealer};
 
     const SIGNED: Policy = Policy { encrypt: false, persist: true, sign: true };

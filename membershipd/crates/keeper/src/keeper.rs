@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::access::Access;
 use super::append::{Appended, append};
-use super::care::{Care, is_gone};
+use super::care::{self, Care};
 use super::heard::{Heard, Waiting};
 use super::judge::{Place, Terms, authentic, entitled, place};
 use super::listener::{Listener, Message};
@@ -234,7 +234,8 @@ impl<A: Access> Keeper<A> {
     }
 
     async fn tend(&self, link: &Arc<Link>, held: &mut Held, touched: &[RoomId]) {
-        held.care.tend(link, touched, |room| self.access.view(|view| is_gone(room, view))).await;
+        let server = self.access.keeping();
+        held.care.tend(link, touched, |room| self.access.view(|view| care::Terms::of(room, view, server))).await;
     }
 
     /// Checks and appends the oldest frames. Says whether anything came of it.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::read::{ReadError, WAS};
 use super::shard::Shard;
 use unibus_core::bus::{self, Bucket};
+use unibus_core::clock;
 use unibus_core::domain::RoomId;
 use unibus_store::link::Link;
 
@@ -238,10 +239,20 @@ fn field(headers: &[u8], name: &str) -> Option<String> {
     values.next_back().map(|(_, value)| value.trim().to_owned())
 }
 
-/// Takes all messages of `room` out of its shard.
-pub(crate) async fn purge(link: &Link, room: &RoomId) -> Result<(), Asked> {
+/// The clock of the node that leads a shard, in seconds since 1970.
+pub(crate) async fn now(link: &Link, shard: Shard) -> Result<i64, Asked> {
+    let info = ask(&link.control, format!("STREAM.INFO.{}", shard.stream()), &json!({}), bus::ATTEMPT).await?;
+    let told = info.get("ts").and_then(Value::as_str).and_then(clock::unix_ms_of);
+    told.map(|ms| ms / 1000).ok_or_else(|| Asked::Silent("the description of a stream has no time".to_owned()))
+}
+
+/// Takes the messages of `room` out of its shard, those before `end` or all.
+pub(crate) async fn purge(link: &Link, room: &RoomId, end: Option<u64>) -> Result<(), Asked> {
     let shard = Shard::of(room);
-    let filter = json!({ "filter": shard.subject(room) });
+    let mut filter = json!({ "filter": shard.subject(room) });
+    if let Some(end) = end {
+        filter["seq"] = json!(end);
+    }
     match ask(&link.control, format!("STREAM.PURGE.{}", shard.stream()), &filter, bus::ASK).await {
         Ok(_) | Err(Asked::Missing) => Ok(()),
         Err(other) => Err(other),

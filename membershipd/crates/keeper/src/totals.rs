@@ -10,11 +10,20 @@ use unibus_core::domain::{Handle, RoomId};
 /// What a message takes in the store beside its frame, about: record, subject and headers (nats-server `server/filestore.go`).
 const OVERHEAD: u32 = 256;
 
+/// A minute, counted from 1970.
+pub(crate) type Minute = u32;
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    bytes: u32,
+    at: Minute,
+}
+
 #[derive(Debug, Default)]
 struct Said {
     bytes: u64,
-    /// Of each message its bytes, by its sequence.
-    messages: BTreeMap<u64, u32>,
+    /// Of each message its size and age, by its sequence.
+    messages: BTreeMap<u64, Held>,
 }
 
 #[derive(Debug, Default)]
@@ -60,16 +69,16 @@ impl Totals {
     }
 
     /// Notes a message that is kept; one that is noted already stays as it is.
-    pub(crate) fn add(&mut self, room: &RoomId, sender: Option<&Handle>, sequence: u64, frame: usize) {
+    pub(crate) fn add(&mut self, room: &RoomId, sender: Option<&Handle>, sequence: u64, frame: usize, at: Minute) {
         let bytes = u32::try_from(frame).ok().and_then(|frame| frame.checked_add(OVERHEAD)).unwrap_or(u32::MAX);
-        self.note(room, sender, sequence, bytes);
+        self.note(room, sender, sequence, Held { bytes, at });
     }
 
-    fn note(&mut self, room: &RoomId, sender: Option<&Handle>, sequence: u64, bytes: u32) {
+    fn note(&mut self, room: &RoomId, sender: Option<&Handle>, sequence: u64, held: Held) {
         let of = self.rooms.entry(room.clone()).or_default();
         let said = of.senders.entry(sender.cloned()).or_default();
-        if said.messages.insert(sequence, bytes).is_none() {
-            let bytes = u64::from(bytes);
+        if said.messages.insert(sequence, held).is_none() {
+            let bytes = u64::from(held.bytes);
             said.bytes += bytes;
             of.bytes += bytes;
             self.bytes += bytes;
@@ -80,8 +89,8 @@ impl Totals {
     pub(crate) fn merge(&mut self, other: Self) {
         for (room, of) in other.rooms {
             for (sender, said) in of.senders {
-                for (sequence, bytes) in said.messages {
-                    self.note(&room, sender.as_ref(), sequence, bytes);
+                for (sequence, held) in said.messages {
+                    self.note(&room, sender.as_ref(), sequence, held);
                 }
             }
         }
@@ -102,8 +111,8 @@ impl Totals {
         while of.bytes > most {
             let largest = of.senders.iter_mut().max_by_key(|(sender, said)| (said.bytes, (*sender).clone()));
             let Some((sender, said)) = largest else { break };
-            let Some((sequence, bytes)) = said.messages.pop_first() else { break };
-            let bytes = u64::from(bytes);
+            let Some((sequence, held)) = said.messages.pop_first() else { break };
+            let bytes = u64::from(held.bytes);
             said.bytes -= bytes;
             of.bytes -= bytes;
             self.bytes -= bytes;
@@ -114,6 +123,35 @@ impl Totals {
             }
         }
         gone
+    }
+
+    /// The sequence before which all that the room keeps is from before `oldest`; none: nothing is. Where senders' messages are not
+    /// quite in the order of their times some stay until their neighbours are as old.
+    pub(crate) fn outdated(&self, room: &RoomId, oldest: Minute) -> Option<u64> {
+        let senders = || self.rooms.get(room).into_iter().flat_map(|of| of.senders.values());
+        let first =
+            |said: &Said| said.messages.iter().find(|(_, held)| held.at >= oldest).map(|(sequence, _)| *sequence);
+        let after_all = || senders().filter_map(|said| said.messages.last_key_value()).map(|(last, _)| last + 1).max();
+        let end = senders().filter_map(first).min().or_else(after_all)?;
+        let is_any = senders().any(|said| said.messages.first_key_value().is_some_and(|(sequence, _)| *sequence < end));
+        is_any.then_some(end)
+    }
+
+    /// Forgets what the room kept before a sequence.
+    pub(crate) fn forget_before(&mut self, room: &RoomId, end: u64) {
+        let Some(of) = self.rooms.get_mut(room) else { return };
+        for said in of.senders.values_mut() {
+            let left = said.messages.split_off(&end);
+            let bytes: u64 = said.messages.values().map(|held| u64::from(held.bytes)).sum();
+            said.messages = left;
+            said.bytes -= bytes;
+            of.bytes -= bytes;
+            self.bytes -= bytes;
+        }
+        of.senders.retain(|_, said| !said.messages.is_empty());
+        if of.senders.is_empty() {
+            self.rooms.remove(room);
+        }
     }
 }
 
@@ -135,10 +173,10 @@ mod tests {
     fn a_flood_pushes_out_what_its_sender_said_and_nothing_else() {
         let mut totals = Totals::default();
         for sequence in 1..=100 {
-            totals.add(&kitchen(), Some(&handle("bob")), sequence, 1000);
+            totals.add(&kitchen(), Some(&handle("bob")), sequence, 1000, 0);
         }
         for sequence in 101..=1100 {
-            totals.add(&kitchen(), Some(&handle("mallory")), sequence, 10_000);
+            totals.add(&kitchen(), Some(&handle("mallory")), sequence, 10_000, 0);
         }
         let most = 1_000_000;
         let gone = totals.make_way(&kitchen(), most);
@@ -152,14 +190,35 @@ mod tests {
     fn a_message_counts_once_and_a_room_is_forgotten_whole() {
         let mut totals = Totals::default();
         for _ in 0..2 {
-            totals.add(&kitchen(), Some(&handle("bob")), 7, 100);
+            totals.add(&kitchen(), Some(&handle("bob")), 7, 100, 0);
         }
-        totals.add(&"attic".parse().unwrap(), Some(&handle("bob")), 8, 1);
+        totals.add(&"attic".parse().unwrap(), Some(&handle("bob")), 8, 1, 0);
         assert_eq!(totals.of(&kitchen()), 100 + u64::from(OVERHEAD));
         assert_eq!(totals.largest(), Some((&kitchen(), 100 + u64::from(OVERHEAD))));
         totals.forget(&kitchen());
         assert_eq!((totals.of(&kitchen()), totals.bytes()), (0, 1 + u64::from(OVERHEAD)));
         assert_eq!(totals.rooms().count(), 1);
+    }
+
+    #[test]
+    fn what_is_too_old_is_all_before_one_sequence() {
+        let mut totals = Totals::default();
+        assert_eq!(totals.outdated(&kitchen(), 100), None);
+        for (sequence, sender, at) in
+            [(1, "bob", 10), (2, "alice", 11), (4, "bob", 30), (5, "alice", 29), (7, "bob", 40)]
+        {
+            totals.add(&kitchen(), Some(&handle(sender)), sequence, 100, at);
+        }
+        let outdated = |totals: &Totals, oldest| totals.outdated(&kitchen(), oldest);
+        assert_eq!(outdated(&totals, 10), None);
+        assert_eq!(outdated(&totals, 11), Some(2));
+        assert_eq!(outdated(&totals, 30), Some(4), "what is younger than its successor waits for it");
+        assert_eq!(outdated(&totals, 31), Some(7));
+        totals.forget_before(&kitchen(), 4);
+        assert_eq!((outdated(&totals, 12), totals.of(&kitchen())), (None, 3 * (100 + u64::from(OVERHEAD))));
+        assert_eq!(outdated(&totals, 99), Some(8));
+        totals.forget_before(&kitchen(), 8);
+        assert_eq!((totals.bytes(), totals.rooms().count()), (0, 0));
     }
 
     proptest! {
@@ -172,7 +231,7 @@ mod tests {
             let mut totals = Totals::default();
             let mut said: HashMap<usize, u64> = HashMap::new();
             for (sequence, (sender, frame)) in (1..).zip(&messages) {
-                totals.add(&kitchen(), Some(&handle(&format!("s{sender}"))), sequence, *frame);
+                totals.add(&kitchen(), Some(&handle(&format!("s{sender}"))), sequence, *frame, 0);
                 *said.entry(*sender).or_default() += u64::from(OVERHEAD) + u64::try_from(*frame).unwrap();
             }
             let gone = totals.make_way(&kitchen(), most);

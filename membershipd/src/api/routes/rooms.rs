@@ -64,7 +64,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PATCH,
         template: ROOM,
-        summary: "Gives a room another subject, another policy, or both; what takes a right away answers when no node honours it",
+        summary: "Gives a room another subject, another policy, another choice of what is kept, or several of these; what takes a right away answers when no node honours it",
         access: Access::Signed(Signed {
             query: &[],
             if_match: Precondition::Required,

@@ -47,7 +47,7 @@ fn cases() -> Vec<Case> {
             is(view, "kitchen", "carol") == Some(MemberState::Banned)
         }),
         case("alice", "kitchen", Command::Leave, |view| is(view, "kitchen", "alice") == Some(MemberState::Removed)),
-        case("alice", "kitchen", Command::ChangeRoom(Some("rpc.kitchen".parse().unwrap()), None), |view| {
+        case("alice", "kitchen", Command::ChangeRoom(Some("rpc.kitchen".parse().unwrap()), None, None), |view| {
             view.room(&id("kitchen")).unwrap().subject.as_str() == "rpc.kitchen"
                 && holder(view, "rpc.kitchen") == Some(id("kitchen"))
         }),

@@ -98,7 +98,7 @@ async fn raising_the_level_takes_the_claims_of_all_rooms_along() {
     let refused = give(&node, "bob", "kitchen", create("room.kitchen")).await.unwrap_err();
     assert!(matches!(refused, CommandError::Refused(Refusal::Claim(ClaimError::Overlap { .. }))), "{refused}");
     give(&node, "bob", "kitchen", create("room.kitchen.table")).await.unwrap();
-    give(&node, "alice", "cellar", Command::ChangeRoom(Some("room.attic".parse().unwrap()), None)).await.unwrap();
+    give(&node, "alice", "cellar", Command::ChangeRoom(Some("room.attic".parse().unwrap()), None, None)).await.unwrap();
     give(&node, "bob", "vault", create("room.cellar.vault")).await.unwrap();
     give(&node, "alice", "corner", Command::RemoveRoom).await.unwrap();
     let view = load(&*store).await.unwrap();

@@ -125,7 +125,11 @@ async fn slow_node(store: &Arc<dyn Store>, pause: Duration) -> Arc<Commands> {
 }
 
 fn order(who: &str, room: &str, command: Command) -> Order {
-    let terms = Terms { encrypted_only: false, quota: Quota { rooms: u32::MAX, persisting: u32::MAX } };
+    let terms = Terms {
+        encrypted_only: false,
+        quota: Quota { rooms: u32::MAX, persisting: u32::MAX },
+        keeping: unibus_core::domain::Keeping::DEFAULT,
+    };
     Order { by: handle(who), room: id(room), command, terms, if_match: None }
 }
 
@@ -172,7 +176,7 @@ async fn a_room_is_made_joined_left_and_removed() {
     assert!(removed.changed && removed.fenced.is_some());
     let again = give(&node, "alice", "cellar", Command::Remove(handle("bob"))).await.unwrap();
     assert!(!again.changed && again.fenced.is_some(), "the first one may have died before its fence");
-    let moved = Command::ChangeRoom(Some("rpc.cellar".parse().unwrap()), None);
+    let moved = Command::ChangeRoom(Some("rpc.cellar".parse().unwrap()), None, None);
     assert!(give(&node, "alice", "cellar", moved).await.unwrap().fenced.is_some());
     give(&node, "dave", "other", create("room.cellar")).await.unwrap();
     give(&node, "alice", "cellar", Command::RemoveRoom).await.unwrap();

@@ -66,7 +66,7 @@ async fn a_repair_stands_in_nobodys_way() {
             let room = format!("r{n}");
             give(&node, "alice", &room, create(&format!("room.{room}"))).await.unwrap();
             give(&node, "alice", &room, invite("bob")).await.unwrap();
-            let moved = Command::ChangeRoom(Some(format!("rpc.{room}").parse().unwrap()), None);
+            let moved = Command::ChangeRoom(Some(format!("rpc.{room}").parse().unwrap()), None, None);
             give(&node, "alice", &room, moved).await.unwrap();
             give(&node, "alice", &room, Command::Remove(handle("bob"))).await.unwrap();
         }

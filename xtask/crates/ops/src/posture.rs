@@ -25,6 +25,11 @@ pub struct Posture {
     pub(crate) rooms_by_user: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) persisting_rooms_by_user: Option<u32>,
+    /// What is kept of a room at most; an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) history_bytes: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) history_days: Option<u32>,
     pub(crate) acl: bool,
     pub(crate) tls: bool,
     pub(crate) engine: Option<Engine>,
@@ -215,6 +220,8 @@ pub mod fixture {
             clear_rooms: Some("refuse".to_owned()),
             rooms_by_user: Some(500),
             persisting_rooms_by_user: Some(200),
+            history_bytes: Some(10 << 20),
+            history_days: Some(0),
             acl: true,
             tls: true,
             engine: Some(Engine {

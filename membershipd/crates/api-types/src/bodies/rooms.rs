@@ -18,6 +18,19 @@ pub struct Policy {
     pub sign: bool,
 }
 
+/// How much of what is said in a room is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Bytes of its messages, with what the store adds to each; where there are more the oldest of whoever said most make way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Days for which a message is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+}
+
 /// How the caller stands to a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -68,6 +81,13 @@ pub struct Room {
     /// Present where the caller may speak and daemons keep what is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeper: Option<Keeper>,
+    /// What its owners chose to keep; what they leave out is as the server has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
+    /// What is kept, of a room that persists, by the server's settings and the owners' choice; without days: without end. A cluster
+    /// below feature level 2 tells none: each room has 10 MiB there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeps: Option<Keep>,
     /// What its owners should change, and why; none: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
@@ -103,6 +123,8 @@ pub struct RoomPatch {
     pub subject: Option<String>,
     /// Another policy, the whole of it.
     pub policy: Option<Policy>,
+    /// Another choice of what is kept, the whole of it, within what the server allows; empty: as the server has it.
+    pub keep: Option<Keep>,
 }
 
 /// What a change of a room came to.
@@ -123,5 +145,23 @@ impl From<domain::Policy> for Policy {
 impl From<Policy> for domain::Policy {
     fn from(Policy { encrypt, persist, sign }: Policy) -> Self {
         Self { encrypt, persist, sign }
+    }
+}
+
+impl From<domain::Keep> for Keep {
+    fn from(domain::Keep { bytes, days }: domain::Keep) -> Self {
+        Self { bytes, days }
+    }
+}
+
+impl From<Keep> for domain::Keep {
+    fn from(Keep { bytes, days }: Keep) -> Self {
+        Self { bytes, days }
+    }
+}
+
+impl From<domain::Keeping> for Keep {
+    fn from(domain::Keeping { bytes, days }: domain::Keeping) -> Self {
+        Self { bytes: Some(bytes), days }
     }
 }

@@ -5,6 +5,7 @@ use super::author::Author;
 use super::claims::Claims;
 use super::claims_key::ClaimsKey;
 use super::decide::{Decision, Resource, decide};
+use super::keep::{Keep, Keeping};
 use super::level::FeatureLevel;
 use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS, ROOMS_PER_USER};
 use super::loss::{states_again, takes_away};
@@ -22,8 +23,8 @@ use super::user::{Handle, State, User};
 pub enum Command {
     /// Make the room and become its owner.
     CreateRoom(Subject, Policy),
-    /// Give the room another subject, another policy, or both.
-    ChangeRoom(Option<Subject>, Option<Policy>),
+    /// Give the room another subject, another policy, another choice of what is kept, or several of these.
+    ChangeRoom(Option<Subject>, Option<Policy>, Option<Keep>),
     /// Remove the room for good.
     RemoveRoom,
     /// Invite somebody, with a role.
@@ -78,6 +79,8 @@ pub struct Terms {
     pub encrypted_only: bool,
     /// How many rooms a user may make.
     pub quota: Quota,
+    /// How much of a room is kept at most.
+    pub keeping: Keeping,
 }
 
 impl Command {
@@ -139,7 +142,7 @@ pub fn change(
     let draft = Draft { user, room, by: Author::User(user.handle.clone()), state, terms };
     let Made { writes, witness, release } = match command {
         Command::CreateRoom(subject, policy) => draft.create(subject, *policy)?,
-        Command::ChangeRoom(subject, policy) => draft.change_room(subject.as_ref(), *policy)?,
+        Command::ChangeRoom(subject, policy, keep) => draft.change_room(subject.as_ref(), *policy, *keep)?,
         Command::RemoveRoom => draft.remove_room()?,
         Command::Invite(handle, role) => draft.invite(handle, *role)?,
         Command::Accept => draft.accept()?,
@@ -204,13 +207,22 @@ impl<R: Records> Draft<'_, R> {
         Ok(Made { writes, ..Made::default() })
     }
 
-    fn change_room(&self, subject: Option<&Subject>, policy: Option<Policy>) -> Result<Made, Refusal> {
+    fn change_room(
+        &self,
+        subject: Option<&Subject>,
+        policy: Option<Policy>,
+        keep: Option<Keep>,
+    ) -> Result<Made, Refusal> {
         let room = self.record()?;
         let mut changed = Room { by: self.by.clone(), ..room.clone() };
         changed.subject = subject.unwrap_or(&room.subject).clone();
         changed.policy = policy.unwrap_or(room.policy);
+        changed.keep = keep.unwrap_or(room.keep);
         changed.kept = room.kept || (room.policy.persist && !changed.policy.persist);
         self.check(changed.policy)?;
+        if changed.keep != room.keep {
+            self.may_be_chosen(changed.keep)?;
+        }
         if changed.policy != room.policy {
             self.is_signed_where_kept(changed.policy)?;
         }
@@ -320,6 +332,15 @@ impl<R: Records> Draft<'_, R> {
 
     fn check(&self, policy: Policy) -> Result<(), Refusal> {
         if self.terms.encrypted_only && !policy.encrypt { Err(Refusal::MustEncrypt) } else { Ok(()) }
+    }
+
+    /// Older releases cannot read the choice.
+    fn may_be_chosen(&self, keep: Keep) -> Result<(), Refusal> {
+        if self.state.level() < FeatureLevel::Kept {
+            return Err(Refusal::KeepNotYet);
+        }
+        let allowed = self.terms.keeping.allows(keep);
+        if allowed { Ok(()) } else { Err(Refusal::KeepOutOfBounds(self.terms.keeping)) }
     }
 
     /// Older releases make rooms that keep messages without signatures; such rooms stay as they are until their policy is changed.

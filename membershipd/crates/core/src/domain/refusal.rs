@@ -1,6 +1,7 @@
 //! Why a command changes nothing, and what to do about it.
 
 use super::claims::ClaimError;
+use super::keep::Keeping;
 use super::limits::{MEMBERS_PER_ROOM, PERSISTED_ROOMS, ROOMS, ROOMS_PER_USER};
 use super::quota::Exhausted;
 use super::room::RoomId;
@@ -26,8 +27,16 @@ pub enum Refusal {
     #[error("this bus can be reached from outside and takes encrypted rooms only")]
     MustEncrypt,
     /// Rooms that keep messages have them signed.
-    #[error("a room that keeps its messages has them signed: without a signature nobody could tell later who said what")]
+    #[error(
+        "a room that keeps its messages has them signed: without a signature nobody could tell later who said what"
+    )]
     PersistUnsigned,
+    /// The cluster is at a level whose releases cannot read such a choice.
+    #[error("what owners choose to keep of a room counts from feature level 2 on, and the cluster is at level 1")]
+    KeepNotYet,
+    /// The server allows less, or it is too little for a message.
+    #[error("owners may choose to keep {0}")]
+    KeepOutOfBounds(Keeping),
     /// There is no such user.
     #[error("there is no user '{0}'")]
     NoSuchUser(Handle),
@@ -81,6 +90,10 @@ impl Refusal {
                 "make it with 'encrypt', or ask the operator to allow rooms in clear (--clear-rooms)"
             }
             Refusal::PersistUnsigned => "choose 'sign' as well, or leave out 'persist'",
+            Refusal::KeepNotYet => "an operator runs 'cargo xtask roll --finish' when all nodes have this release",
+            Refusal::KeepOutOfBounds(_) => {
+                "choose within that, or ask the operator for more (--history-bytes, --history-days) on every node"
+            }
             Refusal::NoSuchUser(_) => "see the directory; an admin makes users",
             Refusal::UserInactive(_) => "an admin can enable a disabled user",
             Refusal::Banned(_) => "lift the ban first",

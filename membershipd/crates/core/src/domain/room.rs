@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::author::Author;
+use super::keep::Keep;
 use super::limits::ROOM_ID_BYTES;
 use super::schema::Schema;
 use super::subject::{Subject, is_token_byte};
@@ -111,6 +112,9 @@ pub struct Room {
     /// disk, whatever the policy says now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
+    /// How much of what is said its owners want kept. Release 0.1.0 cannot read it, so it is written from feature level 2 on.
+    #[serde(default, skip_serializing_if = "Keep::is_open")]
+    pub keep: Keep,
     /// Whether it is in use.
     pub state: RoomState,
     /// Who made it.
@@ -122,7 +126,17 @@ pub struct Room {
 impl Room {
     /// A room in use that `by` makes.
     pub fn new(id: RoomId, subject: Subject, policy: Policy, by: Author) -> Self {
-        Self { schema: Schema, id, subject, policy, kept: false, state: RoomState::Active, created_by: by.clone(), by }
+        Self {
+            schema: Schema,
+            id,
+            subject,
+            policy,
+            kept: false,
+            keep: Keep::default(),
+            state: RoomState::Active,
+            created_by: by.clone(),
+            by,
+        }
     }
 
     /// The tombstone for a claim whose room was never made: written where there is no record, it keeps a creation that
@@ -194,6 +208,10 @@ mod tests {
         let golden_kept = golden.replace("\"state\"", "\"kept\":true,\"state\"");
         assert_eq!(serde_json::to_string(&kept).unwrap(), golden_kept);
         assert_eq!(serde_json::from_str::<Room>(&golden_kept).unwrap(), kept);
+        let chosen = Room { keep: Keep { bytes: Some(5 << 20), days: None }, ..kitchen.clone() };
+        let golden_chosen = golden.replace("\"state\"", "\"keep\":{\"bytes\":5242880},\"state\"");
+        assert_eq!(serde_json::to_string(&chosen).unwrap(), golden_chosen);
+        assert_eq!(serde_json::from_str::<Room>(&golden_chosen).unwrap(), chosen);
         let gone = kitchen.removed("root@magnus".parse().unwrap());
         let golden_gone = golden.replace("active", "removed").replace("\"by\":\"alice\"}", "\"by\":\"root@magnus\"}");
         assert_eq!(serde_json::to_string(&gone).unwrap(), golden_gone);

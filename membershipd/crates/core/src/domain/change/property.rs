@@ -33,7 +33,7 @@ fn any_command_on_rooms() -> impl Strategy<Value = Command> {
     let policy = move || flags().prop_map(|(encrypt, persist, sign)| Policy { encrypt, persist, sign });
     prop_oneof![
         10 => (subject(), policy()).prop_map(|(subject, policy)| Command::CreateRoom(subject, policy)),
-        20 => (subject(), policy()).prop_map(|(subject, policy)| Command::ChangeRoom(Some(subject), Some(policy))),
+        20 => (subject(), policy()).prop_map(|(subject, policy)| Command::ChangeRoom(Some(subject), Some(policy), None)),
         1 => Just(Command::RemoveRoom),
     ]
 }

@@ -8,7 +8,7 @@ use crate::domain::subject::Space;
 use crate::domain::user::Role;
 use MemberState::{Banned, Invited, Joined, Removed};
 
-pub(super) const TERMS: Terms = Terms { encrypted_only: false, quota: NO_QUOTA };
+pub(super) const TERMS: Terms = Terms { encrypted_only: false, quota: NO_QUOTA, keeping: Keeping::DEFAULT };
 const NO_QUOTA: Quota = Quota { rooms: u32::MAX, persisting: u32::MAX };
 
 pub(super) fn id(text: &str) -> RoomId {
@@ -103,7 +103,7 @@ fn set_role(who: &str, role: RoomRole) -> Command {
 }
 
 fn move_to(subject: &str) -> Command {
-    Command::ChangeRoom(Some(subject.parse().unwrap()), None)
+    Command::ChangeRoom(Some(subject.parse().unwrap()), None, None)
 }
 
 #[test]
@@ -376,7 +376,7 @@ fn a_bus_that_takes_encrypted_rooms_only_says_so() {
     let terms = Terms { encrypted_only: true, ..TERMS };
     let policy = Policy::TELEMETRY;
     let new = Command::CreateRoom("rpc.new".parse().unwrap(), policy);
-    for (room, command) in [("new", new), ("kitchen", Command::ChangeRoom(None, Some(policy)))] {
+    for (room, command) in [("new", new), ("kitchen", Command::ChangeRoom(None, Some(policy), None))] {
         assert_eq!(change(memory.who("alice"), &id(room), &command, &memory, terms), Err(Refusal::MustEncrypt));
         assert!(change(memory.who("alice"), &id(room), &command, &memory, TERMS).is_ok());
     }
@@ -409,7 +409,7 @@ fn rooms_that_keep_messages_are_as_many_as_there_is_disk_for() {
     };
     assert_eq!(said(&full, "new", &create(Policy::CONVERSATION)), Err(Refusal::TooManyPersisted));
     assert!(said(&full, "new", &create(off)).is_ok());
-    let switch = |policy| Command::ChangeRoom(None, Some(policy));
+    let switch = |policy| Command::ChangeRoom(None, Some(policy), None);
 
     // What was said stays when a room stops persisting, and so does its share; it may persist again.
     let stopped = said(&full, "kitchen", &switch(off)).unwrap();
@@ -450,7 +450,7 @@ fn the_quota_of_a_user_is_asked_for_new_rooms_and_when_one_begins_to_keep_messag
     assert_eq!(full, exhausted(Exhausted::Rooms(2)));
     let text = full.unwrap_err().to_string();
     assert!(text.contains("2 rooms in use (--rooms-by-user)"), "{text}");
-    let keep = Command::ChangeRoom(None, Some(Policy::CONVERSATION));
+    let keep = Command::ChangeRoom(None, Some(Policy::CONVERSATION), None);
     assert_eq!(said(&memory, "second", &keep), exhausted(Exhausted::Persisting(1)));
     assert_eq!(said(&memory, "kitchen", &keep), Ok(()), "it keeps messages already");
     let admin = memory.with_user("alice", Role::Admin);
@@ -458,14 +458,36 @@ fn the_quota_of_a_user_is_asked_for_new_rooms_and_when_one_begins_to_keep_messag
 }
 
 #[test]
+fn owners_choose_what_is_kept_where_all_releases_can_read_it() {
+    let keep = |bytes, days| Command::ChangeRoom(None, None, Some(Keep { bytes, days }));
+    let mut memory = house();
+    assert_eq!(refused(&memory, "alice", keep(Some(5 << 20), None)), Refusal::KeepNotYet);
+    done(&mut memory, "alice", keep(None, None));
+    memory.put(Record::Level(LevelRecord::new(FeatureLevel::Kept)));
+    assert_eq!(refused(&memory, "mod", keep(Some(5 << 20), None)), Denial::RoleTooLow.into());
+    for (bytes, days) in [(Some(1), None), (Some(1 << 40), None), (None, Some(0))] {
+        let refused = refused(&memory, "alice", keep(bytes, days));
+        assert_eq!(refused, Refusal::KeepOutOfBounds(Keeping::DEFAULT));
+        assert!(refused.to_string().contains("4194304 to 10485760 bytes"), "{refused}");
+    }
+    let chosen = attempt(&memory, "alice", &keep(Some(5 << 20), Some(7))).unwrap();
+    assert!(!chosen.takes_away, "no right is");
+    let room = chosen.writes.iter().find_map(as_room).unwrap().clone();
+    assert_eq!(room.keep, Keep { bytes: Some(5 << 20), days: Some(7) });
+    // The operator allows less since; other changes go on.
+    memory.put(Record::Room(room));
+    let less = Terms { keeping: Keeping { bytes: 4 << 20, days: Some(1) }, ..TERMS };
+    assert!(change(memory.who("alice"), &id("kitchen"), &move_to("room.x"), &memory, less).is_ok());
+}
+
+#[test]
 fn above_the_lowest_level_no_room_begins_to_keep_what_is_not_signed() {
     let unsigned = Policy { sign: false, ..Policy::CONVERSATION };
     let attempts = |memory: &Memory| {
         let create = Command::CreateRoom("room.new".parse().unwrap(), unsigned);
-        let change_to = |policy| Command::ChangeRoom(None, Some(policy));
-        [("new", create), ("kitchen", change_to(unsigned)), ("quiet", change_to(unsigned))].map(|(room, command)| {
-            change(memory.who("alice"), &id(room), &command, memory, TERMS).map(drop)
-        })
+        let change_to = |policy| Command::ChangeRoom(None, Some(policy), None);
+        [("new", create), ("kitchen", change_to(unsigned)), ("quiet", change_to(unsigned))]
+            .map(|(room, command)| change(memory.who("alice"), &id(room), &command, memory, TERMS).map(drop))
     };
     let quiet = Policy { persist: false, ..unsigned };
     let mut memory = house();
@@ -490,11 +512,11 @@ fn above_the_lowest_level_no_room_begins_to_keep_what_is_not_signed() {
     let again = Command::CreateRoom("room.old".parse().unwrap(), unsigned);
     assert!(say(&mut memory, again).unwrap().writes.is_empty(), "the same again");
     assert!(say(&mut memory, move_to("room.elsewhere")).is_ok());
-    assert!(say(&mut memory, Command::ChangeRoom(None, Some(unsigned))).is_ok());
+    assert!(say(&mut memory, Command::ChangeRoom(None, Some(unsigned), None)).is_ok());
     let clear = Policy { encrypt: false, ..unsigned };
-    assert_eq!(say(&mut memory, Command::ChangeRoom(None, Some(clear))), Err(Refusal::PersistUnsigned));
+    assert_eq!(say(&mut memory, Command::ChangeRoom(None, Some(clear), None)), Err(Refusal::PersistUnsigned));
     for better in [Policy::CONVERSATION, quiet] {
-        assert!(say(&mut memory, Command::ChangeRoom(None, Some(better))).is_ok(), "{better:?}");
+        assert!(say(&mut memory, Command::ChangeRoom(None, Some(better), None)).is_ok(), "{better:?}");
     }
 }
 
