@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::settings::Settings;
@@ -11,6 +12,7 @@ use super::{DONE, Output, Problem};
 use crate::config::Config;
 use crate::posture::SCHEMA;
 use unibus_loadtest::bench::{self, Node, Orders, Report};
+use unibus_loadtest::rooms::{Order, Rooms};
 
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +23,10 @@ pub(super) struct Args {
     /// Seconds for each thing that is measured
     #[arg(long, value_name = "N", default_value = "12", value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// Carry out orders of standard input instead, a line of JSON each, about very many rooms; `cargo xtask prove rooms` gives them. What
+    /// they make stays
+    #[arg(long, conflicts_with = "seconds")]
+    orders: bool,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
@@ -29,6 +35,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let (config, runtime_dir) = args.settings.read(args.output.json)?;
+    if args.orders {
+        return Ok(carry_out(Rooms::new(node(config), runtime_dir)).map(|()| DONE)?);
+    }
     let orders = Orders { node: node(config), runtime_dir, each: Duration::from_secs(args.seconds) };
     // Several threads, so that a client that computes a signature keeps no other waiting.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
@@ -45,6 +54,17 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         print!("{}\n{}", figures(&report), ratios(&report));
     }
     Ok(DONE)
+}
+
+/// Answers each order of standard input with a line.
+fn carry_out(mut rooms: Rooms) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for line in std::io::stdin().lines() {
+        let order: Order = serde_json::from_str(&line.context("cannot read the orders")?).context("an order")?;
+        println!("{}", runtime.block_on(rooms.carry_out(&order))?);
+    }
+    runtime.shutdown_background();
+    Ok(())
 }
 
 fn node(config: Config) -> Node {

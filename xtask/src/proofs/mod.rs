@@ -3,6 +3,8 @@
 mod bare;
 mod builds;
 mod chaos;
+mod figures;
+mod rooms;
 mod sdk;
 
 use std::path::Path;
@@ -23,6 +25,8 @@ pub(crate) enum Proof {
     Builds,
     /// Ten chaos runs on a local cluster, each with another seed (half an hour)
     Chaos,
+    /// 10,000 rooms that persist, by 100 users, on a local cluster: what making them, keeping them and reading them costs (half an hour)
+    Rooms,
     /// A program outside the workspace that sends and receives in a room with the SDK (four minutes)
     Sdk,
 }
@@ -34,6 +38,7 @@ impl Proof {
             Self::Bare => "bare",
             Self::Builds => "builds",
             Self::Chaos => "chaos",
+            Self::Rooms => "rooms",
             Self::Sdk => "sdk",
         }
     }
@@ -44,6 +49,7 @@ impl Proof {
             Self::Bare => "README's two commands on a bare Debian 12; half an hour, as root",
             Self::Builds => "how long this clone takes to build, next to the previous release; twenty minutes",
             Self::Chaos => "ten chaos runs on a local cluster, each with another seed; half an hour",
+            Self::Rooms => "10,000 rooms by 100 users on a local cluster, and what they cost; half an hour",
             Self::Sdk => "a program outside the workspace sends and receives in a room with the SDK; four minutes",
         }
     }
@@ -54,6 +60,7 @@ impl Proof {
             Self::Bare => bare::run(paths, progress),
             Self::Builds => builds::run(paths, progress),
             Self::Chaos => chaos::run(paths),
+            Self::Rooms => rooms::run(paths, progress),
             Self::Sdk => sdk::run(paths, progress),
         }
     }

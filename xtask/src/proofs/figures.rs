@@ -1,0 +1,66 @@
+//! What the processes of a node use, as the kernel counts it.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+/// The kernel counts processor time in hundredths of a second on every machine that we support.
+const TICKS_A_SECOND: u32 = 100;
+
+/// What a process used so far, and has now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Processor time.
+    pub(super) processor: Duration,
+    /// Memory that it has, in bytes.
+    pub(super) memory: u64,
+}
+
+/// What process `pid` uses.
+pub(super) fn usage(pid: u32) -> Result<Usage> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid}"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("process {pid}"))?;
+    let processor = processor(&stat).context("the kernel's line about a process is not understood")?;
+    Ok(Usage { processor, memory: memory(&status).context("a process without memory")? })
+}
+
+/// The engine of the daemon `pid`: the one child that it has.
+pub(super) fn child(pid: u32) -> Result<u32> {
+    let all = fs::read_dir("/proc").context("reading /proc")?;
+    let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        fields(&stat).is_some_and(|mut fields| fields.nth(1) == Some(pid.to_string().as_str()))
+    };
+    numbers.into_iter().find(is_child).with_context(|| format!("the daemon {pid} has no engine"))
+}
+
+/// What follows the name, which may have any character in it: state, parent and so on.
+fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
+    Some(stat.rsplit_once(')')?.1.split_ascii_whitespace())
+}
+
+fn processor(stat: &str) -> Option<Duration> {
+    let ticks: u64 = fields(stat)?.skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok()).sum::<Option<u64>>()?;
+    Some(Duration::from_secs(ticks) / TICKS_A_SECOND)
+}
+
+fn memory(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_lines_are_understood_whatever_a_process_calls_itself() {
+        let stat = "7 (a) b (c) S 42 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 100 1 1";
+        assert_eq!(processor(stat), Some(Duration::from_secs(3)));
+        assert_eq!(fields(stat).unwrap().nth(1), Some("42"));
+        assert_eq!(memory("Name:\tx\nVmRSS:\t   2048 kB\n"), Some(2 << 20));
+        assert!(usage(std::process::id()).unwrap().memory > 0);
+    }
+}
