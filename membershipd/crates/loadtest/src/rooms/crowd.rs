@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use async_nats::ConnectOptions;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use crate::bench::Node;
 use unibus_api_types::control::Request as Control;
@@ -23,6 +24,8 @@ use unibus_core::random;
 const USERS_AT_ONCE: usize = 16;
 /// Rooms that are made at once.
 const ROOMS_AT_ONCE: usize = 64;
+/// Connections that are made at once.
+const CONNECTS_AT_ONCE: usize = 8;
 /// How often a room is tried where the node has too much to do.
 const TRIES: usize = 20;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -46,6 +49,8 @@ pub(super) struct Crowd {
     pub(super) rooms: Vec<Made>,
     engines: Vec<String>,
     tls: Option<rustls::ClientConfig>,
+    /// Places for handshakes at once.
+    connecting: Semaphore,
 }
 
 impl Crowd {
@@ -78,7 +83,8 @@ impl Crowd {
         };
         stream::iter(users.iter().map(add)).buffer_unordered(USERS_AT_ONCE).try_collect::<()>().await?;
         let engines = nodes.iter().map(|address| SocketAddr::new(*address, node.client_port).to_string()).collect();
-        Ok(Self { users, rooms: Vec::new(), engines, tls: ca.map(unibus_tls::trusting).transpose()? })
+        let tls = ca.map(unibus_tls::trusting).transpose()?;
+        Ok(Self { users, rooms: Vec::new(), engines, tls, connecting: Semaphore::new(CONNECTS_AT_ONCE) })
     }
 
     /// Makes so many rooms, evenly by the users and at all nodes. Also says how often one had to be tried again.
@@ -136,8 +142,28 @@ impl Crowd {
         self.rooms.iter().filter(|room| room.user == user).cloned().collect()
     }
 
+    /// Connects a user, with what `with` adds to the options. An engine that is short of time closes connections whose handshake takes
+    /// too long, and a client then tries again.
+    pub(super) async fn connect(
+        &self,
+        user: usize,
+        with: impl Fn(ConnectOptions) -> ConnectOptions,
+    ) -> Result<async_nats::Client> {
+        let _place = self.connecting.acquire().await?;
+        let mut tried = 1;
+        loop {
+            let (options, at) = self.way(user)?;
+            match with(options).connect(at).await {
+                Ok(client) => return Ok(client),
+                Err(error) if tried == TRIES => return Err(error).with_context(|| format!("connecting to {at}")),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+            tried += 1;
+        }
+    }
+
     /// How a user connects, and where: users are spread over the nodes.
-    pub(super) fn way(&self, user: usize) -> Result<(ConnectOptions, &str)> {
+    fn way(&self, user: usize) -> Result<(ConnectOptions, &str)> {
         let identity = &self.user(user)?.identity;
         let options = ConnectOptions::with_nkey(identity.nkey_seed().to_owned())
             .name("many rooms")

@@ -30,15 +30,16 @@ pub(super) async fn remove(crowd: &Crowd) -> Result<Value> {
     let cut = Arc::new(AtomicUsize::new(0));
     let mut connections = Vec::new();
     for user in (0..crowd.users.len()).filter(|user| *user != removed.user) {
-        let (options, at) = crowd.way(user)?;
-        let cut = cut.clone();
-        let options = options.event_callback(move |event| {
-            if matches!(event, Event::Disconnected | Event::Closed) {
-                cut.fetch_add(1, Ordering::Relaxed);
-            }
-            std::future::ready(())
-        });
-        connections.push(options.connect(at).await?);
+        let counted = |options: async_nats::ConnectOptions| {
+            let cut = cut.clone();
+            options.event_callback(move |event| {
+                if matches!(event, Event::Disconnected | Event::Closed) {
+                    cut.fetch_add(1, Ordering::Relaxed);
+                }
+                std::future::ready(())
+            })
+        };
+        connections.push(crowd.connect(user, counted).await?);
     }
     let began = Instant::now();
     let api = crowd.api(removed.user, 0)?;

@@ -54,8 +54,7 @@ pub(super) struct Speaker<'a> {
 
 impl<'a> Speaker<'a> {
     pub(super) async fn connect(crowd: &'a Crowd, user: usize) -> Result<Self> {
-        let (options, at) = crowd.way(user)?;
-        let client = options.connect(at).await.with_context(|| format!("connecting to {at}"))?;
+        let client = crowd.connect(user, |options| options).await?;
         let handle = &crowd.user(user)?.identity.handle;
         let notices = client.subscribe(format!("{}.kept.*", unibus_core::bus::user_events(handle.as_str()))).await?;
         client.flush().await?;
