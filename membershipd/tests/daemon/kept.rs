@@ -11,10 +11,10 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use unibus_client::identity::Identity;
 use unibus_core::clock;
-use unibus_core::domain::{FeatureLevel, RoomId};
+use unibus_core::domain::RoomId;
 use unibus_crypto::{MessageId, Sealer};
 
-use crate::common::requests::{ask, seed_admin, user};
+use crate::common::requests::{ask, identity, user};
 use crate::common::wire::Wire;
 use crate::common::{Daemon, marked, said};
 
@@ -148,10 +148,6 @@ impl Talker {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_members_say_is_kept_once_in_order_and_acknowledged() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let place = Place::new(&["alice", "bob"]);
     place.room("alice", "hall", &["bob"]);
     let [mut alice, mut bob] = [place.connect("alice").await, place.connect("bob").await];
@@ -191,10 +187,6 @@ async fn what_members_say_is_kept_once_in_order_and_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_what_its_sender_made_is_refused_and_told() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let place = Place::new(&["alice", "bob"]);
     place.room("alice", "hall", &["bob"]);
     place.room("alice", "attic", &["bob"]);
@@ -233,10 +225,6 @@ async fn what_is_not_what_its_sender_made_is_refused_and_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_header_that_a_member_sends_reaches_what_is_kept() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let place = Place::new(&["alice", "mallory"]);
     place.room("alice", "hall", &["mallory"]);
     let mut alice = place.connect("alice").await;
@@ -282,10 +270,6 @@ async fn no_header_that_a_member_sends_reaches_what_is_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_pushes_out_nothing_that_others_said() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let place = Place::new(&["alice", "mallory"]);
     place.room("alice", "hall", &["mallory"]);
     let [mut alice, mallory] = [place.connect("alice").await, place.connect("mallory").await];
@@ -315,10 +299,6 @@ async fn a_flood_pushes_out_nothing_that_others_said() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_captured_before_is_carried_over_in_its_order_and_places_stay_right() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let place = Place::captured(&["alice", "bob"]);
     place.room("alice", "hall", &["bob"]);
     place.room("alice", "quiet", &["bob"]);

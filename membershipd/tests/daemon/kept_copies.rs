@@ -5,7 +5,7 @@ use std::fs;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use unibus_core::domain::{FeatureLevel, RoomId};
+use unibus_core::domain::RoomId;
 use unibus_keeper::Shard;
 use unibus_store::Message;
 use unibus_store::link::Link;
@@ -15,14 +15,6 @@ use crate::damaged::{answer, copy, jetstream, with_key, with_keys};
 use crate::kept::Place;
 
 const KV: [&str; 2] = ["--store", "kv"];
-
-fn is_offered() -> bool {
-    let offered = FeatureLevel::HIGHEST >= FeatureLevel::Kept;
-    if !offered {
-        println!("not run: level 2 is not complete in this release");
-    }
-    offered
-}
 
 /// All that the API shows of a room's messages but their places.
 fn told(place: &Place, who: &str, room: &str) -> Vec<Value> {
@@ -88,9 +80,6 @@ async fn say_kept(place: &Place, who: &str, room: &str, texts: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_has_what_daemons_keep_and_brings_it_back_with_times_and_places() {
-    if !is_offered() {
-        return;
-    }
     let first = Place::captured(&["alice", "bob"]);
     for room in ["hall", "attic", "gone"] {
         first.room("alice", room, &["bob"]);
@@ -151,9 +140,6 @@ async fn a_copy_has_what_daemons_keep_and_brings_it_back_with_times_and_places()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_from_before_daemons_kept_anything_is_carried_over_like_any_cluster() {
-    if !is_offered() {
-        return;
-    }
     let first = Place::captured(&["alice", "bob"]);
     first.room("alice", "hall", &["bob"]);
     let mut hall = say_captured(&first, "bob", "hall", 30).await;
@@ -201,9 +187,6 @@ async fn in_shard(daemon: &Daemon, room: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_room_that_is_half_carried_over_is_copied_whole_and_removed_whole() {
-    if !is_offered() {
-        return;
-    }
     let place = Place::of(with_keys(), &["alice", "bob"]);
     for room in ["hall", "attic"] {
         place.room("alice", room, &["bob"]);

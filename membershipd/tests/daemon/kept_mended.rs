@@ -2,7 +2,6 @@
 
 use async_nats::HeaderMap;
 use serde_json::{Value, json};
-use unibus_core::domain::FeatureLevel;
 
 use crate::common;
 use crate::damaged::{answer, copy, jetstream, with_key, with_keys};
@@ -10,10 +9,6 @@ use crate::kept::Place;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_be_read_of_a_damaged_room_is_carried_over_and_its_mending_ends_in_the_shard() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let place = Place::of(with_keys(), &["alice", "bob"]);
     for room in ["hall", "attic", "cellar"] {
         place.room("alice", room, &["bob"]);

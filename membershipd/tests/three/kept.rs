@@ -12,7 +12,7 @@ use unibus_client::api::{NodeUrl, Request};
 use unibus_client::identity::Identity;
 use unibus_client::talk::{Pins, Sender, Sent};
 use unibus_core::clock;
-use unibus_core::domain::{FeatureLevel, RoomId};
+use unibus_core::domain::RoomId;
 use unibus_crypto::{MessageId, Sealer};
 use unibus_keeper::Shard;
 
@@ -122,10 +122,6 @@ fn place(handles: &[&str]) -> ([Node; 3], Vec<Identity>) {
 
 #[test]
 fn what_is_said_is_kept_whatever_becomes_of_the_node_that_appends() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let (mut nodes, users) = place(&["alice"]);
     let alice = &users[0];
     let appends = Shard::of(&"hall".parse().unwrap()).appender(NODES).unwrap();
@@ -195,10 +191,6 @@ fn block(bytes: &mut impl Iterator<Item = u8>) -> Vec<u8> {
 
 #[test]
 fn no_header_of_a_member_harms_what_three_nodes_keep() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     const BLOCKS: usize = 200;
     let (nodes, users) = place(&["alice", "mallory"]);
     let [alice, mallory] = [&users[0], &users[1]];
@@ -233,10 +225,6 @@ fn no_header_of_a_member_harms_what_three_nodes_keep() {
 
 #[test]
 fn what_is_said_right_after_its_room_was_made_is_kept_whichever_nodes_are_asked() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     const ROOMS: usize = 200;
     let (nodes, mut users) = place(&["alice", "bob"]);
     let (bob, runtime) = (Arc::new(users.remove(1)), tokio::runtime::Runtime::new().unwrap());
@@ -272,10 +260,6 @@ fn what_is_said_right_after_its_room_was_made_is_kept_whichever_nodes_are_asked(
 
 #[test]
 fn a_flood_of_one_member_pushes_out_nothing_and_delays_no_acknowledgement_for_long() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     const FLOODS: usize = 90;
     let (nodes, users) = place(&["alice", "mallory"]);
     let [alice, mallory] = [&users[0], &users[1]];

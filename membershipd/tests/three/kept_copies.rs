@@ -5,7 +5,6 @@ use async_nats::{Client, ConnectOptions, HeaderMap};
 use serde_json::{Value, json};
 use unibus_client::api::Request;
 use unibus_client::identity::Identity;
-use unibus_core::domain::FeatureLevel;
 
 use crate::common::requests::{identity, seed_admin};
 use crate::common::said;
@@ -36,10 +35,6 @@ fn say(node: &Node, who: &Identity, count: usize) {
 
 #[test]
 fn shards_have_copies_like_buckets_and_what_they_keep_goes_from_one_cluster_to_another() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let mut first = nodes::start(&["--kv-replicas", "1"]);
     let root = seed_admin(&first[0]);
     assert_eq!(copies(&first[0]), None, "there are no shards before the level is raised");
@@ -84,10 +79,6 @@ fn shards_have_copies_like_buckets_and_what_they_keep_goes_from_one_cluster_to_a
 
 #[test]
 fn a_room_that_one_message_damaged_before_goes_on_once_it_is_mended() {
-    if FeatureLevel::HIGHEST < FeatureLevel::Kept {
-        println!("not run: level 2 is not complete in this release");
-        return;
-    }
     let nodes = nodes::start(&[]);
     let root = seed_admin(&nodes[0]);
     let alice = identity(&nodes[0], "alice");

@@ -22,8 +22,8 @@ impl FeatureLevel {
     /// Every level there is, lowest first.
     pub const ALL: [Self; 2] = [Self::Captured, Self::Kept];
 
-    /// The highest level that a release may use: what a higher one adds is not complete yet.
-    pub const HIGHEST: Self = Self::Captured;
+    /// The highest level that this release can do. While what a level adds is not complete it is above this one.
+    pub const HIGHEST: Self = Self::Kept;
 
     /// The number of the level, in entries and for people.
     pub const fn number(self) -> u32 {
