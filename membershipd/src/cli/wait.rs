@@ -8,7 +8,7 @@ use super::{DONE, Daemon, FAILED, Output, Problem};
 use crate::config::SQLITE;
 use crate::control::{self, Request};
 use crate::posture::{Posture, SCHEMA};
-use unibus_core::bus::{self, Bucket};
+use unibus_core::bus::Bucket;
 
 /// Pause between looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -129,17 +129,16 @@ fn route(posture: &Posture) -> Option<String> {
     (!cluster.unrouted.is_empty()).then(|| format!("{} has no route to {}", posture.node, cluster.unrouted.join(", ")))
 }
 
-/// What was put here to be imported, and is not yet: until then nobody can administer.
+/// What was put here to be imported, and is not yet: until then nobody can administer, or a new cluster is not at its level.
 fn first_admin(posture: &Posture) -> Option<String> {
-    let why = "the record of the first admin waits to be imported; if it goes on waiting, the daemon's log says why";
+    let why = "the record of the first admin is still there: the admin is not imported, or a new cluster waits for all its nodes to \
+               begin at the highest feature level; if it goes on waiting, the daemon's log says why";
     posture.bootstrap_pending.then(|| why.to_owned())
 }
 
-/// The names of the buckets, and of the shards, where the daemon tells of any: they are the system's own. The streams of rooms are none of
-/// them: what members say decides nothing.
-pub(super) fn stored(posture: &Posture) -> impl Iterator<Item = &'static str> {
-    let shards = posture.replicas.iter().any(|replica| replica.bucket == bus::KEPT).then_some(bus::KEPT);
-    Bucket::ALL.into_iter().map(Bucket::name).chain(shards)
+/// The names of the buckets. The streams of rooms are none of them: what members say decides nothing.
+pub(super) fn stored() -> impl Iterator<Item = &'static str> {
+    Bucket::ALL.into_iter().map(Bucket::name)
 }
 
 /// A bucket whose copies are not all there.
@@ -147,7 +146,7 @@ pub(super) fn copy(posture: &Posture) -> Option<String> {
     if posture.store == SQLITE {
         return None;
     }
-    stored(posture).find_map(|name| {
+    stored().find_map(|name| {
         let Some(seen) = posture.replicas.iter().find(|replica| replica.bucket == name) else {
             return Some(format!("{name} does not exist yet"));
         };
@@ -166,6 +165,7 @@ mod tests {
     use super::*;
     use crate::history::Damaged;
     use crate::posture::{ClusterState, EngineState, LeaseState};
+    use unibus_core::bus;
     use unibus_store::Replicas;
 
     fn healthy() -> Posture {
@@ -187,8 +187,6 @@ mod tests {
             clear_rooms: "refuse".to_owned(),
             rooms_by_user: Some(500),
             persisting_rooms_by_user: Some(200),
-            history_bytes: None,
-            history_days: None,
             acl: true,
             tls: true,
             engine: Some(EngineState {
@@ -206,7 +204,7 @@ mod tests {
                 unrouted: Vec::new(),
             }),
             kv_replicas: 3,
-            replicas: Bucket::ALL.into_iter().map(Bucket::name).map(replica).collect(),
+            replicas: stored().map(replica).collect(),
             damaged: Vec::new(),
             lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
             level: Some(1),
@@ -245,9 +243,6 @@ mod tests {
         missed(Goal::Current, |p| p.replicas[1].current = Some(2), "UNIBUS_rooms has 2 of 3");
         missed(Goal::Current, |p| p.replicas[1].current = None, "UNIBUS_rooms does not answer");
         missed(Goal::Current, |p| drop(p.replicas.remove(0)), "UNIBUS_users does not exist");
-        let shards = |current| Replicas { bucket: bus::KEPT.to_owned(), current, ..healthy().replicas.remove(0) };
-        missed(Goal::Current, |p| p.replicas.push(shards(Some(2))), "UNIBUS_kept has 2 of 3");
-        missed(Goal::Current, |p| p.replicas.push(shards(None)), "UNIBUS_kept does not answer");
         missed(Goal::Current, |p| p.bootstrap_pending = true, "first admin");
     }
 

@@ -89,10 +89,12 @@ fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
     assert_eq!((&told["event"], &told["room"]), (&json!("rights_gained"), &json!("hall")));
     let mut writer = connect_js(&daemon, "bob");
     let mut listener = connect(&daemon, "carol");
-    assert!(listener.subscribe("room.hall") && listener.subscribe("rpc.sums"));
+    assert!(["room.hall", "room.hall.>", "rpc.sums"].iter().all(|subject| listener.subscribe(subject)));
     assert!(!listener.publish("room.hall", "x") && !listener.publish("rpc.sums", "x"), "a reader reads");
-    assert!(writer.publish("room.hall", "hello"));
-    assert_eq!(listener.received(1), [("room.hall".to_owned(), "hello".to_owned())]);
+    // Where daemons keep what is said the engine proves who said it.
+    assert!(!writer.publish("room.hall", "x") && !writer.publish("room.hall.alice", "x"), "only as bob");
+    assert!(writer.publish("room.hall.bob", "hello"));
+    assert_eq!(listener.received(1), [("room.hall.bob".to_owned(), "hello".to_owned())]);
 
     // In a room for requests members ask and answer.
     let mut answering = connect(&daemon, "alice");
@@ -109,7 +111,7 @@ fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
     assert!(removed["waited_ms"].is_u64());
     assert!(listener.is_connected() && answering.is_connected());
     let mut writer = connect_js(&daemon, "bob");
-    assert!(!writer.publish("room.hall", "x") && !writer.subscribe("room.hall") && writer.publish("rpc.sums", "x"));
+    assert!(!writer.publish("room.hall.bob", "x") && !writer.subscribe("room.hall") && writer.publish("rpc.sums", "x"));
     let left = ask(&daemon, &[(&bob, "GET", "/v1/rooms/hall", Value::Null), (&bob, "GET", "/v1/rooms", Value::Null)]);
     assert_eq!((slug(&left[0]), left[1]["rooms"].as_array().unwrap().len()), ("not-member", 1));
 
