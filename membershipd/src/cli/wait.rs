@@ -8,7 +8,7 @@ use super::{DONE, Daemon, FAILED, Output, Problem};
 use crate::config::SQLITE;
 use crate::control::{self, Request};
 use crate::posture::{Posture, SCHEMA};
-use unibus_core::bus::Bucket;
+use unibus_core::bus::{self, Bucket};
 
 /// Pause between looks.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -136,9 +136,11 @@ fn first_admin(posture: &Posture) -> Option<String> {
     posture.bootstrap_pending.then(|| why.to_owned())
 }
 
-/// The names of the buckets. The streams of rooms are none of them: what members say decides nothing.
-pub(super) fn stored() -> impl Iterator<Item = &'static str> {
-    Bucket::ALL.into_iter().map(Bucket::name)
+/// The names of the buckets, and of the shards, where the daemon tells of any: they are the system's own. The streams of rooms are none of
+/// them: what members say decides nothing.
+pub(super) fn stored(posture: &Posture) -> impl Iterator<Item = &'static str> {
+    let shards = posture.replicas.iter().any(|replica| replica.bucket == bus::KEPT).then_some(bus::KEPT);
+    Bucket::ALL.into_iter().map(Bucket::name).chain(shards)
 }
 
 /// A bucket whose copies are not all there.
@@ -146,7 +148,7 @@ pub(super) fn copy(posture: &Posture) -> Option<String> {
     if posture.store == SQLITE {
         return None;
     }
-    stored().find_map(|name| {
+    stored(posture).find_map(|name| {
         let Some(seen) = posture.replicas.iter().find(|replica| replica.bucket == name) else {
             return Some(format!("{name} does not exist yet"));
         };
@@ -165,7 +167,6 @@ mod tests {
     use super::*;
     use crate::history::Damaged;
     use crate::posture::{ClusterState, EngineState, LeaseState};
-    use unibus_core::bus;
     use unibus_store::Replicas;
 
     fn healthy() -> Posture {
@@ -187,6 +188,8 @@ mod tests {
             clear_rooms: "refuse".to_owned(),
             rooms_by_user: Some(500),
             persisting_rooms_by_user: Some(200),
+            history_bytes: None,
+            history_days: None,
             acl: true,
             tls: true,
             engine: Some(EngineState {
@@ -204,7 +207,7 @@ mod tests {
                 unrouted: Vec::new(),
             }),
             kv_replicas: 3,
-            replicas: stored().map(replica).collect(),
+            replicas: Bucket::ALL.into_iter().map(Bucket::name).map(replica).collect(),
             damaged: Vec::new(),
             lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
             level: Some(1),
@@ -243,6 +246,9 @@ mod tests {
         missed(Goal::Current, |p| p.replicas[1].current = Some(2), "UNIBUS_rooms has 2 of 3");
         missed(Goal::Current, |p| p.replicas[1].current = None, "UNIBUS_rooms does not answer");
         missed(Goal::Current, |p| drop(p.replicas.remove(0)), "UNIBUS_users does not exist");
+        let shards = |current| Replicas { bucket: bus::KEPT.to_owned(), current, ..healthy().replicas.remove(0) };
+        missed(Goal::Current, |p| p.replicas.push(shards(Some(2))), "UNIBUS_kept has 2 of 3");
+        missed(Goal::Current, |p| p.replicas.push(shards(None)), "UNIBUS_kept does not answer");
         missed(Goal::Current, |p| p.bootstrap_pending = true, "first admin");
     }
 

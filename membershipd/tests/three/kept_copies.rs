@@ -35,7 +35,7 @@ fn say(node: &Node, who: &Identity, count: usize) {
 
 #[test]
 fn shards_have_copies_like_buckets_and_what_they_keep_goes_from_one_cluster_to_another() {
-    let mut first = nodes::start(&["--kv-replicas", "1"]);
+    let mut first = nodes::start(&["--kv-replicas", "1", "--begin-at-lowest-level"]);
     let root = seed_admin(&first[0]);
     assert_eq!(copies(&first[0]), None, "there are no shards before the level is raised");
     let raised = first[0].ask(&["level", "raise"]);
@@ -79,7 +79,7 @@ fn shards_have_copies_like_buckets_and_what_they_keep_goes_from_one_cluster_to_a
 
 #[test]
 fn a_room_that_one_message_damaged_before_goes_on_once_it_is_mended() {
-    let nodes = nodes::start(&[]);
+    let nodes = nodes::start(&["--begin-at-lowest-level"]);
     let root = seed_admin(&nodes[0]);
     let alice = identity(&nodes[0], "alice");
     let policy = json!({ "encrypt": false, "persist": true, "sign": true });

@@ -38,8 +38,13 @@ pub(crate) fn furnish(node: &Node, members: &[Identity]) {
     }
 }
 
-fn uses_the_room(client: &mut Client) -> bool {
-    client.subscribe(ROOM) && client.publish(ROOM, "x")
+fn uses_the_room(client: &mut Client, who: &Identity) -> bool {
+    client.subscribe(ROOM) && client.publish(&own_subject(who), "x")
+}
+
+/// Where a member says what is kept.
+fn own_subject(who: &Identity) -> String {
+    format!("{ROOM}.{}", who.handle)
 }
 
 /// Connects as soon as the node knows that this is a member of the room.
@@ -47,7 +52,7 @@ pub(crate) fn joined(node: &Node, who: &Identity) -> Client {
     let found = std::cell::RefCell::new(None);
     node.wait(&format!("rights of {}", who.handle), || {
         let mut client = node.connect(who.nkey_seed(), who.handle.as_str());
-        let uses = client.as_mut().is_some_and(uses_the_room);
+        let uses = client.as_mut().is_some_and(|client| uses_the_room(client, who));
         *found.borrow_mut() = client;
         uses
     });
@@ -57,7 +62,7 @@ pub(crate) fn joined(node: &Node, who: &Identity) -> Client {
 /// Whether a user of the bus, whom the node admits again, is told no by each way into the room.
 pub(crate) fn is_shut_out(node: &Node, who: &Identity) -> bool {
     let mut client = node.connected(who.nkey_seed(), who.handle.as_str());
-    !client.subscribe(ROOM) && !client.publish(ROOM, "x")
+    !client.subscribe(ROOM) && !client.publish(ROOM, "x") && !client.publish(&own_subject(who), "x")
 }
 
 /// Removes a member, which must take no longer than the bound; says how it went.
@@ -94,7 +99,7 @@ fn at_the_near_end(cable: &Arc<Cable>) {
     let mut daves = [&magnus, &datardos].map(|node| joined(node, dave));
     let mut erins = [&magnus, &datardos].map(|node| joined(node, erin));
     cable.cut();
-    assert!(uses_the_room(&mut daves[1]), "a client has lost a node that it reaches");
+    assert!(uses_the_room(&mut daves[1], dave), "a client has lost a node that it reaches");
     let answer = remove(&magnus, olga, dave, bound);
     assert_eq!(answer["fence"], "waited_out", "{answer}");
     assert!(daves.iter_mut().all(|dave| !dave.is_connected()), "dave is connected after his removal");
