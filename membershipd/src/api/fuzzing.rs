@@ -151,13 +151,7 @@ fn printed(command: &Command) -> Vec<u8> {
         Command::ChangeRoom(Some(subject), None, None) => json!({ "subject": subject }),
         Command::ChangeRoom(None, policy, None) => json!({ "policy": policy }),
         Command::ChangeRoom(subject, policy, Some(keep)) => {
-            let mut body = json!({ "keep": keep });
-            for (name, value) in [("subject", json!(subject)), ("policy", json!(policy))] {
-                if !value.is_null() {
-                    body[name] = value;
-                }
-            }
-            body
+            json!({ "subject": subject, "policy": policy, "keep": keep })
         }
         Command::Invite(_, role) | Command::SetRole(_, role) => json!({ "role": role }),
         Command::RemoveRoom

@@ -131,14 +131,15 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                     sign: sign.unwrap_or(now.policy.sign),
                 };
                 let subject = subject.as_ref().unwrap_or(&now.subject);
-                let mut body = json!({ "policy": policy, "subject": subject });
-                if keep_bytes.is_some() || keep_days.is_some() {
+                let body = if keep_bytes.is_some() || keep_days.is_some() {
                     // What is not named stays, and 0 leaves it to the server.
                     let had = now.keep.unwrap_or_default();
                     let bytes = keep_bytes.or(had.bytes).filter(|bytes| *bytes > 0);
                     let days = keep_days.or(had.days).filter(|days| *days > 0);
-                    body["keep"] = json!(Keep { bytes, days });
-                }
+                    json!({ "policy": policy, "subject": subject, "keep": Keep { bytes, days } })
+                } else {
+                    json!({ "policy": policy, "subject": subject })
+                };
                 client.ask(&Request::patch(room_path(room), body, now.revision)).await
             })?;
             api.print_change(answer, table)?;

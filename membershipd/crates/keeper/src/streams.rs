@@ -249,10 +249,10 @@ pub(crate) async fn now(link: &Link, shard: Shard) -> Result<i64, Asked> {
 /// Takes the messages of `room` out of its shard, those before `end` or all.
 pub(crate) async fn purge(link: &Link, room: &RoomId, end: Option<u64>) -> Result<(), Asked> {
     let shard = Shard::of(room);
-    let mut filter = json!({ "filter": shard.subject(room) });
-    if let Some(end) = end {
-        filter["seq"] = json!(end);
-    }
+    let filter = match end {
+        Some(end) => json!({ "filter": shard.subject(room), "seq": end }),
+        None => json!({ "filter": shard.subject(room) }),
+    };
     match ask(&link.control, format!("STREAM.PURGE.{}", shard.stream()), &filter, bus::ASK).await {
         Ok(_) | Err(Asked::Missing) => Ok(()),
         Err(other) => Err(other),
