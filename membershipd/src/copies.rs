@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::gate::Gate;
 use crate::history::{self, Look};
-use unibus_core::bus;
+use unibus_core::bus::{self, Bucket};
 use unibus_core::domain::FeatureLevel;
 use unibus_store::Replicas;
 use unibus_store::link::Link;
@@ -55,14 +55,12 @@ impl Copies {
     /// The copies of the buckets, and those of the shards where the cluster is at a level at which there are any.
     pub async fn look(&self, link: &Link, level: FeatureLevel) -> Vec<Replicas> {
         let least = self.least();
-        let shards = async {
-            match level >= FeatureLevel::Kept {
-                true => Some(unibus_keeper::replicas(link, least).await),
-                false => None,
-            }
-        };
-        let (mut seen, shards) = futures::join!(unibus_store::replicas(link, least), shards);
-        seen.extend(shards);
+        let mut seen = unibus_store::replicas(link, least).await;
+        if level >= FeatureLevel::Kept {
+            // A new shard takes as many copies as the bucket of rooms has.
+            let rooms = seen.iter().find(|replica| replica.bucket == Bucket::Rooms.name()).map(|replica| replica.want);
+            seen.push(unibus_keeper::replicas(link, rooms.unwrap_or(least)).await);
+        }
         seen
     }
 

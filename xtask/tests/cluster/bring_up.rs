@@ -86,7 +86,7 @@ fn measures_and_leaves_nothing(cluster: &Cluster) {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["node"], "homer");
     let (figures, ratios) = (report["figures"].as_array().unwrap(), report["ratios"].as_array().unwrap());
-    assert_eq!((figures.len(), ratios.len()), (15, 8));
+    assert_eq!((figures.len(), ratios.len()), (17, 8));
     for figure in figures {
         let (p50, p99) = (figure["p50_us"].as_u64().unwrap(), figure["p99_us"].as_u64().unwrap());
         assert!(figure["per_second"].as_f64().unwrap() > 0.0 && 0 < p50 && p50 <= p99, "{figure}");
