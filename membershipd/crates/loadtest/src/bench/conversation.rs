@@ -409,7 +409,8 @@ impl<'a> Hall<'a> {
     async fn until_seen(&self, each: Duration) -> Result<Measured> {
         let mut measured = Measured::none();
         let (sealer, subject) = (self.sealer().await?, self.subject(How::Kept(1)));
-        let (begun, mut newest) = (Instant::now(), self.settle_kept().await?);
+        let mut newest = self.settle_kept().await?;
+        let begun = Instant::now();
         while begun.elapsed() < each {
             let since = Instant::now();
             self.send(How::Kept(1), &sealer, &subject).await?;
