@@ -36,7 +36,7 @@ pub struct Posture {
     /// None where the engine runs alone or says nothing.
     pub cluster: Option<Cluster>,
     pub(crate) kv_replicas: u32,
-    /// One for each bucket, and one for the streams of rooms ([`ROOMS`]).
+    /// One for each bucket, and one for the streams of rooms.
     pub replicas: Vec<Replica>,
     /// Rooms whose history is damaged. An older daemon does not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

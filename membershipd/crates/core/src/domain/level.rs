@@ -38,24 +38,20 @@ impl FeatureLevel {
         Self::assumed().unwrap_or(Self::HIGHEST)
     }
 
-    #[cfg(feature = "fault-injection")]
     fn assumed() -> Option<Self> {
-        let number = std::env::var("UNIBUS_HIGHEST_LEVEL").ok()?;
-        Self::try_from(number.parse::<u32>().ok()?).ok()
-    }
-
-    #[cfg(all(not(feature = "fault-injection"), any(test, feature = "test-support")))]
-    fn assumed() -> Option<Self> {
-        test_support::ASSUMED.get()
-    }
-
-    #[cfg(not(any(feature = "fault-injection", test, feature = "test-support")))]
-    const fn assumed() -> Option<Self> {
+        #[cfg(any(test, feature = "test-support"))]
+        if let Some(level) = test_support::ASSUMED.get() {
+            return Some(level);
+        }
+        #[cfg(feature = "fault-injection")]
+        if let Ok(number) = std::env::var("UNIBUS_HIGHEST_LEVEL") {
+            return Self::try_from(number.parse::<u32>().ok()?).ok();
+        }
         None
     }
 
     /// Makes [`Self::highest`] return this level on the thread of this test.
-    #[cfg(all(not(feature = "fault-injection"), any(test, feature = "test-support")))]
+    #[cfg(any(test, feature = "test-support"))]
     pub fn assume_highest(self) {
         test_support::ASSUMED.set(Some(self));
     }
@@ -66,7 +62,7 @@ impl FeatureLevel {
     }
 }
 
-#[cfg(all(not(feature = "fault-injection"), any(test, feature = "test-support")))]
+#[cfg(any(test, feature = "test-support"))]
 mod test_support {
     use std::cell::Cell;
 

@@ -11,7 +11,7 @@ pub(super) fn of_machines() -> Vec<Chapter> {
             name: "a node unreachable",
             acts: vec![
                 Act::xtask("fleet --dir {dir} cut {b} public"),
-                Act::xtask("stage --yes").exits(1).says("{b}").says("put that right and run this again"),
+                Act::xtask("stage --yes").exits(1).says("{b}").says("nothing was changed; once that is put right"),
                 Act::xtask("fleet --dir {dir} heal"),
                 Act::xtask("stage --yes").says(ALL_SO),
                 well(),
