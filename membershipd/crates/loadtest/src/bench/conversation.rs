@@ -297,7 +297,7 @@ impl<'a> Hall<'a> {
             (Instant::now(), heard.each.iter().map(|n| n.load(Ordering::Relaxed)).max().unwrap_or(0));
         let (first, mut measured) = (sent, Measured::none());
         let mut kept = if matches!(how, How::Kept(_)) { self.settle_kept().await? } else { 0 };
-        while begun.elapsed() < each {
+        while sent == first || begun.elapsed() < each {
             let since = Instant::now();
             for _ in 0..(WINDOW / 2 / together).max(1) {
                 self.send(how, &sealer, &subject).await?;
@@ -340,7 +340,7 @@ impl<'a> Hall<'a> {
         self.settle(how, &heard, &sealer, &subject).await?;
         let mut sent = heard.each.iter().map(|count| count.load(Ordering::Relaxed)).max().unwrap_or(0);
         let (begun, mut measured) = (Instant::now(), Measured::none());
-        while begun.elapsed() < each / 4 {
+        while measured.count() == 0 || begun.elapsed() < each / 4 {
             let since = Instant::now();
             self.send(how, &sealer, &subject).await?;
             sent += 1;
@@ -396,7 +396,8 @@ impl<'a> Hall<'a> {
         let (sealer, subject) = (self.sealer().await?, self.subject(How::Kept(1)));
         self.settle_kept().await?;
         let (begun, mut notices) = (Instant::now(), notices.lock().await);
-        while begun.elapsed() < each {
+        // One at least, however busy the machine is.
+        while measured.count() == 0 || begun.elapsed() < each {
             let since = Instant::now();
             self.send(How::Kept(1), &sealer, &subject).await?;
             self.next_kept(&mut notices).await?;
@@ -411,7 +412,7 @@ impl<'a> Hall<'a> {
         let (sealer, subject) = (self.sealer().await?, self.subject(How::Kept(1)));
         let mut newest = self.settle_kept().await?;
         let begun = Instant::now();
-        while begun.elapsed() < each {
+        while measured.count() == 0 || begun.elapsed() < each {
             let since = Instant::now();
             self.send(How::Kept(1), &sealer, &subject).await?;
             newest = self.until_numbered(newest + 1).await?;
