@@ -138,7 +138,9 @@ class Screen {
       if (!room.seen.admit(frame.id, frame.sender, at_ms, seq)) return;
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
-      if (room.seen.told(raw, subject)) return;
+      // Its sender heard nothing and sent it again: on a member's own subject no other can have.
+      const again = error.word === "replayed" && seq === null && subject.endsWith(`.${frame.sender}`);
+      if (again || room.seen.told(raw, subject)) return;
       if (options.json) return console.log(JSON.stringify({ refused: error.word, why: error.message, at_ms, seq }));
       return console.error(`not shown: ${error.message}`);
     }

@@ -119,7 +119,9 @@ class Screen:
             if not room.seen.admit(frame.id, frame.sender, at_ms, seq):
                 return
         except Refused as refused:
-            if room.seen.told(raw, subject):
+            # Its sender heard nothing and sent it again: on a member's own subject no other can have.
+            again = refused.word == "replayed" and seq is None and subject.endswith(f".{frame.sender}")
+            if again or room.seen.told(raw, subject):
                 return
             if self.options.json:
                 print(json.dumps({"refused": refused.word, "why": str(refused), "at_ms": at_ms, "seq": seq}), flush=True)

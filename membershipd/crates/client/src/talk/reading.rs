@@ -126,6 +126,10 @@ impl Reader {
         match self.seen.admit(id, sender, arrived.at_ms, arrived.source) {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(None)),
+            // Its sender heard nothing and sent it again: where only the sender publishes, no other can have.
+            Err(FrameRefusal::Replayed) if arrived.source == Source::Live && is_own(arrived.subject, sender) => {
+                return Ok(Ok(None));
+            }
             Err(refusal) => return Ok(Err(refusal)),
         }
         let seq = match arrived.source {
@@ -135,5 +139,24 @@ impl Reader {
         let (sender, signed) = (sender.clone(), frame.is_signed());
         let (subject, at_ms) = (arrived.subject.to_owned(), arrived.at_ms);
         Ok(Ok(Some(Message { version, id, sender, signed, epoch, subject, at_ms, seq, contents })))
+    }
+}
+
+/// Whether `subject` is the one on which `sender` says what daemons keep.
+fn is_own(subject: &str, sender: &Handle) -> bool {
+    subject.strip_suffix(sender.as_str()).is_some_and(|above| above.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_its_senders_by_its_last_token() {
+        let bob: Handle = "bob".parse().unwrap();
+        assert!(is_own("room.hall.bob", &bob));
+        for other in ["room.hall", "room.hall.alice", "room.hall.xbob", "room.bob.hall", "bob"] {
+            assert!(!is_own(other, &bob), "{other}");
+        }
     }
 }
