@@ -127,7 +127,7 @@ impl Beginning {
         let root = Principal::root(self.raise.by.clone());
         match self.commands.change_user(root, UserChange::Add(admin, None)).await {
             Ok(_) => tracing::info!(handle = %first.handle, "the first admin is in"),
-            // Somebody made a user of that name or key by other means: then that one stands.
+            // A user of that name or key was made by other means: then that one stands.
             Err(error @ UserError::Conflict(_)) => tracing::warn!("the first admin was not imported: {error}"),
             Err(error) => return Err(error.into()),
         }
@@ -164,7 +164,7 @@ impl Beginning {
     }
 }
 
-/// Has a file that is empty begin at the highest level: whoever its first user is, and before there is any. Nothing is ever carried into
+/// Has a file that is empty begin at the highest level: any user may be its first, and before there is any. Nothing is ever carried into
 /// such a store while it is in use, and no other node has to follow, so this is one entry and no change of a cluster.
 pub async fn begin_own_file(store: &dyn Store) -> Result<(), StoreError> {
     let (highest, at) = (FeatureLevel::highest(), Address::of(&RecordKey::Level)?);

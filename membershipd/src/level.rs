@@ -26,7 +26,7 @@ const COPIED: &str = "claims";
 /// Pause before a note that could not be written is tried again.
 const NOTE_AGAIN: Duration = Duration::from_secs(10);
 
-/// Longer than it takes to watch anew after a node was lost.
+/// Longer than it takes to watch again after a node was lost.
 const CATCH_UP: Duration = Duration::from_secs(6);
 
 /// The level of the cluster, as a node that can prove its view knows it.

@@ -29,7 +29,7 @@ enum What {
     /// Raise the level to the highest that this release can do. Older releases stay out of the cluster from then on, and no level is
     /// ever lowered; repeating is safe
     Raise,
-    /// Print the highest level that this release can do, and ask nobody
+    /// Print the highest level that this release can do, and ask no daemon
     Highest,
 }
 

@@ -150,7 +150,7 @@ fn shown(room: &RoomId, content: &Content) -> String {
     match content {
         Content::Text(text) => {
             let text = String::from_utf8_lossy(text);
-            // What somebody says must not move the cursor or colour the next line.
+            // What a member says must not move the cursor or colour the next line.
             text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
         }
         Content::Attachment(Attachment { sha256, size, name }) => {

@@ -129,7 +129,7 @@ fn route(posture: &Posture) -> Option<String> {
     (!cluster.unrouted.is_empty()).then(|| format!("{} has no route to {}", posture.node, cluster.unrouted.join(", ")))
 }
 
-/// What was put here to be imported, and is not yet: until then nobody can administer, or a new cluster is not at its level.
+/// What was put here to be imported, and is not yet: until then no admin exists, or a new cluster is not at its level.
 fn first_admin(posture: &Posture) -> Option<String> {
     let why = "the record of the first admin is still there: the admin is not imported, or a new cluster waits for all its nodes to \
                begin at the highest feature level; if it goes on waiting, the daemon's log says why";

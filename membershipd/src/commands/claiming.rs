@@ -1,4 +1,4 @@
-//! Claims after the fact, in the documents that decide at the level of the cluster: released when nobody can use the subject any more, and looked after when somebody released too much.
+//! Claims after the fact, in the documents that decide at the level of the cluster: released when no room can use the subject any more, and looked after when a release took too much.
 
 use super::keys;
 use unibus_core::domain::{ClaimError, Claims, ClaimsKey, FeatureLevel, RecordKey, Room, RoomId, RoomState, Subject};

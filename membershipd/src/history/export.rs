@@ -31,7 +31,7 @@ pub async fn rooms(link: &Link) -> Result<BTreeMap<RoomId, Option<String>>, Stri
     Ok(kept.chain(captured.into_iter().map(|room| (room, None))).collect())
 }
 
-/// Messages of `room` after `after`, a place of its stream or of its shard: whoever has come so far in the one goes on in the other.
+/// Messages of `room` after `after`, a place of its stream or of its shard: a reader who came so far in the one goes on in the other.
 pub async fn export(link: &Link, room: &RoomId, after: u64) -> Result<Readable, HistoryError> {
     // Where a place is one of a shard, the room has left its stream.
     if bus::incarnation(after) == 0 {

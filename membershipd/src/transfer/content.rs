@@ -57,7 +57,7 @@ pub struct Content {
     highest: Highest,
 }
 
-/// A place that does not count where contents are compared: each store numbers anew.
+/// A place that does not count where contents are compared: each store gives numbers of its own.
 #[derive(Debug, Clone, Copy, Default)]
 struct Highest(u64);
 

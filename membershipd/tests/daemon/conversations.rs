@@ -300,7 +300,7 @@ async fn what_is_not_true_is_refused_and_said() {
     );
     assert_eq!(tail.texts(1), ["go on"]);
 
-    // Who takes the id of another member's message before it arrives keeps it from nobody.
+    // A member who takes the id of another's message before it arrives keeps it from no reader.
     let taken = new();
     bus.publish("room.kitchen", second("mallory", taken, &[Content::text("mine")])).await.unwrap();
     let alice = place.person("alice").key_pair().unwrap();
@@ -308,6 +308,35 @@ async fn what_is_not_true_is_refused_and_said() {
     bus.publish("room.kitchen", sealer.seal("room.kitchen", taken, &["hers"]).unwrap().into()).await.unwrap();
     bus.flush().await.unwrap();
     assert_eq!(tail.texts(2), ["mine", "hers"]);
+}
+
+#[tokio::test]
+async fn a_frame_that_its_sender_sends_again_is_told_once() {
+    let place = Place::new(&["alice", "bob"]);
+    place.say("alice", "hello");
+    let (alice, key) = (place.person("alice"), place.room_key("alice", Epoch::FIRST));
+    let bus = async_nats::ConnectOptions::with_nkey(alice.nkey_seed().to_owned())
+        .custom_inbox_prefix("_INBOX.alice")
+        .connect(format!("nats://{}:4250", place.daemon.address))
+        .await
+        .unwrap();
+    let mut tail = place.tail("bob", &["--last", "1"]);
+    assert_eq!(tail.texts(1), ["hello"]);
+    place.say("alice", "bob hears what comes");
+    assert_eq!(tail.texts(1), ["bob hears what comes"]);
+    let own = "room.kitchen.alice";
+    let here = Some((Epoch::FIRST, &key));
+    let pair = Some(alice.key_pair().unwrap());
+    let sealer = Sealer::new("kitchen".parse().unwrap(), "alice".parse().unwrap(), pair, here).unwrap();
+    let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap(), rand());
+    let frame = bytes::Bytes::from(sealer.seal(own, id, &["twice"]).unwrap());
+    for _ in 0..2 {
+        bus.publish(own, frame.clone()).await.unwrap();
+        bus.flush().await.unwrap();
+    }
+    place.say("alice", "after");
+    assert_eq!(tail.texts(2), ["twice", "after"]);
+    assert_eq!(place.texts("bob"), ["hello", "bob hears what comes", "twice", "after"]);
 }
 
 #[test]

@@ -294,7 +294,7 @@ async fn a_flood_pushes_out_nothing_that_others_said() {
     place.daemon.wait("the room within its limit", || floods(&place.texts("alice", "hall")) <= 12);
     let texts = place.texts("alice", "hall");
     assert_eq!(texts.iter().filter(|text| *text != "flood").cloned().collect::<Vec<_>>(), expected);
-    assert!(floods(&texts) >= 8, "a flood may have what nobody else uses: {}", floods(&texts));
+    assert!(floods(&texts) >= 8, "a flood may have what no other member uses: {}", floods(&texts));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,7 +315,7 @@ async fn what_was_captured_before_is_carried_over_in_its_order_and_places_stay_r
     let (cursor, _) = before[11];
 
     place.raise();
-    // Whoever was connected before has other rights now, and so another connection.
+    // A user who was connected before has other rights now, and so another connection.
     let mut bob = place.connect("bob").await;
     bob.publish("room.hall.bob", place.frame("bob", "hall", "room.hall.bob", "<<after>>")).await;
     bob.kept().await;

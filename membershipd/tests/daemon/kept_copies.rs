@@ -31,7 +31,7 @@ fn told(place: &Place, who: &str, room: &str) -> Vec<Value> {
     }
 }
 
-/// Whoever had come to a place of `before` goes on right behind it in `now`.
+/// A reader who had come to a place of `before` goes on right behind it in `now`.
 fn assert_places_are_right(before: &[(u64, String)], now: &Place, who: &str, room: &str) {
     for (n, (cursor, _)) in before.iter().enumerate() {
         let rest = now.history(who, room, &format!("?after={cursor}&limit=1000"));

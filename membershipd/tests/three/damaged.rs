@@ -12,7 +12,7 @@ use crate::common::requests::{identity, seed_admin};
 use crate::common::{Daemon, said};
 use crate::nodes::{self, Node};
 
-async fn connect(node: &Node, seed: &str) -> Client {
+pub(crate) async fn connect(node: &Node, seed: &str) -> Client {
     ConnectOptions::with_nkey(seed.to_owned())
         .custom_inbox_prefix("_INBOX.alice")
         .add_root_certificates(node.dir.path().join("ca.crt"))

@@ -1,13 +1,14 @@
 //! The shards have copies like the buckets: raised with them, and missing when a node is; and a copy of what they keep goes from one
 //! cluster to another.
 
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use async_nats::HeaderMap;
 use serde_json::{Value, json};
 use unibus_client::api::Request;
 use unibus_client::identity::Identity;
 
 use crate::common::requests::{identity, seed_admin};
 use crate::common::said;
+use crate::damaged::connect;
 use crate::kept::{Speaker, texts};
 use crate::nodes::{self, Node};
 
@@ -123,13 +124,4 @@ fn a_room_that_one_message_damaged_before_goes_on_once_it_is_mended() {
         node.wait("all that was said", || texts(node, &alice) == ["<<one>>", "<<two>>", "<<0>>"]);
         node.wait("the end of the damage", || node.status().is_some_and(|status| status.get("damaged").is_none()));
     }
-}
-
-async fn connect(node: &Node, seed: &str) -> Client {
-    ConnectOptions::with_nkey(seed.to_owned())
-        .custom_inbox_prefix("_INBOX.alice")
-        .add_root_certificates(node.dir.path().join("ca.crt"))
-        .connect(format!("tls://{}:4250", node.address))
-        .await
-        .unwrap()
 }

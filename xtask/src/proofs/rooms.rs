@@ -48,7 +48,7 @@ struct Figure {
 enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// It is told, and nobody said what it should be.
+    /// It is told, and has no target.
     None,
 }
 

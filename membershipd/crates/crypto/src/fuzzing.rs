@@ -17,7 +17,7 @@ const CLEAR: Policy = Policy { encrypt: false, persist: false, sign: false };
 /// Reads `data` as a frame and as an attachment that came, and as the text of one that a member has sealed. Holds that
 /// - whatever is taken, sealed and signed or in clear, is byte for byte what its sender makes of those messages;
 /// - a frame with another bit, and one on another subject, is refused;
-/// - whoever has no key proves what is taken, and no signed frame with another bit;
+/// - a reader without the key proves what is taken, and no signed frame with another bit;
 /// - several messages taken apart are all that there was, also those that this program does not know;
 /// - an attachment is taken only if it is what was sealed.
 pub fn frames(data: &[u8]) {
@@ -70,7 +70,7 @@ fn handle(frame: &Frame<'_>) -> Handle {
     frame.header.sender.clone()
 }
 
-/// In version 1 a sender writes one message without its length; whoever writes it with its length says the same. In version 2 there
+/// In version 1 a sender writes one message without its length; a sender that writes it with its length says the same. In version 2 there
 /// is one way.
 fn made_of(data: &[u8], header: &Header, contents: &[Content], sealer: Option<Sealer>) {
     let one = header.version == FrameVersion::V1 && header.several && contents.len() == 1;

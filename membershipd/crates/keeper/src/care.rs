@@ -24,7 +24,7 @@ use unibus_store::link::Link;
 const SIZE: &str = "Nats-Msg-Size";
 /// Messages that are taken out at once.
 const AT_ONCE: usize = 64;
-/// Silence after which reading what is kept begins anew.
+/// Silence after which reading what is kept begins again.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How often the account is compared with the engine's.
 const COMPARE: Duration = Duration::from_secs(30);
@@ -101,7 +101,7 @@ impl Care {
                 true
             }
             failed => {
-                tracing::debug!(stream = self.shard.stream(), "reading how much is kept begins anew: {failed:?}");
+                tracing::debug!(stream = self.shard.stream(), "reading how much is kept begins again: {failed:?}");
                 *self = Self { totals: std::mem::take(&mut self.totals), ..Self::begin(link, self.shard) };
                 false
             }
@@ -115,7 +115,7 @@ impl Care {
             return;
         }
         if !self.is_right(link).await {
-            tracing::debug!(stream = self.shard.stream(), "others appended, too: how much is kept is counted anew");
+            tracing::debug!(stream = self.shard.stream(), "others appended, too: how much is kept is counted again");
             *self = Self { compare_at: Instant::now() + COMPARE_SOON, ..Self::begin(link, self.shard) };
             return;
         }
@@ -193,7 +193,7 @@ impl Care {
         let shard = self.shard;
         let taking = stream::iter(sequences).map(|sequence| streams::delete(link, shard, sequence));
         if let Err(asked) = taking.buffer_unordered(AT_ONCE).try_collect::<()>().await {
-            tracing::warn!(%room, "not all that is too much was taken out; it is counted anew: {asked}");
+            tracing::warn!(%room, "not all that is too much was taken out; it is counted again: {asked}");
             *self = Self::begin(link, shard);
         }
     }

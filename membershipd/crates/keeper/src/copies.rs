@@ -81,6 +81,6 @@ mod tests {
         assert_eq!(said(&[]), (3, Some(3)), "nothing is missing where nothing was said");
         assert_eq!(said(&[(3, Some(3)), (3, Some(2)), (3, Some(3))]), (3, Some(2)));
         assert_eq!(said(&[(3, Some(3)), (1, Some(1))]), (1, Some(1)), "one that was not raised yet");
-        assert_eq!(said(&[(3, Some(3)), (3, None)]), (3, None), "nobody answers for one");
+        assert_eq!(said(&[(3, Some(3)), (3, None)]), (3, None), "no node answers for one");
     }
 }

@@ -70,7 +70,7 @@ impl<A: Access> Keeper<A> {
     /// # Errors
     /// As those of [`Listener::connect`].
     pub async fn listen(&self, engine: &Engine<'_>) -> Result<Listener> {
-        // Whoever speaks where things are kept says so with the last token of the subject: there are three at least.
+        // A member who speaks where things are kept names itself with the last token of the subject: there are three at least.
         let spaces = Space::ALL.iter().map(|space| format!("{space}.*.>"));
         let subjects: Vec<String> = spaces.chain([notice::all_subjects()]).collect();
         Listener::connect(engine, &subjects).await
@@ -94,7 +94,7 @@ impl<A: Access> Keeper<A> {
                     // A task of its own: nothing else may keep it from hearing.
                     let hearing = AbortOnDropHandle::new(tokio::spawn(async move {
                         let Err(error) = keeper.hear(&link, &mut listener).await;
-                        tracing::warn!("hearing what members say begins anew: {error:#}");
+                        tracing::warn!("hearing what members say begins again: {error:#}");
                     }));
                     let _ = hearing.await;
                 }

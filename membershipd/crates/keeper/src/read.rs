@@ -36,7 +36,7 @@ const STEPS: usize = 64;
 
 /// Why a page cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody answers for the messages of room '{room}': {why}")]
+#[error("no node answers for the messages of room '{room}': {why}")]
 pub struct ReadError {
     /// The room.
     pub room: RoomId,

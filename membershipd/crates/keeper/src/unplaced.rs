@@ -1,6 +1,6 @@
 //! What was heard on a subject whose room this node does not know yet. Pure.
 //!
-//! A room may have been made on another node a moment ago. Nobody can publish where no room is, so little comes here; it waits until
+//! A room may have been made on another node a moment ago. No member can publish where no room is, so little comes here; it waits until
 //! the view is proven to have everything that was committed before it was heard.
 
 use std::collections::VecDeque;

@@ -119,7 +119,11 @@ async fn claims_on_their_way_change_no_more_until_the_level_is_raised() {
     let refused = give(&node, "bob", "attic", create("room.attic")).await.unwrap_err();
     assert_eq!(refused, CommandError::Refused(Refusal::Claim(ClaimError::Frozen)));
     let removed = give(&node, "alice", "cellar", Command::RemoveRoom).await.unwrap();
-    assert_eq!(removed.unfinished, [Unfinished::Claim], "whoever got the subject would have it in one shape alone");
+    assert_eq!(
+        removed.unfinished,
+        [Unfinished::Claim],
+        "the next room with the subject would have it in one shape alone"
+    );
     assert!(repair(&store).await.is_err(), "a repair changes no claim either");
     raise(&node, 2).await.unwrap();
     assert_eq!(repair(&store).await.unwrap().released.len(), 1);

@@ -23,7 +23,7 @@ pub struct Policy {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Keep {
-    /// Bytes of its messages, with what the store adds to each; where there are more the oldest of whoever said most make way.
+    /// Bytes of its messages, with what the store adds to each; where there are more the oldest of the member who said most make way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Days for which a message is kept.

@@ -46,7 +46,7 @@ const ENGINE_SPACES: [&str; 4] = ["$JS.>", "$KV.>", "$O.>", "$SYS.>"];
 /// reach JetStream's API (seen on nats-server 2.15.1; `tests/daemon/rights.rs` shows it).
 const ANSWERS: &str = "_INBOX.*.>";
 
-/// Where a member says what is kept: nobody else may publish there.
+/// Where a member says what is kept: no other member may publish there.
 pub fn own_subject(room: &Subject, handle: &Handle) -> String {
     format!("{room}.{handle}")
 }

@@ -43,7 +43,7 @@ impl Quota {
         full.then_some(Exhausted::Persisting(self.persisting))
     }
 
-    /// What keeps `room` from keeping messages from now on; none: nothing does. It counts for the user who made it, whoever asks.
+    /// What keeps `room` from keeping messages from now on; none: nothing does. It counts for the user who made it, not for the one who asks.
     pub(super) fn for_keeping(self, room: &Room, state: &impl Records) -> Option<Exhausted> {
         let Author::User(maker) = &room.created_by else { return None };
         if state.user(maker).is_none_or(|maker| maker.role == Role::Admin) {

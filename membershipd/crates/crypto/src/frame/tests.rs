@@ -113,7 +113,7 @@ fn every_changed_byte_is_noticed() {
             changed[at] ^= 0x10;
             assert!(sender.open(&changed, &room(), SUBJECT).is_err(), "byte {at}");
             assert!(sender.open(&frame[..at], &room(), SUBJECT).is_err(), "the first {at} bytes");
-            // Whoever has no key notices it too.
+            // A reader without the key notices it too.
             assert!(sender.prove(&changed, &room(), SUBJECT, Policy::CONVERSATION).is_err(), "byte {at}");
         }
     }

@@ -1,5 +1,5 @@
 //! Many rooms by many users, by orders: what it costs to make them, to say something in each, to read while others write, and to
-//! remove one. Whoever gives the orders measures the nodes in between. What is made stays: the cluster is that of a proof.
+//! remove one. The proof that gives the orders measures the nodes in between. What is made stays: the cluster is that of a proof.
 
 mod crowd;
 mod reading;

@@ -1,4 +1,4 @@
-//! The removal of one room: whoever is in others keeps the connection, goes on speaking, and finds what was said.
+//! The removal of one room: a member of others keeps its connection, goes on speaking, and finds what was said.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
