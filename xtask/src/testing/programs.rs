@@ -43,9 +43,10 @@ const PLAIN: Suite =
     Suite { threads: 4, needs_faults: false, needs_previous: false, machines: false, needs_networks: &[] };
 
 /// The programs below `tests/`, in the order in which they run: what fails fast comes first, what boots machines last.
-const SUITES: [(&str, &str, Suite); 6] = [
+const SUITES: [(&str, &str, Suite); 7] = [
     ("xtask", "tool", PLAIN),
     ("membershipd", "daemon", PLAIN),
+    ("membershipd", "attacks", PLAIN),
     ("membershipd", "three", Suite { threads: 6, needs_networks: &["silent::"], ..PLAIN }),
     // Its harness says how many clusters there are at once: here all may wait for their turn.
     ("xtask", "cluster", Suite { threads: 20, needs_faults: true, ..PLAIN }),
