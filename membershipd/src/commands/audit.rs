@@ -7,15 +7,15 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::keys;
 use super::pace::Pace;
 use unibus_core::bus::Bucket;
 use unibus_core::domain::{Author, Handle, InvalidValue, Role, RoomId, RoomRole, Schema};
+use unibus_store::group_commit::GroupCommit;
 use unibus_store::{Revision, Store, StoreError};
 
 /// Most records that share an entry of the log: a quarter of what fits into one.
@@ -159,20 +159,13 @@ pub struct AuditEntry {
 pub struct Journal {
     store: Arc<dyn Store>,
     pace: Arc<dyn Pace>,
-    waiting: Mutex<Vec<Waiting>>,
-    turn: tokio::sync::Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    record: AuditRecord,
-    told: oneshot::Sender<Result<Revision, StoreError>>,
+    group: GroupCommit<AuditRecord, Result<Revision, StoreError>>,
 }
 
 impl Journal {
     /// Into the log of `store`; time and numbers come from `pace`.
     pub fn new(store: Arc<dyn Store>, pace: Arc<dyn Pace>) -> Self {
-        Self { store, pace, waiting: Mutex::default(), turn: tokio::sync::Mutex::default() }
+        Self { store, pace, group: GroupCommit::new(BATCH) }
     }
 
     /// A number for a command.
@@ -182,17 +175,13 @@ impl Journal {
 
     /// Adds `record`; it is durable when this returns its entry's revision. After an error that is `Unknown` it may be there.
     pub async fn append(&self, record: AuditRecord) -> Result<Revision, StoreError> {
-        let mut answer = self.wait(record.clone());
-        loop {
-            let _turn = self.turn.lock().await;
-            match answer.try_recv() {
-                Ok(result) => return result,
-                // Whoever was writing it was dropped. That it may come twice does no harm: the id is the same.
-                Err(TryRecvError::Closed) => answer = self.wait(record.clone()),
-                Err(TryRecvError::Empty) => {}
-            }
-            self.write().await?;
-        }
+        // That a record may come twice does no harm: the id is the same.
+        self.group.commit(record, |records| self.write(records)).await
+    }
+
+    async fn write(&self, records: Vec<AuditRecord>) -> Result<Revision, StoreError> {
+        let entry = keys::json(Bucket::Audit, &AuditEntry { schema: Schema, records })?;
+        self.store.append(&entry).await
     }
 
     /// Writes the first record of a change: that it begins, by the rights `decided`. Where this fails nothing may be begun.
@@ -211,32 +200,6 @@ impl Journal {
     fn record(&self, id: CommandId, about: &About, stage: Stage) -> AuditRecord {
         let About { who, action, user, room, member, with } = about.clone();
         AuditRecord { id, at_ms: self.pace.unix_ms(), who, action, user, room, member, with, stage }
-    }
-
-    fn wait(&self, record: AuditRecord) -> oneshot::Receiver<Result<Revision, StoreError>> {
-        let (told, answer) = oneshot::channel();
-        self.waiting().push(Waiting { record, told });
-        answer
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes the next entry and tells those whose records are in it. Fails only where it cannot even be tried.
-    async fn write(&self) -> Result<(), StoreError> {
-        let (records, told): (Vec<_>, Vec<_>) = {
-            let mut waiting = self.waiting();
-            let batch = waiting.len().min(BATCH);
-            waiting.drain(..batch).map(|Waiting { record, told }| (record, told)).unzip()
-        };
-        let entry = keys::json(Bucket::Audit, &AuditEntry { schema: Schema, records })?;
-        let result = self.store.append(&entry).await;
-        for waiting in told {
-            // Who no longer waits needs no answer.
-            let _ = waiting.send(result.clone());
-        }
-        Ok(())
     }
 }
 
@@ -292,21 +255,5 @@ mod tests {
         ids.sort();
         assert_eq!(ids, (0..600).map(CommandId::new).collect::<Vec<_>>());
         assert!(log.len() < 10, "{} entries", log.len());
-    }
-
-    #[tokio::test]
-    async fn who_gives_up_while_writing_takes_nobody_along() {
-        let scratch = Scratch::new();
-        let journal = Journal::new(scratch.store(), Arc::new(Real::new().unwrap()));
-        let (mut first, second) = (
-            Box::pin(journal.append(record(1, Stage::Refused(String::new())))),
-            record(2, Stage::Refused(String::new())),
-        );
-        let mut second = Box::pin(journal.append(second));
-        // The second one only queues; the first one writes for both, and is dropped in the middle of it.
-        let _queued = futures::poll!(&mut first);
-        let _queued = futures::poll!(&mut second);
-        drop(first);
-        assert!(second.await.is_ok());
     }
 }

@@ -6,6 +6,7 @@ mod contract;
 mod error;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
+pub mod group_commit;
 mod kv;
 pub mod link;
 mod message;
