@@ -4,6 +4,8 @@
 //! has is carried over in its order, and only then it is removed. Interrupted, it goes on after the last message that arrived. That two
 //! do it at the same time does no harm: what is there already the shard takes once, and none goes on before all is there.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::damage::UNFINISHED;
@@ -17,6 +19,25 @@ use unibus_core::domain::RoomId;
 use unibus_keeper::{self as keeper, ReadError};
 use unibus_store::Message;
 use unibus_store::link::Link;
+
+/// Rooms of which this node has seen that no stream captures them any more. Once daemons keep what is said no such stream is made
+/// again, so the engine need not be asked at every page.
+#[derive(Debug, Default)]
+pub(super) struct Carried(Mutex<HashSet<RoomId>>);
+
+impl Carried {
+    pub(super) fn has(&self, room: &RoomId) -> bool {
+        self.rooms().contains(room)
+    }
+
+    pub(super) fn note(&self, room: &RoomId) {
+        self.rooms().insert(room.clone());
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, HashSet<RoomId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Histories {
     /// A page of what daemons keep.

@@ -47,6 +47,7 @@ pub use wanted::{Action, Found, Wanted, plan, subjects};
 
 use crate::copies::Copies;
 use crate::gate::Gate;
+use migrate::Carried;
 use streams::Asked;
 use unibus_core::bus;
 use unibus_core::domain::RoomId;
@@ -61,12 +62,13 @@ pub struct Histories {
     seen: Arc<Copies>,
     /// One history is mended at a time.
     mending: Arc<Mutex<()>>,
+    carried: Arc<Carried>,
 }
 
 impl Histories {
     /// Those that the view of `gate` asks for, in the engine that is linked, as `seen` last.
     pub fn new(gate: Arc<Gate>, link: watch::Receiver<Option<Arc<Link>>>, seen: Arc<Copies>) -> Self {
-        Self { gate, link, seen, mending: Arc::default() }
+        Self { gate, link, seen, mending: Arc::default(), carried: Arc::default() }
     }
 
     fn link(&self, room: &RoomId) -> Result<Arc<Link>, HistoryError> {

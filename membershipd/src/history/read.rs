@@ -53,11 +53,15 @@ impl Histories {
         let damaged = self.seen.rooms().is_damaged(room);
         let deadline = Instant::now() + if damaged { DAMAGED } else { bus::STORE_BUDGET };
         let kept = self.gate.view(|view| view.level() >= FeatureLevel::Kept);
+        if kept && !damaged && self.carried.has(room) {
+            return self.read_kept(&link, room, after, limit, deadline).await;
+        }
         let extent = loop {
             match streams::find(&link, room).await {
                 Ok(Some(stream)) => break stream.extent(),
                 // Where its mending is not finished not all of it is in its place.
                 Ok(None) if kept && !(damaged && is_aside(&link, room).await) => {
+                    self.carried.note(room);
                     return self.read_kept(&link, room, after, limit, deadline).await;
                 }
                 Ok(None) if damaged => return Err(Asked::Missing.about(room)),

@@ -145,7 +145,7 @@ pub const KEPT_DUPLICATES: Duration = Duration::from_secs(300);
 
 /// Streams over which rooms that persist are spread, in the account of the daemons. It never changes: what is stored under a name
 /// is found there.
-pub const SHARDS: u8 = 32;
+pub const SHARDS: u8 = 16;
 
 /// What the streams of all shards are called together.
 pub const KEPT: &str = "UNIBUS_kept";

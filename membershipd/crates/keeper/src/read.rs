@@ -86,14 +86,19 @@ async fn once(
     bytes: usize,
     deadline: Instant,
 ) -> Result<Read, Asked> {
-    let (first, last) = futures::try_join!(streams::next(link, room, 0), streams::newest(link, room))?;
+    let all = async {
+        // How many there are is only asked where the last ones are wanted.
+        if after.is_some() { Ok(None) } else { count_from(link, room, 0).await }
+    };
+    let (first, last, all) = futures::try_join!(streams::next(link, room, 0), streams::newest(link, room), all)?;
     let (Some(first), Some(last)) = (first, last) else {
         return Ok(Read { messages: Vec::new(), first: 0, last: 0 });
     };
     let (first, last) = (first.sequence, last.sequence);
-    let from = match after {
-        Some(after) => after.saturating_add(1).max(first),
-        None => begin_of_last(link, room, first, last, limit).await?,
+    let from = match (after, all) {
+        (Some(after), _) => after.saturating_add(1).max(first),
+        (None, Some((_, all))) => begin_of_last(link, room, first, last, all, limit).await?,
+        (None, None) => first,
     };
     let mut messages: Vec<Message> = Vec::new();
     let (mut from, mut taken) = (from, 0);
@@ -124,16 +129,22 @@ async fn once(
     Ok(Read { messages, first, last })
 }
 
-/// Where the last `limit` messages begin.
-async fn begin_of_last(link: &Link, room: &RoomId, first: u64, last: u64, limit: usize) -> Result<u64, Asked> {
-    // Messages from a sequence on, that one included: the sequence of the first of them, and how many there are.
-    let counted = |from: u64| async move {
-        let many = Many { from, most: 1, bytes: usize::MAX };
-        many.first_and_count(link, room).await
-    };
+/// Messages from a sequence on, that one included: the sequence of the first of them, and how many there are.
+async fn count_from(link: &Link, room: &RoomId, from: u64) -> Result<Option<(u64, u64)>, Asked> {
+    Many { from, most: 1, bytes: usize::MAX }.first_and_count(link, room).await
+}
+
+/// Where the last `limit` of `all` messages begin.
+async fn begin_of_last(
+    link: &Link,
+    room: &RoomId,
+    first: u64,
+    last: u64,
+    all: u64,
+    limit: usize,
+) -> Result<u64, Asked> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX);
     let (mut low, mut high) = (first, last);
-    let Some((_, all)) = counted(first).await? else { return Ok(first) };
     if all <= most {
         return Ok(first);
     }
@@ -146,7 +157,7 @@ async fn begin_of_last(link: &Link, room: &RoomId, first: u64, last: u64, limit:
         }
         let middle = if guess > low && guess < high { guess } else { low + (high - low) / 2 };
         guess = 0;
-        match counted(middle).await? {
+        match count_from(link, room, middle).await? {
             Some((found, count)) if count > most => low = found.max(middle),
             Some((_, count)) if count == most => return Ok(middle),
             _ => high = middle,
