@@ -1,9 +1,11 @@
-//! What the processes of a node use, as the kernel counts it.
+//! Figures and what they should be; and what the processes of a node use, as the kernel counts it.
 
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use unibus_ops::ui::{Cell, Style, Table};
 
 /// The kernel counts processor time in hundredths of a second on every machine that we support.
 const TICKS_A_SECOND: u32 = 100;
@@ -51,6 +53,61 @@ fn memory(status: &str) -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
+/// A figure, and what it should be.
+pub(super) struct Figure {
+    what: String,
+    is: f64,
+    unit: &'static str,
+    target: Target,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+    /// It is told, and has no target.
+    None,
+}
+
+/// Shows the figures; an error where one misses its target.
+pub(super) fn judge(figures: &[Figure]) -> Result<()> {
+    out!("{}", table(figures));
+    let missed = figures.iter().filter(|figure| !figure.reached()).count();
+    ensure!(missed == 0, "{missed} of {} figures miss their target", figures.len());
+    Ok(())
+}
+
+impl Figure {
+    /// `what` is `is`, and should be as `target` says.
+    pub(super) fn new(what: &str, is: f64, unit: &'static str, target: Target) -> Self {
+        Self { what: what.to_owned(), is, unit, target }
+    }
+
+    pub(super) fn reached(&self) -> bool {
+        match self.target {
+            Target::AtLeast(least) => self.is >= least,
+            Target::AtMost(most) => self.is <= most,
+            Target::None => true,
+        }
+    }
+}
+
+/// The figures, each with its verdict.
+fn table(figures: &[Figure]) -> String {
+    let mut table = Table::new(&["figure", "is", "", "should be"]);
+    for figure in figures {
+        let target = match figure.target {
+            Target::AtLeast(least) => format!("at least {least}"),
+            Target::AtMost(most) => format!("at most {most}"),
+            Target::None => "-".to_owned(),
+        };
+        let digits = if figure.is < 10.0 { 3 } else { 1 };
+        let is = Cell::judged(figure.reached(), format!("{:.digits$}", figure.is));
+        table.row(vec![figure.what.as_str().into(), is, figure.unit.into(), target.into()]);
+    }
+    table.render(Style::stdout())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,5 +119,14 @@ mod tests {
         assert_eq!(fields(stat).unwrap().nth(1), Some("42"));
         assert_eq!(memory("Name:\tx\nVmRSS:\t   2048 kB\n"), Some(2 << 20));
         assert!(usage(std::process::id()).unwrap().memory > 0);
+    }
+
+    #[test]
+    fn a_figure_says_whether_it_is_what_it_should_be() {
+        let reached = |is, target| Figure::new("x", is, "", target).reached();
+        assert!(reached(100.0, Target::AtLeast(100.0)) && !reached(99.9, Target::AtLeast(100.0)));
+        assert!(reached(0.0, Target::AtMost(0.0)) && !reached(1.0, Target::AtMost(0.0)) && reached(1.0, Target::None));
+        let shown = table(&[Figure::new("rooms made", 123.45, "a second", Target::AtLeast(100.0))]);
+        assert!(shown.contains("123.5") && shown.contains("at least 100"), "{shown}");
     }
 }

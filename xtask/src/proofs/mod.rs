@@ -4,8 +4,10 @@ mod bare;
 mod builds;
 mod chaos;
 mod figures;
+mod hostile;
 mod rooms;
 mod sdk;
+mod site;
 
 use std::path::Path;
 use std::process::Command;
@@ -25,6 +27,8 @@ pub(crate) enum Proof {
     Builds,
     /// Ten chaos runs on a local cluster, each with another seed (half an hour)
     Chaos,
+    /// A hostile member does the worst to a local cluster, and the others work beside it (six minutes)
+    Hostile,
     /// 10,000 rooms that persist, by 100 users, on a local cluster: what making them, keeping them and reading them costs (half an hour)
     Rooms,
     /// A program outside the workspace that sends and receives in a room with the SDK (four minutes)
@@ -38,6 +42,7 @@ impl Proof {
             Self::Bare => "bare",
             Self::Builds => "builds",
             Self::Chaos => "chaos",
+            Self::Hostile => "hostile",
             Self::Rooms => "rooms",
             Self::Sdk => "sdk",
         }
@@ -49,6 +54,9 @@ impl Proof {
             Self::Bare => "README's two commands on a bare Debian 12; half an hour, as root",
             Self::Builds => "how long this clone takes to build, next to the previous release; twenty minutes",
             Self::Chaos => "ten chaos runs on a local cluster, each with another seed; half an hour",
+            Self::Hostile => {
+                "a hostile member does the worst to a local cluster, and the others work beside it; six minutes"
+            }
             Self::Rooms => "10,000 rooms by 100 users on a local cluster, and what they cost; half an hour",
             Self::Sdk => "a program outside the workspace sends and receives in a room with the SDK; four minutes",
         }
@@ -60,6 +68,7 @@ impl Proof {
             Self::Bare => bare::run(paths, progress),
             Self::Builds => builds::run(paths, progress),
             Self::Chaos => chaos::run(paths),
+            Self::Hostile => hostile::run(paths, progress),
             Self::Rooms => rooms::run(paths, progress),
             Self::Sdk => sdk::run(paths, progress),
         }

@@ -47,8 +47,10 @@ pub(super) struct User {
 pub(super) struct Crowd {
     pub(super) users: Vec<User>,
     pub(super) rooms: Vec<Made>,
-    engines: Vec<String>,
-    tls: Option<rustls::ClientConfig>,
+    pub(super) engines: Vec<SocketAddr>,
+    /// Where the API of each node is.
+    pub(super) entrances: Vec<SocketAddr>,
+    pub(super) tls: Option<rustls::ClientConfig>,
     /// Places for handshakes at once.
     connecting: Semaphore,
 }
@@ -82,9 +84,10 @@ impl Crowd {
             }
         };
         stream::iter(users.iter().map(add)).buffer_unordered(USERS_AT_ONCE).try_collect::<()>().await?;
-        let engines = nodes.iter().map(|address| SocketAddr::new(*address, node.client_port).to_string()).collect();
+        let at = |port| nodes.iter().map(|address| SocketAddr::new(*address, port)).collect();
+        let (engines, entrances) = (at(node.client_port), at(node.api_port));
         let tls = ca.map(unibus_tls::trusting).transpose()?;
-        Ok(Self { users, rooms: Vec::new(), engines, tls, connecting: Semaphore::new(CONNECTS_AT_ONCE) })
+        Ok(Self { users, rooms: Vec::new(), engines, entrances, tls, connecting: Semaphore::new(CONNECTS_AT_ONCE) })
     }
 
     /// Makes so many rooms, evenly by the users and at all nodes. Also says how often one had to be tried again.
@@ -153,7 +156,7 @@ impl Crowd {
         let mut tried = 1;
         loop {
             let (options, at) = self.way(user)?;
-            match with(options).connect(at).await {
+            match with(options).connect(at.to_string()).await {
                 Ok(client) => return Ok(client),
                 Err(error) if tried == TRIES => return Err(error).with_context(|| format!("connecting to {at}")),
                 Err(_) => tokio::time::sleep(PAUSE).await,
@@ -163,7 +166,7 @@ impl Crowd {
     }
 
     /// How a user connects, and where: users are spread over the nodes.
-    fn way(&self, user: usize) -> Result<(ConnectOptions, &str)> {
+    pub(super) fn way(&self, user: usize) -> Result<(ConnectOptions, SocketAddr)> {
         let identity = &self.user(user)?.identity;
         let options = ConnectOptions::with_nkey(identity.nkey_seed().to_owned())
             .name("many rooms")
@@ -173,7 +176,7 @@ impl Crowd {
             Some(tls) => options.require_tls(true).tls_client_config(tls.clone()),
             None => options,
         };
-        Ok((options, self.engines.get(user % self.engines.len().max(1)).context("there is no engine")?))
+        Ok((options, *self.engines.get(user % self.engines.len().max(1)).context("there is no engine")?))
     }
 }
 

@@ -1,10 +1,13 @@
 //! Many rooms by many users, by orders: what it costs to make them, to say something in each, to read while others write, and to
-//! remove one. The proof that gives the orders measures the nodes in between. What is made stays: the cluster is that of a proof.
+//! remove one; and what one hostile member can do to the others. The proof that gives the orders measures the nodes in between. What is made stays: the cluster is that of a proof.
 
 mod crowd;
+mod harm;
 mod reading;
 mod removing;
 mod saying;
+mod socket;
+mod working;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -15,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::bench::Node;
 use crowd::Crowd;
+use unibus_core::domain::{Handle, RoomId, Subject};
 
 /// What is to be done.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -39,6 +43,30 @@ pub enum Order {
     },
     /// Remove a room, and look whether that disturbs another.
     Remove,
+    /// Have members do their usual work.
+    Work {
+        /// For how long.
+        seconds: u64,
+    },
+    /// Invite a user of another crowd to the first room.
+    Invite {
+        /// Whom.
+        handle: Handle,
+    },
+    /// As the first user, accept the invitation to a room of another crowd, and do its members as much harm as one can.
+    Harm {
+        /// For how long.
+        seconds: u64,
+        /// The room.
+        room: RoomId,
+        /// Its subject.
+        subject: Subject,
+    },
+    /// Take the user of another crowd out of the first room, and say how long that took.
+    Expel {
+        /// Whom.
+        handle: Handle,
+    },
 }
 
 /// All orders are carried out on what the earlier ones made.
@@ -65,11 +93,21 @@ impl Rooms {
                 let begun = Instant::now();
                 let (crowd, again) = crowd.make(*rooms).await.context("making rooms")?;
                 self.crowd = Some(crowd);
-                Ok(json!({ "rooms": rooms, "again": again, "seconds": begun.elapsed().as_secs_f64() }))
+                let crowd = self.crowd()?;
+                let first = crowd.rooms.first().map(|room| json!({ "room": room.id, "subject": room.subject }));
+                let handle = crowd.user(0)?.identity.handle.clone();
+                let seconds = begun.elapsed().as_secs_f64();
+                Ok(json!({ "rooms": rooms, "again": again, "seconds": seconds, "first": first, "handle": handle }))
             }
             Order::Say { messages } => saying::say(self.crowd()?, *messages).await,
             Order::Read { seconds } => reading::read(self.crowd()?, Duration::from_secs(*seconds)).await,
             Order::Remove => removing::remove(self.crowd()?).await,
+            Order::Work { seconds } => working::work(self.crowd()?, Duration::from_secs(*seconds)).await,
+            Order::Invite { handle } => harm::invite(self.crowd()?, handle).await,
+            Order::Harm { seconds, room, subject } => {
+                harm::harm(self.crowd()?, Duration::from_secs(*seconds), room, subject).await
+            }
+            Order::Expel { handle } => harm::expel(self.crowd()?, handle).await,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use async_nats::{Client, Subscriber};
+use async_nats::{Client, ConnectOptions, Subscriber};
 use futures::StreamExt;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
@@ -54,7 +54,16 @@ pub(super) struct Speaker<'a> {
 
 impl<'a> Speaker<'a> {
     pub(super) async fn connect(crowd: &'a Crowd, user: usize) -> Result<Self> {
-        let client = crowd.connect(user, |options| options).await?;
+        Self::connect_with(crowd, user, |options| options).await
+    }
+
+    /// The same, with what `with` adds to the options.
+    pub(super) async fn connect_with(
+        crowd: &'a Crowd,
+        user: usize,
+        with: impl Fn(ConnectOptions) -> ConnectOptions,
+    ) -> Result<Self> {
+        let client = crowd.connect(user, with).await?;
         let handle = &crowd.user(user)?.identity.handle;
         let notices = client.subscribe(format!("{}.kept.*", unibus_core::bus::user_events(handle.as_str()))).await?;
         client.flush().await?;
