@@ -29,6 +29,7 @@ pub mod posture;
 pub mod presence;
 pub mod probe;
 pub mod probe_routes;
+mod rate;
 pub mod room_keys;
 pub mod scale;
 pub mod serve;

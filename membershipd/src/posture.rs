@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::config::{BusAuth, Cluster, Config, StoreKind};
+use crate::config::{Bounds, BusAuth, Cluster, Config, StoreKind};
 use crate::copies::Copies;
 use crate::engine::{Binary, Engine};
 use crate::gate::Gate;
@@ -45,6 +45,12 @@ pub struct Posture {
     /// Those among them that may keep their messages; none: an older daemon does not tell.
     #[serde(default)]
     pub persisting_rooms_by_user: Option<u32>,
+    /// Rooms that one user may have removed; none: an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_rooms_by_user: Option<u32>,
+    /// What users and addresses may take of the API; none: an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
     /// Bytes that are kept of a room at most; an older daemon does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_bytes: Option<u64>,
@@ -204,6 +210,8 @@ impl Observer {
             clear_rooms: config.clear_rooms.as_str().to_owned(),
             rooms_by_user: Some(config.quota.rooms),
             persisting_rooms_by_user: Some(config.quota.persisting),
+            removed_rooms_by_user: Some(config.quota.removed),
+            bounds: Some(config.bounds),
             history_bytes: Some(config.keeping.bytes),
             history_days: Some(config.keeping.days.unwrap_or_default()),
             acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),

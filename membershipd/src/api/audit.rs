@@ -1,5 +1,6 @@
 //! The audit log over the API.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::call::{Call, Reply};
@@ -10,7 +11,7 @@ use super::shared::Shared;
 use super::target::{Bus, Named};
 use crate::commands::audit::{About, AuditEntry, AuditRecord, Decided, Stage};
 use unibus_api_types::bodies;
-use unibus_core::bus::Bucket;
+use unibus_core::bus::{self, Bucket};
 use unibus_core::domain::Author;
 use unibus_store::{Operation, PageSize};
 
@@ -37,6 +38,7 @@ pub(crate) fn audited(number: u64, record: AuditRecord) -> bodies::AuditRecord {
 /// Records of the audit log, oldest first.
 pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let Paging { after, size } = call.page::<Part>()?;
+    let _place = shared.lists.take_within(&call.parties(), 1, bus::ASK).await?;
     let mut shown = after.unwrap_or_default();
     let operation = Operation::on("read", Bucket::Audit);
     let mut records = Vec::new();
@@ -63,12 +65,11 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, 
     }
 }
 
-/// Notes what somebody wanted to do and may not, and why.
-pub(super) async fn denied(shared: &Shared, denied: Denied) {
+/// Notes what a client at the address `from` wanted to do and may not, and why.
+pub(super) async fn denied(shared: &Shared, denied: Denied, from: IpAddr) {
     let Denied { who, action, named: Named { user, room, member }, why } = denied;
     let journal = shared.commands.journal();
     let about = About::new(Author::User(who.handle.clone()), action.name());
     let about = About { user, room, member, ..about };
-    // That it is missing is logged, and what was denied stays so.
-    let _ = journal.end(journal.number(), &about, Stage::Refused(why.to_string())).await;
+    journal.deny(journal.number(), &about, Stage::Refused(why.to_string()), Some(from)).await;
 }

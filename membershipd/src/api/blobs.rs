@@ -23,6 +23,7 @@ use crate::blobs::{Added, BlobError, BlobId, BlobName, BlobRecord, Upload, read}
 use crate::commands::audit::{About, Decided, Stage};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
+use unibus_core::bus;
 use unibus_core::clock;
 use unibus_core::domain::{Action, Author, Records as _};
 use unibus_core::random;
@@ -54,8 +55,7 @@ impl From<BlobRecord> for bodies::Blob {
 pub(super) async fn list(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
     let paging = call.page::<BlobId>()?;
     let OneRoom(room) = &call.target;
-    let busy = |_| Kind::OVERLOADED.because("too many lists at once; try again").soon();
-    let _place = shared.blob_lists.try_acquire().map_err(busy)?;
+    let _place = shared.lists.take_within(&call.parties(), 1, bus::ASK).await?;
     let names = shared.blobs.names().await?;
     let mut rest =
         names.into_iter().filter(|name| name.room == *room && paging.after.is_none_or(|after| name.id > after));
@@ -75,7 +75,7 @@ pub(super) async fn list(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Rep
 
 /// An attachment, piece by piece. Each is handed out only while the caller may read it.
 pub(super) async fn download(shared: Arc<Shared>, call: Call<BlobName>) -> Result<Reply, Problem> {
-    let slot = shared.downloads.take(&call.caller.handle)?;
+    let slot = shared.downloads.take(&call.parties(), 1)?;
     let name = &call.target;
     let record = shared.blobs.find(name).await?.ok_or(Kind::NO_SUCH_BLOB.problem())?;
     let length = record.bytes;
@@ -97,14 +97,14 @@ fn may(shared: &Shared, call: &Call<impl Target>, action: Action) -> Result<(), 
 
 /// The right to read has ended, or the proof of it.
 fn revoked() -> StoreError {
-    let operation = Operation::on("read", unibus_core::bus::Bucket::Blobs);
+    let operation = Operation::on("read", bus::Bucket::Blobs);
     StoreError::Unavailable { operation, why: "who asked may not read it any more".to_owned() }
 }
 
 /// Adds an attachment. Whatever ends it early leaves nothing.
 pub(super) async fn upload(shared: Arc<Shared>, mut call: Call<BlobName>) -> Result<Reply, Problem> {
     let mut arriving = call.arriving.take().ok_or(Kind::INTERNAL.problem())?;
-    let _slot = shared.uploads.take(&call.caller.handle)?;
+    let _slot = shared.uploads.take(&call.parties(), 1)?;
     let name = &call.target;
     if let Some(record) = shared.blobs.find(name).await? {
         // What is sent is received all the same: a client that is not read does not listen either.
@@ -178,7 +178,7 @@ pub(super) async fn remove(shared: Arc<Shared>, call: Call<BlobName>) -> Result<
         Err(Refused::Problem(problem)) => return Err(problem),
         Err(Refused::Denied(denied)) => {
             let why = denied.why;
-            audit::denied(&shared, *denied).await;
+            audit::denied(&shared, *denied, call.address).await;
             return Err(why.into());
         }
     }

@@ -1,6 +1,6 @@
 //! Bodies: received within bounds of bytes and time, and read as the JSON that is expected, strictly.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
@@ -11,9 +11,9 @@ use futures::StreamExt;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::keyed_limiter::{KeyedLimiter, Party, Place};
 use super::limits;
 use super::problem::Problem;
 use super::problem::Refuse as _;
@@ -26,18 +26,16 @@ pub(super) const OCTETS: &str = "application/octet-stream";
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) bytes: Bytes,
-    _share: Option<OwnedSemaphorePermit>,
+    _share: Option<Place>,
 }
 
-/// Memory for bodies, in KiB.
-#[derive(Debug, Clone)]
-pub(super) struct Space(Arc<Semaphore>);
-
-impl Space {
-    /// Room for `bytes` at once.
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes >> 10)))
-    }
+/// Of which memory a body takes its share.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Memory<'a> {
+    /// Of that of all bodies, for these.
+    Shared(&'a KeyedLimiter, &'a [Party]),
+    /// It is small, and its place bounds how many of them there are.
+    OfItsPlace,
 }
 
 /// The length that the head names, 0 where there is no body; none: it comes in chunks. Refused where it is more than is taken.
@@ -49,15 +47,12 @@ pub(super) fn declared(body: &Body) -> Result<Option<usize>, Problem> {
     }
 }
 
-/// Receives `body`, whose head named `length`, for as long as it takes, within the limits.
-pub(super) async fn receive(body: Body, length: Option<usize>, space: &Space) -> Result<Received, Problem> {
-    let most = length.unwrap_or(limits::BODY_BYTES);
-    let share = match u32::try_from(most.div_ceil(1 << 10)).unwrap_or(u32::MAX) {
-        0 => None,
-        kib => {
-            let share = space.0.clone().try_acquire_many_owned(kib);
-            Some(share.map_err(|_| Kind::OVERLOADED.because("too many bodies at once; try again").soon())?)
-        }
+/// Receives `body`, whose head named `length`, for as long as it takes, within the limits. Its memory is set aside before any of it
+/// is waited for, so it is for callers that are proven.
+pub(super) async fn receive(body: Body, length: Option<usize>, memory: Memory<'_>) -> Result<Received, Problem> {
+    let share = match (memory, length.unwrap_or(limits::BODY_BYTES)) {
+        (Memory::OfItsPlace, _) | (_, 0) => None,
+        (Memory::Shared(limiter, parties), most) => Some(limiter.take(parties, most)?),
     };
     let collect = async {
         let mut chunks = body.into_data_stream();
@@ -194,6 +189,7 @@ mod tests {
     use serde::Deserialize;
 
     use super::*;
+    use crate::config::Share;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -263,19 +259,29 @@ mod tests {
         let long = |bytes: usize| declared(&Body::from(vec![0; bytes])).map_err(|problem| problem.kind);
         assert_eq!((long(0), long(1 << 20)), (Ok(Some(0)), Ok(Some(1 << 20))));
         assert_eq!(long((1 << 20) + 1), Err(Kind::TOO_LARGE));
-        let space = Space::new(2 << 20);
+        let space = KeyedLimiter::new("bytes", Share { all: 3 << 20, user: 1 << 20, address: 2 << 20 });
+        let (office, alice) = (Party::at([192, 0, 2, 1].into()), Party::User("alice".parse().unwrap()));
+        let parties = [office.clone()];
+        let memory = Memory::Shared(&space, &parties);
         let chunk = Bytes::from(vec![0; 1 << 19]);
         assert_eq!(declared(&Body::empty()).unwrap(), Some(0), "no body takes no space");
         let endless = Body::from_stream(futures::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone())));
         assert_eq!(declared(&endless).unwrap(), None);
-        assert_eq!(receive(endless, None, &space).await.unwrap_err().kind, Kind::TOO_LARGE);
-        // Two that do not say how long they are take all the space, until they are gone.
-        let one = receive(Body::from("x"), None, &space).await.unwrap();
-        let two = receive(Body::from("x"), None, &space).await.unwrap();
-        assert_eq!(receive(Body::from("x"), Some(1), &space).await.unwrap_err().kind, Kind::OVERLOADED);
-        assert!(receive(Body::empty(), Some(0), &space).await.is_ok());
-        drop((one, two));
-        assert!(receive(Body::from("x"), Some(1), &space).await.is_ok());
+        assert_eq!(receive(endless, None, memory).await.unwrap_err().kind, Kind::TOO_LARGE);
+        // Two that do not say how long they are take all the space of their address, until they are gone.
+        let one = receive(Body::from("x"), None, memory).await.unwrap();
+        let two = receive(Body::from("x"), None, memory).await.unwrap();
+        assert_eq!(receive(Body::from("x"), Some(1), memory).await.unwrap_err().kind, Kind::RATE_LIMITED);
+        assert!(receive(Body::empty(), Some(0), memory).await.is_ok());
+        let elsewhere = [Party::at([192, 0, 2, 2].into()), alice];
+        let other = Memory::Shared(&space, &elsewhere);
+        let three = receive(Body::from("x"), None, other).await.unwrap();
+        assert_eq!(receive(Body::from("x"), Some(1), other).await.unwrap_err().kind, Kind::RATE_LIMITED, "a user's");
+        let third = [Party::at([192, 0, 2, 3].into())];
+        let last = Memory::Shared(&space, &third);
+        assert_eq!(receive(Body::from("x"), Some(1), last).await.unwrap_err().kind, Kind::OVERLOADED);
+        drop((one, two, three));
+        assert!(receive(Body::from("x"), Some(1), memory).await.is_ok());
     }
 
     #[test]
@@ -335,7 +341,7 @@ mod tests {
             tokio::time::sleep(limits::BODY_TIME / 8).await;
             Some((Ok::<_, std::io::Error>(Bytes::from_static(b" ")), ()))
         });
-        let problem = receive(Body::from_stream(trickle), None, &Space::new(1 << 20)).await.unwrap_err();
+        let problem = receive(Body::from_stream(trickle), None, Memory::OfItsPlace).await.unwrap_err();
         assert_eq!(problem.kind, Kind::TOO_SLOW);
     }
 }

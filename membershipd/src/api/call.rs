@@ -1,5 +1,7 @@
 //! What a handler is given, and what it gives back: everything parsed, everybody known.
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -11,6 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::body::{self, Arriving};
 use super::handler::Rest;
+use super::limits;
+use super::keyed_limiter::Party;
 use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
 use super::problem::Problem;
@@ -18,6 +22,7 @@ use crate::api::problem::Refuse as _;
 use crate::blobs::BlobError;
 use unibus_api_types::problem::Kind;
 use unibus_core::domain::User;
+use unibus_store::PageSize;
 
 /// Parameters of a query, each there at most once and known to its route.
 #[derive(Debug, Default)]
@@ -25,11 +30,12 @@ pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// Reads the undecoded query of a route that knows the parameters `known`.
-    pub(super) fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
+    pub(super) fn parse(query: Option<&str>, known: &[Parameter]) -> Result<Self, Problem> {
         let mut found: Vec<(String, String)> = Vec::new();
         for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            if !known.contains(&name.as_ref()) {
-                let names = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let names: Vec<&str> = known.iter().map(|parameter| parameter.name).collect();
+            if !names.contains(&name.as_ref()) {
+                let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
                 return Err(Kind::BAD_QUERY.because(format!("the parameters that this takes: {names}")));
             }
             if found.iter().any(|(other, _)| *other == name) {
@@ -40,20 +46,39 @@ impl Query {
         Ok(Self(found))
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    fn get(&self, parameter: Parameter) -> Option<&str> {
+        self.0.iter().find(|(found, _)| found == parameter.name).map(|(_, value)| value.as_str())
     }
 }
 
-/// Names of the two parameters of a list.
-pub(super) const AFTER: &str = "after";
-pub(super) const LIMIT: &str = "limit";
+/// A parameter of a query, as routes take it and as it is described.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    /// Of a number from 1: the highest; none: it is a text.
+    pub(super) most: Option<usize>,
+}
+
+/// The two parameters of a list.
+pub(super) const AFTER: Parameter =
+    Parameter { name: "after", what: "Where the page begins: 'next' of the one before", most: None };
+pub(super) const LIMIT: Parameter =
+    Parameter { name: "limit", what: "Most entries of the page", most: Some(PageSize::MOST) };
+
+/// Those of the messages of a room.
+pub(super) const AFTER_MESSAGE: Parameter =
+    Parameter { name: "after", what: "Place of the message after which to begin: its 'seq', or 0", most: None };
+pub(super) const MESSAGES: Parameter =
+    Parameter { name: "limit", what: "Most messages of the answer", most: Some(limits::HISTORY_MOST) };
 
 /// A request of somebody who may do what it is for.
 #[derive(Debug)]
 pub(super) struct Call<T> {
     /// Whose request it is, as they are now: they may have changed since the signature was verified.
     pub(super) caller: User,
+    /// Where it comes from.
+    pub(super) address: IpAddr,
     /// What it is about.
     pub(super) target: T,
     query: Query,
@@ -67,14 +92,19 @@ pub(super) struct Call<T> {
 impl<T> Call<T> {
     /// The request of `caller` about `target`.
     pub(super) fn new(caller: User, target: T, rest: Rest) -> Self {
-        let Rest { query, if_match, body, arriving } = rest;
-        Self { caller, target, query, if_match, body, arriving }
+        let Rest { address, query, if_match, body, arriving } = rest;
+        Self { caller, address, target, query, if_match, body, arriving }
     }
 
     /// The same, about what `of` makes of its target.
     pub(super) fn map<U>(self, of: impl FnOnce(T) -> U) -> Call<U> {
-        let Self { caller, target, query, if_match, body, arriving } = self;
-        Call { caller, target: of(target), query, if_match, body, arriving }
+        let Self { caller, address, target, query, if_match, body, arriving } = self;
+        Call { caller, address, target: of(target), query, if_match, body, arriving }
+    }
+
+    /// Whose shares it takes from.
+    pub(super) fn parties(&self) -> [Party; 2] {
+        [Party::User(self.caller.handle.clone()), Party::at(self.address)]
     }
 
     /// The body as what is expected.
@@ -83,8 +113,8 @@ impl<T> Call<T> {
     }
 
     /// A parameter of the query.
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.get(name)
+    pub(super) fn parameter(&self, parameter: Parameter) -> Option<&str> {
+        self.query.get(parameter)
     }
 
     /// The page that is asked for.

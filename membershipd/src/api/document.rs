@@ -12,12 +12,10 @@ use utoipa::openapi::{
 };
 
 use super::body::OCTETS;
-use super::call::{AFTER, LIMIT};
 use super::problem::{self, Problem, ProblemDocument};
 use super::routes::{self, Access, Precondition, Route, Signed};
 use crate::api::problem::Refuse as _;
 use unibus_api_types::problem::Kind;
-use unibus_store::PageSize;
 
 /// Notes the schemas of a type in the list and refers to it.
 pub(super) type SchemaOf = fn(&mut Vec<(String, RefOr<Schema>)>) -> Ref;
@@ -136,24 +134,17 @@ fn needs(signed: &Signed) -> String {
 }
 
 fn parameters(signed: &Signed) -> Vec<Parameter> {
-    let query = signed.query.iter().map(|name| match *name {
-        AFTER => text_parameter(
-            AFTER,
-            ParameterIn::Query,
-            Required::False,
-            Some("Where the page begins: 'next' of the one before"),
-        ),
-        LIMIT => {
-            let most = PageSize::MOST;
-            let schema = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(most));
-            ParameterBuilder::new()
-                .name(LIMIT)
-                .parameter_in(ParameterIn::Query)
-                .description(Some("Most entries of the page"))
-                .schema(Some(schema))
-                .build()
-        }
-        other => text_parameter(other, ParameterIn::Query, Required::False, None),
+    let query = signed.query.iter().map(|parameter| {
+        let Some(most) = parameter.most else {
+            return text_parameter(parameter.name, ParameterIn::Query, Required::False, Some(parameter.what));
+        };
+        let schema = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(most));
+        ParameterBuilder::new()
+            .name(parameter.name)
+            .parameter_in(ParameterIn::Query)
+            .description(Some(parameter.what))
+            .schema(Some(schema))
+            .build()
     });
     let required = match signed.if_match {
         Precondition::Unsupported => None,

@@ -12,25 +12,26 @@ use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use tokio::sync::OwnedSemaphorePermit;
+use http_body_util::BodyExt as _;
 
 use super::audit;
-use super::body::{self, Arriving, Received};
+use super::body::{self, Arriving, Memory, Received};
 use super::call::{Query, Reply};
 use super::handler::{Allowed, Refused, Rest};
 use super::invites;
+use super::keyed_limiter::Party;
 use super::limits;
 use super::origin::Origin;
 use super::precondition::IfMatch;
 use super::problem::Problem;
-use super::rate::client_of;
+use crate::rate::client_of;
 use super::routes::{self, Access, Precondition, Signed};
 use super::shared::{Note, Shared, Spending};
 use crate::api::problem::Refuse as _;
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 use unibus_core::clock;
-use unibus_core::domain::{self, SignPub};
+use unibus_core::domain;
 use unibus_http_signature::{BodyDigest, Claim, Refusal, RequestHead, Standing, fields};
 
 /// How a request for nothing that there is stands in the log and the metrics.
@@ -43,23 +44,25 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new();
     for template in routes::templates() {
         let way_in = move |State(shared): State<Arc<Shared>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request| {
-            enter(shared, Some(template), peer.ip(), request)
+            enter(shared, Some(template), peer, request)
         };
         router = router.route(template, any(way_in));
     }
     let nowhere = |State(shared): State<Arc<Shared>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request| {
-        enter(shared, None, peer.ip(), request)
+        enter(shared, None, peer, request)
     };
     router.fallback(nowhere).with_state(shared)
 }
 
 /// Answers one request to the path `template`; none: there is none.
-async fn enter(shared: Arc<Shared>, template: Option<&'static str>, peer: IpAddr, request: Request) -> Response {
+async fn enter(shared: Arc<Shared>, template: Option<&'static str>, peer: SocketAddr, request: Request) -> Response {
+    let answering = shared.connections.answering(peer);
+    let peer = peer.ip();
     let route = template.unwrap_or(NOWHERE);
     let method = known(request.method());
     let origin = Origin::of(peer, request.headers(), &shared.observer.config.trusted_proxies);
     let peer = origin.as_ref().map_or(peer, |origin| origin.address);
-    let mut note = Note { id: shared.next_id(), peer, route, method, key: None, proven: false };
+    let mut note = Note { id: shared.next_id(), peer, route, method, key: None, proven: false, answering };
     let answered = match (origin, template) {
         (Ok(origin), Some(template)) => answer(&shared, template, origin, request, &mut note).await,
         (Ok(_), None) => limit_address(&shared, peer).and_then(|()| Err(Kind::NOT_FOUND.problem())),
@@ -74,7 +77,14 @@ async fn enter(shared: Arc<Shared>, template: Option<&'static str>, peer: IpAddr
         }
     };
     shared.metrics.answered(route, method, response.status().as_u16());
-    response
+    let Some(answering) = note.answering else { return response };
+    // Until the last of it is handed to the connection.
+    response.map(|body| {
+        Body::new(body.map_err(move |error| {
+            let _under_way = &answering;
+            error
+        }))
+    })
 }
 
 /// The method as a label: those that somebody made up are one.
@@ -139,10 +149,10 @@ fn limit_address(shared: &Shared, peer: IpAddr) -> Result<(), Problem> {
 /// How a body is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Brought {
-    /// As a whole, before the signature is proven.
+    /// As a whole, before the nonce is spent.
     Held,
-    /// By the handler, piece by piece: it is too large to be held. The signature is proven by the head alone, and the handler
-    /// makes nothing of the body visible before all of it has the digest that was signed.
+    /// By the handler, piece by piece: it is too large to be held. The handler makes nothing of it visible before all of it has the
+    /// digest that was signed.
     Streamed,
 }
 
@@ -162,7 +172,6 @@ async fn signed_request(
     note: &mut Note,
 ) -> Result<Reply, Problem> {
     limit_address(shared, note.peer)?;
-    let place = place(shared)?;
     let (mut parts, body) = request.into_parts();
     let coming = match brought {
         Brought::Held => Coming::Held(body::declared(&body)?, body),
@@ -172,31 +181,36 @@ async fn signed_request(
     let claim = claim(shared, &parts, note)?;
     let key = claim.key();
     shared.gate.require_lease(Instant::now())?;
-    // Nobody's body is received for a key that nobody has.
-    if shared.gate.view(|view| view.user_of_key(&key).is_none()) {
-        return Err(Refusal::KeyUnknown.into());
-    }
-    let directory = |key: &SignPub| {
+    // Nothing is waited for, and nothing is taken that others need, before the head is known to be of the owner of its key.
+    let proven = claim.prove_head(clock::unix(), |key| {
         shared.gate.view(|view| {
             let user = view.user_of_key(key)?;
-            Some(if user.state == domain::State::Active { Standing::Active(()) } else { Standing::Disabled })
+            let active = user.state == domain::State::Active;
+            Some(if active { Standing::Active(user.handle.clone()) } else { Standing::Disabled })
         })
-    };
-    let (proven, received, arriving) = match coming {
-        Coming::Held(length, body) => {
-            let received = body::receive(body, length, &shared.space).await?;
-            shared.gate.require_lease(Instant::now())?;
-            let digest = BodyDigest::of(&received.bytes);
-            let proven = claim.prove(digest, clock::unix(), directory).map(|unspent| (unspent, digest));
-            (proven, received, None)
-        }
-        Coming::Streamed(arriving) => (claim.prove_head(clock::unix(), directory), Received::default(), Some(arriving)),
-    };
-    note.proven = !matches!(&proven, Err(refusal) if *refusal != Refusal::UserDisabled);
-    let (unspent, digest) = proven?;
-    // Only now: whoever names the key of another must not use up his rate.
+    });
+    note.proven = matches!(&proven, Ok(_) | Err(Refusal::UserDisabled));
+    let proven = proven?;
+    if let Some(answering) = &note.answering {
+        answering.prove();
+    }
+    // Only now: whoever names the key of another must not use up their rate, nor any of their shares.
     let limited = shared.callers.take(&key, Instant::now());
     limited.map_err(|wait| Kind::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
+    let parties = [Party::User(proven.user().clone()), Party::at(note.peer)];
+    let place = shared.requests.take(&parties, 1)?;
+    let (unspent, digest, received, arriving) = match coming {
+        Coming::Held(length, body) => {
+            let received = body::receive(body, length, Memory::Shared(&shared.body_bytes, &parties)).await?;
+            shared.gate.require_lease(Instant::now())?;
+            let digest = BodyDigest::of(&received.bytes);
+            (proven.with_body(digest, clock::unix())?, digest, received, None)
+        }
+        Coming::Streamed(arriving) => {
+            let (unspent, digest) = proven.before_body();
+            (unspent, digest, Received::default(), Some(arriving))
+        }
+    };
     unspent.spend(&Spending(shared.store.as_ref())).await?;
 
     let variable = RawPathParams::from_request_parts(&mut parts, &()).await;
@@ -218,7 +232,7 @@ async fn signed_request(
             let why = denied.why;
             // A client that tries to change what it may not is worth a record; one that looks for it is not.
             if !parts.method.is_safe() {
-                audit::denied(shared, *denied).await;
+                audit::denied(shared, *denied, note.peer).await;
             }
             return Err(why.into());
         }
@@ -228,6 +242,7 @@ async fn signed_request(
         return Err(Kind::OTHER_DIGEST.because("content-digest is not the sha256 in the path"));
     }
     let rest = Rest {
+        address: note.peer,
         query: Query::parse(parts.uri.query(), signed.query)?,
         if_match: precondition(&parts, signed.if_match)?,
         body: received.bytes.clone(),
@@ -242,7 +257,6 @@ async fn newcomer_request(shared: &Arc<Shared>, request: Request, note: &mut Not
     limit_address(shared, note.peer)?;
     let limited = shared.newcomers.take(&client_of(note.peer), Instant::now());
     limited.map_err(|wait| Kind::RATE_LIMITED.because("too many newcomers at this address").retry_after(wait))?;
-    let place = place(shared)?;
     let (parts, body) = request.into_parts();
     let length = body::declared(&body)?.filter(|length| *length <= limits::NEWCOMER_BYTES);
     let most = || Kind::TOO_LARGE.because(format!("say Content-Length, at most {}", limits::NEWCOMER_BYTES));
@@ -251,17 +265,19 @@ async fn newcomer_request(shared: &Arc<Shared>, request: Request, note: &mut Not
     let claim = claim(shared, &parts, note)?;
     let key = claim.key();
     shared.gate.require_lease(Instant::now())?;
-    let received = body::receive(body, Some(length), &shared.space).await?;
-
-    shared.gate.require_lease(Instant::now())?;
-    let proven = claim.prove(BodyDigest::of(&received.bytes), clock::unix(), |key| {
+    let proven = claim.prove_head(clock::unix(), |key| {
         // The key of nobody may register, and one that has registered may say so again.
         let state = shared.gate.view(|view| view.user_of_key(key).map(|user| user.state));
         let may = state.is_none_or(|state| state == domain::State::Active);
         Some(if may { Standing::Active(()) } else { Standing::Disabled })
     });
-    note.proven = !matches!(&proven, Err(refusal) if *refusal != Refusal::UserDisabled);
-    let unspent = proven?;
+    note.proven = matches!(&proven, Ok(_) | Err(Refusal::UserDisabled));
+    let proven = proven?;
+    // A place of their own: such a signature costs nothing, and must not take anything that users need.
+    let place = shared.newcomer_requests.take(&[Party::at(note.peer)], 1)?;
+    let received = body::receive(body, Some(length), Memory::OfItsPlace).await?;
+    shared.gate.require_lease(Instant::now())?;
+    let unspent = proven.with_body(BodyDigest::of(&received.bytes), clock::unix())?;
     body::is_json(&parts.headers)?;
     Query::parse(parts.uri.query(), &[])?;
     precondition(&parts, Precondition::Unsupported)?;
@@ -277,12 +293,6 @@ fn claim(shared: &Shared, parts: &Parts, note: &mut Note) -> Result<Claim, Probl
     let claim = Claim::read(&RequestHead::received(parts, &lines), &shared.names.all(), clock::unix())?;
     note.key = Some(claim.key());
     Ok(claim)
-}
-
-/// A place among the signed requests that are under way.
-fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
-    let place = shared.requests.clone().try_acquire_owned();
-    place.map_err(|_| Kind::OVERLOADED.because("too many requests at once; try again").soon())
 }
 
 /// Does what was asked for in a task of its own, which has what is `held` for it: a client that goes away does not stop a

@@ -1,5 +1,6 @@
 //! Handlers, each with the type of what it is about, behind one face for the table of routes.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(super) trait Handler: Sync {
 /// What else a request says, read once it is allowed.
 #[derive(Debug)]
 pub(super) struct Rest {
+    /// Where it comes from.
+    pub(super) address: IpAddr,
     pub(super) query: Query,
     pub(super) if_match: Option<IfMatch>,
     pub(super) body: Bytes,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use data_encoding::BASE64;
 
-use super::call::{AFTER, Call, LIMIT, Reply};
+use super::call::{AFTER_MESSAGE, Call, MESSAGES, Reply};
+use super::keyed_limiter::{Party, Place};
 use super::limits;
 use super::problem::Problem;
-use super::readings::Reading;
 use super::shared::Shared;
 use super::target::OneRoom;
 use crate::api::problem::Refuse as _;
@@ -25,7 +25,7 @@ fn body_of(Message { sequence, at_ms, subject, frame }: Message) -> bodies::Mess
 /// A body, and its share of the memory that answers with messages may take: until it is sent, or nobody takes it.
 struct Held {
     body: Bytes,
-    _share: Reading,
+    _share: Place,
 }
 
 impl AsRef<[u8]> for Held {
@@ -36,10 +36,12 @@ impl AsRef<[u8]> for Held {
 
 /// Reads messages of a room.
 pub(super) async fn read(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Reply, Problem> {
-    let (after, limit) = asked_for(call.parameter(AFTER), call.parameter(LIMIT))?;
+    let (after, limit) = asked_for(call.parameter(AFTER_MESSAGE), call.parameter(MESSAGES))?;
     let OneRoom(room) = &call.target;
-    let crowded = || Kind::OVERLOADED.because("too many read messages at once; try again").soon();
-    let share = shared.readings.take(&call.caller.handle, room, bus::ASK).await.ok_or_else(crowded)?;
+    let [user, address] = call.parties();
+    // A room has a share as well: its readers may all be slow to take their answers.
+    let parties = [user, address, Party::Room(room.clone())];
+    let share = shared.readings.take_within(&parties, 1, bus::ASK).await?;
     let Page { messages, first, last, unreadable, .. } = shared.histories.read(room, after, limit).await?;
     let messages = messages.into_iter().map(body_of).collect();
     Ok(Reply::json(&bodies::History { messages, first, last, unreadable })?

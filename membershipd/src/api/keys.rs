@@ -1,6 +1,7 @@
 //! Keys over the API: those of users, public; those of rooms, sealed. The server opens none.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::http::StatusCode;
 
@@ -10,11 +11,13 @@ use super::problem::{self, Problem};
 use super::shared::Shared;
 use super::target::{ListedUser, OneEpoch, OneRoom, Oneself};
 use crate::api::problem::Refuse as _;
+use crate::config::Hourly;
 use crate::room_keys::{EpochRecord, KeysError, Vouched, recipient, there};
 use unibus_api_types::bodies;
 use unibus_api_types::problem::Kind;
 use unibus_core::clock;
-use unibus_core::domain::{Records as _, User};
+use unibus_core::domain::{Handle, Records as _, User};
+use unibus_store::StoreError;
 
 impl From<KeysError> for Problem {
     fn from(error: KeysError) -> Self {
@@ -87,12 +90,36 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call<OneEpoch>) -> Result<Re
     Reply::json(&bodies::SealedKey { room, epoch, by, at_ms, key_id, envelope })
 }
 
+/// Counts an epoch with so many envelopes. Epochs are never deleted, as what was said in each of them may still be read: so each user
+/// begins a bounded number of them.
+fn take_rotation(shared: &Shared, user: &Handle, envelopes: u32) -> Result<(), Problem> {
+    let Hourly { epochs, envelopes: most, .. } = shared.observer.config.bounds.hourly;
+    let now = Instant::now();
+    let refused = |wait| {
+        let detail = format!("a user may begin {epochs} epochs with {most} envelopes in an hour (--rotations-by-user)");
+        Kind::RATE_LIMITED.because(detail).retry_after(wait)
+    };
+    shared.epochs.take(user, now).map_err(refused)?;
+    shared.envelopes.take_many(user, envelopes, now).map_err(|wait| {
+        shared.epochs.give_back(user, 1);
+        refused(wait)
+    })
+}
+
 /// Begins an epoch.
 pub(super) async fn begin(shared: Arc<Shared>, call: Call<OneEpoch>) -> Result<Reply, Problem> {
     let bodies::NewEpoch { key_id, envelopes } = call.json()?;
     let Call { caller, target: OneEpoch { room, epoch }, .. } = call;
     let record = EpochRecord::new(caller.handle.clone(), clock::unix_ms(), key_id, envelopes);
-    let changed = shared.keys.begin(&caller, &room, epoch, &record).await?;
+    let envelopes = u32::try_from(record.envelopes.len()).unwrap_or(u32::MAX);
+    take_rotation(&shared, &caller.handle, envelopes)?;
+    let changed = shared.keys.begin(&caller, &room, epoch, &record).await;
+    // Only what may have been written counts: of members who begin an epoch at the same time all but one are refused.
+    if !matches!(&changed, Ok(true) | Err(KeysError::Store(StoreError::Unknown { .. }))) {
+        shared.epochs.give_back(&caller.handle, 1);
+        shared.envelopes.give_back(&caller.handle, envelopes);
+    }
+    let changed = changed?;
     let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
     Ok(Reply::json(&bodies::Begun { epoch, changed })?.status(status))
 }

@@ -1,13 +1,13 @@
-//! How much a request may take of this node before it is known whose it is, each with its reason, written once.
+//! How much a request may take of this node, each with its reason, written once; what an operator may choose is in `config::Bounds`.
 
 use std::time::Duration;
 
+use unibus_api_types::limits;
 pub(super) use unibus_api_types::limits::{BLOB_BYTES, BLOB_FLOOR};
 
-/// Most connections at once. A TLS connection takes about 40 KiB.
-pub(super) const CONNECTIONS: usize = 1024;
-/// Most connections at once from one address: half, so that one machine never takes all.
-pub(super) const CONNECTIONS_PER_ADDRESS: usize = CONNECTIONS / 2;
+/// Messages of a room that are answered at once, where the request does not say how many, and at most.
+pub(super) const HISTORY_USUAL: usize = limits::HISTORY_USUAL as usize;
+pub(super) const HISTORY_MOST: usize = limits::HISTORY_MOST as usize;
 
 /// Bytes of a head that are read at all. A head of more than 16 KiB is refused by name (`signature`), a larger one than this
 /// by the HTTP library.
@@ -32,35 +32,16 @@ pub(super) const NEWCOMERS_A_SECOND: u32 = 1;
 pub(super) const NEWCOMERS_BURST_S: u32 = 10;
 /// Time to send a body, whatever its length.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
-/// Bytes of all bodies that are being received or carried out.
-pub(super) const BODIES_BYTES: usize = 32 << 20;
-
-/// Uploads at once, and of one user. Each holds a chunk that gathers, one that is being written in two copies, and what is
-/// read of its connection: half a MiB.
-pub(super) const UPLOADS: usize = 64;
-pub(super) const UPLOADS_PER_USER: usize = 8;
-/// Downloads at once, and of one user. Each holds a chunk, and once more in base64, as the engine hands it out.
-pub(super) const DOWNLOADS: usize = 128;
-pub(super) const DOWNLOADS_PER_USER: usize = 16;
-/// Lists of attachments at once: for each the names of all that there are come from the engine, 4 MiB at most.
-pub(super) const BLOB_LISTS: usize = 4;
-
-/// Signed requests at once. A removal stays for as long as its fence takes, up to 13 s.
-pub(super) const REQUESTS: usize = 512;
+/// Requests at once of those who are nobody yet, and from one address. Each has a small body and a place of its own, so that
+/// none of them takes the place of a user; together they hold 128 KiB.
+pub(super) const NEWCOMERS: usize = 32;
+pub(super) const NEWCOMERS_PER_ADDRESS: usize = 4;
 
 /// Seconds for which a client may save up requests.
 pub(super) const BURST_S: u32 = 2;
 /// Keys of users behind one address that may each use up their rate: an office, or a machine with many bots.
 pub(super) const KEYS_PER_ADDRESS: u32 = 5;
+/// In which what is kept for good is counted.
+pub(super) const HOUR: Duration = Duration::from_secs(60 * 60);
 /// Slots in which rates are counted. Two clients that meet in one share a rate; there is no more memory to take.
 pub(super) const RATE_SLOTS: usize = 1 << 14;
-
-/// Messages of a room that are answered at once, where nobody says how many, and at most.
-pub(super) const HISTORY_USUAL: usize = 200;
-pub(super) const HISTORY_MOST: usize = 1_000;
-/// Answers with messages at once, until they are sent. Each has 1 MiB of messages or one that is larger, which base64 makes
-/// a third longer, and for a moment there are three copies of it.
-pub(super) const READINGS: usize = 16;
-/// Of them those of one user, and of one room, whose readers may all be slow to answer: a quarter each.
-pub(super) const READINGS_PER_USER: usize = READINGS / 4;
-pub(super) const READINGS_PER_ROOM: usize = READINGS / 4;

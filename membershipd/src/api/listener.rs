@@ -9,9 +9,9 @@ use axum::Router;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
 
-use super::connections::ConnectionLimit;
 use super::entrance;
 use super::limits;
+use super::malformed::Refusals;
 use super::shared::Shared;
 use crate::blobs::Blobs;
 use crate::commands::Commands;
@@ -55,19 +55,20 @@ impl Api {
 
     /// Serves until `handle` shuts it down, and what is under way is done, also for clients that have gone away.
     pub async fn serve(self, handle: Handle<SocketAddr>) -> Result<()> {
-        let under_way = self.shared.requests.clone();
+        let shared = self.shared;
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
         let server = limited(axum_server::from_tcp(self.listener)?.handle(handle));
-        let connections = ConnectionLimit::default();
+        let connections = shared.connections.clone();
         let served = match self.tls {
             Some(tls) => {
                 let tls = RustlsAcceptor::new(tls).handshake_timeout(limits::HEAD_TIME).acceptor(connections);
-                server.acceptor(tls).serve(service).await
+                server.acceptor(Refusals::new(tls, shared.clone())).serve(service).await
             }
-            None => server.acceptor(connections).serve(service).await,
+            None => server.acceptor(Refusals::new(connections, shared.clone())).serve(service).await,
         };
         served.context("the API stopped")?;
-        let _all_places = under_way.acquire_many(u32::try_from(limits::REQUESTS)?).await?;
+        futures::join!(shared.requests.all_free(), shared.newcomer_requests.all_free());
+        shared.commands.journal().sum_up(true).await;
         Ok(())
     }
 }

@@ -3,13 +3,13 @@
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
 //! a request is authorized; `target` is what its path is about, as a type for each `handler`; `users`, `invites`, `rooms`, `members`, `keys`, `history`, `blobs` and `audit` carry out, `open` answers without a signature; `document` describes the
-//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `rate`, `keyed_limiter`,
-//! `metrics`, `limits`.
+//! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `keyed_limiter`,
+//! `metrics`, `limits`; `malformed` says in the form of all other refusals what the HTTP library refuses by itself.
 //!
-//! A request under /v1 is bounded before it is looked at: connections, bytes and time of the head, bytes and time of the body,
-//! requests at once, requests a second of its address. Then its signature is read, its body received, its signature proven, the
-//! rate of its key counted, its nonce spent. Only then somebody asks whether it may, and does it. The body of an upload comes
-//! last of all: it is streamed, and counts once it has the digest that was signed.
+//! A request under /v1 is bounded before it is looked at: connections, bytes and time of the head, requests a second of its address.
+//! Then its signature is read and proven, by the head alone, the rate of its key is counted, and it takes a place and memory for its
+//! body from the shares of its user and address. Only then its body is waited for, its nonce spent, and the rules are asked whether it
+//! may be carried out. The body of an upload comes last of all: it is streamed, and counts once it has the digest that was signed.
 
 mod audit;
 mod blobs;
@@ -27,6 +27,7 @@ mod keyed_limiter;
 mod keys;
 mod limits;
 mod listener;
+mod malformed;
 mod members;
 mod metrics;
 mod names;
@@ -36,8 +37,6 @@ mod outcome;
 mod paging;
 mod precondition;
 pub(crate) mod problem;
-mod rate;
-mod readings;
 mod refusals;
 mod rooms;
 mod routes;

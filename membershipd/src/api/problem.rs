@@ -77,22 +77,27 @@ impl Problem {
         self.retry_after(SOON)
     }
 
-    /// The answer to the request with the id `instance`.
-    pub(super) fn into_response(self, instance: &str) -> Response {
-        let Kind { status, title, .. } = self.kind;
-        let detail = self.detail.map(|detail| match detail.char_indices().nth(DETAIL) {
-            Some((end, _)) => Cow::Owned(format!("{}…", detail.get(..end).unwrap_or_default())),
-            None => detail,
+    /// The document of the refusal of the request with the id `instance`.
+    pub(super) fn document(&self, instance: &str) -> Vec<u8> {
+        let detail = self.detail.as_deref().map(|detail| match detail.char_indices().nth(DETAIL) {
+            Some((end, _)) => format!("{}…", detail.get(..end).unwrap_or_default()),
+            None => detail.to_owned(),
         });
         let document = ProblemDocument {
             r#type: self.kind.uri(),
-            title: title.to_owned(),
-            status: status.as_u16(),
-            detail: detail.map(Cow::into_owned),
+            title: self.kind.title.to_owned(),
+            status: self.kind.status.as_u16(),
+            detail,
             instance: instance.to_owned(),
         };
         // A struct of strings and a number: this cannot fail.
-        let body = serde_json::to_vec(&document).unwrap_or_default();
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    /// The answer to the request with the id `instance`.
+    pub(super) fn into_response(self, instance: &str) -> Response {
+        let status = self.kind.status;
+        let body = self.document(instance);
         let mut response = (status, body).into_response();
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

@@ -6,25 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::body::Space;
+use super::connections::{Answering, Connections};
 use super::keyed_limiter::KeyedLimiter;
 use super::limits;
 use super::metrics::Metrics;
 use super::names::Names;
-use super::rate::Rate;
-use super::readings::Readings;
+use crate::rate::Rate;
 use crate::blobs::Blobs;
 use crate::commands::Commands;
-use crate::config::ClearRooms;
+use crate::config::{ClearRooms, Share};
 use crate::gate::Gate;
 use crate::history::Histories;
 use crate::invites::Invites;
 use crate::posture::Observer;
 use crate::room_keys::RoomKeys;
-use unibus_core::domain::{Handle, SignPub, Terms};
+use unibus_core::domain::{SignPub, Terms};
 use unibus_http_signature::{NonceError, NonceUse, Nonces};
 use unibus_store::Store;
 
@@ -39,24 +37,31 @@ pub(super) struct Shared {
     pub(super) terms: Terms,
     pub(super) store: Arc<dyn Store>,
     pub(super) keys: RoomKeys,
+    /// Epochs that a user may begin, and envelopes in them.
+    pub(super) epochs: Rate<RandomState>,
+    pub(super) envelopes: Rate<RandomState>,
     pub(super) names: Names,
     pub(super) metrics: Metrics,
     pub(super) addresses: Rate<RandomState>,
     pub(super) callers: Rate<RandomState>,
     /// Addresses of those who are nobody yet.
     pub(super) newcomers: Rate<RandomState>,
-    /// Signed requests that may begin.
-    pub(super) requests: Arc<Semaphore>,
-    pub(super) space: Space,
+    pub(super) connections: Connections,
+    /// Places of requests whose head is proven.
+    pub(super) requests: KeyedLimiter,
+    /// Places of those who are nobody yet.
+    pub(super) newcomer_requests: KeyedLimiter,
+    /// Memory for bodies, in bytes.
+    pub(super) body_bytes: KeyedLimiter,
     /// What is said in rooms.
     pub(super) histories: Histories,
     /// Answers with messages that may be on their way.
-    pub(super) readings: Readings,
+    pub(super) readings: KeyedLimiter,
     pub(super) blobs: Blobs,
-    pub(super) uploads: KeyedLimiter<Handle>,
-    pub(super) downloads: KeyedLimiter<Handle>,
-    /// Lists of attachments that may begin.
-    pub(super) blob_lists: Semaphore,
+    pub(super) uploads: KeyedLimiter,
+    pub(super) downloads: KeyedLimiter,
+    /// Lists that are read from the store.
+    pub(super) lists: KeyedLimiter,
     /// Identity of this process, and the requests of it so far: together the id of a request.
     boot: u64,
     serial: AtomicU64,
@@ -71,8 +76,10 @@ impl Shared {
         blobs: Blobs,
         began: Instant,
     ) -> Self {
-        let a_second = observer.config.api_rate.get();
+        let (a_second, bounds) = (observer.config.api_rate.get(), observer.config.bounds);
         let rate = |a_second| Rate::new(a_second, limits::BURST_S, limits::RATE_SLOTS, began, RandomState::new());
+        let an_hour =
+            |count| Rate::of(count, limits::HOUR, count, limits::RATE_SLOTS, began, RandomState::new());
         let newcomers = (limits::NEWCOMERS_A_SECOND, limits::NEWCOMERS_BURST_S);
         Self {
             gate: observer.gate.clone(),
@@ -81,15 +88,26 @@ impl Shared {
             metrics: Metrics::new(),
             addresses: rate(a_second.saturating_mul(limits::KEYS_PER_ADDRESS)),
             callers: rate(a_second),
+            epochs: an_hour(bounds.hourly.epochs),
+            envelopes: an_hour(bounds.hourly.envelopes),
             newcomers: Rate::new(newcomers.0, newcomers.1, limits::RATE_SLOTS, began, RandomState::new()),
-            requests: Arc::new(Semaphore::new(limits::REQUESTS)),
-            space: Space::new(limits::BODIES_BYTES),
+            connections: Connections::new(bounds.connections, &observer.config.trusted_proxies),
+            requests: KeyedLimiter::new("requests", bounds.requests),
+            newcomer_requests: KeyedLimiter::new(
+                "registrations",
+                Share {
+                    all: limits::NEWCOMERS,
+                    user: limits::NEWCOMERS_PER_ADDRESS,
+                    address: limits::NEWCOMERS_PER_ADDRESS,
+                },
+            ),
+            body_bytes: KeyedLimiter::new("bytes of bodies", bounds.body_bytes),
             histories,
-            readings: Readings::new(),
+            readings: KeyedLimiter::new("readings of messages", bounds.readings),
             blobs,
-            uploads: KeyedLimiter::new(limits::UPLOADS, limits::UPLOADS_PER_USER),
-            downloads: KeyedLimiter::new(limits::DOWNLOADS, limits::DOWNLOADS_PER_USER),
-            blob_lists: Semaphore::new(limits::BLOB_LISTS),
+            uploads: KeyedLimiter::new("uploads", bounds.uploads),
+            downloads: KeyedLimiter::new("downloads", bounds.downloads),
+            lists: KeyedLimiter::new("lists", bounds.lists),
             boot: u64::from_str_radix(&observer.boot, 16).unwrap_or_default(),
             serial: AtomicU64::new(0),
             terms: Terms {
@@ -143,6 +161,8 @@ pub(super) struct Note {
     pub(super) key: Option<SignPub>,
     /// Whether the signature was right.
     pub(super) proven: bool,
+    /// On which connection it is under way.
+    pub(super) answering: Option<Answering>,
 }
 
 #[cfg(test)]

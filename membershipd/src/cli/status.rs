@@ -2,6 +2,7 @@
 
 use super::table::Table;
 use super::{DONE, Daemon, Output, Problem};
+use crate::config::{Bounds, Share};
 use crate::control::{self, Request};
 use crate::posture::Posture;
 
@@ -47,7 +48,14 @@ fn text(p: &Posture) -> String {
         row("history", format!("{bytes} bytes of a room, {days}"));
     }
     if let (Some(rooms), Some(persisting)) = (p.rooms_by_user, p.persisting_rooms_by_user) {
-        row("quota", format!("{rooms} rooms made by a user, {persisting} of them persisting"));
+        let removed = p.removed_rooms_by_user.map(|removed| format!("; {removed} removed ones"));
+        let removed = removed.unwrap_or_default();
+        row("quota", format!("{rooms} rooms made by a user, {persisting} of them persisting{removed}"));
+    }
+    if let Some(Bounds { connections, requests, readings, .. }) = &p.bounds {
+        let share = |what, share: &Share| format!("{} {what} ({} of an address)", share.all, share.address);
+        let bounds = [share("connections", connections), share("requests", requests), share("readings", readings)];
+        row("API", format!("at once {}", bounds.join(", ")));
     }
     if let Some(highest) = p.highest_level {
         let level = p.level.map_or("unknown without a lease".to_owned(), |level| level.to_string());

@@ -188,6 +188,8 @@ mod tests {
             clear_rooms: "refuse".to_owned(),
             rooms_by_user: Some(500),
             persisting_rooms_by_user: Some(200),
+            removed_rooms_by_user: None,
+            bounds: None,
             history_bytes: None,
             history_days: None,
             acl: true,

@@ -2,17 +2,21 @@
 //!
 //! A command writes two records of one id: what is to be done, durable before anything is changed, and what came of it. So no
 //! change is without a record. Whoever crashes in between leaves the first alone: the change may have been made, wholly, in part
-//! or not at all; the records it names say which. What is denied leaves one record. Several records that are written at the same
+//! or not at all; the records it names say which. What is denied leaves one record, or is one of many in a sum (`denied`). Several records that are written at the same
 //! time share an entry of the log.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use super::denied::{DeniedShare, SUM_FIRST};
 use super::keys;
 use super::pace::Pace;
+use crate::config::{Bounds, Hourly};
 use unibus_core::bus::Bucket;
 use unibus_core::domain::{Author, Handle, InvalidValue, Role, RoomId, RoomRole, Schema};
 use unibus_store::group_commit::GroupCommit;
@@ -20,6 +24,9 @@ use unibus_store::{Revision, Store, StoreError};
 
 /// Most records that share an entry of the log: a quarter of what fits into one.
 const BATCH: usize = 250;
+
+/// Action of a record that sums up denied changes.
+const DENIED: &str = "denied";
 
 /// Number of a command, the same in all of its records: 32 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,7 +83,8 @@ pub struct AuditRecord {
     pub at_ms: i64,
     /// Who.
     pub who: Author,
-    /// What: [`unibus_core::domain::Action::name`], `level.copy-claims`, `level.raise`, or `repair.` and what was repaired.
+    /// What: [`unibus_core::domain::Action::name`], `level.copy-claims`, `level.raise`, `repair.` and what was repaired, or
+    /// `denied`: a sum of denied changes.
     pub action: String,
     /// Which user of the bus, where one was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,12 +168,26 @@ pub struct Journal {
     store: Arc<dyn Store>,
     pace: Arc<dyn Pace>,
     group: GroupCommit<AuditRecord, Result<Revision, StoreError>>,
+    denied: DeniedShare,
+    /// Whether sums of what is denied are being written from time to time.
+    summing: AtomicBool,
 }
 
 impl Journal {
     /// Into the log of `store`; time and numbers come from `pace`.
     pub fn new(store: Arc<dyn Store>, pace: Arc<dyn Pace>) -> Self {
-        Self { store, pace, group: GroupCommit::new(BATCH) }
+        Self::recording(store, pace, &Bounds::DEFAULT.hourly)
+    }
+
+    /// The same, where of what is denied so much has a record each as `hourly` says.
+    pub fn recording(store: Arc<dyn Store>, pace: Arc<dyn Pace>, hourly: &Hourly) -> Self {
+        Self {
+            denied: DeniedShare::new(hourly, pace.now()),
+            summing: AtomicBool::new(false),
+            store,
+            pace,
+            group: GroupCommit::new(BATCH),
+        }
     }
 
     /// A number for a command.
@@ -195,6 +217,34 @@ impl Journal {
         written
             .map(drop)
             .inspect_err(|error| tracing::warn!(%id, "the audit lacks the last record of a change: {error}"))
+    }
+
+    /// Notes a change that was denied, at `stage`, to a client at the address `from`: in a record of its own, or in one with many.
+    /// That it is missing is logged, and what was denied stays so.
+    pub async fn deny(self: &Arc<Self>, id: CommandId, about: &About, stage: Stage, from: Option<IpAddr>) {
+        if self.denied.has_record(about, from, self.pace.now()) {
+            let _ = self.end(id, about, stage).await;
+        } else if !self.summing.swap(true, Ordering::AcqRel) {
+            let journal = self.clone();
+            tokio::spawn(async move {
+                while !journal.denied.is_empty() {
+                    journal.pace.pause(SUM_FIRST).await;
+                    journal.sum_up(false).await;
+                }
+                // What is counted between the two waits for the next one, or for the end of the process.
+                journal.summing.store(false, Ordering::Release);
+            });
+        }
+    }
+
+    /// Writes the sums of what was denied that are due, or all of them.
+    pub async fn sum_up(&self, all: bool) {
+        for sum in self.denied.due(self.pace.now(), all) {
+            let about = About { with: Some(format!("count={}", sum.count)), ..About::new(sum.who.clone(), DENIED) };
+            if self.end(self.number(), &about, Stage::Refused(sum.text.clone())).await.is_err() {
+                self.denied.again(sum, self.pace.now());
+            }
+        }
     }
 
     fn record(&self, id: CommandId, about: &About, stage: Stage) -> AuditRecord {
@@ -255,5 +305,25 @@ mod tests {
         ids.sort();
         assert_eq!(ids, (0..600).map(CommandId::new).collect::<Vec<_>>());
         assert!(log.len() < 10, "{} entries", log.len());
+    }
+
+    #[tokio::test]
+    async fn what_is_denied_beyond_the_share_is_one_record_and_none_of_it_is_lost() {
+        let scratch = Scratch::new();
+        let store = scratch.store();
+        let hourly = Hourly { denied: 5, ..Bounds::DEFAULT.hourly };
+        let journal = Arc::new(Journal::recording(store.clone(), Arc::new(Real::new().unwrap()), &hourly));
+        let about = About::new("bob".parse().unwrap(), "room.remove");
+        let deny = || journal.deny(journal.number(), &about, Stage::Refused("no".to_owned()), None);
+        join_all((0..1_000).map(|_| deny())).await;
+        journal.sum_up(true).await;
+        journal.sum_up(true).await;
+        let log = store.audit(Position::default(), PageSize::of(500)).await.unwrap().items;
+        let read = |entry: &unibus_store::Entry| serde_json::from_slice::<AuditEntry>(&entry.value).unwrap().records;
+        let records: Vec<_> = log.iter().flat_map(read).collect();
+        assert_eq!(records.len(), 6, "{records:?}");
+        let sum = records.last().unwrap();
+        assert_eq!((sum.action.as_str(), sum.with.as_deref()), ("denied", Some("count=995")));
+        assert!(matches!(&sum.stage, Stage::Refused(why) if why.contains("room.remove 995")), "{sum:?}");
     }
 }

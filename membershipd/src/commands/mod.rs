@@ -37,6 +37,7 @@ pub mod audit;
 mod change;
 mod claiming;
 pub(crate) mod claims_move;
+mod denied;
 mod derived;
 mod done;
 mod error;

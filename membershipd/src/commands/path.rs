@@ -15,6 +15,7 @@ use super::plan::{Earlier, Plan, Step, StepKind, Value};
 use super::record_locks::{RecordLockGuard, RecordLocks};
 use super::state::State;
 use super::{claiming, index};
+use crate::config::Hourly;
 use unibus_core::domain::{ClaimsKey, Handle, Record, RecordKey, RoomId, Subject};
 use unibus_store::{Records, Revision, Standing, Store, StoreError};
 
@@ -78,6 +79,13 @@ impl Commands {
     ) -> Self {
         let journal = Arc::new(Journal::new(store.clone(), pace.clone()));
         Self { store, state: Arc::new(state), fence: None, journal, pace, patience, locks: RecordLocks::default() }
+    }
+
+    /// The same, where of what is denied so much has a record each as `hourly` says.
+    #[must_use]
+    pub fn recording(self, hourly: &Hourly) -> Self {
+        let journal = Arc::new(Journal::recording(self.store.clone(), self.pace.clone(), hourly));
+        Self { journal, ..self }
     }
 
     /// The way into the audit log, for what is no change of the store.
@@ -327,9 +335,12 @@ impl Commands {
             Some(doubt) => change.failed(CommandError::Unknown { why: format!("{doubt}; then: {error}") }),
             None => error,
         };
-        if let Some(about) = change.about(&run.earlier).filter(|_| run.begun || change.is_denied(&error)) {
+        let stage = change.stage(&error);
+        match change.about(&run.earlier) {
             // That it is missing is logged, and what was not done stays so.
-            let _ = self.journal.end(run.id, &about, change.stage(&error)).await;
+            Some(about) if run.begun => drop(self.journal.end(run.id, &about, stage).await),
+            Some(about) if change.is_denied(&error) => self.journal.deny(run.id, &about, stage, None).await,
+            _ => {}
         }
         error
     }

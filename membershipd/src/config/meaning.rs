@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use unibus_names::{CLUSTER_ID_DIGITS, LABEL_RULE, REPLICAS, SHA256_DIGITS, is_cluster_size, is_label, is_lower_hex};
 
+use super::bounds::Bounds;
 use super::errors::ConfigErrors;
 use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
 use super::typed::Typed;
@@ -38,6 +39,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         route: port(e, "--route-port", typed.route_port.as_deref(), 6250),
     };
     let api_rate = api_rate(e, typed.api_rate.as_deref());
+    let bounds = Bounds::of(e, &typed.bounds);
     let trusted_proxies = trusted_proxies(e, typed.trusted_proxies.as_deref());
     let monitor: SocketAddr = parsed(e, "--monitor", typed.monitor.as_deref(), "an address such as 127.0.0.1:8250")
         .unwrap_or(SocketAddr::new(LOOPBACK, 8250));
@@ -53,7 +55,8 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
         BusAuth::Enforce,
     );
     let clear_rooms = clear_rooms(e, typed.clear_rooms.as_deref(), bind);
-    let quota = quota(e, typed.rooms_by_user.as_deref(), typed.persisting_rooms_by_user.as_deref());
+    let rooms = (typed.rooms_by_user.as_deref(), typed.persisting_rooms_by_user.as_deref());
+    let quota = quota(e, rooms, typed.removed_rooms_by_user.as_deref());
     let keeping = keeping(e, typed.history_bytes.as_deref(), typed.history_days.as_deref());
     let log_format = word(
         e,
@@ -120,6 +123,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             advertise: advertise.unwrap_or(bind),
             ports,
             api_rate,
+            bounds,
             trusted_proxies,
             monitor,
             bus_auth,
@@ -251,11 +255,13 @@ fn clear_rooms(e: &mut ConfigErrors, value: Option<&str>, bind: IpAddr) -> Clear
     word(e, "--clear-rooms", value, &words, usual)
 }
 
-fn quota(e: &mut ConfigErrors, rooms: Option<&str>, persisting: Option<&str>) -> Quota {
-    let want = "a number of rooms";
-    let rooms = parsed(e, "--rooms-by-user", rooms, want).unwrap_or(Quota::DEFAULT.rooms);
-    let persisting = parsed(e, "--persisting-rooms-by-user", persisting, want);
-    Quota { rooms, persisting: persisting.unwrap_or(Quota::DEFAULT.persisting) }
+fn quota(e: &mut ConfigErrors, (rooms, persisting): (Option<&str>, Option<&str>), removed: Option<&str>) -> Quota {
+    let mut number = |flag, value, usual| parsed(e, flag, value, "a number of rooms").unwrap_or(usual);
+    Quota {
+        rooms: number("--rooms-by-user", rooms, Quota::DEFAULT.rooms),
+        persisting: number("--persisting-rooms-by-user", persisting, Quota::DEFAULT.persisting),
+        removed: number("--removed-rooms-by-user", removed, Quota::DEFAULT.removed),
+    }
 }
 
 fn keeping(e: &mut ConfigErrors, bytes: Option<&str>, days: Option<&str>) -> Keeping {

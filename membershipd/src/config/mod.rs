@@ -1,5 +1,6 @@
 //! What was meant: the validated configuration of the daemon.
 
+mod bounds;
 mod errors;
 mod files;
 mod meaning;
@@ -9,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+pub use bounds::{Bounds, Hourly, Share, TypedBounds};
 pub use errors::{ConfigError, ConfigErrors};
 pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
@@ -134,6 +136,8 @@ pub struct Config {
     pub ports: Ports,
     /// Requests a second that one user may make at the API of this node.
     pub api_rate: NonZeroU32,
+    /// What users and addresses may take of the API.
+    pub bounds: Bounds,
     /// Peers of the API whose X-Forwarded-For is believed, in canonical form.
     pub trusted_proxies: Vec<IpAddr>,
     /// The engine's monitor; always loopback.

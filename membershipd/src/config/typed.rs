@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::bounds::TypedBounds;
+
 /// Settings of the daemon. Each is also read from the environment, which is what cluster.env holds.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Typed {
@@ -30,6 +32,9 @@ pub struct Typed {
     /// Requests a second that one user may make at the API of this node [default: 100]
     #[arg(long, env = "UNIBUS_API_RATE", value_name = "N")]
     pub api_rate: Option<String>,
+    /// What users and addresses may take of the API.
+    #[command(flatten)]
+    pub bounds: TypedBounds,
     /// Proxies in front of the API, addresses separated by commas: what they say in X-Forwarded-For is whose request it is, and
     /// everybody else's is ignored [default: none]
     #[arg(long, env = "UNIBUS_TRUSTED_PROXIES", value_name = "IPS")]
@@ -56,6 +61,10 @@ pub struct Typed {
     /// Those among them that may keep their messages; the same on every node [default: 200]
     #[arg(long, env = "UNIBUS_PERSISTING_ROOMS_BY_USER", value_name = "N")]
     pub persisting_rooms_by_user: Option<String>,
+    /// Rooms that one user may have removed: their ids are never used again. Admins may remove any number. The same on every node
+    /// [default: 5000]
+    #[arg(long, env = "UNIBUS_REMOVED_ROOMS_BY_USER", value_name = "N")]
+    pub removed_rooms_by_user: Option<String>,
     /// Begin a new store at the lowest feature level, as older releases do, instead of the highest one; it stays there until the level
     /// is raised. On every node, or on none
     #[arg(long, hide = true)]

@@ -94,7 +94,8 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     let blobs = Blobs::new(link.clone());
     let passing: Arc<dyn Fence> = Keeping::new(fence, histories.clone());
     let state = Gated::new(gate.clone(), pace.clone());
-    let commands = Arc::new(Commands::new(store.clone(), state, passing.clone(), pace.clone(), Patience::default()));
+    let commands = Commands::new(store.clone(), state, passing.clone(), pace.clone(), Patience::default());
+    let commands = Arc::new(commands.recording(&config.bounds.hourly));
     let root: Author = format!("root@{}", config.node).parse().context("the name of the node")?;
     let repairing = Repairing {
         gate: gate.clone(),

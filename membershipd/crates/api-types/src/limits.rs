@@ -9,5 +9,10 @@ pub const BLOB_BYTES: u64 = 16 << 20;
 /// 16 MiB take 9 minutes at most, and no client keeps a place for longer.
 pub const BLOB_FLOOR: u32 = 32 << 10;
 
+/// Messages of a room that are answered at once where the request does not say how many, and at most.
+pub const HISTORY_USUAL: u32 = 200;
+/// See [`HISTORY_USUAL`].
+pub const HISTORY_MOST: u32 = 1_000;
+
 /// Where a node says that it is well, unsigned.
 pub const LIVEZ: &str = "/livez";

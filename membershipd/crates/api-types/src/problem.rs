@@ -30,6 +30,7 @@ macro_rules! kinds {
 }
 
 kinds! {
+    NO_REQUEST: BAD_REQUEST "no-request" "That is no HTTP request",
     NOT_FOUND: NOT_FOUND "not-found" "There is no such thing",
     METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED "method-not-allowed" "That cannot be done to it",
     BAD_PATH: BAD_REQUEST "bad-path" "A part of the path is not valid",

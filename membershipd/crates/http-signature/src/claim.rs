@@ -31,6 +31,16 @@ pub struct Claim {
     pub(super) signature: Vec<u8>,
 }
 
+/// A request whose head was made by the owner of its key, in time. Its body is still to come, and the request may be a copy of one
+/// that was already carried out.
+#[derive(Debug)]
+#[must_use = "a request counts only once its body has come and its nonce is spent"]
+pub struct Proven<U> {
+    stated: Stated,
+    digest: BodyDigest,
+    user: U,
+}
+
 /// The parameters of a signature.
 #[derive(Debug)]
 struct Stated {
@@ -90,10 +100,28 @@ impl Claim {
         self.stated.key
     }
 
-    /// Proves the claim, once the whole `body` has been received, at `now_unix`: a slow body may have outlived the signature.
+    /// Proves the claim by the head alone, at `now_unix`, before any of the body was received. Whether the body is the one that was
+    /// signed is for [`Proven`] to say.
     ///
     /// A key that `directory` does not know (none) costs no signature check; that a user is disabled is told to the owner of
     /// its key alone.
+    pub fn prove_head<U>(
+        self,
+        now_unix: i64,
+        directory: impl FnOnce(&SignPub) -> Option<Standing<U>>,
+    ) -> Result<Proven<U>, Refusal> {
+        self.stated.check_time(now_unix)?;
+        let standing = directory(&self.stated.key).ok_or(Refusal::KeyUnknown)?;
+        if !self.stated.key.verifies(self.base.as_bytes(), &self.signature) {
+            return Err(Refusal::SignatureInvalid);
+        }
+        match standing {
+            Standing::Active(user) => Ok(Proven { stated: self.stated, digest: self.digest, user }),
+            Standing::Disabled => Err(Refusal::UserDisabled),
+        }
+    }
+
+    /// Proves the claim of a request of which head and `body` are at hand, at `now_unix`.
     pub fn prove<U>(
         self,
         body: BodyDigest,
@@ -104,26 +132,27 @@ impl Claim {
         if body != self.digest {
             return Err(Refusal::DigestMismatch);
         }
-        self.prove_head(now_unix, directory).map(|(unspent, _)| unspent)
+        self.prove_head(now_unix, directory)?.with_body(body, now_unix)
+    }
+}
+
+impl<U> Proven<U> {
+    /// What the directory said about the signer, who may have something set aside for the body from now on.
+    pub fn user(&self) -> &U {
+        &self.user
     }
 
-    /// Proves the claim before any of the body was received, at `now_unix`; for a body that is too large to be held. Says which
-    /// digest the body has to have: what arrives counts only once it is known to have that.
-    pub fn prove_head<U>(
-        self,
-        now_unix: i64,
-        directory: impl FnOnce(&SignPub) -> Option<Standing<U>>,
-    ) -> Result<(Unspent<U>, BodyDigest), Refusal> {
+    /// Takes the whole `body` that was received, at `now_unix`: a slow one may have outlived the signature.
+    pub fn with_body(self, body: BodyDigest, now_unix: i64) -> Result<Unspent<U>, Refusal> {
         self.stated.check_time(now_unix)?;
+        if body == self.digest { Ok(self.before_body().0) } else { Err(Refusal::DigestMismatch) }
+    }
+
+    /// For a body that is too large to be held. Says which digest it has to have: what arrives counts only once it is known to
+    /// have that.
+    pub fn before_body(self) -> (Unspent<U>, BodyDigest) {
         let Stated { key, nonce, expires_unix, .. } = self.stated;
-        let standing = directory(&key).ok_or(Refusal::KeyUnknown)?;
-        if !key.verifies(self.base.as_bytes(), &self.signature) {
-            return Err(Refusal::SignatureInvalid);
-        }
-        match standing {
-            Standing::Active(user) => Ok((Unspent::new(NonceUse { key, nonce, expires_unix }, user), self.digest)),
-            Standing::Disabled => Err(Refusal::UserDisabled),
-        }
+        (Unspent::new(NonceUse { key, nonce, expires_unix }, self.user), self.digest)
     }
 }
 

@@ -5,15 +5,16 @@
 //! `expires`, `nonce`, `keyid` and `tag`. What the message says about the algorithm is not asked: a key of ours is an Ed25519 key.
 //! The order of components and parameters is the signer's.
 //!
-//! A request becomes an actor in three steps, and each value can only be had from the one before:
-//! [`Claim::read`] (what the head says, before any of the body was read), [`Claim::prove`] (the body is the one that was
-//! signed, the signature is right, the user may act), [`Unspent::spend`] (the nonce was never used). Only [`Verified`] has the
-//! user in it. A body that is too large to be held is proven last, by [`Claim::prove_head`]: its bearer must not let it count
-//! before it has the digest that was signed. Nothing here reads a clock, a store or a socket: the caller gives the time, the directory and the [`Nonces`].
+//! A request becomes an actor in four steps, and each value can only be had from the one before:
+//! [`Claim::read`] (what the head says), [`Claim::prove_head`] (the signature is right, the user may act; no byte of the body was
+//! needed, so none has to be waited for), [`Proven::with_body`] (the body is the one that was signed), [`Unspent::spend`] (the
+//! nonce was never used). Only [`Verified`] is a request that counts. A body that is too large to be held comes last, by
+//! [`Proven::before_body`]: its bearer must not let it count before it has the digest that was signed. Nothing here reads a clock,
+//! a store or a socket: the caller gives the time, the directory and the [`Nonces`].
 //!
 //! Never here: which user a key is, what a path means, how a server answers.
 //!
-//! The body's limit is the caller's and comes first: a body is read only up to it, and only after [`Claim::read`] agreed.
+//! The body's limit is the caller's and comes first: a body is read only up to it, and only after [`Claim::prove_head`] agreed.
 
 mod authority;
 mod base;
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 pub use authority::Authority;
 pub use base::{Component, Parameter};
-pub use claim::{Claim, Standing};
+pub use claim::{Claim, Proven, Standing};
 pub use digest::BodyDigest;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::headers;

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use axum::http::{Method, StatusCode};
 
+use super::call::Parameter;
 use super::document::SchemaOf;
 use super::handler::{Allowed, Answering, Denied, Handler, Refused};
 use super::problem::Problem;
@@ -69,7 +70,7 @@ pub(super) struct Newcomer {
 /// A route of signed requests.
 pub(super) struct Signed {
     /// Parameters of the query that it knows.
-    pub(super) query: &'static [&'static str],
+    pub(super) query: &'static [Parameter],
     pub(super) if_match: Precondition,
     /// The body that it takes; none: no body.
     pub(super) body: Option<SchemaOf>,

@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 use futures::FutureExt;
 
 use super::{Access, Precondition, Route, Signed};
-use crate::api::call::{AFTER, LIMIT};
+use crate::api::call::{AFTER, AFTER_MESSAGE, LIMIT, MESSAGES};
 use crate::api::document::schema_of;
 use crate::api::handler::{Acts, Commands};
 use crate::api::target::{Bus, FutureRoom, OneMember, OneRoom};
@@ -98,7 +98,7 @@ pub(super) static ROUTES: &[Route] = &[
         template: "/v1/rooms/{room}/history",
         summary: "What was said in a room that persists, oldest first: after a place, or the last of it; where the answer would be too long it ends early",
         access: Access::Signed(Signed {
-            query: &[AFTER, LIMIT],
+            query: &[AFTER_MESSAGE, MESSAGES],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::History>)],

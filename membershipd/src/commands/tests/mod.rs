@@ -127,7 +127,7 @@ async fn slow_node(store: &Arc<dyn Store>, pause: Duration) -> Arc<Commands> {
 fn order(who: &str, room: &str, command: Command) -> Order {
     let terms = Terms {
         encrypted_only: false,
-        quota: Quota { rooms: u32::MAX, persisting: u32::MAX },
+        quota: Quota { rooms: u32::MAX, persisting: u32::MAX, removed: u32::MAX },
         keeping: unibus_core::domain::Keeping::DEFAULT,
     };
     Order { by: handle(who), room: id(room), command, terms, if_match: None }

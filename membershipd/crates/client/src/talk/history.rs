@@ -5,10 +5,11 @@ use serde::{Deserialize, Deserializer};
 
 use super::error::TalkError;
 use crate::api::{Client, Request, room_path};
+use unibus_api_types::limits;
 use unibus_core::domain::RoomId;
 
 /// Messages of a page that is asked for: as many as there may be.
-pub(super) const PAGE: u32 = 1_000;
+pub(super) const PAGE: u32 = limits::HISTORY_MOST;
 
 /// A frame that was kept.
 #[derive(Debug, Clone, Deserialize)]

@@ -7,13 +7,16 @@ use super::records::Records;
 use super::room::{Room, RoomState};
 use super::user::{Role, User};
 
-/// How many rooms a user may make. Rooms that were removed do not count; admins have no quota, so they can help others out.
+/// How many rooms a user may make. Rooms that were removed count by themselves, since an id is never used again: without a bound a user
+/// could make and remove rooms until every name is gone. Admins have no quota, so they can help others out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     /// Rooms that the user made and that are in use.
     pub rooms: u32,
     /// Those among them that persist, or did and keep what was said then.
     pub persisting: u32,
+    /// Rooms that the user made and that were removed.
+    pub removed: u32,
 }
 
 /// What of it is used up.
@@ -23,11 +26,13 @@ pub enum Exhausted {
     Rooms(u32),
     /// [`Quota::persisting`], which is this many.
     Persisting(u32),
+    /// [`Quota::removed`], which is this many.
+    Removed(u32),
 }
 
 impl Quota {
     /// What a server allows whose operator says nothing.
-    pub const DEFAULT: Self = Self { rooms: 500, persisting: 200 };
+    pub const DEFAULT: Self = Self { rooms: 500, persisting: 200, removed: 5_000 };
 
     /// What keeps `user` from making one more room, which `persists`; none: nothing does.
     pub(super) fn for_new_room(self, user: &User, persists: bool, state: &impl Records) -> Option<Exhausted> {
@@ -35,7 +40,12 @@ impl Quota {
             return None;
         }
         let maker = Author::User(user.handle.clone());
-        let made = || state.rooms().filter(|room| room.state == RoomState::Active && room.created_by == maker);
+        let by_state = |wanted| state.rooms().filter(move |room| room.state == wanted);
+        let made = || by_state(RoomState::Active).filter(|room| room.created_by == maker);
+        let removed = by_state(RoomState::Removed).filter(|room| room.created_by == maker);
+        if is_reached(removed.count(), self.removed) {
+            return Some(Exhausted::Removed(self.removed));
+        }
         if is_reached(made().count(), self.rooms) {
             return Some(Exhausted::Rooms(self.rooms));
         }
@@ -70,6 +80,9 @@ impl fmt::Display for Exhausted {
             Self::Persisting(most) => {
                 write!(f, "{most} rooms in use that keep their messages (--persisting-rooms-by-user)")
             }
+            Self::Removed(most) => {
+                write!(f, "{most} rooms that were removed, whose ids are never used again (--removed-rooms-by-user)")
+            }
         }
     }
 }
@@ -82,7 +95,7 @@ mod tests {
     use crate::domain::room::{Policy, RoomId};
     use crate::domain::user::State;
 
-    const QUOTA: Quota = Quota { rooms: 3, persisting: 1 };
+    const QUOTA: Quota = Quota { rooms: 3, persisting: 1, removed: 2 };
 
     fn made(by: &str, rooms: &[(&str, Policy)]) -> Memory {
         let mut memory = Memory::default().with_user("root", Role::Admin).with_user("bob", Role::User);
@@ -106,6 +119,27 @@ mod tests {
         assert_eq!(QUOTA.for_new_room(&bob, true, &others), None, "what others made counts for them");
         let root = user("root", Role::Admin, State::Active);
         assert_eq!(QUOTA.for_new_room(&root, true, &others), None);
+    }
+
+    #[test]
+    fn a_user_who_has_removed_as_many_rooms_as_the_quota_says_makes_no_more() {
+        let clear = Policy::TELEMETRY;
+        let remove = |memory: &mut Memory, id: &str, by: &str| {
+            let room = memory.room(&id.parse::<RoomId>().unwrap()).unwrap().clone();
+            memory.put(Record::Room(room.removed(by.parse().unwrap())));
+        };
+        let bob = user("bob", Role::User, State::Active);
+        let mut memory = made("bob", &[("a", clear), ("b", clear)]);
+        remove(&mut memory, "a", "bob");
+        assert_eq!(QUOTA.for_new_room(&bob, false, &memory), None);
+        remove(&mut memory, "b", "root");
+        assert_eq!(QUOTA.for_new_room(&bob, false, &memory), Some(Exhausted::Removed(2)), "they count for the maker");
+        let alice = user("alice", Role::User, State::Active);
+        assert_eq!(QUOTA.for_new_room(&alice, false, &memory), None, "and for no other user");
+        let root = user("root", Role::Admin, State::Active);
+        let mut memory = made("root", &[("a", clear), ("b", clear)]);
+        ["a", "b"].map(|id| remove(&mut memory, id, "root"));
+        assert_eq!(QUOTA.for_new_room(&root, false, &memory), None);
     }
 
     #[test]

@@ -102,6 +102,9 @@ impl Refusal {
             Refusal::AlreadyJoined(_) => "set the role instead",
             Refusal::LastOwner(_) => "make somebody else an owner first, or remove the room",
             Refusal::TooManyRooms(_) => "leave a room first",
+            Refusal::Quota(_, Exhausted::Removed(_)) => {
+                "use a room that there is, have an admin make the room, or ask the operator for a higher quota on every node"
+            }
             Refusal::Quota(..) => {
                 "remove a room of these, have an admin make the room, or ask the operator for a higher quota on every node"
             }

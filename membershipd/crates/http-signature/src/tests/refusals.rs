@@ -289,3 +289,17 @@ fn a_body_that_takes_too_long_is_not_accepted_any_more() {
     assert_eq!(late, Refusal::Expired);
     assert_eq!(sent.claim(NOW).unwrap().key(), public(ALICE));
 }
+
+#[test]
+fn a_head_is_proven_before_its_body_has_come_and_the_body_has_to_be_in_time_and_the_one_that_was_signed() {
+    let sent = Draft::new().sign();
+    let proven = || sent.claim(NOW).unwrap().prove_head(NOW, directory).unwrap();
+    let digest = BodyDigest::of(&sent.body);
+    assert!(proven().with_body(digest, NOW + 59).is_ok());
+    assert_eq!(proven().with_body(digest, NOW + 60).unwrap_err(), Refusal::Expired);
+    assert_eq!(proven().with_body(BodyDigest::of(b"other"), NOW).unwrap_err(), Refusal::DigestMismatch);
+    assert_eq!(proven().before_body().1, digest);
+    let mut forged = sent.claim(NOW).unwrap();
+    forged.signature[0] ^= 1;
+    assert_eq!(forged.prove_head(NOW, directory).unwrap_err(), Refusal::SignatureInvalid);
+}

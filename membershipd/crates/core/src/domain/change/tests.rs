@@ -9,7 +9,7 @@ use crate::domain::user::Role;
 use MemberState::{Banned, Invited, Joined, Removed};
 
 pub(super) const TERMS: Terms = Terms { encrypted_only: false, quota: NO_QUOTA, keeping: Keeping::DEFAULT };
-const NO_QUOTA: Quota = Quota { rooms: u32::MAX, persisting: u32::MAX };
+const NO_QUOTA: Quota = Quota { rooms: u32::MAX, persisting: u32::MAX, removed: u32::MAX };
 
 pub(super) fn id(text: &str) -> RoomId {
     text.parse().unwrap()
@@ -429,7 +429,7 @@ fn rooms_that_keep_messages_are_as_many_as_there_is_disk_for() {
 
 #[test]
 fn the_quota_of_a_user_is_asked_for_new_rooms_and_when_one_begins_to_keep_messages() {
-    let terms = Terms { quota: Quota { rooms: 2, persisting: 1 }, ..TERMS };
+    let terms = Terms { quota: Quota { rooms: 2, persisting: 1, removed: 9 }, ..TERMS };
     let create = |policy| Command::CreateRoom("room.new".parse().unwrap(), policy);
     let off = Policy { persist: false, ..Policy::CONVERSATION };
     let said = |memory: &Memory, room: &str, command: &Command| {

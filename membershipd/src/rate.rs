@@ -1,4 +1,4 @@
-//! Requests a second, by address or by key, in memory that does not grow.
+//! How often something may be done, by whoever does it, in memory that does not grow.
 //!
 //! A leaky bucket as a meter: one number for each client, the time at which its bucket will have drained (the generic cell
 //! rate algorithm, ITU-T I.371). The crates for this keep a map that grows with every client and is swept now and then, and
@@ -7,16 +7,16 @@
 
 use std::hash::{BuildHasher, Hash};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Rates of many clients.
 #[derive(Debug)]
-pub(super) struct Rate<S> {
+pub(crate) struct Rate<S> {
     /// Time that a request uses up.
     cost: Duration,
-    /// Time that may be used up ahead.
-    ahead: Duration,
+    /// Requests that may be made at once.
+    burst: u32,
     began: Instant,
     /// When each slot will have drained, counted from `began`.
     drained: Mutex<Box<[Duration]>>,
@@ -25,33 +25,61 @@ pub(super) struct Rate<S> {
 
 impl<S: BuildHasher> Rate<S> {
     /// At most `a_second` requests a second, `burst_s` seconds' worth of them at once. `hasher` is to be a random one.
-    pub(super) fn new(a_second: u32, burst_s: u32, slots: usize, began: Instant, hasher: S) -> Self {
-        let cost = Duration::from_secs(1) / a_second.max(1);
-        let ahead = cost * a_second.max(1).saturating_mul(burst_s.max(1)).saturating_sub(1);
-        Self { cost, ahead, began, drained: Mutex::new(vec![Duration::ZERO; slots.max(1)].into()), hasher }
+    pub(crate) fn new(a_second: u32, burst_s: u32, slots: usize, began: Instant, hasher: S) -> Self {
+        let burst = a_second.max(1).saturating_mul(burst_s.max(1));
+        Self::of(a_second, Duration::from_secs(1), burst, slots, began, hasher)
+    }
+
+    /// At most `count` in `period`, and `burst` of them at once.
+    pub(crate) fn of(count: u32, period: Duration, burst: u32, slots: usize, began: Instant, hasher: S) -> Self {
+        let cost = period / count.max(1);
+        let burst = burst.max(1);
+        Self { cost, burst, began, drained: Mutex::new(vec![Duration::ZERO; slots.max(1)].into()), hasher }
     }
 
     /// Counts a request of `client` at `now`, or says how long to wait.
-    pub(super) fn take(&self, client: &impl Hash, now: Instant) -> Result<(), Duration> {
-        let mut drained = self.drained.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn take(&self, client: &impl Hash, now: Instant) -> Result<(), Duration> {
+        self.take_many(client, 1, now)
+    }
+
+    /// Counts as many requests as `count` says, or none and says how long to wait. More than may be made at once count as that many.
+    pub(crate) fn take_many(&self, client: &impl Hash, count: u32, now: Instant) -> Result<(), Duration> {
+        let mut drained = self.drained();
         let now = now.saturating_duration_since(self.began);
-        let slots = u64::try_from(drained.len()).unwrap_or(1);
-        let slot = usize::try_from(self.hasher.hash_one(client) % slots).unwrap_or(0);
         // The remainder is less than the length: there is such a slot.
-        let Some(drained) = drained.get_mut(slot) else { return Err(self.cost) };
+        let Some(drained) = self.slot(client, &mut drained) else { return Err(self.cost) };
         let from = (*drained).max(now);
-        match (from - now).checked_sub(self.ahead) {
+        let count = count.min(self.burst);
+        let ahead = self.cost.saturating_mul(self.burst - count);
+        match (from - now).checked_sub(ahead) {
             Some(wait) if !wait.is_zero() => Err(wait),
             _ => {
-                *drained = from + self.cost;
+                *drained = from + self.cost.saturating_mul(count);
                 Ok(())
             }
         }
     }
+
+    /// Takes back what was counted for something that was not done after all.
+    pub(crate) fn give_back(&self, client: &impl Hash, count: u32) {
+        if let Some(drained) = self.slot(client, &mut self.drained()) {
+            *drained = drained.saturating_sub(self.cost.saturating_mul(count.min(self.burst)));
+        }
+    }
+
+    fn slot<'a>(&self, client: &impl Hash, drained: &'a mut [Duration]) -> Option<&'a mut Duration> {
+        let slots = u64::try_from(drained.len()).unwrap_or(1);
+        let slot = usize::try_from(self.hasher.hash_one(client) % slots).unwrap_or(0);
+        drained.get_mut(slot)
+    }
+
+    fn drained(&self) -> MutexGuard<'_, Box<[Duration]>> {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What one client can choose from freely: an IPv6 host has at least 64 bits to itself (RFC 6177), an IPv4 one its address.
-pub(super) fn client_of(address: IpAddr) -> IpAddr {
+pub(crate) fn client_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,
@@ -80,6 +108,20 @@ mod tests {
         // A second later ten more, an hour later no more than the burst.
         assert_eq!((0..50).filter(|_| rate.take(&1, at(1_100)).is_ok()).count(), 10);
         assert_eq!((0..50).filter(|_| rate.take(&1, at(3_600_000)).is_ok()).count(), 20);
+    }
+
+    #[test]
+    fn many_count_together_or_not_at_all_and_what_was_not_done_is_given_back() {
+        let began = Instant::now();
+        let rate = Rate::of(100, Duration::from_secs(3_600), 100, 1 << 12, began, RandomState::new());
+        assert_eq!(rate.take_many(&1, 60, began), Ok(()));
+        assert_eq!(rate.take_many(&1, 60, began), Err(Duration::from_secs(20 * 36)));
+        assert_eq!(rate.take_many(&1, 40, began), Ok(()), "what was refused took nothing");
+        rate.give_back(&1, 40);
+        assert_eq!(rate.take_many(&1, 40, began), Ok(()));
+        let later = began + Duration::from_secs(3_600);
+        assert_eq!(rate.take_many(&1, 1_000, later), Ok(()), "more than there ever is takes all");
+        assert!(rate.take(&1, later).is_err());
     }
 
     #[test]
