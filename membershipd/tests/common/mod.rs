@@ -205,6 +205,11 @@ impl Daemon {
     }
 
     pub fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+        self.wait_until(what, condition);
+    }
+
+    /// The same for a condition that keeps something.
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !condition() {
             assert!(Instant::now() < deadline, "no {what} after 30 s:\n{}", self.log());

@@ -19,7 +19,8 @@ const ADDING: usize = 200;
 
 #[test]
 fn what_is_asked_of_three_nodes_at_once_is_decided_once_and_outlives_them() {
-    let mut nodes = nodes::start(&["--api-rate", "1000000"]);
+    let flags = ["--api-rate", "1000000", "--api-requests", "1024,512,512", "--api-connections", "2048,1024"];
+    let mut nodes = nodes::start(&flags);
     let root = seed_admin(&nodes[0]);
     let people = ["alice", "bob"].map(|handle| identity(&nodes[0], handle));
     let [alice, bob] = &people;

@@ -25,6 +25,8 @@ pub struct Posture {
     pub(crate) rooms_by_user: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) persisting_rooms_by_user: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) removed_rooms_by_user: Option<u32>,
     /// What is kept of a room at most; an older daemon does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) history_bytes: Option<u64>,
@@ -220,6 +222,7 @@ pub mod fixture {
             clear_rooms: Some("refuse".to_owned()),
             rooms_by_user: Some(500),
             persisting_rooms_by_user: Some(200),
+            removed_rooms_by_user: Some(5_000),
             history_bytes: Some(10 << 20),
             history_days: Some(0),
             acl: true,

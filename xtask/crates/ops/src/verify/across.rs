@@ -212,11 +212,14 @@ fn version(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture
 /// What a user may do must not depend on the node that is asked. Of a setting that no node tells nothing is asked: all are older.
 fn settings(expected: &Expected, posture: &Posture, reached: &[(&Answer, &Posture)]) -> Vec<Check> {
     type Says = fn(&Posture) -> Option<String>;
-    let settings: [(&str, &str, Says); 5] = [
+    let settings: [(&str, &str, Says); 6] = [
         ("clear_rooms", "UNIBUS_CLEAR_ROOMS", |posture| posture.clear_rooms.clone()),
         ("rooms_by_user", "UNIBUS_ROOMS_BY_USER", |posture| Some(posture.rooms_by_user?.to_string())),
         ("persisting_rooms_by_user", "UNIBUS_PERSISTING_ROOMS_BY_USER", |posture| {
             Some(posture.persisting_rooms_by_user?.to_string())
+        }),
+        ("removed_rooms_by_user", "UNIBUS_REMOVED_ROOMS_BY_USER", |posture| {
+            Some(posture.removed_rooms_by_user?.to_string())
         }),
         ("history_bytes", "UNIBUS_HISTORY_BYTES", |posture| Some(posture.history_bytes?.to_string())),
         ("history_days", "UNIBUS_HISTORY_DAYS", |posture| Some(posture.history_days?.to_string())),

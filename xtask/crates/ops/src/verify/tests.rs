@@ -81,6 +81,7 @@ fn a_healthy_cluster_passes_and_every_check_is_there() {
         "clear_rooms",
         "rooms_by_user",
         "persisting_rooms_by_user",
+        "removed_rooms_by_user",
         "history_bytes",
         "history_days",
         "level",
@@ -356,6 +357,8 @@ fn the_quotas_of_a_user_are_the_same_everywhere() {
     assert!(failed.remedy.contains("UNIBUS_ROOMS_BY_USER"), "{}", failed.remedy);
     let failed = broken(|posture| posture.persisting_rooms_by_user = Some(10));
     assert_eq!(only(&failed, "persisting_rooms_by_user").got, "10");
+    let failed = broken(|posture| posture.removed_rooms_by_user = Some(10));
+    assert_eq!(only(&failed, "removed_rooms_by_user").got, "10");
     let failed = broken(|posture| posture.history_days = Some(30));
     assert_eq!(only(&failed, "history_days").got, "30");
 }
