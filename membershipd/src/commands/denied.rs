@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(share.due(at(180), false)[0].count, 5);
         assert_eq!(share.due(at(420), false), []);
         assert!(share.is_empty(), "who stops is forgotten");
-        assert_eq!(tries("bob", "room.remove", 5, at(3_600)), 2, "as many as the hour gave back, and no more");
+        assert_eq!(tries("bob", "room.remove", 5, at(2_400)), 2, "as many as that time gave back, and no more");
     }
 
     #[test]
