@@ -41,11 +41,6 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
     let api_rate = api_rate(e, typed.api_rate.as_deref());
     let bounds = Bounds::of(e, &typed.bounds);
     let trusted_proxies = trusted_proxies(e, typed.trusted_proxies.as_deref());
-    let monitor: SocketAddr = parsed(e, "--monitor", typed.monitor.as_deref(), "an address such as 127.0.0.1:8250")
-        .unwrap_or(SocketAddr::new(LOOPBACK, 8250));
-    if !monitor.ip().is_loopback() {
-        e.add("--monitor", format!("{monitor} is not on loopback"), "the monitor has no authentication: use 127.0.0.1");
-    }
     distinct_ports(e, &[("--client-port", ports.client), ("--api-port", ports.api), ("--route-port", ports.route)]);
     let bus_auth = word(
         e,
@@ -125,7 +120,6 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             api_rate,
             bounds,
             trusted_proxies,
-            monitor,
             bus_auth,
             clear_rooms,
             quota,

@@ -140,8 +140,6 @@ pub struct Config {
     pub bounds: Bounds,
     /// Peers of the API whose X-Forwarded-For is believed, in canonical form.
     pub trusted_proxies: Vec<IpAddr>,
-    /// The engine's monitor; always loopback.
-    pub monitor: SocketAddr,
     /// Whether connections are authenticated.
     pub bus_auth: BusAuth,
     /// Whether rooms may be in clear.

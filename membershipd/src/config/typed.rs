@@ -45,8 +45,8 @@ pub struct Typed {
     /// Address on which the other nodes' routes arrive [default: that of --bind]
     #[arg(long, env = "UNIBUS_ROUTE_BIND", value_name = "IP")]
     pub route_bind: Option<String>,
-    /// Address of the engine's monitor, loopback only [default: 127.0.0.1:8250]
-    #[arg(long, env = "UNIBUS_MONITOR", value_name = "IP:PORT")]
+    /// Settings that release 0.1.0 wrote have it. It has no effect: the engine has no monitor any more
+    #[arg(long, env = "UNIBUS_MONITOR", value_name = "IP:PORT", hide = true)]
     pub monitor: Option<String>,
     /// enforce: every connection is authenticated; off: none is, on loopback only [default: enforce]
     #[arg(long, env = "UNIBUS_BUS_AUTH", value_name = "MODE")]

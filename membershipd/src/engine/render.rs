@@ -22,11 +22,12 @@ pub fn render(config: &Config) -> Result<String> {
         account
     };
     let callout_account = bus::account_callout(&config.node);
+    // No monitor (`http`): it asks for no password, and tells every user of the machine who is connected. What it would say the daemon
+    // asks for on the system account.
     let mut document = json!({
         "server_name": config.node,
         "host": config.bind.to_string(),
         "port": config.ports.client,
-        "http": config.monitor.to_string(),
         // The engine wants at least 30 s; it ends as soon as the last client has gone, and `supervise` ends it sooner.
         "lame_duck_duration": "30s",
         "lame_duck_grace_period": "1s",

@@ -259,7 +259,6 @@ fn ports_free(config: &Config) -> Result<()> {
     let mut wanted = vec![
         ("--client-port", SocketAddr::new(config.bind, config.ports.client)),
         ("--api-port", SocketAddr::new(config.bind, config.ports.api)),
-        ("--monitor", config.monitor),
     ];
     if let Some(cluster) = &config.cluster {
         wanted.push(("--route-port", SocketAddr::new(cluster.bind, config.ports.route)));

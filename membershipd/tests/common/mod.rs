@@ -58,6 +58,15 @@ impl Dir {
         path
     }
 
+    /// Writes the keys of one daemon.
+    pub fn write_secrets(&self) {
+        self.write("secrets/issuer.nk", &nkeys::KeyPair::new_account().seed().unwrap(), 0o600);
+        self.write("secrets/xkey.nk", &nkeys::XKey::new().seed().unwrap(), 0o600);
+        for name in ["callout", "control", "system", "bus"] {
+            self.write(&format!("secrets/{name}.nk"), &nkeys::KeyPair::new_user().seed().unwrap(), 0o600);
+        }
+    }
+
     pub fn write(&self, name: &str, content: &str, mode: u32) -> PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -170,6 +179,15 @@ impl Daemon {
         daemon
     }
 
+    /// One whose secrets lie in its directory, so that a test can ask its engine what it knows.
+    pub fn start_with_secrets(extra: &[&str]) -> Self {
+        let dir = Dir::new();
+        dir.write_secrets();
+        let daemon = Self::launch(dir, own_address(), &[&["--secrets-dir", "secrets"], extra].concat());
+        daemon.wait_for_lease();
+        daemon
+    }
+
     /// One over TLS, with its `ca.crt` beside it; waits for its lease.
     pub fn start_tls() -> Self {
         Self::start_tls_with(&[])
@@ -193,7 +211,7 @@ impl Daemon {
     pub fn command(dir: &Path, address: IpAddr, extra: &[&str]) -> Command {
         let mut command = membershipd(dir);
         command
-            .args(["--runtime-dir", "run", "--bind", &address.to_string(), "--monitor", &format!("{address}:8250")])
+            .args(["--runtime-dir", "run", "--bind", &address.to_string()])
             .arg("--engine")
             .arg(engine())
             .args(extra);

@@ -46,6 +46,11 @@ impl Client {
         (client, answer)
     }
 
+    /// Sends a request; what it was answered.
+    pub fn request(&mut self, subject: &str, data: &str) -> Value {
+        self.say(json!({ "op": "request", "subject": subject, "data": data }))
+    }
+
     pub fn say(&mut self, command: Value) -> Value {
         writeln!(self.commands, "{command}").unwrap();
         let mut answer = String::new();
@@ -75,6 +80,20 @@ impl Client {
     pub fn is_closed_within(&mut self, seconds: u64) -> bool {
         self.say(json!({ "op": "wait_closed", "timeout": seconds }))["ok"] == true
     }
+}
+
+/// What the engine of a daemon, whose secrets lie in its directory, says on the system account.
+pub fn ask_engine(daemon: &Daemon, what: &str, body: &Value) -> Value {
+    let secret = |file: &str| std::fs::read_to_string(daemon.dir.path().join("secrets").join(file)).unwrap();
+    let ca = daemon.dir.path().join("ca.crt");
+    let ca = ca.is_file().then_some(ca.as_path());
+    let (mut client, answer) = Client::connect_trusting(daemon, ca, secret("system.nk").trim(), "_INBOX.test");
+    assert_eq!(answer["ok"], true, "{answer}");
+    let id = client.say(json!({ "op": "state" }))["server_id"].as_str().unwrap().to_owned();
+    let answer = client.request(&format!("$SYS.REQ.SERVER.{id}.{what}"), &body.to_string());
+    let answer: Value = serde_json::from_str(answer["data"].as_str().unwrap_or_default()).unwrap_or_default();
+    assert!(answer["data"].is_object(), "{what} was answered {answer}");
+    answer["data"].clone()
 }
 
 fn program(name: &str, script: &str) -> Command {

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::common::nats::ask_engine;
 use crate::common::requests::{
     API_PORT, answers, assert_closed, exchange, identity, job, python, seed_admin, signed, slug,
 };
@@ -64,7 +65,7 @@ fn change(daemon: &Daemon, who: &Identity, method: &str, target: &str, body: &Va
 
 /// A node with the room `hall`, whose owner is alice; bob is a member, rita a reader, and eve is not in it.
 fn hall() -> (Daemon, [Identity; 4]) {
-    let daemon = Daemon::start(&[]);
+    let daemon = Daemon::start_with_secrets(&[]);
     let root = seed_admin(&daemon);
     let people = ["alice", "bob", "rita", "eve"].map(|handle| {
         let who = identity(&daemon, handle);
@@ -84,12 +85,7 @@ fn hall() -> (Daemon, [Identity; 4]) {
 
 /// Messages and bytes of the stream of attachments, by the engine's own word.
 fn state(daemon: &Daemon) -> Option<(u64, u64)> {
-    let mut stream = TcpStream::connect((daemon.address, 8250)).ok()?;
-    let request = "GET /jsz?streams=true&acc=CTL HTTP/1.0\r\n\r\n";
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut said = String::new();
-    stream.read_to_string(&mut said).ok()?;
-    let answer: Value = serde_json::from_str(said.split_once("\r\n\r\n")?.1).ok()?;
+    let answer = ask_engine(daemon, "JSZ", &json!({ "account": "CTL", "streams": true }));
     let streams = answer.pointer("/account_details/0/stream_detail")?.as_array()?;
     let stream = streams.iter().find(|stream| stream["name"] == "OBJ_UNIBUS_blobs")?;
     Some((stream["state"]["messages"].as_u64()?, stream["state"]["bytes"].as_u64()?))

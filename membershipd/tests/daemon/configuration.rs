@@ -96,7 +96,6 @@ fn each_mistake_is_named_with_its_flag() {
         (&[("--trusted-proxies", "proxy.example")], "'proxy.example' is not the address of a proxy"),
         (&[("--clear-rooms", "maybe")], "'maybe' is not allow or refuse"),
         (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
-        (&[("--monitor", "0.0.0.0:8250")], "is not on loopback"),
         (&[("--store", "etcd")], "'etcd' is not kv or sqlite"),
         (&[("--store", "sqlite")], "set --store kv"),
         (&[("--store", "")], "set --store kv"),
@@ -284,10 +283,10 @@ fn a_store_made_standalone_is_never_started_clustered() {
     let dir = daemon.stop();
     let mut settings = sound();
     settings.retain(|(flag, _)| *flag != "--bind");
-    let (bind, monitor) = (address.to_string(), format!("{address}:8250"));
+    let bind = address.to_string();
     let output = membershipd(dir.path())
         .args(settings.iter().flat_map(|(flag, value)| [*flag, *value]))
-        .args(["--bind", &bind, "--monitor", &monitor, "--runtime-dir", "run", "--engine", engine.to_str().unwrap()])
+        .args(["--bind", &bind, "--runtime-dir", "run", "--engine", engine.to_str().unwrap()])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));

@@ -1,7 +1,5 @@
 //! What is said while the node that leads a room's stream dies is kept once and in order, and every node tells the same.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, HeaderMap};
@@ -10,19 +8,16 @@ use serde_json::{Value, json};
 use unibus_client::api::Request;
 use unibus_client::identity::Identity;
 
+use crate::common::nats::ask_engine;
 use crate::common::requests::{identity, seed_admin};
 use crate::common::said as said_by;
 use crate::nodes::{self, NODES, Node};
 
 const MESSAGES: usize = 12;
 
-/// The node that leads the stream of the room, as an engine says on its monitor.
+/// The node that leads the stream of the room, as its engine says.
 fn leader(node: &Node) -> Option<usize> {
-    let mut stream = TcpStream::connect((node.address, 8250)).ok()?;
-    write!(stream, "GET /jsz?acc=BUS&streams=true HTTP/1.0\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let answer: Value = serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()?;
+    let answer = ask_engine(node, "JSZ", &json!({ "account": "BUS", "streams": true }));
     let leader = answer.pointer("/account_details/0/stream_detail/0/cluster/leader")?.as_str()?.to_owned();
     NODES.iter().position(|name| *name == leader)
 }

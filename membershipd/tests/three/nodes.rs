@@ -27,23 +27,17 @@ pub(crate) struct Node {
 
 /// Three nodes on loopback.
 pub(crate) fn start(extra: &[&str]) -> [Node; 3] {
-    start_at([(); 3].map(|()| own_address()), |address| address, extra, None)
+    start_at([(); 3].map(|()| own_address()), extra, None)
 }
 
 /// Two at the near end of a cable, the last one at its far end.
 pub(crate) fn start_apart(cable: &Arc<Cable>) -> [Node; 3] {
     let addresses = [NEAR[0], NEAR[1], FAR].map(|address| address.parse().unwrap());
-    // A monitor is on loopback, of which each end has its own.
-    let monitor = |address: IpAddr| match address {
-        IpAddr::V4(address) => IpAddr::from([127, 0, 0, address.octets()[3]]),
-        IpAddr::V6(_) => unreachable!("the cable has addresses of four bytes"),
-    };
-    start_at(addresses, monitor, &[], Some(cable))
+    start_at(addresses, &[], Some(cable))
 }
 
 fn start_at(
     addresses: [IpAddr; 3],
-    monitor: impl Fn(IpAddr) -> IpAddr,
     extra: &[&str],
     cable: Option<&Arc<Cable>>,
 ) -> [Node; 3] {
@@ -57,11 +51,9 @@ fn start_at(
         dir.write("ca.crt", &ca, 0o644);
         authority.leaf(dir, address, 365);
         dir.write("cluster.pass", password, 0o600);
+        dir.write_secrets();
         dir.write("secrets/issuer.nk", &issuer, 0o600);
         dir.write("secrets/xkey.nk", &xkey, 0o600);
-        for name in ["callout", "control", "system", "bus"] {
-            dir.write(&format!("secrets/{name}.nk"), &KeyPair::new_user().seed().unwrap(), 0o600);
-        }
     }
     let engine = engine();
     let mut nodes = dirs.into_iter().zip(addresses).zip(NODES).map(|((dir, address), name)| {
@@ -70,7 +62,6 @@ fn start_at(
         let settings = [
             ["--runtime-dir", "run"],
             ["--bind", &address.to_string()],
-            ["--monitor", &format!("{}:8250", monitor(address))],
             ["--engine", engine.to_str().unwrap()],
             ["--cluster-name", "test"],
             ["--store", "kv"],

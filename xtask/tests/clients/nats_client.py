@@ -97,7 +97,8 @@ class Driver:
                 await self.nc.flush(timeout=5)
             except Exception:
                 connected = False
-        return {"ok": True, "connected": connected, "errors": self.errors}
+        server = self.nc._server_info.get("server_id") if self.nc else None
+        return {"ok": True, "connected": connected, "errors": self.errors, "server_id": server}
 
     async def wait_closed(self, timeout):
         started = time.monotonic()

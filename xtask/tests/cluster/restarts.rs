@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::harness::{Build, Cluster, NODES, Work, holds, said, wait};
 use super::tls::curl;
 
@@ -62,11 +63,18 @@ fn restart(cluster: &Cluster, way: &[&str]) {
 fn held(cluster: &Cluster, node: &str) -> Result<BTreeMap<&'static str, u64>, String> {
     let metrics = curl(cluster, node, "/metrics");
     let tasks = metrics.lines().find_map(|line| line.strip_prefix("unibus_tasks ")?.parse().ok());
-    let monitor = |of: &str, count: &str| -> Result<u64, String> {
-        let url = format!("http://{}:8250/{of}", cluster.address(node));
-        let output = Command::new("curl").args(["--silent", "--max-time", "5", &url]).output().unwrap();
-        let value: Value = serde_json::from_slice(&output.stdout).map_err(|_| said(&output))?;
-        value[count].as_u64().ok_or_else(|| format!("{of} without {count}"))
+    let mut system = Client::new();
+    let seed = fs::read_to_string(cluster.node(node).join("secrets/system.nk")).map_err(|error| error.to_string())?;
+    let answer = system.connect(cluster, node, seed.trim());
+    if answer["ok"] != true {
+        return Err(answer.to_string());
+    }
+    let server = system.say(json!({ "op": "state" }))["server_id"].as_str().unwrap().to_owned();
+    let mut engine = |of: &str, count: &str| -> Result<u64, String> {
+        let subject = format!("$SYS.REQ.SERVER.{server}.{of}");
+        let answer = system.say(json!({ "op": "request", "subject": subject, "timeout": 5 }));
+        let value: Value = serde_json::from_str(answer["data"].as_str().ok_or_else(|| answer.to_string())?).unwrap();
+        value["data"][count].as_u64().ok_or_else(|| format!("{of} without {count}"))
     };
     let descriptors = |pid: u32, counts: &dyn Fn(PathBuf) -> bool| -> Result<u64, String> {
         let all = fs::read_dir(format!("/proc/{pid}/fd")).map_err(|error| error.to_string())?;
@@ -77,10 +85,10 @@ fn held(cluster: &Cluster, node: &str) -> Result<BTreeMap<&'static str, u64>, St
     // How many files of its store the engine has open is its own affair: it closes them when they rest.
     let store = cluster.node(node);
     Ok(BTreeMap::from([
-        ("consumers", monitor("jsz", "consumers")?),
-        ("copies", monitor("jsz", "streams")?),
-        ("subscriptions", monitor("varz", "subscriptions")?),
-        ("connections", monitor("varz", "connections")?),
+        ("consumers", engine("JSZ", "consumers")?),
+        ("copies", engine("JSZ", "streams")?),
+        ("subscriptions", engine("VARZ", "subscriptions")?),
+        ("connections", engine("VARZ", "connections")?),
         ("tasks", tasks.ok_or("no metrics")?),
         ("descriptors of the daemon", descriptors(daemon, &|_| true)?),
         ("descriptors of the engine", descriptors(engine, &|file| !file.starts_with(&store))?),

@@ -191,7 +191,6 @@ impl Stranger {
         let map = config.as_object_mut().unwrap();
         map.insert("server_name".to_owned(), json!("stranger"));
         map.insert("host".to_owned(), json!(address));
-        map.insert("http".to_owned(), json!(format!("{address}:8250")));
         if jetstream {
             map["jetstream"]["store_dir"] = json!(cluster.state.join("stranger"));
         } else {

@@ -25,7 +25,6 @@ install_dir = "/opt/unibus"
 client = 4250
 control_plane = 8470
 route = 6250
-monitor = 8250
 
 [[node]]
 name = "a"

@@ -77,7 +77,6 @@ fn the_environment_of_a_node_holds_no_secret() {
         "UNIBUS_ADVERTISE=192.0.2.2",
         "UNIBUS_ROUTE_BIND=198.51.100.2",
         "UNIBUS_ROUTES=nats-route://198.51.100.1:6250,nats-route://198.51.100.3:6250",
-        "UNIBUS_MONITOR=127.0.0.1:8250",
         "UNIBUS_BUS_AUTH=enforce",
         "UNIBUS_STORE=kv",
         "UNIBUS_KV_REPLICAS=3",
@@ -85,6 +84,7 @@ fn the_environment_of_a_node_holds_no_secret() {
     ] {
         assert!(env.lines().any(|have| have == line), "{line} is not in:\n{env}");
     }
+    assert!(!env.contains("UNIBUS_MONITOR"), "no engine has a monitor any more");
     assert!(!env.contains("UNIBUS_ENGINE"), "which engine runs belongs to the release, not to the settings");
     let id = clone.read(&format!("{DIR}/cluster.id"));
     assert!(env.contains(&format!("UNIBUS_CLUSTER_ID={}\n", id.trim())));

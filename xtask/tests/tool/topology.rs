@@ -42,7 +42,7 @@ fn one_mistake_each() {
             "wg = \"198.51.100.2\"",
             "wg = \"198.51.100.2\"\nseed = true # too",
             "# too",
-            "second seed; the first is on line 18",
+            "second seed; the first is on line 17",
         ),
         ("kv_replicas = 3", "kv_replicas = 5", "kv_replicas", "only 3 nodes"),
         ("kv_replicas = 3", "kv_replicas = 2", "kv_replicas", "odd"),
@@ -57,7 +57,8 @@ fn one_mistake_each() {
         ("name = \"test\"", "name = 7", "name = 7", "cluster.name must be a string"),
         ("seed = true", "seed = \"yes\"", "seed =", "must be true or false"),
         ("wg = \"198.51.100.1\"\n", "", "[[node]]", "node \"a\".wg is missing"),
-        ("monitor = 8250\n", "", "[ports]", "ports.monitor is missing"),
+        ("route = 6250\n", "", "[ports]", "ports.route is missing"),
+        ("route = 6250", "route = 6250\nmonitor = 6250", "monitor", "already ports.route"),
         // Bad values
         ("192.0.2.3", "192.0.2.300", "192.0.2.300", "must be an IP address"),
         ("192.0.2.3", "192.0.2.3/24", "/24", "must be an IP address"),

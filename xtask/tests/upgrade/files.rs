@@ -26,6 +26,7 @@ impl<'a> Node<'a> {
         let mut command = Command::new(build.path());
         command.env_clear().env("PATH", "/usr/bin:/bin").current_dir(&dir).stdin(Stdio::null()).stderr(log);
         command.args(["--runtime-dir", "run", "--bind", &place.base.to_string()]);
+        // The previous release has a monitor, and this one takes the flag that says where.
         command.args(["--monitor", &format!("{}:8250", place.base), "--engine"]).arg(engine).args(flags);
         let node = Self { place, dir, build, child: command.spawn().unwrap() };
         wait("a lease", 30, || {

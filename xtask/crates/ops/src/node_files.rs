@@ -36,8 +36,8 @@ pub struct Placement {
     pub(crate) advertise: IpAddr,
     /// Where routes listen.
     pub(crate) route_bind: IpAddr,
-    /// The engine's monitor, on loopback.
-    pub monitor: SocketAddr,
+    /// Where release 0.1.0 has its engine's monitor.
+    monitor: Option<SocketAddr>,
     /// Where the control socket lies; relative to the install directory, or absolute.
     pub runtime_dir: PathBuf,
     /// Whether the settings say which engine runs. On a server the release does: settings are put there before the release
@@ -61,7 +61,7 @@ impl Placement {
                 // A public address may be translated on its way, so the machine need not have it itself.
                 RouteNetwork::Public => any,
             },
-            monitor: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), topology.ports.monitor),
+            monitor: topology.ports.monitor.map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
             runtime_dir: PathBuf::from(SERVER_RUNTIME_DIR),
             names_engine: false,
         }
@@ -73,7 +73,7 @@ impl Placement {
             bind: node.public,
             advertise: node.public,
             route_bind: topology.route_address(node),
-            monitor: SocketAddr::new(node.public, topology.ports.monitor),
+            monitor: topology.ports.monitor.map(|port| SocketAddr::new(node.public, port)),
             runtime_dir: runtime_dir.to_path_buf(),
             names_engine: true,
         }
@@ -187,7 +187,6 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("API_PORT", ports.control_plane.to_string()),
         ("ROUTE_PORT", ports.route.to_string()),
         ("ROUTE_BIND", placement.route_bind.to_string()),
-        ("MONITOR", placement.monitor.to_string()),
         ("BUS_AUTH", "enforce".to_owned()),
         ("CLUSTER_NAME", topology.cluster.name.clone()),
         ("CLUSTER_ID", id.to_owned()),
@@ -205,6 +204,7 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("BOOTSTRAP", BOOTSTRAP.to_owned()),
         ("RUNTIME_DIR", placement.runtime_dir.display().to_string()),
     ];
+    settings.extend(placement.monitor.map(|monitor| ("MONITOR", monitor.to_string())));
     if placement.names_engine {
         settings.extend(engine_settings(&format!("./{}", engine::FILE), cluster.engine_sha256));
     }

@@ -32,7 +32,6 @@ fn ports(topology: &Topology) -> Vec<Obstacle> {
         ("client", ports.client),
         ("control plane", ports.control_plane),
         ("route", ports.route),
-        ("monitor", ports.monitor),
     ];
     let wanted = topology
         .nodes

@@ -168,7 +168,6 @@ fn ports(topology: &Topology, node: &Node, facts: &Facts) -> Vec<Check> {
         ("ports.client", at.bind, ports.client),
         ("ports.control_plane", at.bind, ports.control_plane),
         ("ports.route", at.route_bind, ports.route),
-        ("ports.monitor", at.monitor.ip(), ports.monitor),
     ];
     let one = |(id, bind, port): (&str, IpAddr, u16)| {
         let want = format!("{port} free, or ours");
@@ -242,7 +241,7 @@ pub(super) mod tests {
     pub(crate) fn topology(network: &str) -> Topology {
         let mut text =
             "[cluster]\nname = \"test\"\nroute_network = \"NET\"\nkv_replicas = 3\ninstall_dir = \"/opt/unibus\"\n\
-                        [ports]\nclient = 4250\ncontrol_plane = 8470\nroute = 6250\nmonitor = 8250\n"
+                        [ports]\nclient = 4250\ncontrol_plane = 8470\nroute = 6250\n"
                 .replace("NET", network);
         for (name, n, seed) in [("a", 1, true), ("b", 2, false), ("c", 3, false)] {
             text.push_str(&format!(
@@ -367,15 +366,15 @@ pub(super) mod tests {
         let with = |listeners: Vec<Listener>| broken("wg", |facts| facts.listeners = Some(listeners.clone()));
         is(with(vec![listening("127.0.0.1", 4250, "sshd")]), "ports.client", Level::Fail, "4250 held by sshd (pid 7)");
         is(with(vec![listening("0.0.0.0", 6250, "sshd")]), "ports.route", Level::Fail, "sshd");
-        // The routes are bound to the mesh alone, the monitor to loopback.
-        assert_eq!(with(vec![listening("192.0.2.1", 6250, "sshd"), listening("192.0.2.1", 8250, "sshd")]), []);
+        // The routes are bound to the mesh alone, and no monitor is bound at all.
+        assert_eq!(with(vec![listening("192.0.2.1", 6250, "sshd"), listening("0.0.0.0", 8250, "sshd")]), []);
         let own = ["4250", "8470", "6250"].map(|port| listening("0.0.0.0", port.parse().unwrap(), "nats-server"));
         assert_eq!(with(own.to_vec()), []);
         // One of ours beside a stranger does not hide the stranger.
         let both = vec![listening("0.0.0.0", 4250, "nats-server"), listening("127.0.0.1", 4250, "sshd")];
         is(with(both), "ports.client", Level::Fail, "sshd");
         let unknown = broken("wg", |facts| facts.listeners = None);
-        assert_eq!(unknown.iter().filter(|(_, level, _)| *level == Level::Warn).count(), 4, "{unknown:?}");
+        assert_eq!(unknown.iter().filter(|(_, level, _)| *level == Level::Warn).count(), 3, "{unknown:?}");
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn ports(typed: &typed::Ports, mistakes: &mut Mistakes) -> Option<Ports> {
         client: port(&typed.client)?,
         control_plane: port(&typed.control_plane)?,
         route: port(&typed.route)?,
-        monitor: port(&typed.monitor)?,
+        monitor: port(&typed.monitor),
     })
 }
 

@@ -60,21 +60,17 @@ pub struct Ports {
     pub control_plane: u16,
     /// Routes between the engines, over mutual TLS.
     pub route: u16,
-    /// The engine's monitor, on loopback only.
-    pub monitor: u16,
+    /// Where release 0.1.0, to which a rollback may lead, has its engine's monitor; later ones have none.
+    pub monitor: Option<u16>,
 }
 
 impl Ports {
     /// The ports as shipped in deploy/nodes.toml (a test compares).
-    pub const SHIPPED: Self = Self { client: 4250, control_plane: 8470, route: 6250, monitor: 8250 };
+    pub const SHIPPED: Self = Self { client: 4250, control_plane: 8470, route: 6250, monitor: None };
 
-    fn named(self) -> [(&'static str, u16); 4] {
-        [
-            ("client", self.client),
-            ("control_plane", self.control_plane),
-            ("route", self.route),
-            ("monitor", self.monitor),
-        ]
+    fn named(self) -> impl Iterator<Item = (&'static str, u16)> {
+        let always = [("client", self.client), ("control_plane", self.control_plane), ("route", self.route)];
+        always.into_iter().chain(self.monitor.map(|port| ("monitor", port)))
     }
 }
 
@@ -158,7 +154,8 @@ impl Topology {
                 kv_replicas,
                 install_dir: INSTALL_DIR.to_owned(),
             },
-            ports: Ports::SHIPPED,
+            // Three monitors of release 0.1.0 on one machine need an address each, which the settings then name.
+            ports: Ports { monitor: Some(8250), ..Ports::SHIPPED },
             nodes,
         };
         // One set of rules for what was typed and for what was made here.
@@ -275,7 +272,7 @@ mod tests {
         let local = Topology::local(Ipv4Addr::new(127, 0, 0, 11), 3).unwrap();
         let names = |topology: &Topology| topology.nodes.iter().map(|node| node.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&local), names(&topology));
-        assert_eq!((&local.cluster, local.ports), (&topology.cluster, topology.ports));
+        assert_eq!((&local.cluster, Ports { monitor: None, ..local.ports }), (&topology.cluster, topology.ports));
     }
 
     #[test]

@@ -241,7 +241,10 @@ impl Reader<'_> {
         ports.client = self.integer(&mut section, "client");
         ports.control_plane = self.integer(&mut section, "control_plane");
         ports.route = self.integer(&mut section, "route");
-        ports.monitor = self.integer(&mut section, "monitor");
+        // Files that were written for release 0.1.0 have it.
+        if value.get_ref().get("monitor").is_some() {
+            ports.monitor = self.integer(&mut section, "monitor");
+        }
         self.unknown(section);
     }
 
