@@ -54,7 +54,7 @@ async fn carry(args: &Args) -> Result<Carried, TransferError> {
     let shown = std::io::stderr().is_terminal() && !args.output.json;
     let progress = |there, all| {
         if shown {
-            eprint!("\r{there} of {all}");
+            super::say::count(format_args!("{there} of {all}"));
         }
     };
     let carried = copy_in(&OfStore::file(Arc::new(store)), &*to, progress).await;

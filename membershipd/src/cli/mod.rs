@@ -48,6 +48,7 @@ use crate::posture::SCHEMA;
 use crate::transfer::TransferError;
 use crate::{engine, serve};
 use unibus_core::{clock, faults};
+use unibus_names::printable::continued;
 
 /// Done.
 const DONE: u8 = 0;
@@ -226,7 +227,7 @@ fn log_to_stderr(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("UNIBUS_LOG").unwrap_or_else(|_| {
         tracing_subscriber::EnvFilter::new("warn,async_nats::connector=off,membershipd=info,engine=info")
     });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| say::LogLines);
     match format {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().init(),
@@ -255,11 +256,12 @@ impl Problem {
                 if json {
                     println!("{}", json!({ "schema": SCHEMA, "error": failure }));
                 }
-                eprintln!("membershipd: {}\n  remedy: {}", failure.message, failure.remedy);
+                let (message, remedy) = (continued(&failure.message), continued(&failure.remedy));
+                eprintln!("membershipd: {message}\n  remedy: {remedy}");
                 FAILED
             }
             Problem::Other(error) => {
-                eprintln!("membershipd: {error:#}");
+                eprintln!("membershipd: {}", continued(&format!("{error:#}")));
                 FAILED
             }
         }

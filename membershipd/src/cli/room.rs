@@ -8,6 +8,7 @@ use super::table::{Table, word};
 use super::{DONE, Problem, member};
 use unibus_client::api::{Request, Room, room_path};
 use unibus_core::domain::{Handle, Keep, Policy, RoomId, RoomRole, Subject};
+use unibus_names::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -102,7 +103,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                     println!("kept: up to {bytes} bytes, {days}");
                 }
                 if let Some(advice) = room.advice {
-                    println!("note: {advice}");
+                    println!("note: {}", one_line(&advice));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use unibus_names::printable::one_line;
 
 /// A table of text.
 pub(super) struct Table {
@@ -16,9 +17,9 @@ impl Table {
         Self { head: head.iter().map(|h| h.to_uppercase()).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row.
+    /// Adds a row. A line break in a cell would be a row of its own, so none is left in it.
     pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| one_line(cell).into_owned()).collect());
     }
 
     /// Whether there is no row.

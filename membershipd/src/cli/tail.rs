@@ -13,6 +13,7 @@ use crate::blobs::BlobId;
 use unibus_client::talk::{Attachment, Content, From, Heard, Listener, Message};
 use unibus_core::domain::RoomId;
 use unibus_crypto::FrameRefusal;
+use unibus_names::printable::{continued, one_line};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -89,7 +90,7 @@ impl Screen<'_> {
                 // A connection ends every few minutes, as its admission does; that is worth a word if there is no other soon.
                 self.losses += 1;
                 if self.losses == 2 {
-                    eprintln!("membershipd: connecting again: {why}");
+                    eprintln!("membershipd: connecting again: {}", one_line(&why.to_string()));
                 }
             }
         }
@@ -145,18 +146,17 @@ impl Screen<'_> {
     }
 }
 
-/// A message for people, on one line.
+/// A message for people: a line, and lines of a text that cannot be taken for another message.
 fn shown(room: &RoomId, content: &Content) -> String {
     match content {
         Content::Text(text) => {
-            let text = String::from_utf8_lossy(text);
-            // What a member says must not move the cursor or colour the next line.
-            text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+            // What a member says must not move the cursor or colour the next line, and none of its lines may be taken for another member's.
+            continued(&String::from_utf8_lossy(text))
         }
         Content::Attachment(Attachment { sha256, size, name }) => {
             let (id, size) = (BlobId::new(*sha256), bytes(*size));
             // Not the name after --out: in a shell it could be more than a name.
-            format!("[attachment] {name} ({size}) — membershipd blob get {room} {id} --out FILE")
+            format!("[attachment] {} ({size}) — membershipd blob get {room} {id} --out FILE", one_line(&name.to_string()))
         }
         Content::Unknown { kind: 1, .. } => "[an attachment, but it is not announced as it has to be]".to_owned(),
         Content::Unknown { kind, .. } => {
@@ -198,12 +198,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_is_one_line_and_says_what_it_is() {
+    fn every_message_says_what_it_is_and_cannot_be_taken_for_another() {
         let room = "hall".parse().unwrap();
         let attachment = |size| Attachment { sha256: [7; 32], size, name: "a b.pdf".parse().unwrap() };
         let fetch = format!("— membershipd blob get hall {} --out FILE", "07".repeat(32));
         for (content, line) in [
-            (Content::text("a\nb\u{1b}[2J\tc"), "a\u{fffd}b\u{fffd}[2J\tc".to_owned()),
+            (Content::text("a\nb\u{1b}[2J\u{202e}c"), "a\n    | b\\u001b[2J\\u202ec".to_owned()),
             (Content::Attachment(attachment(999)), format!("[attachment] a b.pdf (999 bytes) {fetch}")),
             (Content::Attachment(attachment(12_345)), format!("[attachment] a b.pdf (12 KB) {fetch}")),
             (Content::Attachment(attachment(16_777_155)), format!("[attachment] a b.pdf (16.7 MB) {fetch}")),

@@ -1,8 +1,7 @@
 //! `backup`: all that the cluster holds, as one file on this machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,10 +10,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use unibus_ops::answer;
 use unibus_ops::build;
 use unibus_ops::exit::BadInput;
 use unibus_ops::global::Global;
-use unibus_ops::hash::sha256;
+use unibus_ops::hash::sha256_of;
 use unibus_ops::paths::Paths;
 use unibus_ops::posture::complaint;
 use unibus_ops::process::Output;
@@ -30,6 +30,8 @@ const THERE: &str = "unibus.db";
 const ASK: Duration = Duration::from_secs(60);
 /// Time for the file to travel: some hundred megabytes over a slow line.
 const TRAVEL: Duration = Duration::from_secs(900);
+/// Bytes of a copy, at most: an engine's store has 10 GiB, so a node that names more is not one of ours.
+const MOST_BYTES: u64 = 16 << 30;
 const SCHEMA: u32 = 1;
 
 /// Fetch everything that the cluster holds into one file here
@@ -94,11 +96,10 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     for node in &nodes {
         let line = progress.line(node);
         line.doing("copying what the cluster holds");
-        match fetch(&target, node, args.within) {
+        match fetch(&target, node, args) {
             Ok((exported, bytes)) => {
                 line.done("copied");
-                create(&args.file, &bytes)?;
-                tell(&target, args, node, &exported, bytes.len());
+                tell(&target, args, node, &exported, bytes);
                 // Another node has no more: what is damaged is so on all of them, or is mended first.
                 ensure!(
                     exported.is_whole(),
@@ -117,7 +118,7 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     bail!("no node gave a copy:\n{}\nnothing was changed; see: {}", refused.join("\n"), target.verb("verify"))
 }
 
-fn tell(target: &Target, args: &Args, node: &str, exported: &Exported, bytes: usize) {
+fn tell(target: &Target, args: &Args, node: &str, exported: &Exported, bytes: u64) {
     let content = &exported.content_sha256;
     let file = Paths::shown(&args.file);
     if args.json {
@@ -134,39 +135,46 @@ fn tell(target: &Target, args: &Args, node: &str, exported: &Exported, bytes: us
     out!("{}", next(&[(&target.verb(&format!("restore {file}")), "into a cluster that is empty")]));
 }
 
-/// A copy by the word of `node`: the hash over its content, and the file. What it leaves on the node is gone again, also where
-/// it fails.
-fn fetch(target: &Target, node: &str, within: u32) -> Result<(Exported, Vec<u8>)> {
+/// A copy by the word of `node`: the hash over its content, and the bytes of the file. What it leaves on the node is gone again, also
+/// where it fails.
+fn fetch(target: &Target, node: &str, args: &Args) -> Result<(Exported, u64)> {
     let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
     let made = run(&["mktemp", "-d"], ASK).context("making a directory for the copy")?;
     let directory = String::from_utf8(made.stdout).context("the name of a directory")?.trim().to_owned();
     ensure!(directory.starts_with('/'), "mktemp named no directory: {directory:?}");
-    let copied = copy(target, node, &format!("{directory}/{THERE}"), within);
+    let copied = copy(target, node, &format!("{directory}/{THERE}"), args);
     let removed = run(&["rm", "-r", "--", &directory], ASK);
     let copied = copied?;
     removed.with_context(|| format!("the copy is still there: ssh to {node} and remove {directory}"))?;
     Ok(copied)
 }
 
-fn copy(target: &Target, node: &str, file: &str, within: u32) -> Result<(Exported, Vec<u8>)> {
+fn copy(target: &Target, node: &str, file: &str, args: &Args) -> Result<(Exported, u64)> {
     let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
     let program = format!("./{}", build::FILE);
-    let seconds = within.to_string();
+    let seconds = args.within.to_string();
     let export = ["export", "--db", file, "--within", &seconds, "--json", "--runtime-dir", &target.runtime_dir];
-    let time = Duration::from_secs(within.into()) + TRAVEL;
+    let time = Duration::from_secs(args.within.into()) + TRAVEL;
     let output = target.transport.run(node, &[&[program.as_str()], export.as_slice()].concat(), b"", time)?;
     let exported = made(output)?;
     let summed = run(&["sha256sum", "--", file], TRAVEL)?.stdout;
     let there = String::from_utf8_lossy(&summed);
-    let bytes = run(&["cat", "--", file], TRAVEL).context("fetching the copy")?.stdout;
-    let here = sha256(&bytes);
-    ensure!(there.starts_with(&here), "the file that came has another sha256 than the one on the node: run this again");
+    let counted = run(&["stat", "-c", "%s", "--", file], ASK)?.stdout;
+    let bytes = String::from_utf8_lossy(&counted).trim().parse().ok().filter(|bytes| *bytes <= MOST_BYTES);
+    let bytes: u64 = bytes.with_context(|| format!("{node} names no size that a copy can have, {MOST_BYTES} bytes at most"))?;
+    create(&args.file, |to| {
+        said(target.transport.fetch(node, &["cat", "--", file], (to, bytes), TRAVEL)?)
+            .context("fetching the copy")?;
+        let here = sha256_of(&args.file)?;
+        ensure!(there.starts_with(&here), "the file that came has another sha256 than the one on the node: run this again");
+        Ok(())
+    })?;
     Ok((exported, bytes))
 }
 
 /// What was exported. A file that lacks what is damaged is there, although the verb says that it failed.
 fn made(output: Output) -> Result<Exported> {
-    match serde_json::from_slice::<Exported>(&output.stdout) {
+    match answer::read::<Exported>(&output.stdout) {
         Ok(exported) if output.ok() || !exported.is_whole() => Ok(exported),
         answer => {
             said(output)?;
@@ -180,11 +188,12 @@ fn said(output: Output) -> Result<Output> {
     Ok(output)
 }
 
-/// Writes a new file, private from the first byte; one that cannot be written whole is not left behind.
-fn create(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Makes a new file, private from the first byte, which `write` fills; one that is not whole is not left behind.
+fn create(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let shown = || format!("writing {}", Paths::shown(path));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE.0).open(path).with_context(shown)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    let mut file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(MODE.0).open(path).with_context(shown)?;
+    let written = write(&mut file).and_then(|()| Ok(file.sync_all()?));
     if written.is_err() {
         // The error below is what matters.
         let _ = fs::remove_file(path);
@@ -194,6 +203,7 @@ fn create(path: &Path, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -216,9 +226,12 @@ mod tests {
     fn a_copy_is_private_and_takes_no_ones_place() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("backup");
-        create(&path, b"copy").unwrap();
+        let fill = |text: &'static str| move |file: &mut File| Ok(file.write_all(text.as_bytes())?);
+        create(&path, fill("copy")).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE.0);
-        create(&path, b"another").unwrap_err();
+        create(&path, fill("another")).unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"copy");
+        create(&dir.path().join("half"), |_| bail!("it broke off")).unwrap_err();
+        assert!(!dir.path().join("half").exists());
     }
 }

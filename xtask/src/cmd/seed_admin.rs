@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
+use unibus_ops::answer;
 use unibus_ops::first_admin::{carry_out, handle, plan as record, sign_pub};
 use unibus_ops::global::Global;
 use unibus_ops::plan::{self, LockFlags};
@@ -108,7 +109,7 @@ fn ask_users(target: &Target) -> (Option<Vec<User>>, String) {
     let mut reasons: Vec<(&str, String)> = Vec::new();
     for (node, answer) in target.nodes().iter().zip(answers) {
         let said = match answer {
-            Ok(output) if output.ok() => match serde_json::from_slice::<Users>(&output.stdout) {
+            Ok(output) if output.ok() => match answer::read::<Users>(&output.stdout) {
                 Ok(users) => return (Some(users.users), String::new()),
                 Err(error) => format!("its answer is not the JSON this xtask knows: {error}"),
             },

@@ -9,6 +9,7 @@
 #[macro_use]
 pub mod stdio;
 
+pub mod answer;
 pub mod build;
 pub mod cargo;
 pub mod doctor;

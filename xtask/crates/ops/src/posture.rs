@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use crate::answer;
+
 /// The version of the JSON that this xtask understands.
 const SCHEMA: u32 = 1;
 
@@ -154,7 +156,7 @@ impl Posture {
     /// Reads a daemon's answer.
     pub fn parse(json: &[u8]) -> Result<Self, Unreadable> {
         // The schema first: another one's shape would be reported as a missing field.
-        let value: Value = serde_json::from_slice(json)?;
+        let value: Value = answer::read(json)?;
         match value.get("schema").and_then(Value::as_u64) {
             Some(schema) if schema != u64::from(SCHEMA) => Err(Unreadable::Schema(schema)),
             _ => Ok(serde_json::from_value(value)?),
@@ -177,7 +179,7 @@ struct ReportedError {
 
 /// What a failed verb of membershipd says, from whichever stream says it.
 pub fn complaint(stdout: &[u8], stderr: &str) -> String {
-    if let Ok(Reported { error }) = serde_json::from_slice(stdout) {
+    if let Ok(Reported { error }) = answer::read(stdout) {
         return match error.remedy.filter(|remedy| !remedy.is_empty()) {
             Some(remedy) => format!("{} ({remedy})", error.message),
             None => error.message,

@@ -1,4 +1,5 @@
-//! Output that does not end a verb: its reader may leave (`| head`), and the work on the nodes goes on.
+//! Output that does not end a verb: its reader may leave (`| head`), and the work on the nodes goes on. And the one place through which
+//! all text comes that is shown, whoever wrote it, so that none of it can move the cursor or hide.
 //!
 //! The standard macros panic then, so these take their place in every crate of the tool.
 
@@ -6,12 +7,19 @@ use std::fmt::Arguments;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use unibus_names::printable::printable;
+
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Writes to standard output at once, and remembers if it is closed.
 pub fn write_stdout(text: Arguments<'_>) {
+    control_stdout(&printable(&text.to_string()));
+}
+
+/// Writes what moves the cursor on standard output: never text of others.
+pub(crate) fn control_stdout(text: &str) {
     let mut out = io::stdout().lock();
-    if out.write_fmt(text).and_then(|()| out.flush()).is_err() {
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
         STDOUT_CLOSED.store(true, Ordering::Relaxed);
     }
 }
@@ -19,7 +27,7 @@ pub fn write_stdout(text: Arguments<'_>) {
 /// Writes to standard error.
 pub fn write_stderr(text: Arguments<'_>) {
     // A failure has no other place to be reported.
-    let _ = io::stderr().lock().write_fmt(text);
+    let _ = io::stderr().lock().write_all(printable(&text.to_string()).as_bytes());
 }
 
 /// Whether standard output is closed: a verb that only shows something may end.

@@ -8,6 +8,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use unibus_names::printable::{one_line, printable};
+
+use crate::stdio::control_stdout;
 
 /// How a word is meant; shown as a colour where there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +99,7 @@ pub struct Cell {
 impl Cell {
     /// A cell with a meaning.
     pub fn toned(tone: Tone, text: impl Into<String>) -> Self {
-        Self { text: text.into(), tone }
+        Self { tone, ..Self::from(text) }
     }
 
     /// Good or bad.
@@ -107,7 +110,8 @@ impl Cell {
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.into(), tone: Tone::Plain }
+        // A line break in it would be a row of its own.
+        Self { text: one_line(&text.into()).into_owned(), tone: Tone::Plain }
     }
 }
 
@@ -202,7 +206,7 @@ impl Progress {
     pub fn say(&self, text: &str) {
         match &self.live {
             // A terminal that is gone is no reason to stop.
-            Some(live) => drop(live.println(text)),
+            Some(live) => drop(live.println(printable(text))),
             None => errln!("{text}"),
         }
     }
@@ -234,6 +238,7 @@ impl Line {
     /// What is happening now. Saying the same twice prints it once.
     pub fn set(&self, text: impl Into<String>) {
         let text = text.into();
+        let text = one_line(&text).into_owned();
         match &self.bar {
             Some(bar) => bar.set_message(text),
             None => self.print(&text),
@@ -243,7 +248,7 @@ impl Line {
     /// A detail of what is happening, worth a look on a terminal but not a line in a log.
     pub fn doing(&self, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_message(text.to_owned());
+            bar.set_message(one_line(text).into_owned());
         }
     }
 
@@ -265,7 +270,7 @@ impl Line {
     }
 
     fn end(&self, tone: Tone, word: &str, text: &str) {
-        let word = self.style.paint(tone, word);
+        let (word, text) = (self.style.paint(tone, word), one_line(text));
         let whole = if text.is_empty() { word } else { format!("{word}, {text}") };
         match &self.bar {
             Some(bar) => bar.finish_with_message(whole),
@@ -306,7 +311,7 @@ impl Screen {
             let up = self.drawn.lines().count();
             let back = if up == 0 { String::new() } else { format!("\x1b[{up}A\r\x1b[J") };
             // A line that were wrapped would count as two the next time: the terminal shall cut it off.
-            out!("{back}\x1b[?7l{text}\x1b[?7h");
+            control_stdout(&format!("{back}\x1b[?7l{}\x1b[?7h", printable(text)));
             text.clone_into(&mut self.drawn);
         } else if self.drawn != same {
             out!("{text}");

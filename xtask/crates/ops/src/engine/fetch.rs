@@ -1,10 +1,11 @@
 //! Fetching the pinned engine: through pip or curl, proved by its hash, then renamed into place.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -12,6 +13,7 @@ use crate::cargo::RETRYING;
 use crate::exit::BadInput;
 use crate::lock::Lock;
 use crate::paths::Paths;
+use crate::process::{Failure, bounded};
 use crate::shell::{Shell, cmd};
 use crate::ui::{Line, Progress};
 
@@ -20,6 +22,8 @@ use super::pin::{Pin, Tarball};
 use crate::hash::sha256_of;
 
 const REMEDY: &str = "name an engine you have with --engine FILE, or add a [tarball] to deploy/engine.toml";
+/// Time for one download, over a slow line.
+const WITHIN: Duration = Duration::from_secs(1800);
 const SCRATCH: &str = ".fetch-";
 
 /// Fetches the engine to `place`, unless another process does so first.
@@ -119,18 +123,18 @@ fn is_engine(path: &Path) -> bool {
 
 /// Runs a tool whose output matters only when it fails.
 fn run(command: impl Into<Command>, needs: &str) -> Result<()> {
-    let mut command: Command = command.into();
+    let command: Command = command.into();
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => BadInput::new(format!(
+    let output = bounded(command, b"", WITHIN).map_err(|failure| match failure {
+        Failure::Unreachable(_) => BadInput::new(format!(
             "fetching the engine needs {needs}, and there is no {program}; install it, or {REMEDY}"
         )),
-        _ => anyhow!(error).context(format!("running {program}")),
+        Failure::Unknown(why) => anyhow!(why).context(format!("running {program}")),
     })?;
-    if output.status.success() {
+    if output.ok() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = output.stderr;
     if said.contains("No module named pip") {
         return Err(BadInput::new(format!(
             "fetching the engine needs {needs}, and this python3 has no pip; install it, or {REMEDY}"
@@ -140,8 +144,8 @@ fn run(command: impl Into<Command>, needs: &str) -> Result<()> {
     let said = said.join("\n");
     let said = if said.is_empty() { "it said nothing" } else { &said };
     bail!(
-        "fetching the engine: {program} ended with {}:\n{said}\nRun this again where there is a network, or {REMEDY}",
-        output.status
+        "fetching the engine: {program} ended with exit code {}:\n{said}\nRun this again where there is a network, or {REMEDY}",
+        output.code.map_or_else(|| "none".to_owned(), |code| code.to_string())
     )
 }
 

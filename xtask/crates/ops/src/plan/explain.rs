@@ -1,6 +1,7 @@
 //! Why a step failed, in the words of the program that it was to start: systemd only says that it did not start.
 
 use serde::Serialize;
+use unibus_names::printable::one_line;
 
 use super::Step;
 use super::peer::Peer;
@@ -20,7 +21,7 @@ impl Explain {
     fn last_words(&self, said: &str) -> Option<String> {
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let at = lines.iter().rposition(|line| line.starts_with(&self.begins))?;
-        Some(lines.get(at..)?.join("; "))
+        Some(one_line(&lines.get(at..)?.join("; ")).into_owned())
     }
 }
 

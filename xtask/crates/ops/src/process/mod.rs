@@ -1,15 +1,25 @@
-//! A child process that is bounded in time: what hangs is ended and reported, never waited for.
+//! A child process that is bounded in time and in what it says: what hangs, or has no end, is ended and reported. Where a child is
+//! started whose words another machine may have chosen, it is started here.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use unibus_names::printable::one_line;
+
 pub(crate) use self::cause::{not_begun, with_remedy};
 
 mod cause;
+
+/// Bytes that a command may write to its standard output. The largest that is asked for is a copy of this repository; what nodes answer
+/// has some kilobytes.
+pub(crate) const MOST_OUTPUT: u64 = 32 << 20;
+/// Bytes that a command may write to its standard error.
+pub(crate) const MOST_COMPLAINTS: u64 = 4 << 20;
 
 /// What a command on a node left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +28,7 @@ pub struct Output {
     pub code: Option<i32>,
     /// All of it.
     pub stdout: Vec<u8>,
-    /// All of it, without line ends at its end; what is no text is replaced.
+    /// All of it, without line ends at its end; what is no text, or no terminal should be told, is replaced.
     pub stderr: String,
 }
 
@@ -76,6 +86,13 @@ pub fn bounded(command: impl Into<Command>, stdin: &[u8], within: Duration) -> R
     watched(command.into(), stdin, within, |_| Go::On)
 }
 
+/// Runs `command`, and writes its standard output to `file` as it comes: `most` bytes, and none that is more.
+pub(crate) fn bounded_into(command: Command, to: (&File, u64), within: Duration) -> Result<Output, Failure> {
+    let (file, most) = to;
+    let file = file.try_clone().map_err(|error| Failure::Unreachable(format!("keeping the file open: {error}")))?;
+    carry_out(command, Sink::File(file, most), b"", within, |_| Go::On)
+}
+
 /// What becomes of a command that has said something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Go {
@@ -87,36 +104,51 @@ pub enum Go {
 
 /// The same; `hear` is told each line of its standard error as it comes, and the command goes on meanwhile.
 pub fn watched(
+    command: Command,
+    stdin: &[u8],
+    within: Duration,
+    hear: impl FnMut(&str) -> Go,
+) -> Result<Output, Failure> {
+    carry_out(command, Sink::Memory, stdin, within, hear)
+}
+
+/// Starts `command` with pipes for all it reads and writes, in a group of its own: what it starts in turn is ended with it, and a Ctrl-C
+/// here is ours to handle.
+pub(crate) fn spawn(command: &mut Command) -> Result<Child, Failure> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.spawn().map_err(|error| Failure::Unreachable(format!("starting {program}: {error}")))
+}
+
+/// Where standard output goes.
+enum Sink {
+    Memory,
+    /// A file, and how many bytes of it.
+    File(File, u64),
+}
+
+fn carry_out(
     mut command: Command,
+    sink: Sink,
     stdin: &[u8],
     within: Duration,
     mut hear: impl FnMut(&str) -> Go,
 ) -> Result<Output, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    #[cfg(unix)]
-    {
-        // Its own group: what it starts in turn is ended with it, and a Ctrl-C here is ours to handle.
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
-    }
-    let mut child = command.spawn().map_err(|error| Failure::Unreachable(format!("starting {program}: {error}")))?;
+    let mut child = spawn(&mut command)?;
     let deadline = Instant::now() + within;
     let (input, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (sender, heard) = mpsc::channel();
     let out_sender = sender.clone();
     // The receiver is gone when the deadline passed.
     thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let read = out.map_or(Ok(0), |mut pipe| pipe.read_to_end(&mut bytes));
-        let _ = out_sender.send(Heard::Out(read.map(|_| bytes)));
+        let read = out.map_or(Ok(Vec::new()), |pipe| collect(pipe, sink));
+        let _ = out_sender.send(Heard::Out(read));
     });
     thread::spawn(move || {
-        let read = err.map_or(Ok(()), |pipe| {
-            BufReader::new(pipe).split(b'\n').try_for_each(|line| {
-                let _ = sender.send(Heard::Line(line?));
-                Ok(())
-            })
-        });
+        let read = err.map_or(Ok(()), |pipe| each_line(pipe, |line| drop(sender.send(Heard::Line(line)))));
         let _ = sender.send(Heard::Silence(read));
     });
     let stdin = stdin.to_vec();
@@ -127,17 +159,21 @@ pub fn watched(
         }
     });
 
-    let unread = |error: io::Error| Failure::Unknown(format!("reading from {program}: {error}"));
+    let unread = |child: &mut Child, error: io::Error| {
+        end(child);
+        let why = if error.kind() == TOO_MUCH { "so it was ended" } else { "it was ended" };
+        Failure::Unknown(format!("reading from {program}: {error}; {why}"))
+    };
     let (mut stdout, mut stderr, mut silent) = (None, Vec::new(), false);
     while stdout.is_none() || !silent {
         match heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Heard::Out(bytes)) => stdout = Some(bytes.map_err(unread)?),
+            Ok(Heard::Out(bytes)) => stdout = Some(bytes.map_err(|error| unread(&mut child, error))?),
             Ok(Heard::Silence(read)) => {
-                read.map_err(unread)?;
+                read.map_err(|error| unread(&mut child, error))?;
                 silent = true;
             }
             Ok(Heard::Line(line)) => {
-                let line = String::from_utf8_lossy(&line).into_owned();
+                let line = text(&line);
                 if hear(&line) == Go::Die {
                     end_group(&child);
                 }
@@ -154,6 +190,44 @@ pub fn watched(
     };
     let stderr = stderr.join("\n").trim_end().to_owned();
     Ok(Output { code: code.code(), stdout: stdout.unwrap_or_default(), stderr })
+}
+
+/// The kind of the error that says that there was too much.
+pub(crate) const TOO_MUCH: io::ErrorKind = io::ErrorKind::FileTooLarge;
+
+/// There is more than `most` bytes of `what`.
+pub(crate) fn too_much(what: &str, most: u64) -> io::Error {
+    io::Error::new(TOO_MUCH, format!("there are more than {most} bytes of {what}"))
+}
+
+/// All that a pipe brings, if that is no more than may be.
+fn collect(pipe: impl Read, sink: Sink) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let (count, most) = match sink {
+        Sink::Memory => (pipe.take(MOST_OUTPUT + 1).read_to_end(&mut kept)?.try_into(), MOST_OUTPUT),
+        Sink::File(mut file, most) => (Ok(io::copy(&mut pipe.take(most.saturating_add(1)), &mut file)?), most),
+    };
+    if count.is_ok_and(|count: u64| count <= most) { Ok(kept) } else { Err(too_much("output", most)) }
+}
+
+/// Hands each line of a pipe to `hear`, as long as there are not too many bytes of them.
+fn each_line(pipe: impl Read, mut hear: impl FnMut(Vec<u8>)) -> io::Result<()> {
+    let (mut from, mut left) = (BufReader::new(pipe.take(MOST_COMPLAINTS + 1)), MOST_COMPLAINTS);
+    loop {
+        let mut line = Vec::new();
+        let count = u64::try_from(from.read_until(b'\n', &mut line)?).unwrap_or(u64::MAX);
+        if count == 0 {
+            return Ok(());
+        }
+        left = left.checked_sub(count).ok_or_else(|| too_much("complaints", MOST_COMPLAINTS))?;
+        hear(line);
+    }
+}
+
+/// A line of a program, for people: it may come from another machine.
+pub(crate) fn text(line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line);
+    one_line(line.trim_end_matches(['\r', '\n'])).into_owned()
 }
 
 /// What a child's pipes bring.
@@ -179,11 +253,16 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<std::process:
     }
 }
 
-fn overdue(child: &mut Child, program: &str, within: Duration) -> Failure {
+/// Ends a child and all that it started.
+fn end(child: &mut Child) {
     end_group(child);
     // The kill cannot be refused: it is our own child. Reaping it keeps no zombie.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+fn overdue(child: &mut Child, program: &str, within: Duration) -> Failure {
+    end(child);
     Failure::Unknown(format!("{program} gave no answer within {} s and was ended", within.as_secs_f32()))
 }
 
@@ -244,6 +323,26 @@ mod tests {
         let failure = bounded(sh("sleep 60"), b"", Duration::from_millis(200)).unwrap_err();
         assert!(matches!(&failure, Failure::Unknown(why) if why.contains("0.2 s")), "{failure}");
         assert!(begun.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn output_without_end_is_ended_and_told() {
+        for (script, word) in [("yes", "bytes of output"), ("yes >&2", "bytes of complaints"), ("tr '\\0' x </dev/zero >&2", "complaints")] {
+            let failure = bounded(sh(script), b"", Duration::from_secs(60)).unwrap_err();
+            assert!(matches!(&failure, Failure::Unknown(why) if why.contains(word) && why.contains("ended")), "{failure}");
+        }
+        let (dir, within) = (tempfile::tempdir().unwrap(), Duration::from_secs(60));
+        let file = File::create_new(dir.path().join("copy")).unwrap();
+        let failure = bounded_into(sh("yes"), (&file, 1000), within).unwrap_err();
+        assert!(failure.to_string().contains("more than 1000 bytes"), "{failure}");
+        assert_eq!(file.metadata().unwrap().len(), 1001);
+        bounded_into(sh("printf more"), (&file, 4), within).unwrap();
+    }
+
+    #[test]
+    fn complaints_are_harmless_lines() {
+        let done = bounded(sh(r"printf 'a\033[2J\302\233b\342\200\256c\r\nd\n' >&2"), b"", Duration::from_secs(10)).unwrap();
+        assert_eq!(done.stderr, "a\\u001b[2J\\u009bb\\u202ec\nd");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::answer;
 use crate::exit::BadInput;
 use crate::fsx;
 use crate::hash::sha256;
@@ -58,7 +59,7 @@ struct Probed {
 
 /// Reads what `probe-routes` prints.
 pub(super) fn parse_routes(json: &[u8]) -> Result<Vec<Route>, String> {
-    let probed: Probed = serde_json::from_slice(json)
+    let probed: Probed = answer::read(json)
         .map_err(|error| format!("its answer is not the JSON this xtask knows: {error}"))?;
     if probed.schema != SCHEMA {
         return Err(format!("its answer has schema {}, this xtask knows {SCHEMA}", probed.schema));

@@ -1,5 +1,6 @@
 //! Nodes on this machine: each is a directory that looks like a server's install directory.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::{Call, Transport};
 use crate::fsx;
 use crate::paths::Paths;
-use crate::process::{Failure, Output, bounded};
+use crate::process::{Failure, Output, bounded, bounded_into};
 
 /// Reaches the nodes of a local cluster.
 pub struct Local {
@@ -29,8 +30,8 @@ impl Local {
     }
 }
 
-impl Transport for Local {
-    fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+impl Local {
+    fn started(&self, node: &str, argv: &[&str]) -> Result<Command, Failure> {
         let dir = self.dir(node)?;
         let [program, args @ ..] = argv else {
             return Err(Failure::Unreachable("no command was given".to_owned()));
@@ -39,7 +40,17 @@ impl Transport for Local {
         let program = if program.contains('/') { dir.join(program) } else { Path::new(program).to_path_buf() };
         let mut command = Command::new(program);
         command.args(args).current_dir(&dir);
-        bounded(command, stdin, within)
+        Ok(command)
+    }
+}
+
+impl Transport for Local {
+    fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+        bounded(self.started(node, argv)?, stdin, within)
+    }
+
+    fn fetch(&self, node: &str, argv: &[&str], file: (&File, u64), within: Duration) -> Result<Output, Failure> {
+        bounded_into(self.started(node, argv)?, file, within)
     }
 
     fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure> {

@@ -6,6 +6,7 @@ mod shell;
 mod ssh;
 
 use std::fmt;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,11 @@ pub struct Files {
 pub trait Transport: Sync {
     /// Runs a command in the install directory of `node`. Secrets belong in `stdin`, never in `argv`.
     fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure>;
+
+    /// Runs a command in the install directory of `node`, and writes what it prints to `file` as it comes, up to `most` bytes.
+    fn fetch(&self, node: &str, _argv: &[&str], _file: (&File, u64), _within: Duration) -> Result<Output, Failure> {
+        Err(Failure::Unreachable(format!("no file can be fetched from {node}")))
+    }
 
     /// Does one thing on `node`.
     fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure>;

@@ -1,16 +1,18 @@
 //! A conversation with a shell: many commands over one connection, each answered before the next is needed.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::process::{Child, ChildStderr, Command};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::quote;
-use crate::process::{Failure, Output, end_group};
+use crate::process::{self, Failure, MOST_COMPLAINTS, MOST_OUTPUT, Output, end_group};
 
 /// What the shell says once it listens. Whatever a login prints comes before it.
 const READY: &str = "unibus: ready";
+/// Bytes that a login may print before the shell listens, and a line that begins an answer may have.
+const MOST_GREETING: u64 = 1 << 20;
 /// How long a shell may take to end once nobody talks to it any more.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -60,21 +62,14 @@ enum Heard {
     Ready,
     Answer(Output),
     Nonsense,
+    TooMuch(io::Error),
 }
 
 impl Shell {
     /// Starts `command`, which must lead to a shell that reads its standard input, and waits until that listens. When it
     /// fails nothing was asked and nothing done.
     pub(super) fn open(mut command: Command, opening: &str, within: Duration) -> Result<Self, Failure> {
-        let program = command.get_program().to_string_lossy().into_owned();
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        #[cfg(unix)]
-        {
-            // Its own group: what it starts in turn is ended with it, and a Ctrl-C here is ours to handle.
-            std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        }
-        let mut child =
-            command.spawn().map_err(|error| Failure::Unreachable(format!("starting {program}: {error}")))?;
+        let mut child = process::spawn(&mut command)?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (to, orders) = mpsc::channel::<Vec<u8>>();
         thread::spawn(move || {
@@ -86,12 +81,16 @@ impl Shell {
                 }
             }
         });
-        let (heard, from) = mpsc::channel();
+        // One answer ahead: a node that answers what it was not asked waits.
+        let (heard, from) = mpsc::sync_channel(1);
         thread::spawn(move || {
-            if let Some(stdout) = stdout {
-                // An error is the end of the conversation, which whoever waits for an answer hears of.
-                let _ = hear(BufReader::new(stdout), &heard);
+            if let Some(stdout) = stdout
+                && let Err(error) = hear(BufReader::new(stdout), &heard)
+                && error.kind() == process::TOO_MUCH
+            {
+                let _ = heard.send(Heard::TooMuch(error));
             }
+            // Another error is the end of the conversation, which whoever waits for an answer hears of.
         });
         let mut shell = Self { child, to: Some(to), from, errors: listen(stderr) };
         shell.say(opening);
@@ -99,6 +98,7 @@ impl Shell {
         loop {
             match shell.from.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Heard::Ready) => return Ok(shell),
+                Ok(Heard::TooMuch(error)) => return Err(Failure::Unreachable(shell.ended(&error))),
                 Ok(_) => {}
                 Err(gone) => return Err(Failure::Unreachable(shell.why(gone, within))),
             }
@@ -113,6 +113,7 @@ impl Shell {
         for _ in 0..answers {
             match self.from.recv_timeout(within) {
                 Ok(Heard::Answer(output)) => outputs.push(output),
+                Ok(Heard::TooMuch(error)) => return Err(Failure::Unknown(self.ended(&error))),
                 Ok(_) => return Err(Failure::Unknown("the shell there gave an answer that cannot be read".to_owned())),
                 Err(gone) => return Err(Failure::Unknown(self.why(gone, within))),
             }
@@ -125,6 +126,13 @@ impl Shell {
             // Who does not listen any more does not answer either.
             let _ = to.send(text.as_bytes().to_vec());
         }
+    }
+
+    /// Ends the shell, which said too much.
+    fn ended(&mut self, error: &io::Error) -> String {
+        self.to = None;
+        end_group(&self.child);
+        format!("{error}, so it was ended")
     }
 
     /// Why there is no answer; the shell is ended, if it has not ended by itself.
@@ -168,24 +176,33 @@ fn listen(stderr: Option<ChildStderr>) -> Receiver<String> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut stderr) = stderr {
-            // What was heard until then is what there is to say.
-            let _ = stderr.read_to_end(&mut bytes);
+            // What was heard until then is what there is to say. More than that is not kept, and the time of each answer bounds it.
+            let _ = stderr.by_ref().take(MOST_COMPLAINTS).read_to_end(&mut bytes);
+            let _ = io::copy(&mut stderr, &mut io::sink());
         }
         // Nobody asks where all went well.
-        let _ = sender.send(String::from_utf8_lossy(&bytes).trim_end().to_owned());
+        let _ = sender.send(plain(&bytes));
     });
     errors
 }
 
 /// Hears what a shell says: first whatever a login prints, then answers.
-fn hear(mut from: impl BufRead, heard: &Sender<Heard>) -> io::Result<()> {
+fn hear(mut from: impl BufRead, heard: &SyncSender<Heard>) -> io::Result<()> {
     let mut line = Vec::new();
     let mut ready = false;
+    // What a login prints in all.
+    let mut left = MOST_GREETING;
     loop {
         line.clear();
-        if from.read_until(b'\n', &mut line)? == 0 {
+        if ready {
+            left = MOST_GREETING;
+        }
+        let count = from.by_ref().take(left.saturating_add(1)).read_until(b'\n', &mut line)?;
+        if count == 0 {
             return Ok(());
         }
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        left = left.checked_sub(count).ok_or_else(|| process::too_much("a greeting", MOST_GREETING))?;
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
         let said = if ready {
@@ -212,13 +229,24 @@ fn header(line: &str) -> Option<(i32, u64)> {
 }
 
 fn answer(from: &mut impl BufRead, code: i32, length: u64) -> io::Result<Output> {
+    if length > MOST_OUTPUT {
+        return Err(process::too_much("an answer", MOST_OUTPUT));
+    }
     let mut stdout = Vec::new();
     from.take(length.saturating_add(1)).read_to_end(&mut stdout)?;
     if stdout.pop() != Some(b'\n') || u64::try_from(stdout.len()).ok() != Some(length) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    let stderr = String::from_utf8_lossy(&stdout).into_owned();
+    // The end of it is what tells why.
+    let complaints = usize::try_from(MOST_COMPLAINTS).unwrap_or(usize::MAX);
+    let stderr = plain(stdout.get(stdout.len().saturating_sub(complaints)..).unwrap_or_default());
     Ok(Output { code: Some(code), stdout, stderr })
+}
+
+/// Lines of another machine, for people.
+fn plain(bytes: &[u8]) -> String {
+    let lines: Vec<String> = bytes.split(|byte| *byte == b'\n').map(process::text).collect();
+    lines.join("\n").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -319,6 +347,25 @@ mod tests {
         command.args(["-c", "echo Welcome; exec sleep 600"]);
         let failure = Shell::open(command, &opening("/"), Duration::from_millis(200)).unwrap_err();
         assert!(matches!(&failure, Failure::Unreachable(why) if why.contains("0.2 s")), "{failure}");
+    }
+
+    #[test]
+    fn what_has_no_end_is_ended_and_told() {
+        let open = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            Shell::open(command, &opening("/"), SOON)
+        };
+        for script in ["yes", "tr '\\0' x </dev/zero"] {
+            let failure = open(script).unwrap_err();
+            assert!(matches!(&failure, Failure::Unreachable(why) if why.contains("bytes of a greeting")), "{failure}");
+        }
+        // A node that answers as it likes.
+        for (answers, word) in [("echo '0 9999999999'; yes", "bytes of an answer"), ("tr '\\0' 1 </dev/zero", "bytes of a greeting")] {
+            let mut shell = open(&format!("echo '{READY}'; {answers}")).unwrap();
+            let failure = shell.talk(&question(&words(&["true"])), 1, SOON).unwrap_err();
+            assert!(matches!(&failure, Failure::Unknown(why) if why.contains(word)), "{failure}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Nodes that ssh reaches, with the operator's own configuration and known hosts.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use super::connections::{self, Connections};
 use super::shell::{self, Shell};
 use super::{Call, Files, Opening, Session, Transport};
-use crate::process::{Failure, Output, bounded, not_begun};
+use crate::process::{Failure, Output, bounded, bounded_into, not_begun};
 
 /// ssh gives up by itself long before; this is for one that does not.
 const OPENS_WITHIN: Duration = Duration::from_secs(30);
@@ -86,6 +87,15 @@ impl Ssh {
     }
 
     fn start(&self, node: &str, words: &[String], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+        self.carry_out(node, words, |command| bounded(command, stdin, within))
+    }
+
+    fn carry_out(
+        &self,
+        node: &str,
+        words: &[String],
+        run: impl FnOnce(Command) -> Result<Output, Failure>,
+    ) -> Result<Output, Failure> {
         let host = self.host(node)?;
         let [program, args @ ..] = words else {
             return Err(Failure::Unreachable("no command was given".to_owned()));
@@ -93,7 +103,7 @@ impl Ssh {
         self.connect()?;
         let mut command = Command::new(program);
         command.args(args);
-        let output = bounded(command, stdin, within).map_err(|failure| failure.at(program, host))?;
+        let output = run(command).map_err(|failure| failure.at(program, host))?;
         match output.code {
             Some(SSH_FAILED) if not_begun(&output.stderr) => {
                 Err(Failure::Unreachable(output.reason().to_owned()).at(program, host))
@@ -105,10 +115,16 @@ impl Ssh {
     }
 }
 
-impl Transport for Ssh {
-    fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+impl Ssh {
+    /// Runs a command in the install directory, by `run`.
+    fn there(
+        &self,
+        node: &str,
+        argv: &[&str],
+        run: impl FnOnce(Command) -> Result<Output, Failure>,
+    ) -> Result<Output, Failure> {
         let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
-        let output = self.start(node, &self.ssh(node, RUN, &args)?, stdin, within)?;
+        let output = self.carry_out(node, &self.ssh(node, RUN, &args)?, run)?;
         match output.code {
             Some(code) if NOT_RUNNABLE.contains(&code) => Err(Failure::Unreachable(format!(
                 "{}: {} (is unibus installed in {}?)",
@@ -118,6 +134,16 @@ impl Transport for Ssh {
             ))),
             _ => Ok(output),
         }
+    }
+}
+
+impl Transport for Ssh {
+    fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
+        self.there(node, argv, |command| bounded(command, stdin, within))
+    }
+
+    fn fetch(&self, node: &str, argv: &[&str], file: (&File, u64), within: Duration) -> Result<Output, Failure> {
+        self.there(node, argv, |command| bounded_into(command, file, within))
     }
 
     fn call(&self, node: &str, call: &Call, within: Duration) -> Result<Output, Failure> {
