@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rustix::fs::Mode;
+use rustix::process::umask;
 #[cfg(target_os = "linux")]
 use unibus_local::supervisor;
 use unibus_ops::exit;
@@ -92,6 +94,9 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    // What is written here is for others to read at most, whatever this was started with. Secrets have modes of their own.
+    let given = umask(Mode::from_raw_mode(0o077));
+    umask(given | Mode::from_raw_mode(0o022));
     let cli = Cli::parse();
     let global = &cli.global;
     let done = match cli.verb {

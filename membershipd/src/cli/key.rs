@@ -34,6 +34,9 @@ enum What {
     Rotate(OfRoom),
     /// Lists whose keys this user has seen, and holds the servers to
     Pins {
+        /// Where the file of them is gone for good: meet everybody for the first time again
+        #[arg(long)]
+        begin_anew: bool,
         #[command(flatten)]
         api: Api,
     },
@@ -53,7 +56,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
         What::Show(OfRoom { room, api }) => show(room, api),
         What::Rotate(OfRoom { room, api }) => rotate(room, api),
-        What::Pins { api } => pins(api),
+        What::Pins { begin_anew: true, api } => begin_anew(api),
+        What::Pins { begin_anew: false, api } => pins(api),
         What::Unseal(OfRoom { room, api }) => unseal(room, api),
         What::Forget { handle, api } => forget(handle, api),
     }?;
@@ -107,6 +111,18 @@ fn pins(api: &Api) -> Result<(), Problem> {
             table.row(vec![handle.to_string(), pinned.sign_pub.to_string(), hpke]);
         }
         print!("{table}");
+    }
+    Ok(())
+}
+
+fn begin_anew(api: &Api) -> Result<(), Problem> {
+    let were_gone = api.part()?.pins.begin_anew().map_err(|error| api.talk_failed(&error.into()))?;
+    if api.json() {
+        println!("{}", json!({ "were_gone": were_gone }));
+    } else if were_gone {
+        println!("everybody is met for the first time again: compare their keys with them in person (membershipd key pins)");
+    } else {
+        println!("nothing to do: what was seen of others is there");
     }
     Ok(())
 }

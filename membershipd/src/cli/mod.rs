@@ -40,6 +40,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use rustix::fs::Mode;
+use rustix::process::umask;
 use serde_json::json;
 
 use crate::config::{Config, ConfigErrors, LogFormat, Typed};
@@ -164,6 +166,9 @@ const fn engine_child_name() -> &'static str {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // What the daemon, its engine and the verbs write is for their user alone, whatever this was started with.
+    let given = umask(Mode::from_raw_mode(0o077));
+    umask(given | Mode::from_raw_mode(0o077));
     let cli = Cli::parse();
     let outcome = match cli.verb {
         None => run_daemon(cli.serve),

@@ -1,6 +1,7 @@
 //! `membershipd register`: makes a user of whoever has a link, and the files with which he is that user.
 
 use std::io::{IsTerminal, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -132,7 +133,9 @@ impl Files {
             (Some(ca), None) => {
                 let mut file =
                     std::fs::File::create_new(ca).with_context(|| format!("cannot make {}", ca.display()))?;
+                // It is no secret, and what reads it may be another user's program.
                 file.write_all(pem.as_bytes())
+                    .and_then(|()| file.set_permissions(std::fs::Permissions::from_mode(0o644)))
                     .and_then(|()| file.sync_all())
                     .with_context(|| format!("cannot write {}", ca.display()))?;
             }

@@ -70,7 +70,7 @@ fn held(cluster: &Cluster, node: &str) -> Result<BTreeMap<&'static str, u64>, St
         return Err(answer.to_string());
     }
     let server = system.say(json!({ "op": "state" }))["server_id"].as_str().unwrap().to_owned();
-    let mut engine = |of: &str, count: &str| -> Result<u64, String> {
+    let mut of_engine = |of: &str, count: &str| -> Result<u64, String> {
         let subject = format!("$SYS.REQ.SERVER.{server}.{of}");
         let answer = system.say(json!({ "op": "request", "subject": subject, "timeout": 5 }));
         let value: Value = serde_json::from_str(answer["data"].as_str().ok_or_else(|| answer.to_string())?).unwrap();
@@ -85,10 +85,10 @@ fn held(cluster: &Cluster, node: &str) -> Result<BTreeMap<&'static str, u64>, St
     // How many files of its store the engine has open is its own affair: it closes them when they rest.
     let store = cluster.node(node);
     Ok(BTreeMap::from([
-        ("consumers", engine("JSZ", "consumers")?),
-        ("copies", engine("JSZ", "streams")?),
-        ("subscriptions", engine("VARZ", "subscriptions")?),
-        ("connections", engine("VARZ", "connections")?),
+        ("consumers", of_engine("JSZ", "consumers")?),
+        ("copies", of_engine("JSZ", "streams")?),
+        ("subscriptions", of_engine("VARZ", "subscriptions")?),
+        ("connections", of_engine("VARZ", "connections")?),
         ("tasks", tasks.ok_or("no metrics")?),
         ("descriptors of the daemon", descriptors(daemon, &|_| true)?),
         ("descriptors of the engine", descriptors(engine, &|file| !file.starts_with(&store))?),

@@ -75,6 +75,8 @@ impl Identity {
         let (sign, hpke) = (self.sign.expose_secret(), self.hpke.expose_secret());
         let document = Written { version: VERSION, handle: &self.handle, sign, hpke };
         private_file::create(path, Zeroizing::new(toml::to_string(&document)?).as_bytes())?;
+        // One that would be refused the next time is not made, as in a directory in which others can write.
+        private_file::open(path).inspect_err(|_| drop(std::fs::remove_file(path)))?;
         Ok(())
     }
 

@@ -1,11 +1,13 @@
 //! Files that only their owner may read.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use secrecy::SecretString;
+use unibus_names::private::{self, Exposure, Inode, Reader};
 use zeroize::Zeroizing;
 
 /// Why a private file was refused or could not be handled.
@@ -21,6 +23,32 @@ pub enum PrivateFileError {
         /// Why it failed.
         source: io::Error,
     },
+    /// It is a pipe, a device or a directory.
+    #[error("{path} is no regular file, so it is not read; name the file itself, not a pipe or a device")]
+    NoFile {
+        /// What it is called.
+        path: PathBuf,
+    },
+    /// It belongs to another user.
+    #[error("{path} belongs to user {owner}, who can read and replace it; if it is yours, run: chown {own} {path}")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// As whom this process runs.
+        own: u32,
+    },
+    /// Others can write in its directory.
+    #[error("{directory} has mode {mode:04o}: others can put another file in the place of {path}; run: chmod go-w {directory}")]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// The file.
+        path: PathBuf,
+    },
     /// Others than the owner may read or change it.
     #[error("{path} has mode {mode:04o}: others can read or change it; run: chmod 600 {path}")]
     Exposed {
@@ -34,8 +62,7 @@ pub enum PrivateFileError {
 /// Reads a file that only its owner, root and this process may read. The text is zeroed when it is dropped.
 pub fn read(path: &Path) -> Result<SecretString, PrivateFileError> {
     let fail = |source| PrivateFileError::Io { doing: "cannot read", path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(fail)?;
-    check(&file, path)?;
+    let mut file = open(path)?;
     // As long as the file, so that it does not grow, which would leave copies behind.
     let length = file.metadata().map_err(fail)?.len();
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or_default().saturating_add(1)));
@@ -43,14 +70,42 @@ pub fn read(path: &Path) -> Result<SecretString, PrivateFileError> {
     Ok(text.as_str().into())
 }
 
-/// Refuses a file that others than its owner, root and we may read.
-pub fn check(file: &File, path: &Path) -> Result<(), PrivateFileError> {
+/// Opens a file for reading; refuses one that others than its owner, root and we may read or replace, and what is no file.
+pub fn open(path: &Path) -> Result<File, PrivateFileError> {
     let fail = |source| PrivateFileError::Io { doing: "cannot read", path: path.to_owned(), source };
-    let mode = file.metadata().map_err(fail)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 && !ours_by_acl(file).map_err(fail)? {
-        return Err(PrivateFileError::Exposed { path: path.to_owned(), mode });
+    // A pipe without a writer would be waited for.
+    let at_once = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(at_once).open(path).map_err(fail)?;
+    let directory = directory_of(path);
+    let around = directory.metadata().map_err(|source| PrivateFileError::Io {
+        doing: "cannot look at",
+        path: directory.to_owned(),
+        source,
+    })?;
+    let own = rustix::process::geteuid().as_raw();
+    let reader = Reader { user: own, group: rustix::process::getegid().as_raw() };
+    // Asked of the open file: the name might meanwhile be another one's.
+    let judged = private::judge(inode(&file.metadata().map_err(fail)?), inode(&around), reader);
+    let path = path.to_owned();
+    match judged {
+        Ok(()) => Ok(file),
+        Err(Exposure::NoFile) => Err(PrivateFileError::NoFile { path }),
+        Err(Exposure::Foreign(owner)) => Err(PrivateFileError::Foreign { path, owner, own }),
+        Err(Exposure::Directory(mode)) => {
+            Err(PrivateFileError::Directory { directory: directory.to_owned(), mode, path })
+        }
+        Err(Exposure::Open(_)) if ours_by_acl(&file).map_err(fail)? => Ok(file),
+        Err(Exposure::Open(mode)) => Err(PrivateFileError::Exposed { path, mode }),
     }
-    Ok(())
+}
+
+fn inode(of: &Metadata) -> Inode {
+    Inode { is_file: of.is_file(), owner: of.uid(), group: of.gid(), mode: of.mode() & 0o7777 }
+}
+
+/// The directory in which a file lies.
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether a file with group or other bits is private all the same: root's or our own, and open, for reading, to us alone by
@@ -129,7 +184,7 @@ pub fn create(path: &Path, content: &[u8]) -> Result<(), PrivateFileError> {
 
 /// Syncs the directory of `path`, so that the name survives a power failure too.
 pub fn sync_directory(path: &Path) -> Result<(), PrivateFileError> {
-    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     File::open(directory).and_then(|d| d.sync_all()).map_err(|source| PrivateFileError::Io {
         doing: "cannot sync",
         path: directory.to_owned(),
@@ -147,6 +202,8 @@ pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {

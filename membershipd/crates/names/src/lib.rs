@@ -1,11 +1,12 @@
 //! Limits and forms of names that `membershipd` and `xtask` both check, so that they check the same, and how both show text of
-//! others ([`printable`]).
+//! others ([`printable`]), and what both ask of a file that holds a secret ([`private`]).
 //!
 //! A rule belongs here when both programs apply it: `xtask` to what it writes or is told, `membershipd` to what it is started with.
 //! It depends on no crate, reads no file and knows no type of either program; it says whether a text has the form, and what
 //! the form is. A rule that only one of them applies is in that one.
 
 pub mod printable;
+pub mod private;
 
 /// Longest name of a node or a cluster, in bytes.
 ///

@@ -1,13 +1,15 @@
 //! Files written whole or not at all, and private files that only their owner may read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
 use anyhow::{Context, Result, anyhow};
+use rustix::fs::OFlags;
+use unibus_names::private::{self, Exposure, Inode, Reader};
 
 use crate::exit::BadInput;
 use crate::paths::Paths;
@@ -16,8 +18,6 @@ use crate::paths::Paths;
 pub const PRIVATE: u32 = 0o600;
 /// Mode of what anyone may read.
 pub const PUBLIC: u32 = 0o644;
-
-const OTHERS: u32 = 0o077;
 
 /// Files to be written together. Nothing is in place before all of them are safely on disk, so a full disk
 /// or a refused directory changes nothing.
@@ -74,29 +74,49 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// A secret's content, or nothing if there is no such file. Refused if anyone but its owner may read it.
+/// A secret's content, or nothing if there is no such file. Refused if anyone but its owner may read or replace it.
 pub(crate) fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     let shown = Paths::shown(path);
-    let mut file = match File::open(path) {
+    // A pipe without a writer would be waited for.
+    let at_once = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let mut file = match OpenOptions::new().read(true).custom_flags(at_once).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("reading {shown}")),
     };
     // Asked of the open file, not of the path, which might meanwhile name another one.
     let meta = file.metadata().with_context(|| format!("reading {shown}"))?;
-    if !meta.is_file() {
-        return Err(BadInput::new(format!("{shown} is not a regular file")));
-    }
-    let mode = meta.permissions().mode() & 0o7777;
-    if mode & OTHERS != 0 {
-        return Err(BadInput::new(format!(
-            "{shown} is secret, but its mode {mode:04o} lets others have it; \
-             if nobody has read it, run: chmod 600 {shown}"
-        )));
+    let directory = parent(path);
+    let around = fs::metadata(directory).with_context(|| format!("looking at {}", Paths::shown(directory)))?;
+    let own = rustix::process::geteuid().as_raw();
+    let reader = Reader { user: own, group: rustix::process::getegid().as_raw() };
+    let refused = match private::judge(inode(&meta), inode(&around), reader) {
+        Ok(()) => None,
+        Err(Exposure::NoFile) => Some("is not a regular file: put the file itself in its place".to_owned()),
+        Err(Exposure::Foreign(owner)) => Some(format!(
+            "is secret, but belongs to user {owner}, who can read and replace it; if it is yours, run: chown {own} {shown}"
+        )),
+        Err(Exposure::Directory(mode)) => {
+            let directory = Paths::shown(directory);
+            Some(format!(
+                "is secret, but the mode {mode:04o} of {directory} lets others put another file in its place; run: \
+                 chmod go-w {directory}"
+            ))
+        }
+        Err(Exposure::Open(mode)) => Some(format!(
+            "is secret, but its mode {mode:04o} lets others have it; if only you have read it, run: chmod 600 {shown}"
+        )),
+    };
+    if let Some(refused) = refused {
+        return Err(BadInput::new(format!("{shown} {refused}")));
     }
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes).with_context(|| format!("reading {shown}"))?;
     Ok(Some(bytes))
+}
+
+fn inode(of: &Metadata) -> Inode {
+    Inode { is_file: of.is_file(), owner: of.uid(), group: of.gid(), mode: of.mode() & 0o7777 }
 }
 
 /// Written beside their places, not yet in them. Whatever is left when this is dropped is removed again.

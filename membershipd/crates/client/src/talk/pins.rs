@@ -1,8 +1,11 @@
-//! What a user has once seen of others, kept beside his identity file: a server can lie the first time, and never after.
+//! What a user has once seen of others, kept beside the identity file: a server can lie the first time, and never after.
+//!
+//! The file beside it that programs lock to take turns remembers that there were pins. So pins that are gone are no first time: nothing
+//! is believed until they are back, or the user says that everybody is to be met anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use unibus_core::domain::{Handle, RoomId, Schema, SignPub};
 use unibus_core::private_file::{self, PrivateFileError};
 use unibus_crypto::{Epoch, HpkePub};
+
+/// What the file that is locked says once there were pins.
+const NOTE: &[u8] = b"There are pins beside this file. Where they are gone, membershipd says so.\n";
 
 /// What is pinned of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +64,12 @@ pub enum PinsError {
         /// What is wrong.
         why: serde_json::Error,
     },
+    /// There were pins, and they are gone.
+    #[error("{path}, which says whose keys you have seen, is gone: servers could now name any key as anybody's")]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// A key is not the one that was seen first.
     #[error("the servers name another {what} for '{handle}' than before")]
     Swapped {
@@ -93,6 +105,7 @@ impl PinsError {
     pub fn code(&self) -> &'static str {
         match self {
             PinsError::Io { .. } | PinsError::File(_) | PinsError::Unreadable { .. } => "pins",
+            PinsError::Gone { .. } => "pins-gone",
             PinsError::Swapped { .. } => "swapped-key",
             PinsError::Unsealed { .. } => "unsealed",
             PinsError::WentBack { .. } => "epoch-went-back",
@@ -106,6 +119,9 @@ impl PinsError {
             PinsError::Unreadable { path, .. } => {
                 format!("look at {}; without it everybody is met for the first time again", path.display())
             }
+            PinsError::Gone { .. } => "put it back from a copy; if there is none: membershipd key pins --begin-anew, and then compare \
+                                       the keys of those you talk to with them in person"
+                .to_owned(),
             PinsError::Swapped { handle, .. } => format!(
                 "believe nothing until you have asked '{handle}' in person; if the new key is right: membershipd key forget \
                  {handle}"
@@ -167,6 +183,15 @@ impl Pins {
         })
     }
 
+    /// Takes it that the pins are gone for good: everybody is met for the first time again. Says whether they were gone.
+    pub fn begin_anew(&self) -> Result<bool, PinsError> {
+        let _turn = self.lock()?;
+        match self.read() {
+            Err(PinsError::Gone { .. }) => self.write(&Document::default()).map(|()| true),
+            other => other.map(|_| false),
+        }
+    }
+
     /// Notes that `epoch` is named as the newest of `room`.
     pub fn reach(&self, room: &RoomId, epoch: Epoch) -> Result<(), PinsError> {
         self.change(|document| match document.epochs.insert(room.clone(), epoch) {
@@ -211,24 +236,47 @@ impl Pins {
 
     // One program at a time, and each on what the last one left.
     fn change(&self, change: impl FnOnce(&mut Document) -> Result<(), PinsError>) -> Result<(), PinsError> {
-        let failed = |source| PinsError::Io { path: self.path.clone(), source };
-        let lock = private_file::sibling(&self.path, "lock");
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock).map_err(failed)?;
-        File::lock(&lock).map_err(failed)?;
+        let mut turn = self.lock()?;
         let before = self.read()?;
         let mut document = before.clone();
         change(&mut document)?;
         if document != before {
-            let text = serde_json::to_vec_pretty(&document).map_err(io::Error::from).map_err(failed)?;
-            private_file::write(&self.path, &text)?;
+            self.write(&document)?;
         }
-        Ok(())
+        // After the pins are there, also those of a release that noted nothing.
+        let mut note = || {
+            let new = self.path.try_exists()? && turn.metadata()?.len() == 0;
+            if new { turn.write_all(NOTE) } else { Ok(()) }
+        };
+        note().map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> PinsError {
+        PinsError::Io { path: self.path.clone(), source }
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        private_file::sibling(&self.path, "lock")
+    }
+
+    /// The turn of this program, until it is dropped.
+    fn lock(&self) -> Result<File, PinsError> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        let lock = options.open(self.lock_path()).map_err(|source| self.failed(source))?;
+        File::lock(&lock).map_err(|source| self.failed(source))?;
+        Ok(lock)
+    }
+
+    fn write(&self, document: &Document) -> Result<(), PinsError> {
+        let text = serde_json::to_vec_pretty(document).map_err(io::Error::from).map_err(|source| self.failed(source))?;
+        Ok(private_file::write(&self.path, &text)?)
     }
 
     fn read(&self) -> Result<Document, PinsError> {
-        if !self.path.try_exists().map_err(|source| PinsError::Io { path: self.path.clone(), source })? {
-            return Ok(Document::default());
+        if !self.path.try_exists().map_err(|source| self.failed(source))? {
+            let noted = std::fs::metadata(self.lock_path()).is_ok_and(|lock| lock.len() > 0);
+            return if noted { Err(PinsError::Gone { path: self.path.clone() }) } else { Ok(Document::default()) };
         }
         let text = private_file::read(&self.path)?;
         serde_json::from_str(text.expose_secret()).map_err(|why| PinsError::Unreadable { path: self.path.clone(), why })
@@ -280,6 +328,26 @@ mod tests {
         assert_eq!(again.users().unwrap()[&bob], pinned(1, Some(2)));
         assert!(pins.forget(&bob).unwrap() && !pins.forget(&bob).unwrap());
         pins.meet(&bob, pinned(4, Some(3))).unwrap();
+    }
+
+    #[test]
+    fn pins_that_are_gone_are_no_first_time() {
+        let place = Place::new("gone");
+        let (pins, bob): (_, Handle) = (Pins::beside(&place.0.join("a.toml")), "bob".parse().unwrap());
+        assert!(pins.users().unwrap().is_empty() && !pins.begin_anew().unwrap(), "nobody was met yet");
+        pins.meet(&bob, pinned(1, Some(2))).unwrap();
+        std::fs::remove_file(pins.path()).unwrap();
+        assert!(matches!(pins.users(), Err(PinsError::Gone { .. })));
+        let error = pins.meet(&bob, pinned(4, Some(3))).unwrap_err();
+        assert!(matches!(error, PinsError::Gone { .. }) && error.remedy().contains("--begin-anew"), "{error}");
+        assert!(pins.begin_anew().unwrap() && !pins.begin_anew().unwrap());
+        assert!(pins.users().unwrap().is_empty());
+        pins.meet(&bob, pinned(4, Some(3))).unwrap();
+        // Those of a release that noted nothing are noted when they are next changed.
+        std::fs::write(pins.lock_path(), "").unwrap();
+        pins.meet(&bob, pinned(4, Some(3))).unwrap();
+        std::fs::remove_file(pins.path()).unwrap();
+        assert!(matches!(pins.users(), Err(PinsError::Gone { .. })));
     }
 
     #[test]

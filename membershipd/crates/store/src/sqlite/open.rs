@@ -118,10 +118,10 @@ pub(super) fn open(path: &Path, pages: u64) -> Result<Opened, OpenError> {
         private_file::write(path, b"")?;
     }
     for file in [path.to_owned()].iter().chain(&beside) {
-        match File::open(file) {
-            Ok(open) => private_file::check(&open, file)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io("cannot open", file)(error)),
+        match private_file::open(file) {
+            Ok(_) => {}
+            Err(PrivateFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
         }
     }
     // An absolute path is never taken for a URI.

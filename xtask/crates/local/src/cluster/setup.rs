@@ -146,7 +146,10 @@ fn install(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     let new = to.with_extension("new");
-    fs::create_dir_all(to.parent().unwrap_or(to)).with_context(|| format!("making the directory of {shown}"))?;
+    let dir = to.parent().unwrap_or(to);
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o755)))
+        .with_context(|| format!("making the directory of {shown}"))?;
     fs::copy(from, &new)
         .and_then(|_| fs::set_permissions(&new, fs::Permissions::from_mode(0o755)))
         .and_then(|()| fs::rename(&new, to))
