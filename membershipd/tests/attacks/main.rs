@@ -13,4 +13,7 @@
 mod common;
 
 mod api;
+mod files;
+mod monitor;
 mod page;
+mod terminal;

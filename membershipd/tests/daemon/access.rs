@@ -1,8 +1,7 @@
 //! Rooms and members as they stand in the buckets, and what stock NATS clients can do by them, on a running daemon.
 
 use crate::common::nats::Client;
-use crate::common::{Daemon, Dir, own_address};
-use nkeys::{KeyPair, XKey};
+use crate::common::Daemon;
 use serde_json::{Value, json};
 use unibus_core::domain::{
     Author, Claims, MemberState, Membership, Policy, Record, Room, RoomRole, Space, Standing, Subject,
@@ -17,16 +16,8 @@ struct Bus {
 
 impl Bus {
     fn start() -> Self {
-        let dir = Dir::new();
-        let control = KeyPair::new_user().seed().unwrap();
-        dir.write("secrets/issuer.nk", &KeyPair::new_account().seed().unwrap(), 0o600);
-        dir.write("secrets/xkey.nk", &XKey::new().seed().unwrap(), 0o600);
-        dir.write("secrets/control.nk", &control, 0o600);
-        for name in ["callout", "system", "bus"] {
-            dir.write(&format!("secrets/{name}.nk"), &KeyPair::new_user().seed().unwrap(), 0o600);
-        }
-        let daemon = Daemon::launch(dir, own_address(), &["--store", "kv", "--secrets-dir", "secrets"]);
-        daemon.wait_for_lease();
+        let daemon = Daemon::start_with_secrets(&["--store", "kv"]);
+        let control = std::fs::read_to_string(daemon.dir.path().join("secrets/control.nk")).unwrap();
         let (control, answer) = Client::connect(&daemon, &control, "_INBOX");
         assert_eq!(answer["ok"], true, "{answer}");
         Self { daemon, control }

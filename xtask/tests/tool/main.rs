@@ -11,6 +11,7 @@ mod build;
 mod chaos;
 mod doctor;
 mod engine;
+mod files;
 mod layers;
 mod one_feature_set;
 mod pki;
@@ -23,4 +24,5 @@ mod setup;
 mod stage;
 #[cfg(target_os = "linux")]
 mod supervisor;
+mod terminal;
 mod topology;
