@@ -37,7 +37,7 @@ fn with_window(daemon: &Daemon, source: IpAddr, window: Option<usize>) -> TcpStr
 }
 
 /// The beginning of what was answered; empty: nothing yet.
-fn begun(stream: &mut TcpStream) -> String {
+fn begun(mut stream: &TcpStream) -> String {
     let mut piece = [0; 4096];
     match stream.read(&mut piece) {
         Ok(count) => String::from_utf8_lossy(&piece[..count]).into_owned(),
@@ -116,7 +116,7 @@ fn a_member_whose_bodies_never_come_takes_no_memory_and_no_place_of_others() {
         }
         let mut refused = 0;
         daemon.wait_until("refusals of what is beyond a share", || {
-            refused += waiting.iter_mut().filter(|stream| begun(stream).contains("/problems/rate-limited")).count();
+            refused += waiting.iter().filter(|stream| begun(stream).contains("/problems/rate-limited")).count();
             refused >= least
         });
         waiting
@@ -161,7 +161,7 @@ fn a_member_who_uploads_slowly_takes_no_upload_of_others() {
     }
     let mut refused = 0;
     daemon.wait_until("refusals of what is beyond a share", || {
-        refused += waiting.iter_mut().filter(|stream| begun(stream).contains("/problems/rate-limited")).count();
+        refused += waiting.iter().filter(|stream| begun(stream).contains("/problems/rate-limited")).count();
         refused >= 45 - 32
     });
     let content = b"of alice";
