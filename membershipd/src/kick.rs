@@ -1,4 +1,4 @@
-//! Cutting connections in this node's engine, and the engine itself where it does not obey.
+//! Ending connections in this node's engine, and the engine itself where it does not obey.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -45,6 +45,8 @@ enum Look<'a> {
     All,
     /// Those of the users with these keys, as far as they have more than their users.
     Users(&'a BTreeSet<SignPub>),
+    /// Those that were not admitted here, or that have more than their users.
+    Strays,
 }
 
 impl Kicker {
@@ -58,6 +60,38 @@ impl Kicker {
     /// does not confirm all of it until `deadline` is killed, which cuts everybody: when this returns none of them is served.
     pub async fn cut_off(&self, connections: BTreeSet<ConnectionId>, users: &BTreeSet<SignPub>, deadline: Instant) {
         self.cut(connections, Look::Users(users), deadline).await;
+    }
+
+    /// Ends every connection that this daemon has not admitted, or whose admission it no longer stands behind, as [`Self::cut_off`].
+    /// Returns what `link`'s engine listed.
+    pub async fn cut_strays(&self, link: &Link) -> Result<HashSet<ConnectionId>> {
+        let listed = listed(link, &self.gate).await?;
+        let mut strays = self.gate.uncovered(listed.iter().copied());
+        if !strays.is_empty() {
+            // What ended since the list was made was forgotten since.
+            let still = self::listed(link, &self.gate).await?;
+            strays.retain(|id| still.contains(id));
+        }
+        if !strays.is_empty() {
+            let unknown = strays.iter().filter(|id| !self.gate.has_admitted(**id)).count();
+            if unknown > 0 {
+                tracing::warn!(unknown, "the engine has connections that this daemon did not admit; ending them");
+            }
+            self.cut(strays, Look::Strays, Instant::now() + bus::CONFIRM).await;
+        }
+        Ok(listed)
+    }
+
+    /// Ends connections whose users are allowed more, so that they come back with it, as far as the engine can be asked now.
+    pub async fn send_away(&self, connections: Vec<ConnectionId>) {
+        let Some(link) = self.link.borrow().clone() else { return };
+        let link = &*link;
+        let kicks = futures::stream::iter(connections).map(|id| async move {
+            if let Err(error) = link.kick(id).await {
+                tracing::debug!(connection = id, "not sent away: {error:#}");
+            }
+        });
+        kicks.buffer_unordered(AT_ONCE).collect::<()>().await;
     }
 
     async fn cut(&self, connections: BTreeSet<ConnectionId>, look: Look<'_>, deadline: Instant) {
@@ -111,23 +145,24 @@ impl Kicker {
     ) -> Result<BTreeSet<ConnectionId>> {
         // A confirmed kick, or the engine's word that there is no such connection, is the same to us.
         futures::stream::iter(connections.iter().copied())
-            .map(|id| async move { link.ask("KICK", json!({ "cid": id })).await.map(drop) })
+            .map(|id| link.kick(id))
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await?;
         match look {
-            Look::All => Ok(listed(link).await?.into_iter().collect()),
+            Look::All => Ok(listed(link, &self.gate).await?.into_iter().collect()),
+            Look::Strays => Ok(self.gate.uncovered(listed(link, &self.gate).await?)),
             Look::Users(users) => Ok(self.gate.uncovered(listed_of(link, users).await?)),
         }
     }
 }
 
 /// Ids of the members' connections that the engine lists.
-pub async fn listed(link: &Link) -> Result<HashSet<ConnectionId>> {
-    // We tell events among the members.
-    let own = link.bus.server_info().client_id;
-    let listed = list(link, json!({ "acc": bus::ACCOUNT_BUS })).await?;
-    Ok(listed.into_iter().map(|(id, _)| id).filter(|id| *id != own).collect())
+async fn listed(link: &Link, gate: &Gate) -> Result<HashSet<ConnectionId>> {
+    let listed = list(link, json!({ "acc": bus::ACCOUNT_BUS, "auth": true })).await?;
+    // The daemon is among the members, too. Where nothing is authenticated a member may show its key, but was admitted all the same.
+    let own = |(id, user): &(ConnectionId, String)| *user == link.bus_key && !gate.has_admitted(*id);
+    Ok(listed.into_iter().filter(|entry| !own(entry)).map(|(id, _)| id).collect())
 }
 
 /// Ids of these users' connections that the engine lists.

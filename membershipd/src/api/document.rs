@@ -109,7 +109,9 @@ fn operation(route: &Route, problem: &Ref, schemas: &mut Vec<(String, RefOr<Sche
     if let Some(schema) = body {
         let content = Content::new(Some(schema(schemas)));
         let kind = if matches!(route.access, Access::Upload(_)) { OCTETS } else { JSON };
-        let body = RequestBodyBuilder::new().content(kind, content).required(Some(Required::True));
+        let optional = matches!(&route.access, Access::Signed(signed) if signed.body_is_optional());
+        let required = if optional { Required::False } else { Required::True };
+        let body = RequestBodyBuilder::new().content(kind, content).required(Some(required));
         operation = operation.request_body(Some(body.build()));
     }
     let mut responses = ResponsesBuilder::new();

@@ -154,12 +154,8 @@ fn printed(command: &Command) -> Vec<u8> {
             json!({ "subject": subject, "policy": policy, "keep": keep })
         }
         Command::Invite(_, role) | Command::SetRole(_, role) => json!({ "role": role }),
-        Command::RemoveRoom
-        | Command::Accept
-        | Command::Leave
-        | Command::Remove(_)
-        | Command::Ban(_)
-        | Command::Unban(_) => Value::Null,
+        Command::Accept { keep_connections } => json!({ "keep_connections": keep_connections }),
+        Command::RemoveRoom | Command::Leave | Command::Remove(_) | Command::Ban(_) | Command::Unban(_) => Value::Null,
     };
     body.to_string().into_bytes()
 }

@@ -16,7 +16,7 @@ use unibus_core::domain::{Command, Denial, MemberState, Membership, Record, Reco
 use unibus_core::view::Versioned;
 
 fn body_of(membership: Membership, revision: u64) -> bodies::Member {
-    let Membership { schema: _, room, handle, role, state, by } = membership;
+    let Membership { schema: _, room, handle, role, state, by, reconnects: _ } = membership;
     bodies::Member { room, handle, role, state, changed_by: by, revision }
 }
 
@@ -38,9 +38,15 @@ pub(super) fn end(caller: &User, target: &OneMember, _: &[u8]) -> Result<Command
     Ok(if *handle == caller.handle { Command::Leave } else { Command::Remove(handle.clone()) })
 }
 
-/// What a request to accept an invitation comes to. Nobody accepts for another.
-pub(super) fn accept(caller: &User, target: &OneMember, _: &[u8]) -> Result<Command, Problem> {
-    if target.handle == caller.handle { Ok(Command::Accept) } else { Err(Denial::NotOneself.into()) }
+/// What a request to accept an invitation comes to. Nobody accepts for another. Without a body the caller's connections are ended.
+pub(super) fn accept(caller: &User, target: &OneMember, body: &[u8]) -> Result<Command, Problem> {
+    let bodies::Acceptance { keep_connections } =
+        if body.is_empty() { bodies::Acceptance::default() } else { body::json(body)? };
+    if target.handle == caller.handle {
+        Ok(Command::Accept { keep_connections })
+    } else {
+        Err(Denial::NotOneself.into())
+    }
 }
 
 /// What a request to ban somebody comes to.

@@ -1,6 +1,10 @@
 //! Answers the engine's authorization requests, each in a task of its own.
+//!
+//! A refusal is a verdict on a user, and clients that hear two of them give up. Where this node can decide nothing, be it for want of a
+//! lease, it gives none: it ends the connection, and the client tries the next node, or this one again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -13,29 +17,30 @@ use super::request::{Request, RequestError};
 use crate::gate::{Admission, Gate, Refusal};
 use unibus_core::bus;
 use unibus_core::clock;
+use unibus_core::lease::Closed;
 use unibus_core::random;
+use unibus_store::link::Link;
 
 /// The answering side of the callout for one engine.
 pub struct Responder {
-    client: async_nats::Client,
-    /// Id of the engine that may ask.
-    server: String,
+    /// To the engine that may ask.
+    link: Arc<Link>,
     issuer: KeyPair,
     xkey: XKey,
     gate: Arc<Gate>,
+    /// Whether clients may come in at all.
+    open: Arc<AtomicBool>,
 }
 
 impl Responder {
-    /// A responder on `client`, a connection in the callout account of this node's engine `server`.
-    pub fn new(client: async_nats::Client, server: String, issuer: KeyPair, xkey: XKey, gate: Arc<Gate>) -> Self {
-        Self { client, server, issuer, xkey, gate }
+    /// A responder on `link`, which admits nobody before `open` says so.
+    pub fn new(link: Arc<Link>, issuer: KeyPair, xkey: XKey, gate: Arc<Gate>, open: Arc<AtomicBool>) -> Self {
+        Self { link, issuer, xkey, gate, open }
     }
 
     /// Answers until the connection ends.
     pub async fn run(self) -> Result<()> {
-        let mut requests =
-            self.client.subscribe(bus::CALLOUT_SUBJECT).await.context("cannot subscribe to the callout")?;
-        self.client.flush().await.context("cannot reach the engine")?;
+        let mut requests = self.link.authorizations().context("another task answers the callout of this link")?;
         let responder = Arc::new(self);
         while let Some(message) = requests.next().await {
             let responder = responder.clone();
@@ -59,19 +64,28 @@ impl Responder {
         let engine_key = XKey::from_public_key(engine_key.as_str()).context("its curve key is no key")?;
         let token = self.xkey.open(&message.payload, &engine_key).context("it cannot be decrypted")?;
         let token = String::from_utf8(token).context("it is not text")?;
-        let request = match Request::parse(&token, &self.server) {
+        let request = match Request::parse(&token, &self.link.server) {
             Ok(request) => request,
             // Another node's engine has its own daemon, which may know better than we.
             Err(RequestError::Server) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let verdict = self.gate.admit(request.key, request.connection, Instant::now());
-        if let Err(refusal) = &verdict {
-            tracing::info!(connection = request.connection, "connection refused: {refusal}");
+        let verdict = if self.open.load(Ordering::Acquire) {
+            self.gate.admit(request.key, request.connection, Instant::now())
+        } else {
+            Err(Closed::Mute.into())
+        };
+        match &verdict {
+            Err(Refusal::Closed(closed)) => {
+                tracing::info!(connection = request.connection, "connection sent away undecided: {closed}");
+                return self.link.kick(request.connection).await.context("cannot send the connection away");
+            }
+            Err(refusal) => tracing::info!(connection = request.connection, "connection refused: {refusal}"),
+            Ok(_) => {}
         }
         let token = self.response(&request, verdict)?;
         let sealed = self.xkey.seal(token.as_bytes(), &engine_key).context("cannot encrypt the answer")?;
-        self.client.publish(reply, sealed.into()).await.context("cannot send the answer")?;
+        self.link.callout.publish(reply, sealed.into()).await.context("cannot send the answer")?;
         Ok(())
     }
 
@@ -85,22 +99,19 @@ impl Responder {
         if let Value::Object(map) = &mut nats {
             map.insert(field.to_owned(), json!(value));
         }
-        let claims = json!({ "sub": request.user_nkey, "aud": self.server, "nats": nats });
+        let claims = json!({ "sub": request.user_nkey, "aud": self.link.server, "nats": nats });
         Ok(jwt::sign(&self.issuer, claims, now, random()?)?)
     }
 
-    // No name in it: it would replace the key in the engine's connection lists.
+    // No name in it: it would replace the key in the engine's connection lists. No end either: clients take that for a verdict and close
+    // for good. What this daemon no longer stands behind it ends itself, and its engine ends with it.
     fn user_token(&self, request: &Request, admission: &Admission, now: i64) -> Result<String> {
-        let life = i64::try_from(bus::ADMISSION.as_secs())?;
-        // Admissions of a moment must not all end in the same second.
-        let early = i64::try_from(random()? % (bus::ADMISSION.as_secs() / 10) as u128)?;
         let mut nats = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
         if let (Value::Object(map), Value::Object(rights)) = (&mut nats, serde_json::to_value(&admission.permissions)?)
         {
             map.extend(rights);
         }
-        let claims =
-            json!({ "sub": request.user_nkey, "aud": bus::ACCOUNT_BUS, "exp": now + life - early, "nats": nats });
+        let claims = json!({ "sub": request.user_nkey, "aud": bus::ACCOUNT_BUS, "nats": nats });
         Ok(jwt::sign(&self.issuer, claims, now, random()?)?)
     }
 }

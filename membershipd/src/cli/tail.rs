@@ -87,7 +87,8 @@ impl Screen<'_> {
                 self.tell_before();
             }
             Heard::Lost(why) => {
-                // A connection ends every few minutes, as its admission does; that is worth a word if there is no other soon.
+                // A connection ends where a node is restarted, or its user gained something; that is worth a word if there is no
+                // other soon.
                 self.losses += 1;
                 if self.losses == 2 {
                     eprintln!("membershipd: connecting again: {}", one_line(&why.to_string()));

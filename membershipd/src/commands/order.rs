@@ -71,7 +71,7 @@ impl Order {
     fn member<'a>(&'a self, user: &'a Handle) -> Option<&'a Handle> {
         match &self.command {
             Command::CreateRoom(..) | Command::ChangeRoom(..) | Command::RemoveRoom => None,
-            Command::Accept | Command::Leave => Some(user),
+            Command::Accept { .. } | Command::Leave => Some(user),
             Command::Invite(handle, _)
             | Command::Remove(handle)
             | Command::Ban(handle)

@@ -68,13 +68,13 @@ pub fn render(config: &Config) -> Result<String> {
             map.insert("tls".to_owned(), tls_block(tls, false)?);
         }
         if let Some(cluster) = &config.cluster {
-            map.insert("cluster".to_owned(), cluster_block(cluster, config.ports.route)?);
+            map.insert("cluster".to_owned(), cluster_block(config, cluster)?);
         }
     }
     Ok(serde_json::to_string_pretty(&document)?)
 }
 
-fn cluster_block(cluster: &Cluster, port: u16) -> Result<Value> {
+fn cluster_block(config: &Config, cluster: &Cluster) -> Result<Value> {
     // An explicit route takes its password from the URL alone, which is why this file is private.
     let pass = cluster.pass.expose_secret();
     let routes: Vec<_> =
@@ -82,10 +82,12 @@ fn cluster_block(cluster: &Cluster, port: u16) -> Result<Value> {
     Ok(json!({
         "name": cluster.name,
         "host": cluster.bind.to_string(),
-        "port": port,
-        // Pooled routes were churned as duplicates on a cold start, gossiped ones named container bridges: none of either.
+        "port": config.ports.route,
+        // Pooled routes were churned as duplicates on a cold start.
         "pool_size": -1,
-        "no_advertise": true,
+        // Clients are told where the other nodes are, so that one that knows a single node survives its loss. What is told is the
+        // address that was configured: without one an engine would name every address that its machine has, container bridges too.
+        "no_advertise": config.advertise.is_unspecified(),
         "authorization": { "user": bus::ROUTE_USER, "password": pass, "timeout": 5 },
         "routes": routes,
         "tls": tls_block(&cluster.tls, true)?,

@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 
 use unibus_core::bus::Bucket;
 use unibus_core::domain::{
-    Author, ClaimError, Claims, Handle, InvalidValue, MemberState, Membership, Permissions, Policy, Record, Role, Room,
-    RoomId, RoomRole, SignPub, Space, Standing, State, Subject, SubjectList, User,
+    Author, ClaimError, Claims, ClaimsKey, FeatureLevel, Handle, InvalidValue, LevelRecord, MemberState, Membership,
+    Permissions, Policy, Record, Role, Room, RoomId, RoomRole, SignPub, Space, Standing, State, Subject, SubjectList,
+    User,
 };
 use unibus_core::view::{View, record_key};
 
@@ -25,16 +26,18 @@ const REFUSAL: usize = 400;
 /// - a name that is taken is printed as it was written, and read again is the same; one that is refused makes no flood;
 /// - a claim is made exactly where no other room has a subject equal, above or below;
 /// - what the user may publish or hear lies in his inbox, in what is told to him, or in a room in which he is, as his role has
-///   it; never in another room, in the engine's own spaces, or, for publishing, in what the daemon alone tells.
+///   it, or is an answer to whoever asks in that room; never in another room, in the engine's own spaces, or, for publishing, in what the daemon alone tells.
 pub fn subjects(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let mut lines = text.lines();
     let Some(handle) = name::<Handle>(lines.next().unwrap_or_default()) else { return };
-    let Some(mut world) = World::of(handle) else { return };
-    for line in lines.take(ROOMS) {
-        world.add(line);
+    for level in FeatureLevel::ALL {
+        let Some(mut world) = World::of(handle.clone(), level) else { return };
+        for line in lines.clone().take(ROOMS) {
+            world.add(line);
+        }
+        world.check(text);
     }
-    world.check(text);
 }
 
 /// A name that is taken or refused.
@@ -79,16 +82,19 @@ struct World {
     view: View,
     revision: u64,
     rooms: BTreeMap<RoomId, Known>,
-    claims: BTreeMap<Space, Claims>,
+    claims: BTreeMap<ClaimsKey, Claims>,
 }
 
 impl World {
-    fn of(handle: Handle) -> Option<Self> {
+    fn of(handle: Handle, level: FeatureLevel) -> Option<Self> {
         // The public key of RFC 8032 section 7.1, test 1.
         let key: SignPub = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a".parse().ok()?;
         let user = User { handle, sign_pub: key, role: Role::User, state: State::Active };
-        let claims = Space::ALL.into_iter().map(|space| (space, Claims::none(space))).collect();
-        let mut world = Self { user: user.clone(), view: View::default(), revision: 0, rooms: BTreeMap::new(), claims };
+        let (rooms, claims) = (BTreeMap::new(), BTreeMap::new());
+        let mut world = Self { user: user.clone(), view: View::default(), revision: 0, rooms, claims };
+        if level != FeatureLevel::default() {
+            world.put(&Record::Level(LevelRecord::new(level)));
+        }
         world.put(&Record::User(user));
         Some(world)
     }
@@ -130,7 +136,9 @@ impl World {
 
     /// Claims the subject, if no other room is in the way.
     fn claim(&mut self, id: &RoomId, subject: &Subject) -> bool {
-        let Some(claims) = self.claims.get(&subject.space()) else { return false };
+        let key = ClaimsKey::deciding(subject, self.view.level());
+        let none = Claims::none(key.clone());
+        let claims = self.claims.get(&key).unwrap_or(&none);
         let in_the_way = claims.iter().find(|(claimed, room)| *room != id && related(claimed, subject));
         let claimed = claims.claim(subject, id);
         assert_eq!(
@@ -147,7 +155,7 @@ impl World {
             Err(ClaimError::Full(_) | ClaimError::Frozen | ClaimError::OtherSpace(..)) => return false,
         };
         self.put(&Record::Claims(changed.clone()));
-        self.claims.insert(subject.space(), changed);
+        self.claims.insert(key, changed);
         true
     }
 
@@ -168,9 +176,17 @@ impl World {
         let events = self.rooms.keys().map(|id| format!("unibus.event.{id}"));
         let handle = &self.user.handle;
         let own = [format!("_INBOX.{handle}.x"), format!("unibus.user.{handle}.rights")];
-        let others =
-            ["_INBOX.x.y", "unibus.user.x.y", "unibus.event.x", "$JS.API.INFO", "$KV.UNIBUS_users.x", "$SYS.x"];
-        for subject in tried.chain(known).chain(events).chain(own).chain(others.map(str::to_owned)) {
+        let inboxes = self.rooms.keys().flat_map(|id| [format!("_INBOX.x.{id}.y"), format!("_INBOX.x.{id}")]);
+        let others = [
+            "_INBOX.x.y",
+            "_INBOX.x.y.z",
+            "unibus.user.x.y",
+            "unibus.event.x",
+            "$JS.API.INFO",
+            "$KV.UNIBUS_users.x",
+            "$SYS.x",
+        ];
+        for subject in tried.chain(known).chain(events).chain(inboxes).chain(own).chain(others.map(str::to_owned)) {
             self.judge(&subject, &rights);
         }
     }
@@ -182,8 +198,13 @@ impl World {
         let joined = || self.rooms.iter().filter(|(_, room)| room.joined);
         let tree = |room: &Known| subject == room.subject.as_str() || below(subject, room.subject.as_str());
         let writes = joined().any(|(_, room)| room.role >= RoomRole::Member && tree(room));
-        let answers = joined().any(|(_, room)| room.role >= RoomRole::Member && room.subject.space() == Space::Rpc);
-        let answer = answers && subject.split('.').count() > 2 && subject.starts_with("_INBOX.");
+        let mut answers =
+            joined().filter(|(_, room)| room.role >= RoomRole::Member && room.subject.space() == Space::Rpc);
+        let answer = match subject.split('.').collect::<Vec<_>>()[..] {
+            ["_INBOX", _, _, ..] if self.view.level() < FeatureLevel::Kept => answers.next().is_some(),
+            ["_INBOX", _, asked, _, ..] => answers.any(|(id, _)| id.as_str() == asked),
+            _ => false,
+        };
         assert_eq!(allows(&rights.publish, subject), inbox || writes || answer, "{handle} publishes to {subject}");
         let told = below(subject, &format!("unibus.user.{handle}"))
             || joined().any(|(id, _)| subject == format!("unibus.event.{id}"));

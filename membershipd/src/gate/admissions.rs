@@ -26,6 +26,21 @@ pub(super) struct Holder {
     pub(super) given: Arc<Grant>,
     /// What the user was known to be allowed when this connection was last looked at.
     pub(super) known: Arc<Grant>,
+    /// When it was first found to have less than its user; none: it has as much, or nobody looked since.
+    pub(super) behind: Option<Instant>,
+}
+
+impl Holder {
+    /// A connection of `handle` that was given all that it may have now.
+    pub(super) fn new(handle: Handle, given: Grant) -> Self {
+        let given = Arc::new(given);
+        Self { handle, known: given.clone(), given, behind: None }
+    }
+
+    /// Whether the user is allowed what this connection is not.
+    pub(super) fn is_behind(&self) -> bool {
+        !Arc::ptr_eq(&self.given, &self.known) && !self.given.covers(&self.known)
+    }
 }
 
 /// All of them. Invariant: each connection with a holder stands in the list of its handle.
@@ -86,6 +101,15 @@ impl Admissions {
     /// Whether somebody has a connection.
     pub(super) fn has(&self, handle: &Handle) -> bool {
         self.by_handle.contains_key(handle)
+    }
+
+    /// Shows each connection with a holder to `look`.
+    pub(super) fn each(&mut self, mut look: impl FnMut(ConnectionId, &mut Holder)) {
+        for (id, admitted) in &mut self.by_id {
+            if let Some(holder) = &mut admitted.holder {
+                look(*id, holder);
+            }
+        }
     }
 
     /// Shows each connection of `handle` to `look`.

@@ -14,7 +14,7 @@ use unibus_core::view::View;
 pub(super) struct Grant {
     /// In order, each once.
     rights: Box<[u64]>,
-    /// What is denied in spite of them.
+    /// What is denied in spite of them, beside queue groups: to join one is a right like another.
     denied: u64,
 }
 
@@ -26,6 +26,8 @@ impl Grant {
         let mut rights = vec![hash.hash_one(("key", user.sign_pub))];
         rights.extend(publish.allow.iter().map(|subject| hash.hash_one(("publish", subject))));
         rights.extend(subscribe.allow.iter().map(|subject| hash.hash_one(("subscribe", subject))));
+        let (queued, denied) = permissions.queued();
+        rights.extend(queued.map(|subject| hash.hash_one(("queue", subject))));
         let joined = view.memberships(&user.handle).filter(|m| m.state == MemberState::Joined);
         for room in joined.filter_map(|m| view.room(&m.room)) {
             let subject = Resource::Subject(&room.id, &room.subject);
@@ -38,7 +40,7 @@ impl Grant {
         }
         rights.sort_unstable();
         rights.dedup();
-        Self { rights: rights.into(), denied: hash.hash_one((&publish.deny, &subscribe.deny)) }
+        Self { rights: rights.into(), denied: hash.hash_one((&publish.deny, denied.collect::<Vec<_>>())) }
     }
 
     /// What a user would be admitted with now; none: he would not be.

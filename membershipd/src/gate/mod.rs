@@ -4,7 +4,8 @@
 //! revocations are applied. So every connection that could outlive a revocation is known when the revocation is applied.
 //!
 //! Rights freeze when a connection is admitted. Whatever changes the view, each connection that would not be admitted with as
-//! much from then on is named, to be cut; one whose user gained something goes on with what it has.
+//! much from then on is named, to be cut; one whose user gained something goes on with what it has, for a while or until its user
+//! wants to come back with more.
 
 mod admissions;
 mod grant;
@@ -75,6 +76,8 @@ pub struct Review {
     pub cut: Vec<ConnectionId>,
     /// Users with a connection that may go on, who are allowed more than before. New connections have it.
     pub gained: Vec<Handle>,
+    /// Connections that lack what their users have gained by what they did themselves, and are to come back with it.
+    pub reconnect: Vec<ConnectionId>,
 }
 
 #[derive(Debug, Default)]
@@ -115,9 +118,8 @@ impl Gate {
                 match (decide(user, Action::Connect, Resource::Bus, &inner.view), user) {
                     (Decision::Allow, Some(user)) => {
                         let permissions = Permissions::of(user, &inner.view);
-                        let given = Arc::new(Grant::of(user, &permissions, &inner.view, &self.hash));
-                        let holder = Holder { handle: user.handle.clone(), known: given.clone(), given };
-                        (Some(holder), permissions)
+                        let given = Grant::of(user, &permissions, &inner.view, &self.hash);
+                        (Some(Holder::new(user.handle.clone(), given)), permissions)
                     }
                     (Decision::Allow, None) => return Err(Denial::UnknownKey.into()),
                     (Decision::Deny(denial), _) => return Err(denial.into()),
@@ -140,13 +142,42 @@ impl Gate {
         let concerned = inner.view.concerned(&change);
         let key_of = |handle: &Handle| inner.view.user(handle).map(|user| user.sign_pub);
         let lost = concerned.iter().filter(|_| takes).filter_map(|handle| key_of(handle)).collect();
-        let review = review(&inner.view, &mut inner.admitted, concerned, &self.hash);
+        let mut review = review(&inner.view, &mut inner.admitted, concerned, &self.hash);
+        if let Change::Membership(room, handle) = &change
+            && inner.view.membership(room, handle).is_some_and(|membership| membership.reconnects)
+        {
+            let lacks = |id: ConnectionId, holder: &mut Holder| {
+                if holder.is_behind() && !review.cut.contains(&id) {
+                    review.reconnect.push(id);
+                }
+            };
+            inner.admitted.each_of(handle, lacks);
+        }
         self.moved.send_replace(());
         Ok(Applied { change, review, lost })
     }
 
-    /// Of connections that the engine lists as those of users who lost something, the ones that may not go on: nobody has
-    /// recorded them, or they have more than their users.
+    /// Connections, [`bus::OUTDATED_AT_ONCE`] at most, that were found to have less than their users so long before `now` that they are
+    /// to come back. They are found whenever this is asked.
+    pub fn outdated(&self, now: Instant) -> Vec<ConnectionId> {
+        let mut outdated = Vec::new();
+        self.lock().admitted.each(|id, holder| {
+            holder.behind = holder.is_behind().then(|| holder.behind.unwrap_or(now));
+            let old = holder.behind.is_some_and(|since| now.saturating_duration_since(since) >= bus::OUTDATED);
+            if old && outdated.len() < bus::OUTDATED_AT_ONCE {
+                outdated.push(id);
+            }
+        });
+        outdated
+    }
+
+    /// Whether this connection was admitted here, and has not ended as far as is known.
+    pub fn has_admitted(&self, id: ConnectionId) -> bool {
+        self.lock().admitted.get(id).is_some()
+    }
+
+    /// Of connections that the engine lists the ones that may not go on: nobody has recorded them, or they have more than their
+    /// users.
     pub fn uncovered(&self, listed: impl IntoIterator<Item = ConnectionId>) -> BTreeSet<ConnectionId> {
         let inner = &*self.lock();
         let covered = |id: &ConnectionId| match inner.admitted.get(*id) {

@@ -77,7 +77,12 @@ fn rights(handle: &str, view: &View) -> BTreeSet<String> {
             }
         }
         if decide(who, Action::Reply, Resource::Subject(&room.id, &room.subject), view).is_allow() {
-            rights.insert("answer".to_owned());
+            rights.extend(["answer".to_owned(), format!("answer {}", room.id)]);
+        }
+        let [publishes, subscribes] = [Action::Publish, Action::Subscribe]
+            .map(|action| decide(who, action, Resource::Subject(&room.id, &room.subject), view).is_allow());
+        if publishes && subscribes {
+            rights.insert(format!("queue {}", room.subject));
         }
         if decide(who, Action::ReceiveEvents, Resource::Room(&room.id), view).is_allow() {
             rights.insert(format!("events {}", room.id));
@@ -87,8 +92,10 @@ fn rights(handle: &str, view: &View) -> BTreeSet<String> {
 }
 
 fn within(given: &SubjectList, now: &SubjectList) -> bool {
+    // What it has no right to hear it needs not be denied to hear in a queue.
+    let matters = |denied: &&String| denied.strip_suffix(" >").is_none_or(|of| given.allow.iter().any(|has| has == of));
     given.allow.iter().all(|subject| now.allow.contains(subject))
-        && now.deny.iter().all(|subject| given.deny.contains(subject))
+        && now.deny.iter().filter(matters).all(|subject| given.deny.contains(subject))
 }
 
 /// A connection, as the test sees it.

@@ -265,6 +265,60 @@ fn gains_cut_nobody_and_are_told_once() {
 }
 
 #[test]
+fn who_accepts_comes_back_with_the_room_unless_the_record_says_otherwise() {
+    let accepted = |handle, reconnects| {
+        let joined = member("hall", handle, RoomRole::Member, MemberState::Joined);
+        Entry::of(&Record::Membership(Membership { reconnects, ..joined }))
+    };
+    let house = House::new();
+    house.connect("dave", 5);
+    let review = put(&house.gate, &accepted("dave", true), 100).review;
+    let mut reconnect = review.reconnect.clone();
+    reconnect.sort_unstable();
+    assert_eq!((said(review), reconnect), (gained(&["dave"]), vec![4, 5]), "nobody is cut for it");
+    house.gate.ended(4);
+    house.connect("dave", 6);
+    assert_eq!(put(&house.gate, &accepted("dave", true), 101).review.reconnect, [5], "6 has it");
+    assert!(put(&house.gate, &accepted("alice", true), 102).review.reconnect.is_empty(), "she gains nothing");
+
+    let house = House::new();
+    assert!(put(&house.gate, &accepted("dave", false), 100).review.reconnect.is_empty());
+}
+
+#[test]
+fn what_a_user_gained_reaches_every_connection_in_the_end() {
+    let mut house = House::new();
+    let later = house.now + Duration::from_secs(60);
+    assert!(house.gate.outdated(house.now).is_empty());
+    assert_eq!(house.member("hall", "dave", RoomRole::Reader, MemberState::Joined), gained(&["dave"]));
+    house.connect("dave", 5);
+    assert!(house.gate.outdated(later).is_empty());
+    assert!(house.gate.outdated(later + bus::OUTDATED - Duration::from_secs(1)).is_empty());
+    assert_eq!(house.gate.outdated(later + bus::OUTDATED), [4], "the later connection has the room");
+    // What was taken back since is nothing to come back for.
+    house.member("hall", "dave", RoomRole::Reader, MemberState::Removed);
+    assert!(house.gate.outdated(later + 2 * bus::OUTDATED).is_empty());
+
+    let mut house = House::new();
+    for id in 10..10 + 2 * u64::try_from(bus::OUTDATED_AT_ONCE).unwrap() {
+        house.connect("dave", id);
+    }
+    house.member("hall", "dave", RoomRole::Reader, MemberState::Joined);
+    house.gate.outdated(later);
+    assert_eq!(house.gate.outdated(later + bus::OUTDATED).len(), bus::OUTDATED_AT_ONCE, "not all in one moment");
+}
+
+#[test]
+fn what_was_not_admitted_here_or_has_too_much_may_not_go_on() {
+    let house = House::new();
+    assert_eq!(house.gate.uncovered([1, 2, 77]), BTreeSet::from([77]), "nobody admitted 77");
+    let disabled = user("bob", Role::User, State::Disabled);
+    put(&house.gate, &Entry::of(&Record::User(disabled)), 100);
+    assert_eq!(house.gate.uncovered([1, 2]), BTreeSet::from([2]));
+    assert!(house.gate.has_admitted(1) && !house.gate.has_admitted(77));
+}
+
+#[test]
 fn rooms_of_others_concern_nobody_else() {
     let mut house = House::new();
     house.record(Record::Claims(claims(&[("room.hall", "hall"), ("room.attic", "attic")])));

@@ -1,6 +1,7 @@
 //! The engine and what hangs on it: started again when it ends, and a session after the other with it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -21,16 +22,15 @@ use crate::keeping::NodeKeeper;
 use crate::kick;
 use crate::sweeper;
 use crate::tell::Teller;
+use unibus_core::bus;
 use unibus_store::link::Link;
 
 /// Pause before a failed engine is started again; doubled up to `RESTART_MOST`, and reset by a run of a minute.
 const RESTART_LEAST: Duration = Duration::from_millis(250);
 const RESTART_MOST: Duration = Duration::from_secs(4);
 const STEADY: Duration = Duration::from_secs(60);
-/// Pause between attempts to connect to an engine that is coming up.
-pub(super) const CONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the recorded connections are compared with the engine's own list.
-const RECONCILE: Duration = Duration::from_secs(60);
+/// Pause between attempts to connect to an engine that is coming up: clients that come before the daemon are refused.
+const CONNECT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Keeps the engine running, and with it what needs a session.
 pub(super) struct EngineSupervisor {
@@ -107,7 +107,7 @@ impl EngineSupervisor {
                 }
                 Err(error) => {
                     failures += 1;
-                    if failures.is_multiple_of(50) {
+                    if failures.is_multiple_of(250) {
                         tracing::warn!(failures, "still no session with the engine: {error:#}");
                     }
                 }
@@ -118,16 +118,27 @@ impl EngineSupervisor {
 
     /// The tasks of a session; ends only with an error.
     async fn session(&self, link: &Arc<Link>) -> Result<std::convert::Infallible> {
-        let (secrets, engine) = (&self.config.secrets, self.config.engine());
-        // Before a client is admitted that may say something.
-        let listener = self.keeper.listen(&engine).await?;
+        let secrets = &self.config.secrets;
         let issuer = nkeys::KeyPair::from_seed(&secrets.issuer.seed()?)?;
         let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
-        let responder = Responder::new(link.callout.clone(), link.server.clone(), issuer, xkey, self.view.gate.clone());
+        let open = Arc::new(AtomicBool::new(false));
+        let responder = Responder::new(link.clone(), issuer, xkey, self.view.gate.clone(), open.clone());
+        tokio::select! {
+            ended = responder.run() => ended?,
+            Err(error) = self.work(link, &open) => return Err(error),
+        }
+        anyhow::bail!("a task of the session ended")
+    }
+
+    /// All tasks of a session but the one that answers the engine, which admits clients once this says that it is `open`.
+    async fn work(&self, link: &Arc<Link>, open: &AtomicBool) -> Result<std::convert::Infallible> {
+        let engine = self.config.engine();
+        // Before a client is admitted that may say something.
+        let listener = self.keeper.listen(&engine).await?;
+        open.store(true, Ordering::Release);
         let (teller, mut events) = Teller::new(&self.config.node, self.view.presence.clone());
         let copies = self.config.kv_replicas;
         tokio::select! {
-            ended = responder.run() => ended?,
             ended = self.view.run(link, &teller) => ended?,
             ended = events.publish(&link.bus) => match ended? {},
             ended = self.forget_ended(link) => ended?,
@@ -140,16 +151,19 @@ impl EngineSupervisor {
     }
 
     /// Forgets recorded connections that have ended: by the engine's word, and now and then by its list, because an
-    /// admission that the client did not wait for ends without a word.
+    /// admission that the client did not wait for ends without a word. By that list it also ends what it does not stand behind, and
+    /// what has had less than its user for long.
     async fn forget_ended(&self, link: &Link) -> Result<()> {
         let mut ended = kick::ended(link).await?;
-        let mut tick = tokio::time::interval(RECONCILE);
+        let mut tick = tokio::time::interval(bus::STRAYS);
         loop {
             tokio::select! {
                 id = ended.next() => self.view.gate.ended(id.context("the engine's events ended")?),
                 _ = tick.tick() => {
-                    let listed = kick::listed(link).await?;
-                    self.view.gate.reconcile(&listed, Instant::now());
+                    let listed = self.view.kicker.cut_strays(link).await?;
+                    let now = Instant::now();
+                    self.view.gate.reconcile(&listed, now);
+                    self.view.kicker.send_away(self.view.gate.outdated(now)).await;
                 }
             }
         }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::engine::CONNECT_PAUSE;
 use crate::fence::{Cut, Cuts, Ledger, Positions};
 use crate::gate::Gate;
 use crate::heartbeat::Rounds;
@@ -22,6 +21,8 @@ use unibus_core::view::{Change, Unreadable, View};
 use unibus_store::link::Link;
 use unibus_store::{Backing, Delivered, Position, Records};
 
+/// Pause before a bucket that cannot be read is read again.
+const LOAD_PAUSE: Duration = Duration::from_millis(300);
 /// Pause before the messages in a file are carried into the engine once more.
 const UNPACK_PAUSE: Duration = Duration::from_secs(1);
 
@@ -83,11 +84,11 @@ impl ViewSync {
                         if self.gate.stay_out(why.clone()) {
                             tracing::error!("this node stays out and denies everything: {why}");
                         }
-                        tokio::time::sleep(CONNECT_PAUSE * 3).await;
+                        tokio::time::sleep(LOAD_PAUSE).await;
                     }
                     Err(error) => {
                         tracing::debug!(bucket = bucket.name(), "cannot load yet: {error:#}");
-                        tokio::time::sleep(CONNECT_PAUSE * 3).await;
+                        tokio::time::sleep(LOAD_PAUSE).await;
                     }
                 }
             };
@@ -116,7 +117,11 @@ impl ViewSync {
                 self.rounds.delivered(bucket, heartbeat);
             }
         }
-        let (connections, users) = (applied.review.cut, applied.lost);
+        let (connections, users, reconnect) = (applied.review.cut, applied.lost, applied.review.reconnect);
+        if !reconnect.is_empty() {
+            let kicker = self.kicker.clone();
+            tokio::spawn(async move { kicker.send_away(reconnect).await });
+        }
         self.cuts.applied(Cut { bucket, revision, connections, users, since }, last);
         Ok(())
     }

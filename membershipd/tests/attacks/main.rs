@@ -17,3 +17,4 @@ mod files;
 mod monitor;
 mod page;
 mod terminal;
+mod replies;

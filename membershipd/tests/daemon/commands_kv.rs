@@ -88,7 +88,7 @@ async fn what_many_nodes_change_at_once_stays_whole() {
         let node = &nodes[n % 2];
         async move {
             give(node, owner, room, Command::Invite(handle(name), RoomRole::Member)).await?;
-            give(node, name, room, Command::Accept).await
+            give(node, name, room, Command::Accept { keep_connections: false }).await
         }
     });
     for outcome in join_all(all).await {
@@ -104,10 +104,10 @@ async fn what_many_nodes_change_at_once_stays_whole() {
         let room = format!("pair{n}");
         give(&nodes[0], names[0], &room, create(&format!("room.{room}"))).await.unwrap();
         give(&nodes[0], names[0], &room, Command::Invite(handle(names[1]), RoomRole::Owner)).await.unwrap();
-        let joined = give(&nodes[1], names[1], &room, Command::Accept).await;
+        let joined = give(&nodes[1], names[1], &room, Command::Accept { keep_connections: false }).await;
         // The other node may not have heard of the invitation yet.
         if joined.is_err() {
-            give(&nodes[0], names[1], &room, Command::Accept).await.unwrap();
+            give(&nodes[0], names[1], &room, Command::Accept { keep_connections: false }).await.unwrap();
         }
         let left = futures::join!(
             give(&nodes[0], names[0], &room, Command::Leave),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use unibus_core::domain::limits::{ROOM_ID_BYTES, ROOMS_PER_CONNECTION, SUBJECT_BYTES};
 use unibus_core::domain::{
     Claims, ClaimsKey, FeatureLevel, Handle, MemberState, Membership, Permissions, Policy, Records, Role, Room, RoomId,
-    RoomRole, SignPub, Space, Standing, State, User,
+    RoomRole, SignPub, Standing, State, User,
 };
 
 /// Rooms of a test, and who is in them.
@@ -24,14 +24,18 @@ struct Rooms {
 
 impl Rooms {
     fn new() -> Self {
-        Self { rooms: vec![], claims: Space::ALL.map(Claims::none).into(), members: vec![] }
+        Self { rooms: vec![], claims: vec![], members: vec![] }
     }
 
     fn with(mut self, id: &str, subject: &str, members: &[(&str, RoomRole)]) -> Self {
         let by: unibus_core::domain::Author = "root".parse().unwrap();
         let room = Room::new(id.parse().unwrap(), subject.parse().unwrap(), Policy::TELEMETRY, by.clone());
-        let claims = self.claims.iter_mut().find(|claims| claims.key() == room.subject.space().into()).unwrap();
-        *claims = claims.claim(&room.subject, &room.id).unwrap();
+        let key = ClaimsKey::deciding(&room.subject, self.level());
+        let claims = self.claims.iter().position(|claims| claims.key() == key).unwrap_or_else(|| {
+            self.claims.push(Claims::none(key));
+            self.claims.len() - 1
+        });
+        self.claims[claims] = self.claims[claims].claim(&room.subject, &room.id).unwrap();
         for (handle, role) in members {
             let standing = Standing { role: *role, state: MemberState::Joined };
             self.members.push(Membership::new(room.id.clone(), handle.parse().unwrap(), standing, by.clone()));
@@ -55,7 +59,7 @@ impl Rooms {
 
 impl Records for Rooms {
     fn level(&self) -> FeatureLevel {
-        FeatureLevel::default()
+        FeatureLevel::Kept
     }
 
     fn user(&self, _: &Handle) -> Option<&User> {
@@ -162,6 +166,11 @@ impl Client {
         self.settled().is_empty()
     }
 
+    fn queue(&mut self, subject: &str) -> bool {
+        self.send(&format!("SUB {subject} group q{subject}\r\n"));
+        self.settled().is_empty()
+    }
+
     fn publish(&mut self, subject: &str, reply: &str, payload: &str) -> bool {
         self.send(&format!("PUB {subject} {reply} {}\r\n{payload}\r\n", payload.len()));
         !self.settled().iter().any(|said| matches!(said, Said::Refused(_)))
@@ -202,11 +211,10 @@ impl Client {
 
 fn house() -> Rooms {
     let (member, reader) = (RoomRole::Member, RoomRole::Reader);
-    Rooms::new().with("sums", "rpc.sums", &[("asker", member), ("worker", member), ("reader", reader)]).with(
-        "secret",
-        "room.secret",
-        &[("guard", member)],
-    )
+    Rooms::new()
+        .with("sums", "rpc.sums", &[("asker", member), ("worker", member), ("reader", reader)])
+        .with("secret", "room.secret", &[("guard", member)])
+        .with("other", "rpc.other", &[("guard", member)])
 }
 
 #[test]
@@ -217,18 +225,28 @@ fn members_use_their_rooms_and_nothing_else() {
     let [mut asker, mut worker, mut reader, mut guard] =
         ["asker", "worker", "reader", "guard"].map(|user| bus.connect(user));
 
-    assert!(worker.subscribe("rpc.sums") && reader.subscribe("rpc.sums.>") && asker.subscribe("_INBOX.asker.1"));
-    assert!(asker.publish("rpc.sums", "_INBOX.asker.1", "1+1"));
+    assert!(worker.subscribe("rpc.sums") && reader.subscribe("rpc.sums.>") && asker.subscribe("_INBOX.asker.>"));
+    assert!(asker.publish("rpc.sums", "_INBOX.asker.sums.1", "1+1"));
     let request = worker.settled();
     let [Said::Message { reply: Some(reply), .. }] = request.as_slice() else { panic!("{request:?}") };
     assert!(worker.publish(reply, "", "2"));
-    assert_eq!(asker.heard(), ["_INBOX.asker.1"], "the answer arrives");
+    assert_eq!(asker.heard(), ["_INBOX.asker.sums.1"], "the answer arrives");
+    for subject in ["_INBOX.asker.1", "_INBOX.asker.sums", "_INBOX.asker.other.1", "_INBOX.guard.other.1"] {
+        assert!(!worker.publish(subject, "", "x"), "an answer from another room: {subject}");
+    }
+    assert!(guard.publish("_INBOX.asker.other.1", "", "x") && !guard.publish("_INBOX.asker.sums.2", "", "x"));
+    assert_eq!(asker.heard(), ["_INBOX.asker.other.1"]);
     assert!(asker.publish("rpc.sums.more", "", "x"));
     assert_eq!(reader.heard(), ["rpc.sums.more"]);
 
-    for subject in ["rpc.sums", "rpc.sums.more", "_INBOX.asker.1"] {
+    for subject in ["rpc.sums", "rpc.sums.more", "_INBOX.asker.1", "_INBOX.asker.sums.1"] {
         assert!(!reader.publish(subject, "", "x"), "a reader writes nothing: {subject}");
     }
+    for subject in ["rpc.sums", "rpc.sums.>", "rpc.sums.*", "rpc.sums.more", "unibus.event.sums"] {
+        assert!(!reader.queue(subject), "a reader keeps nothing from others: {subject}");
+    }
+    assert!(worker.queue("rpc.sums") && worker.queue("rpc.sums.*") && !worker.queue("unibus.event.sums"));
+    assert!(!worker.queue("rpc.other") && !worker.queue("rpc.>"), "in no other room");
     for (client, name) in [(&mut asker, "asker"), (&mut worker, "worker"), (&mut reader, "reader")] {
         let closed =
             ["room.secret", "room.secret.x", "room.>", "rpc.>", ">", "rpc.*", "_INBOX.guard.1", "_INBOX.>", "$SYS.>"];
@@ -237,9 +255,15 @@ fn members_use_their_rooms_and_nothing_else() {
         {
             assert!(!client.subscribe(subject), "{name} hears {subject}");
         }
-        for subject in
-            ["room.secret", "rpc.other", "unibus.event.sums", "unibus.user.guard.x", "$JS.API.INFO", "$KV.a.b"]
-        {
+        for subject in [
+            "room.secret",
+            "rpc.other",
+            "unibus.event.sums",
+            "_INBOX.guard.1",
+            "unibus.user.guard.x",
+            "$JS.API.INFO",
+            "$KV.a.b",
+        ] {
             assert!(!client.publish(subject, "", "x"), "{name} writes {subject}");
         }
     }

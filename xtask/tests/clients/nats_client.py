@@ -49,19 +49,19 @@ class Driver:
             return {"ok": False, "error": f"{type(error).__name__}: {error}", "ms": ms_since(started), "errors": self.errors}
         return {"ok": True, "ms": ms_since(started), "server": self.nc._server_info.get("server_name")}
 
-    async def subscribe(self, subject):
+    async def subscribe(self, subject, queue=""):
         async def on_message(message):
             self.received.append([message.subject, message.data.decode()])
 
-        await self.nc.subscribe(subject, cb=on_message)
+        await self.nc.subscribe(subject, queue=queue, cb=on_message)
         return await self.settled()
 
-    async def respond(self, subject, data=""):
+    async def respond(self, subject, data="", queue=""):
         """Answers every request on `subject` with what it said and `data`."""
         async def on_request(message):
             await message.respond(message.data + data.encode())
 
-        await self.nc.subscribe(subject, cb=on_request)
+        await self.nc.subscribe(subject, queue=queue, cb=on_request)
         return await self.settled()
 
     async def publish(self, subject, data=""):

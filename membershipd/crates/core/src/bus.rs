@@ -34,6 +34,11 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX.{user}")
 }
 
+/// Where a user waits for answers that come from an rpc room, without the last tokens. Whoever may answer in the room may publish there.
+pub fn room_inbox(user: &str, room: &str) -> String {
+    format!("{}.{room}", inbox(user))
+}
+
 /// Below it one user alone is told what concerns him.
 pub fn user_events(user: &str) -> String {
     format!("unibus.user.{user}")
@@ -83,8 +88,13 @@ pub fn revocation_bound() -> Duration {
     bound + bound / 100
 }
 
-/// Longest life of a member's admission; a backstop behind the kick. Jittered downwards by up to a tenth.
-pub const ADMISSION: Duration = Duration::from_secs(600);
+/// How often a daemon compares the connections that its engine lists with those that it stands behind, and ends the others. So a
+/// connection that nobody admitted here, by whatever fault, lives for that long and [`KICK`] at most.
+pub const STRAYS: Duration = Duration::from_secs(10);
+/// How long a connection goes on with less than its user is allowed: what a connection may is fixed when it is admitted.
+pub const OUTDATED: Duration = Duration::from_secs(600);
+/// Such connections that are ended together, so that those of a large room do not all come back in one moment.
+pub const OUTDATED_AT_ONCE: usize = 64;
 
 /// Time within which attempts at reading or writing an entry begin, before it is reported what is known. An election takes
 /// up to 9 s (nats-server `raft.go`), and a bucket has no leader meanwhile; the last attempt ends before a lease would.

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use async_nats::client::RequestErrorKind;
 use async_nats::jetstream;
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use bytes::Bytes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ pub struct Engine<'a> {
 pub struct Link {
     /// In the callout account.
     pub callout: Client,
+    /// What the engine asks there, from before anything else was done on this link; for one to take.
+    pub authorizations: Mutex<Option<Subscriber>>,
     /// In the account of the buckets.
     pub control: Client,
     /// JetStream through `control`, with short time-outs.
@@ -46,6 +48,8 @@ pub struct Link {
     pub system: Client,
     /// Among the members, whom it tells events.
     pub bus: Client,
+    /// Public key of the daemon there.
+    pub bus_key: String,
     /// The same, to read what members wrote, headers included.
     pub history: Reading,
     /// Id of the engine (`N…`).
@@ -69,6 +73,11 @@ impl Link {
         let lost = CancellationToken::new();
         let (own, ca) = (engine.address.to_string(), engine.ca);
         let callout = connect(&own, ca, "callout", engine.callout, &lost).await?;
+        // A request that nobody hears is refused when its time is over, and clients give up after a few refusals.
+        let authorizations =
+            callout.subscribe(bus::CALLOUT_SUBJECT).await.context("cannot subscribe to the callout")?;
+        callout.flush().await.context("cannot reach the engine")?;
+        let authorizations = Mutex::new(Some(authorizations));
         let control = connect(&own, ca, "control", engine.control, &lost).await?;
         let system = connect(&own, ca, "system", engine.system, &lost).await?;
         let bus = connect(&own, ca, "bus", engine.bus, &lost).await?;
@@ -76,7 +85,18 @@ impl Link {
         let server = system.server_info().server_id;
         let mut jetstream = jetstream::new(control.clone());
         jetstream.set_timeout(bus::ATTEMPT);
-        Ok(Self { callout, control, jetstream, system, bus, history, server, lost })
+        let bus_key = engine.bus.public_key();
+        Ok(Self { callout, authorizations, control, jetstream, system, bus, bus_key, history, server, lost })
+    }
+
+    /// The engine's authorization requests since the link was made. Only the first who asks gets them.
+    pub fn authorizations(&self) -> Option<Subscriber> {
+        self.authorizations.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Ends a connection of a client. It has ended when the engine answers, also where that answers that there is no such connection.
+    pub async fn kick(&self, connection: u64) -> Result<()> {
+        self.ask("KICK", serde_json::json!({ "cid": connection })).await.map(drop)
     }
 
     /// Connections to the buckets and the streams of rooms alone, through any engine, for a tool that copies them. The first
@@ -84,13 +104,14 @@ impl Link {
     pub async fn to_buckets(host: &str, port: u16, ca: Option<&Path>, keys: [&nkeys::KeyPair; 2]) -> Result<Self> {
         let lost = CancellationToken::new();
         let ([control, bus], address) = (keys, format!("{host}:{port}"));
+        let (bus_key, authorizations) = (bus.public_key(), Mutex::default());
         let (history, bus) = (read(&address, ca, bus).await?, connect(&address, ca, "bus", bus, &lost).await?);
         let control = connect(&address, ca, "control", control, &lost).await?;
         let mut jetstream = jetstream::new(control.clone());
         jetstream.set_timeout(bus::ATTEMPT);
         let server = control.server_info().server_id;
         let [callout, system] = [(); 2].map(|()| control.clone());
-        Ok(Self { callout, control, jetstream, system, bus, history, server, lost })
+        Ok(Self { callout, authorizations, control, jetstream, system, bus, bus_key, history, server, lost })
     }
 
     /// Asks this node's engine on the system account.

@@ -79,6 +79,13 @@ pub(super) struct Signed {
     pub(super) handler: &'static dyn Handler,
 }
 
+impl Signed {
+    /// Whether the body may be left out: whatever it could say has a usual value. Release 0.1.0 takes none here.
+    pub(super) fn body_is_optional(&self) -> bool {
+        self.handler.actions().contains(&Action::AcceptInvitation)
+    }
+}
+
 /// Whether a request says which revision it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precondition {

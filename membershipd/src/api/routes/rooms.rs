@@ -180,11 +180,11 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: "/v1/rooms/{room}/members/{handle}/acceptance",
-        summary: "Accepts the invitation of the caller; again changes nothing",
+        summary: "Accepts the invitation of the caller, and ends the caller's connections to the bus, which come back with the room; again changes nothing",
         access: Access::Signed(Signed {
             query: &[],
             if_match: Precondition::Optional,
-            body: None,
+            body: Some(schema_of::<bodies::Acceptance>),
             answers: &[(StatusCode::OK, schema_of::<bodies::ChangedMember>)],
             handler: &Commands::<OneMember> {
                 actions: &[Action::AcceptInvitation],

@@ -144,6 +144,8 @@ async fn members_come_and_go_and_lists_have_pages() {
     assert_eq!(node.ask("bob", "GET", "/v1/rooms/hall/members").await.slug(), "not-joined");
     let joined = node.ask("bob", "PUT", &format!("{bob}/acceptance")).await;
     assert_eq!(joined.json()["member"]["state"], "joined");
+    let again = node.say("bob", "PUT", &format!("{bob}/acceptance"), json!({ "keep_connections": true })).await;
+    assert_eq!(again.json()["changed"], false);
     assert_eq!(node.ask("owner", "PUT", &format!("{bob}/acceptance")).await.slug(), "not-oneself");
     let other = node.say("owner", "PUT", bob, json!({ "role": "member" })).await;
     assert_eq!(other.slug(), "already-joined");
@@ -245,6 +247,8 @@ async fn what_is_refused_has_a_type_and_changes_nothing() {
         ("last-owner", "owner", "DELETE", "/v1/rooms/hall/members/owner", Value::Null),
         ("not-invited", "alice", "PUT", "/v1/rooms/hall/members/alice/acceptance", Value::Null),
         ("banned", "banned", "PUT", "/v1/rooms/hall/members/banned/acceptance", Value::Null),
+        ("bad-json", "alice", "PUT", "/v1/rooms/hall/members/alice/acceptance", json!({ "keep_connections": 1 })),
+        ("bad-json", "alice", "PUT", "/v1/rooms/hall/members/alice/acceptance", json!({ "keep": true })),
         ("not-banned", "owner", "DELETE", "/v1/rooms/hall/bans/member", Value::Null),
         ("not-found", "owner", "GET", "/v1/rooms/hall/members/alice", Value::Null),
     ] {

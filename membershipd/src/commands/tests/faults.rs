@@ -31,7 +31,7 @@ fn holder(view: &View, subject: &str) -> Option<RoomId> {
 
 fn cases() -> Vec<Case> {
     let case = |who, room, command, is_so: IsSo| {
-        let gives = matches!(command, Command::CreateRoom(..) | Command::Invite(..) | Command::Accept);
+        let gives = matches!(command, Command::CreateRoom(..) | Command::Invite(..) | Command::Accept { .. });
         Case { who, room, command, takes_away: !gives, is_so }
     };
     vec![
@@ -39,7 +39,9 @@ fn cases() -> Vec<Case> {
             is(view, "cellar", "dave") == Some(MemberState::Joined) && holder(view, "room.cellar") == Some(id("cellar"))
         }),
         case("alice", "kitchen", invite("dave"), |view| is(view, "kitchen", "dave") == Some(MemberState::Invited)),
-        case("carol", "kitchen", Command::Accept, |view| is(view, "kitchen", "carol") == Some(MemberState::Joined)),
+        case("carol", "kitchen", Command::Accept { keep_connections: false }, |view| {
+            is(view, "kitchen", "carol") == Some(MemberState::Joined)
+        }),
         case("alice", "kitchen", Command::Remove(handle("bob")), |view| {
             is(view, "kitchen", "bob") == Some(MemberState::Removed)
         }),
@@ -199,7 +201,7 @@ async fn whatever_fails_what_is_said_is_true_and_is_finished() {
 #[tokio::test]
 async fn whoever_dies_anywhere_leaves_nothing_that_is_not_finished() {
     // One of each shape: several writes, one that gives, one that takes, one that relies on another, one with a release.
-    let shapes = |command: &Command| !matches!(command, Command::Accept | Command::Ban(_) | Command::RemoveRoom);
+    let shapes = |command: &Command| !matches!(command, Command::Accept { .. } | Command::Ban(_) | Command::RemoveRoom);
     all(true, shapes).await;
 }
 

@@ -170,7 +170,7 @@ async fn a_room_is_made_joined_left_and_removed() {
     assert!(!again.changed && again.written.is_empty());
     assert_eq!(again.revision, made.revision, "the entity tag of what is there");
     give(&node, "alice", "cellar", invite("bob")).await.unwrap();
-    give(&node, "bob", "cellar", Command::Accept).await.unwrap();
+    give(&node, "bob", "cellar", Command::Accept { keep_connections: false }).await.unwrap();
     assert_eq!(standing(&*store, "cellar", "bob").await, Some((RoomRole::Member, MemberState::Joined)));
     let removed = give(&node, "alice", "cellar", Command::Remove(handle("bob"))).await.unwrap();
     assert!(removed.changed && removed.fenced.is_some());

@@ -227,7 +227,8 @@ async fn link_to(address: IpAddr) -> Link {
     // Nothing is asked of these.
     let [callout, bus] = [(); 2].map(|()| control.clone());
     let history = Reading { client: control.clone(), breaks: watch::channel(()).1 };
-    Link { callout, bus, history, control, jetstream, system, server, lost }
+    let (authorizations, bus_key) = (std::sync::Mutex::default(), String::new());
+    Link { callout, authorizations, bus, bus_key, history, control, jetstream, system, server, lost }
 }
 
 async fn client(address: IpAddr, user: &str, lost: &CancellationToken) -> Client {

@@ -48,6 +48,18 @@ pub struct MemberRole {
     pub role: RoomRole,
 }
 
+/// How an invitation is accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Acceptance {
+    /// Whether the user's open connections to the bus go on with the rights that they have. Otherwise they are ended, and have the
+    /// room when the clients connect again; at feature level 1 they always go on.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required = false))]
+    pub keep_connections: bool,
+}
+
 /// What a change of a membership came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -29,8 +29,11 @@ pub enum Command {
     RemoveRoom,
     /// Invite somebody, with a role.
     Invite(Handle, RoomRole),
-    /// Accept one's invitation.
-    Accept,
+    /// Accept one's invitation. The user's open connections are ended, since what they may is fixed, unless they are to be kept.
+    Accept {
+        /// They go on with what they had.
+        keep_connections: bool,
+    },
     /// Leave the room, or decline the invitation.
     Leave,
     /// Remove somebody, or take the invitation back.
@@ -92,7 +95,7 @@ impl Command {
             Command::ChangeRoom(..) => (Action::ChangeRoom, Resource::Room(room)),
             Command::RemoveRoom => (Action::RemoveRoom, Resource::Room(room)),
             Command::Invite(handle, role) => (Action::InviteMember(*role), member(handle)),
-            Command::Accept => (Action::AcceptInvitation, member(&user.handle)),
+            Command::Accept { .. } => (Action::AcceptInvitation, member(&user.handle)),
             Command::Leave => (Action::LeaveRoom, member(&user.handle)),
             Command::Remove(handle) => (Action::RemoveMember, member(handle)),
             Command::Ban(handle) => (Action::BanMember, member(handle)),
@@ -145,7 +148,7 @@ pub fn change(
         Command::ChangeRoom(subject, policy, keep) => draft.change_room(subject.as_ref(), *policy, *keep)?,
         Command::RemoveRoom => draft.remove_room()?,
         Command::Invite(handle, role) => draft.invite(handle, *role)?,
-        Command::Accept => draft.accept()?,
+        Command::Accept { keep_connections } => draft.accept(*keep_connections)?,
         Command::Leave => draft.end(&user.handle, MemberState::Removed)?,
         Command::Remove(handle) => draft.end(handle, MemberState::Removed)?,
         Command::Ban(handle) => draft.end(handle, MemberState::Banned)?,
@@ -268,14 +271,16 @@ impl<R: Records> Draft<'_, R> {
         Ok(Made { writes: vec![self.membership(handle, invited)], witness, release: None })
     }
 
-    fn accept(&self) -> Result<Made, Refusal> {
+    fn accept(&self, keep_connections: bool) -> Result<Made, Refusal> {
         let handle = &self.user.handle;
         match self.standing(handle) {
             Some(Standing { state: MemberState::Joined, .. }) => Ok(Made::default()),
             Some(Standing { state: MemberState::Invited, role }) => {
                 self.has_room_for_one_more(handle)?;
                 let joined = Standing { role, state: MemberState::Joined };
-                Ok(Made { writes: vec![self.membership(handle, joined)], ..Made::default() })
+                let joined = Membership::new(self.room.clone(), handle.clone(), joined, self.by.clone());
+                let reconnects = !keep_connections && self.state.level() >= FeatureLevel::Kept;
+                Ok(Made { writes: vec![Record::Membership(Membership { reconnects, ..joined })], ..Made::default() })
             }
             Some(Standing { state: MemberState::Banned, .. }) => Err(Denial::Banned.into()),
             Some(Standing { state: MemberState::Removed, .. }) | None => Err(Denial::NotInvited.into()),

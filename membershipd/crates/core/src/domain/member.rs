@@ -77,12 +77,16 @@ pub struct Membership {
     pub state: MemberState,
     /// Who made the last change; whoever left or accepted, made it himself.
     pub by: Author,
+    /// Whether the connections that the user has when this is applied are ended, so that they come back with what the user gains by
+    /// it. Release 0.1.0 cannot read it, so it is written from feature level 2 on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reconnects: bool,
 }
 
 impl Membership {
     /// A membership as `by` makes it.
     pub fn new(room: RoomId, handle: Handle, standing: Standing, by: Author) -> Self {
-        Self { schema: Schema, room, handle, role: standing.role, state: standing.state, by }
+        Self { schema: Schema, room, handle, role: standing.role, state: standing.state, by, reconnects: false }
     }
 
     /// Role and state.
@@ -105,11 +109,15 @@ mod tests {
                     Standing { role, state },
                     "alice".parse().unwrap(),
                 );
+                let reconnecting = Membership { reconnects: true, ..record.clone() };
                 let golden = format!(
                     r#"{{"schema":1,"room":"kitchen","handle":"bob","role":"{role_text}","state":"{state_text}","by":"alice"}}"#
                 );
                 assert_eq!(serde_json::to_string(&record).unwrap(), golden);
                 assert_eq!(serde_json::from_str::<Membership>(&golden).unwrap(), record);
+                let golden = golden.replace("\"alice\"}", "\"alice\",\"reconnects\":true}");
+                assert_eq!(serde_json::to_string(&reconnecting).unwrap(), golden);
+                assert_eq!(serde_json::from_str::<Membership>(&golden).unwrap(), reconnecting);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Rights of a connection on the bus, as the engine is told them.
 
+use std::collections::HashSet;
+
 use serde::Serialize;
 
 use super::action::Action;
@@ -8,7 +10,7 @@ use super::level::FeatureLevel;
 use super::limits::ROOMS_PER_CONNECTION;
 use super::member::MemberState;
 use super::records::Records;
-use super::room::RoomState;
+use super::room::{RoomId, RoomState};
 use super::subject::Subject;
 use super::user::{Handle, User};
 use crate::bus;
@@ -39,27 +41,43 @@ pub struct Permissions {
 /// Spaces of the engine that no client ever touches, whatever else it is allowed: JetStream's API and acknowledgements,
 /// buckets, object stores and the system.
 const ENGINE_SPACES: [&str; 4] = ["$JS.>", "$KV.>", "$O.>", "$SYS.>"];
-/// Where those who ask wait for answers. Each user listens to his own part only, and waits on a name that nobody can guess.
-///
-/// The engine's `allow_responses` would be narrower in name only: it admits one message to whatever subject a request names
-/// for its answer, deny lists notwithstanding. Whoever sends himself a request could so write to any room, forge events and
-/// reach JetStream's API (seen on nats-server 2.15.1; `tests/daemon/rights.rs` shows it).
-const ANSWERS: &str = "_INBOX.*.>";
+/// Where whoever may answer in any rpc room publishes at the lowest feature level: every inbox. Release 0.1.0 gives it, and its
+/// clients wait for answers on inboxes that name no room.
+const ANSWERS_ANYWHERE: &str = "_INBOX.*.>";
 
 /// Where a member says what is kept: no other member may publish there.
 pub fn own_subject(room: &Subject, handle: &Handle) -> String {
     format!("{room}.{handle}")
 }
 
+/// Where those wait who ask in an rpc room: each user on a part of their own inbox that names the room. So an answer comes from that
+/// room, however well its subject can be guessed from those before.
+///
+/// The engine's `allow_responses` would be narrower in name only: it admits one message to whatever subject a request names
+/// for its answer, deny lists notwithstanding. A member who sends themself a request could so write to any room, forge events and
+/// reach JetStream's API (seen on nats-server 2.15.1; `tests/daemon/rights.rs` shows it).
+fn answers(room: &RoomId) -> String {
+    format!("{}.>", bus::room_inbox("*", room.as_str()))
+}
+
+/// Every queue group on what `subject` allows to hear, as the engine names it. Of the members of a queue group only one hears a
+/// message, so a connection that may join one can keep messages from the others.
+fn queues(subject: &str) -> String {
+    format!("{subject} >")
+}
+
 impl Permissions {
     /// Rights of a user: its own inbox both ways, what the daemon tells it, and what `decide` allows in its rooms. At most
-    /// `ROOMS_PER_CONNECTION` rooms are looked at, in the order of `state`.
+    /// `ROOMS_PER_CONNECTION` rooms are looked at, in the order of `state`. Where the user only reads it has no queue subscription.
     pub fn of(user: &User, state: &impl Records) -> Self {
         let handle = &user.handle;
         let inbox = format!("{}.>", bus::inbox(handle.as_str()));
         let mut publish = vec![inbox.clone()];
         let mut subscribe = vec![inbox, format!("{}.>", bus::user_events(handle.as_str()))];
-        let mut answers = false;
+        // Where the daemon tells its users something clients only listen.
+        let told = [bus::user_events(">"), bus::room_events(">")];
+        let mut unqueued = vec![queues(&bus::room_events(">"))];
+        let mut answers_anywhere = false;
         let joined = state.memberships(handle).filter(|m| m.state == MemberState::Joined);
         let rooms = joined.filter_map(|m| state.room(&m.room)).filter(|room| room.state == RoomState::Active);
         for room in rooms.take(ROOMS_PER_CONNECTION) {
@@ -75,18 +93,31 @@ impl Permissions {
             }
             if subscribes {
                 subscribe.extend(whole());
+                unqueued.extend(whole().iter().filter(|_| !publishes).map(|subject| queues(subject)));
             }
             if decide(Some(user), Action::ReceiveEvents, Resource::Room(&room.id), state).is_allow() {
                 subscribe.push(bus::room_events(room.id.as_str()));
             }
-            answers |= replies;
+            if replies {
+                publish.push(answers(&room.id));
+                answers_anywhere = state.level() < FeatureLevel::Kept;
+            }
         }
-        if answers {
-            publish.push(ANSWERS.to_owned());
+        if answers_anywhere {
+            publish.push(ANSWERS_ANYWHERE.to_owned());
         }
-        // Where the daemon tells its users something clients only listen.
-        let told = [bus::user_events(">"), bus::room_events(">")];
-        Self { publish: Self::closed(publish, &told), subscribe: Self::closed(subscribe, &[]) }
+        Self { publish: Self::closed(publish, &told), subscribe: Self::closed(subscribe, &unqueued) }
+    }
+
+    /// What it may subscribe to within a queue group as well, and what it denies beside queue groups: the two say together with
+    /// `subscribe.allow` what the subscriptions are.
+    pub fn queued(&self) -> (impl Iterator<Item = &str>, impl Iterator<Item = &str>) {
+        let (unqueued, denied): (HashSet<&str>, Vec<&str>) = (
+            self.subscribe.deny.iter().filter_map(|denied| denied.strip_suffix(" >")).collect(),
+            self.subscribe.deny.iter().map(String::as_str).filter(|denied| !denied.ends_with(" >")).collect(),
+        );
+        let queued = self.subscribe.allow.iter().map(String::as_str).filter(move |subject| !unqueued.contains(subject));
+        (queued, denied.into_iter())
     }
 
     /// Rights of anybody on a bus without authentication: everything but the engine's own spaces.
@@ -111,6 +142,7 @@ impl Permissions {
 mod tests {
     use super::*;
     use crate::domain::fixtures::Memory;
+    use crate::domain::level::LevelRecord;
     use crate::domain::limits::{ROOM_ID_BYTES, SUBJECT_BYTES};
     use crate::domain::member::RoomRole;
     use crate::domain::records::Record;
@@ -170,10 +202,40 @@ mod tests {
         ];
         assert_eq!(subscribe, hears);
 
+        let only_reads = ["unibus.event.> >", "rpc.sums >", "rpc.sums.> >"];
+        let rights_of = |memory: &Memory| Permissions::of(memory.who("bob").unwrap(), memory);
+        assert_eq!(rights_of(&memory).subscribe.deny[ENGINE_SPACES.len()..], only_reads);
+
         let memory = memory.with_member("sums", "bob", RoomRole::Member, MemberState::Joined);
-        let (publish, subscribe) = rights(&memory, "bob");
-        assert!(publish.iter().any(|subject| subject == ANSWERS), "who may answer reaches those who wait");
-        assert!(!subscribe.iter().any(|subject| subject == ANSWERS), "and listens to nobody's inbox but his own");
+        assert_eq!(
+            rights_of(&memory).subscribe.deny[ENGINE_SPACES.len()..],
+            only_reads[..1],
+            "responders share requests"
+        );
+    }
+
+    #[test]
+    fn an_answer_reaches_those_who_ask_in_the_same_room_alone() {
+        let [memory, at_kept] = FeatureLevel::ALL.map(|level| {
+            let mut memory = Memory::default();
+            memory.put(Record::Level(LevelRecord::new(level)));
+            memory
+                .with_user("bob", Role::User)
+                .with_room("sums", "rpc.sums", Policy::TELEMETRY)
+                .with_room("hall", "room.hall", Policy::TELEMETRY)
+                .with_room("seen", "rpc.seen", Policy::TELEMETRY)
+                .with_member("sums", "bob", RoomRole::Member, MemberState::Joined)
+                .with_member("hall", "bob", RoomRole::Owner, MemberState::Joined)
+                .with_member("seen", "bob", RoomRole::Reader, MemberState::Joined)
+        });
+        let inboxes = |memory: &Memory| {
+            let (publish, subscribe) = rights(memory, "bob");
+            assert!(subscribe.iter().all(|subject| !subject.starts_with("_INBOX.*")), "nobody hears another's answers");
+            publish.into_iter().filter(|subject| subject.starts_with("_INBOX.*")).collect::<Vec<_>>()
+        };
+        let before = inboxes(&memory);
+        assert_eq!(before, ["_INBOX.*.sums.>", ANSWERS_ANYWHERE], "as long as nodes of release 0.1.0 may be there");
+        assert_eq!(inboxes(&at_kept), ["_INBOX.*.sums.>"]);
     }
 
     #[test]
@@ -213,7 +275,7 @@ mod tests {
             memory = memory.with_member(&id, &handle, RoomRole::Member, MemberState::Joined);
         }
         let rights = Permissions::of(memory.who(&handle).unwrap(), &memory);
-        assert_eq!(rights.publish.allow.len(), 1 + 2 * ROOMS_PER_CONNECTION + 1, "rooms above the limit give nothing");
+        assert_eq!(rights.publish.allow.len(), 1 + 3 * ROOMS_PER_CONNECTION + 1, "rooms above the limit give nothing");
         // Claims and signatures beside the rights take less than a kilobyte in each of the two tokens; base64 makes four
         // bytes of three; the seal adds a nonce and a tag.
         let token = |claims: usize| (claims + 1024) * 4 / 3;

@@ -36,7 +36,9 @@ pub(super) async fn measure(raw: &Raw, crew: &Crew, count: usize) -> Result<(Mea
 async fn one(crew: &Crew, owner: &Hand, member: &Hand) -> Result<Duration> {
     let path = format!("{}/members/{}", owner.path(), member.identity.handle);
     owner.api.ask(&Request::put(path.as_str(), Some(json!({ "role": "member" })))).await.context("inviting")?;
-    member.api.ask(&Request::put(format!("{path}/acceptance"), None)).await.context("accepting")?;
+    // A node that learns of it later would end the connection that is to be cut by the removal.
+    let keep = Some(json!({ "keep_connections": true }));
+    member.api.ask(&Request::put(format!("{path}/acceptance"), keep)).await.context("accepting")?;
 
     let (closed, mut told) = oneshot::channel();
     let closed = std::sync::Mutex::new(Some(closed));

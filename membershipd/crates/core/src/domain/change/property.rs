@@ -43,7 +43,7 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         5 => any_command_on_rooms(),
         6 => (person(), any_role()).prop_map(|(handle, role)| Command::Invite(handle, role)),
-        6 => Just(Command::Accept),
+        6 => Just(Command::Accept { keep_connections: false }),
         2 => Just(Command::Leave),
         4 => person().prop_map(Command::Remove),
         3 => person().prop_map(Command::Ban),
@@ -59,7 +59,7 @@ fn settles(who: &str, room: &RoomId, command: &Command) -> Option<RecordKey> {
         Command::Leave => of(&handle(who)),
         Command::Remove(handle) | Command::Ban(handle) | Command::SetRole(handle, _) => of(handle),
         Command::RemoveRoom | Command::ChangeRoom(..) => Some(RecordKey::Room(room.clone())),
-        Command::CreateRoom(..) | Command::Invite(..) | Command::Accept | Command::Unban(_) => None,
+        Command::CreateRoom(..) | Command::Invite(..) | Command::Accept { .. } | Command::Unban(_) => None,
     }
 }
 
@@ -83,7 +83,7 @@ fn land(store: &mut Memory, seen: &Memory, change: &Change) -> bool {
 fn must_take(room: &RoomId, command: &Command, before: &Memory, change: &Change) -> bool {
     let was = |handle: &Handle| before.membership(room, handle).map(Membership::standing);
     match command {
-        Command::CreateRoom(..) | Command::Invite(..) | Command::Accept | Command::Unban(_) => false,
+        Command::CreateRoom(..) | Command::Invite(..) | Command::Accept { .. } | Command::Unban(_) => false,
         Command::Leave => change.writes.iter().any(|write| match write {
             Record::Membership(own) => was(&own.handle).is_some_and(|s| s.state.is_present()),
             _ => false,

@@ -153,7 +153,7 @@ fn who_made_a_room_and_left_does_not_come_back_by_making_it() {
     done_in(&mut memory, "dave", "kitchen2", create("room.kitchen2"));
     let room = id("kitchen2");
     done_in(&mut memory, "dave", "kitchen2", invite("bob", RoomRole::Owner));
-    done_in(&mut memory, "bob", "kitchen2", Command::Accept);
+    done_in(&mut memory, "bob", "kitchen2", Command::Accept { keep_connections: false });
     done_in(&mut memory, "dave", "kitchen2", Command::Leave);
     assert!(done_in(&mut memory, "dave", "kitchen2", create("room.kitchen2")).writes.is_empty());
     assert_eq!(memory.membership(&room, &handle("dave")).unwrap().state, Removed);
@@ -186,10 +186,30 @@ fn a_removed_room_stays_removed() {
     );
     assert_eq!(memory.room(&id("kitchen")).unwrap().by, "alice".parse().unwrap());
     assert_eq!(refused_in(&memory, "alice", "kitchen", create("room.kitchen")), Refusal::RoomRemoved(id("kitchen")));
-    for command in [invite("dave", RoomRole::Reader), Command::Accept, remove("bob"), move_to("room.x")] {
+    for command in [
+        invite("dave", RoomRole::Reader),
+        Command::Accept { keep_connections: false },
+        remove("bob"),
+        move_to("room.x"),
+    ] {
         assert_eq!(refused(&memory, "alice", command), Refusal::Denied(Denial::RoomRemoved));
     }
     done_in(&mut memory, "dave", "new", create("room.kitchen"));
+}
+
+#[test]
+fn accepting_ends_connections_unless_they_are_to_be_kept_or_an_older_release_may_read_it() {
+    let accepted = |level, keep_connections| {
+        let mut memory = house();
+        memory.put(Record::Level(LevelRecord::new(level)));
+        done(&mut memory, "mod", invite("dave", RoomRole::Reader));
+        match done(&mut memory, "dave", Command::Accept { keep_connections }).writes.as_slice() {
+            [Record::Membership(membership)] => membership.reconnects,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(accepted(FeatureLevel::Kept, false));
+    assert!(!accepted(FeatureLevel::Kept, true) && !accepted(FeatureLevel::Captured, false));
 }
 
 #[test]
@@ -201,17 +221,23 @@ fn an_invitation_is_accepted_declined_taken_back_or_changed() {
     assert!(done(&mut memory, "mod", invite("dave", RoomRole::Reader)).writes.is_empty());
     done(&mut memory, "mod", invite("dave", RoomRole::Member));
     assert_eq!(standing(&memory, "dave"), Some((RoomRole::Member, Invited)));
-    assert!(!done(&mut memory, "dave", Command::Accept).must_fence());
+    assert!(!done(&mut memory, "dave", Command::Accept { keep_connections: false }).must_fence());
     assert_eq!(standing(&memory, "dave"), Some((RoomRole::Member, Joined)));
-    assert!(done(&mut memory, "dave", Command::Accept).writes.is_empty());
+    assert!(done(&mut memory, "dave", Command::Accept { keep_connections: false }).writes.is_empty());
     assert_eq!(refused(&memory, "mod", invite("dave", RoomRole::Reader)), Refusal::AlreadyJoined(handle("dave")));
     assert!(done(&mut memory, "dave", Command::Leave).takes_away);
-    assert_eq!(refused(&memory, "dave", Command::Accept), Refusal::Denied(Denial::NotInvited));
+    assert_eq!(
+        refused(&memory, "dave", Command::Accept { keep_connections: false }),
+        Refusal::Denied(Denial::NotInvited)
+    );
 
     for (who, command) in [("mod", remove("dave")), ("dave", Command::Leave)] {
         done(&mut memory, "mod", invite("dave", RoomRole::Member));
         done(&mut memory, who, command);
-        assert_eq!(refused(&memory, "dave", Command::Accept), Refusal::Denied(Denial::NotInvited));
+        assert_eq!(
+            refused(&memory, "dave", Command::Accept { keep_connections: false }),
+            Refusal::Denied(Denial::NotInvited)
+        );
     }
     assert_eq!(refused(&memory, "mod", invite("nobody", RoomRole::Reader)), Refusal::NoSuchUser(handle("nobody")));
     assert_eq!(refused(&memory, "mod", invite("dave", RoomRole::Owner)), Refusal::Denied(Denial::Outranked));
@@ -225,7 +251,7 @@ fn a_ban_holds_until_it_is_lifted() {
     assert!(done(&mut memory, "mod", ban("bob")).takes_away);
     assert_eq!(refused(&memory, "alice", invite("bob", RoomRole::Member)), Refusal::Banned(handle("bob")));
     assert_eq!(refused(&memory, "alice", set_role("bob", RoomRole::Member)), Refusal::Banned(handle("bob")));
-    assert_eq!(refused(&memory, "bob", Command::Accept), Refusal::Denied(Denial::Banned));
+    assert_eq!(refused(&memory, "bob", Command::Accept { keep_connections: false }), Refusal::Denied(Denial::Banned));
     assert!(done(&mut memory, "alice", remove("bob")).must_fence());
     assert_eq!(standing(&memory, "bob"), Some((RoomRole::Member, Banned)), "a removal does not lift it");
     assert!(!done(&mut memory, "mod", unban("bob")).must_fence());
@@ -281,9 +307,12 @@ fn the_last_owner_stays() {
 #[test]
 fn an_admin_ends_things_and_does_not_get_in() {
     let mut memory = house();
-    for command in
-        [invite("root", RoomRole::Reader), invite("dave", RoomRole::Reader), Command::Accept, move_to("room.x")]
-    {
+    for command in [
+        invite("root", RoomRole::Reader),
+        invite("dave", RoomRole::Reader),
+        Command::Accept { keep_connections: false },
+        move_to("room.x"),
+    ] {
         assert!(matches!(refused(&memory, "root", command), Refusal::Denied(_)));
     }
     for role in RoomRole::ALL {
@@ -355,9 +384,9 @@ fn limits_are_kept() {
     let full = Refusal::TooManyRooms(handle("dave"));
     assert_eq!(refused_in(&memory, "dave", "cellar", create("room.cellar")), full);
     done(&mut memory, "alice", invite("dave", RoomRole::Reader));
-    assert_eq!(refused(&memory, "dave", Command::Accept), full);
+    assert_eq!(refused(&memory, "dave", Command::Accept { keep_connections: false }), full);
     done_in(&mut memory, "root", "r7", Command::RemoveRoom);
-    done(&mut memory, "dave", Command::Accept);
+    done(&mut memory, "dave", Command::Accept { keep_connections: false });
 
     for n in 0..MEMBERS_PER_ROOM - 5 {
         let state = if n % 2 == 0 { Joined } else { Invited };
@@ -385,9 +414,13 @@ fn a_bus_that_takes_encrypted_rooms_only_says_so() {
 #[test]
 fn nobody_unknown_disabled_or_removed_changes_anything() {
     let mut memory = house();
-    for command in
-        [create("room.new"), invite("dave", RoomRole::Reader), Command::Accept, Command::Leave, Command::RemoveRoom]
-    {
+    for command in [
+        create("room.new"),
+        invite("dave", RoomRole::Reader),
+        Command::Accept { keep_connections: false },
+        Command::Leave,
+        Command::RemoveRoom,
+    ] {
         assert_eq!(change(None, &id("kitchen"), &command, &memory, TERMS), Err(Refusal::Denied(Denial::UnknownKey)));
         for (state, denial) in [(State::Disabled, Denial::Disabled), (State::Removed, Denial::Removed)] {
             memory.put(Record::User(user("alice", Role::Admin, state)));
