@@ -1,6 +1,6 @@
 //! A user that speaks the engine's protocol itself, so that it can send what no library does.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +37,13 @@ pub struct Wire(Box<dyn Stream>);
 impl Wire {
     /// To the engine of `daemon`; over TLS where a CA is trusted for it.
     pub fn connect(daemon: &Daemon, who: &Identity, ca: Option<&Path>) -> Self {
+        let mut wire = Self::open(daemon, who, ca);
+        wire.settle();
+        wire
+    }
+
+    /// The same, without waiting for the engine's verdict.
+    pub fn open(daemon: &Daemon, who: &Identity, ca: Option<&Path>) -> Self {
         let mut tcp = TcpStream::connect((daemon.address, PORT)).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let (mut line, mut byte) = (Vec::new(), [0]);
@@ -59,8 +66,25 @@ impl Wire {
         });
         let mut wire = Self(stream);
         write!(wire.0, "CONNECT {hello}\r\n").unwrap();
-        wire.settle();
+        wire.0.flush().unwrap();
         wire
+    }
+
+    /// What the engine says until it closes the connection, which it must within the patience of a read.
+    pub fn until_closed(&mut self) -> String {
+        let (mut said, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            match self.0.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => said.extend_from_slice(&piece[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("still open: {}", String::from_utf8_lossy(&said));
+                }
+                // A connection that is cut within TLS ends without a word of TLS.
+                Err(_) => break,
+            }
+        }
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     /// Publishes these bytes, the first part of which the engine takes for headers.

@@ -37,3 +37,4 @@ mod standalone;
 mod store_model;
 mod store_suite;
 mod stores;
+mod strays;

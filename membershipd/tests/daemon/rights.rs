@@ -1,5 +1,6 @@
 //! What the real engine makes of the rights that `Permissions` gives: rooms, inboxes, answers, and the most there can be.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -18,24 +19,21 @@ use unibus_core::domain::{
 /// Rooms of a test, and who is in them.
 struct Rooms {
     rooms: Vec<Room>,
-    claims: Vec<Claims>,
+    claims: BTreeMap<ClaimsKey, Claims>,
     members: Vec<Membership>,
 }
 
 impl Rooms {
     fn new() -> Self {
-        Self { rooms: vec![], claims: vec![], members: vec![] }
+        Self { rooms: vec![], claims: BTreeMap::new(), members: vec![] }
     }
 
     fn with(mut self, id: &str, subject: &str, members: &[(&str, RoomRole)]) -> Self {
         let by: unibus_core::domain::Author = "root".parse().unwrap();
         let room = Room::new(id.parse().unwrap(), subject.parse().unwrap(), Policy::TELEMETRY, by.clone());
         let key = ClaimsKey::deciding(&room.subject, self.level());
-        let claims = self.claims.iter().position(|claims| claims.key() == key).unwrap_or_else(|| {
-            self.claims.push(Claims::none(key));
-            self.claims.len() - 1
-        });
-        self.claims[claims] = self.claims[claims].claim(&room.subject, &room.id).unwrap();
+        let claims = self.claims.entry(key.clone()).or_insert_with(|| Claims::none(key));
+        *claims = claims.claim(&room.subject, &room.id).unwrap();
         for (handle, role) in members {
             let standing = Standing { role: *role, state: MemberState::Joined };
             self.members.push(Membership::new(room.id.clone(), handle.parse().unwrap(), standing, by.clone()));
@@ -73,7 +71,7 @@ impl Records for Rooms {
     }
 
     fn claims(&self, key: &ClaimsKey) -> Option<&Claims> {
-        self.claims.iter().find(|claims| claims.key() == *key)
+        self.claims.get(key)
     }
 
     fn membership(&self, room: &RoomId, handle: &Handle) -> Option<&Membership> {

@@ -22,4 +22,6 @@ mod large;
 mod levels;
 mod nodes;
 mod silent;
+mod stock;
+mod stock_proof;
 mod talk;

@@ -8,6 +8,7 @@ mod hostile;
 mod rooms;
 mod sdk;
 mod site;
+mod stock;
 
 use std::path::Path;
 use std::process::Command;
@@ -33,6 +34,9 @@ pub(crate) enum Proof {
     Rooms,
     /// A program outside the workspace that sends and receives in a room with the SDK (four minutes)
     Sdk,
+    /// Stock clients with default options, through half an hour of rest, restarts and losses of the quorum, and 1,000 connections through a
+    /// restart (fifty minutes)
+    Stock,
 }
 
 impl Proof {
@@ -45,6 +49,7 @@ impl Proof {
             Self::Hostile => "hostile",
             Self::Rooms => "rooms",
             Self::Sdk => "sdk",
+            Self::Stock => "stock",
         }
     }
 
@@ -59,6 +64,7 @@ impl Proof {
             }
             Self::Rooms => "10,000 rooms by 100 users on a local cluster, and what they cost; half an hour",
             Self::Sdk => "a program outside the workspace sends and receives in a room with the SDK; four minutes",
+            Self::Stock => "stock clients live through rest, restarts and losses of the quorum; fifty minutes",
         }
     }
 
@@ -71,6 +77,7 @@ impl Proof {
             Self::Hostile => hostile::run(paths, progress),
             Self::Rooms => rooms::run(paths, progress),
             Self::Sdk => sdk::run(paths, progress),
+            Self::Stock => stock::run(paths),
         }
     }
 }
