@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::body::{self, Arriving};
 use super::handler::Rest;
-use super::limits;
 use super::keyed_limiter::Party;
+use super::limits;
 use super::paging::{Mark, Paging};
 use super::precondition::{ETag, IfMatch};
 use super::problem::Problem;

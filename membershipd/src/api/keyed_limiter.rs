@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::problem::{Problem, Refuse as _};
-use crate::rate::client_of;
 use crate::config::Share;
+use crate::rate::client_of;
 use unibus_api_types::problem::Kind;
 use unibus_core::domain::{Handle, RoomId};
 
@@ -172,7 +172,9 @@ impl Drop for Place {
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (what, whose, most) = match self {
-            Full::All(what) => return write!(f, "this node has too many {what} at once; try again, or on another node"),
+            Full::All(what) => {
+                return write!(f, "this node has too many {what} at once; try again, or on another node");
+            }
             Full::Share(what, Party::User(_), most) => (what, "a user", most),
             Full::Share(what, Party::Address(_), most) => (what, "an address", most),
             Full::Share(what, Party::Room(_), most) => (what, "a room", most),

@@ -176,10 +176,14 @@ mod tests {
 
     #[test]
     fn only_a_refusal_without_a_body_is_put_into_form() {
-        let of = |text: &str| refusal_of_library(text.as_bytes()).map(|(status, rest)| (status.as_u16(), rest.join("|")));
+        let of =
+            |text: &str| refusal_of_library(text.as_bytes()).map(|(status, rest)| (status.as_u16(), rest.join("|")));
         let bad = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\ndate: now\r\n\r\n";
         assert_eq!(of(bad), Some((400, "date: now".to_owned())));
-        assert_eq!(of("HTTP/1.1 431 Too Large\r\nconnection: close\r\n\r\n"), Some((431, "connection: close".to_owned())));
+        assert_eq!(
+            of("HTTP/1.1 431 Too Large\r\nconnection: close\r\n\r\n"),
+            Some((431, "connection: close".to_owned()))
+        );
         for other in [
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 100 Continue\r\n\r\n",

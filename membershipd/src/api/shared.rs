@@ -13,7 +13,6 @@ use super::keyed_limiter::KeyedLimiter;
 use super::limits;
 use super::metrics::Metrics;
 use super::names::Names;
-use crate::rate::Rate;
 use crate::blobs::Blobs;
 use crate::commands::Commands;
 use crate::config::{ClearRooms, Share};
@@ -21,6 +20,7 @@ use crate::gate::Gate;
 use crate::history::Histories;
 use crate::invites::Invites;
 use crate::posture::Observer;
+use crate::rate::Rate;
 use crate::room_keys::RoomKeys;
 use unibus_core::domain::{SignPub, Terms};
 use unibus_http_signature::{NonceError, NonceUse, Nonces};
@@ -78,8 +78,7 @@ impl Shared {
     ) -> Self {
         let (a_second, bounds) = (observer.config.api_rate.get(), observer.config.bounds);
         let rate = |a_second| Rate::new(a_second, limits::BURST_S, limits::RATE_SLOTS, began, RandomState::new());
-        let an_hour =
-            |count| Rate::of(count, limits::HOUR, count, limits::RATE_SLOTS, began, RandomState::new());
+        let an_hour = |count| Rate::of(count, limits::HOUR, count, limits::RATE_SLOTS, began, RandomState::new());
         let newcomers = (limits::NEWCOMERS_A_SECOND, limits::NEWCOMERS_BURST_S);
         Self {
             gate: observer.gate.clone(),

@@ -120,7 +120,9 @@ fn begin_anew(api: &Api) -> Result<(), Problem> {
     if api.json() {
         println!("{}", json!({ "were_gone": were_gone }));
     } else if were_gone {
-        println!("everybody is met for the first time again: compare their keys with them in person (membershipd key pins)");
+        println!(
+            "everybody is met for the first time again: compare their keys with them in person (membershipd key pins)"
+        );
     } else {
         println!("nothing to do: what was seen of others is there");
     }

@@ -157,7 +157,10 @@ fn shown(room: &RoomId, content: &Content) -> String {
         Content::Attachment(Attachment { sha256, size, name }) => {
             let (id, size) = (BlobId::new(*sha256), bytes(*size));
             // Not the name after --out: in a shell it could be more than a name.
-            format!("[attachment] {} ({size}) — membershipd blob get {room} {id} --out FILE", one_line(&name.to_string()))
+            format!(
+                "[attachment] {} ({size}) — membershipd blob get {room} {id} --out FILE",
+                one_line(&name.to_string())
+            )
         }
         Content::Unknown { kind: 1, .. } => "[an attachment, but it is not announced as it has to be]".to_owned(),
         Content::Unknown { kind, .. } => {

@@ -137,9 +137,8 @@ mod tests {
         let began = Instant::now();
         let share = share(3, 100, began);
         let at = |seconds| began + Duration::from_secs(seconds);
-        let tries = |who, action, count, now| {
-            (0..count).filter(|_| share.has_record(&about(who, action), None, now)).count()
-        };
+        let tries =
+            |who, action, count, now| (0..count).filter(|_| share.has_record(&about(who, action), None, now)).count();
         assert_eq!(tries("bob", "room.remove", 30, at(0)), 3);
         assert_eq!(tries("bob", "member.invite", 10, at(1)), 0);
         assert_eq!(tries("carol", "room.remove", 1, at(1)), 1, "another user has a share of their own");
@@ -162,7 +161,8 @@ mod tests {
         let share = share(2, 12, now);
         let from = Some(IpAddr::from([192, 0, 2, 7]));
         let users: Vec<String> = (0..20).map(|number| format!("user{number}")).collect();
-        let recorded = |from| users.iter().filter(|user| share.has_record(&about(user, "room.remove"), from, now)).count();
+        let recorded =
+            |from| users.iter().filter(|user| share.has_record(&about(user, "room.remove"), from, now)).count();
         assert_eq!(recorded(from), 10);
         assert_eq!(recorded(None), 2, "twelve in all");
         let sums = share.due(now, true);

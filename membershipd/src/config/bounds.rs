@@ -118,7 +118,11 @@ impl Bounds {
                 let pair = [usual.connections.all, usual.connections.address];
                 let [all, address] = numbers(e, flag, typed).unwrap_or(pair);
                 if all > MOST_CONNECTIONS {
-                    e.add(flag, format!("{all} is more than {MOST_CONNECTIONS}"), "a process has that many files at most");
+                    e.add(
+                        flag,
+                        format!("{all} is more than {MOST_CONNECTIONS}"),
+                        "a process has that many files at most",
+                    );
                 }
                 shares(e, flag, Share { all, user: address, address }, 1)
             }
@@ -153,7 +157,11 @@ const MOST_CONNECTIONS: usize = 60_000;
 const LARGEST_BODY: usize = 1 << 20;
 
 /// So many numbers, separated by commas; none where they are not that.
-fn numbers<T: std::str::FromStr, const N: usize>(e: &mut ConfigErrors, flag: &'static str, typed: &str) -> Option<[T; N]> {
+fn numbers<T: std::str::FromStr, const N: usize>(
+    e: &mut ConfigErrors,
+    flag: &'static str,
+    typed: &str,
+) -> Option<[T; N]> {
     let found: Option<Vec<T>> = typed.split(',').map(|number| number.trim().parse().ok()).collect();
     let found = found.and_then(|found| found.try_into().ok());
     if found.is_none() {
@@ -166,7 +174,11 @@ fn numbers<T: std::str::FromStr, const N: usize>(e: &mut ConfigErrors, flag: &'s
 fn shares(e: &mut ConfigErrors, flag: &'static str, share: Share, least: usize) -> Share {
     let Share { all, user, address } = share;
     if user.min(address) < least {
-        e.add(flag, format!("a share of {} is less than {least}", user.min(address)), "give everybody enough for a request");
+        e.add(
+            flag,
+            format!("a share of {} is less than {least}", user.min(address)),
+            "give everybody enough for a request",
+        );
     }
     if user.max(address) >= all {
         let problem = format!("a share of {} of {all} is all of it", user.max(address));

@@ -283,7 +283,10 @@ fn what_is_no_http_request_is_refused_by_a_problem_document() {
     problem(&speak(b"\x00\x01\x02\xff\xfe\r\n\r\n"), "no-request");
     problem(&speak(b"GET /v1/me HTTP/1.1\r\nHost: x\r\nbad field\r\n\r\n"), "no-request");
     problem(&speak(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), "no-request");
-    problem(&speak(format!("GET /v1/me HTTP/1.1\r\n{host}{}\r\n", "X: y\r\n".repeat(200)).as_bytes()), "head-too-large");
+    problem(
+        &speak(format!("GET /v1/me HTTP/1.1\r\n{host}{}\r\n", "X: y\r\n".repeat(200)).as_bytes()),
+        "head-too-large",
+    );
     // A chunk that is none, of a request that is signed.
     let fields = [("content-type", "application/json"), ("transfer-encoding", "chunked")];
     let mut chunk = signed(&daemon, &seeded, "PUT", "/v1/rooms/x", b"", &fields);

@@ -164,7 +164,11 @@ fn files_have_their_modes_whatever_the_umask() {
         let registered = ended(below(dir, &["register", link.trim(), "--out", "alice.toml"]));
         assert!(registered.status.success(), "{}", said(&registered));
         let of = |file: &str| mode(&dir.join(file));
-        assert_eq!([of("alice.toml"), of("alice.toml.pins"), of("alice.ca.crt")], [0o600, 0o600, 0o644], "umask {umask}");
+        assert_eq!(
+            [of("alice.toml"), of("alice.toml.pins"), of("alice.ca.crt")],
+            [0o600, 0o600, 0o644],
+            "umask {umask}"
+        );
     }
 }
 
@@ -185,7 +189,11 @@ fn pins_that_are_gone_are_no_first_time() {
         let output = run("alice", &format!("{words} --json"));
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
         assert_eq!((output.status.code(), answer["error"]["code"].as_str()), (Some(1), Some("pins-gone")), "{answer}");
-        assert!(said(&output).contains("alice.toml.pins") && said(&output).contains("--begin-anew"), "{}", said(&output));
+        assert!(
+            said(&output).contains("alice.toml.pins") && said(&output).contains("--begin-anew"),
+            "{}",
+            said(&output)
+        );
     };
     for who in ["alice", "bob"] {
         let key = daemon.identity(who);
@@ -201,7 +209,8 @@ fn pins_that_are_gone_are_no_first_time() {
     assert!(done("alice", "key pins").contains("bob "));
 
     fs::remove_file(daemon.dir.path().join("alice.toml.pins")).unwrap();
-    for words in ["tail kitchen --no-follow", "say kitchen to-whom", "key pins", "key rotate kitchen", "key forget bob"] {
+    for words in ["tail kitchen --no-follow", "say kitchen to-whom", "key pins", "key rotate kitchen", "key forget bob"]
+    {
         gone(words);
     }
     assert!(done("alice", "key pins --begin-anew").contains("compare their keys"));

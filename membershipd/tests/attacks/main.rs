@@ -16,5 +16,5 @@ mod api;
 mod files;
 mod monitor;
 mod page;
-mod terminal;
 mod replies;
+mod terminal;

@@ -11,13 +11,13 @@ use crate::common::{Daemon, membershipd, own_address, said};
 /// Clears the screen, colours what follows, sets the title, turns the order of what follows round, hides a letter, writes a tag.
 const HARMFUL: &str = "\u{1b}[2J\u{1b}[32mx\u{1b}]0;title\u{7}\u{9b}2J\u{202e}\u{2066}a\u{200b}b\u{feff}\u{e0041}";
 /// The same as it is shown.
-const SHOWN: &str =
-    r"\u001b[2J\u001b[32mx\u001b]0;title\u0007\u009b2J\u202e\u2066a\u200bb\ufeff\udb40\udc41";
+const SHOWN: &str = r"\u001b[2J\u001b[32mx\u001b]0;title\u0007\u009b2J\u202e\u2066a\u200bb\ufeff\udb40\udc41";
 
 /// Nothing that a terminal acts on, and nothing that is not seen.
 fn assert_harmless(text: &str) {
     let harmful = |c: &char| {
-        c.is_control() && *c != '\n' || matches!(*c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        c.is_control() && *c != '\n'
+            || matches!(*c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
             || matches!(*c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')
     };
     assert!(!text.contains(|c: char| harmful(&c)), "{text:?}");
@@ -112,7 +112,13 @@ fn what_a_server_answers_cannot_act_on_the_terminal_of_its_client() {
         assert!(complaints.contains(SHOWN), "{complaints}");
         let own = complaints.lines().filter(|line| line.starts_with("membershipd: ") || line.starts_with("  remedy: "));
         assert_eq!(own.count(), 2, "{complaints}");
-        assert!(!json || serde_json::from_str::<Value>(&told).unwrap()["error"]["message"].as_str().unwrap().contains(HARMFUL));
+        assert!(
+            !json
+                || serde_json::from_str::<Value>(&told).unwrap()["error"]["message"]
+                    .as_str()
+                    .unwrap()
+                    .contains(HARMFUL)
+        );
     }
 }
 
@@ -122,7 +128,8 @@ fn what_a_stranger_sends_stays_one_harmless_line_of_the_log() {
     let hostile = format!("{HARMFUL}\n2026-11-29T20:00:00.000000Z  INFO membershipd: the node is healthy");
     for field in ["nkey", "user", "name", "lang"] {
         let mut stream = TcpStream::connect((daemon.address, 4250)).unwrap();
-        let mut connect = json!({ "verbose": false, "pedantic": false, "lang": "c", "version": "1", "protocol": 1, "sig": "x" });
+        let mut connect =
+            json!({ "verbose": false, "pedantic": false, "lang": "c", "version": "1", "protocol": 1, "sig": "x" });
         connect["nkey"] = json!("UAAA");
         connect[field] = json!(hostile);
         write!(stream, "CONNECT {connect}\r\nPING\r\n").unwrap();
@@ -134,7 +141,9 @@ fn what_a_stranger_sends_stays_one_harmless_line_of_the_log() {
     let mut stream = TcpStream::connect((daemon.address, 8470)).unwrap();
     write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nUser-Agent: {HARMFUL}\r\nConnection: close\r\n\r\n").unwrap();
     let _ = stream.read_to_end(&mut Vec::new());
-    daemon.wait("word of the refusals", || daemon.log().contains("authentication error") || daemon.log().contains("refused"));
+    daemon.wait("word of the refusals", || {
+        daemon.log().contains("authentication error") || daemon.log().contains("refused")
+    });
     let log = daemon.log();
     assert_harmless(&log);
     for line in log.lines() {

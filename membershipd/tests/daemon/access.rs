@@ -1,7 +1,7 @@
 //! Rooms and members as they stand in the buckets, and what stock NATS clients can do by them, on a running daemon.
 
-use crate::common::nats::Client;
 use crate::common::Daemon;
+use crate::common::nats::Client;
 use serde_json::{Value, json};
 use unibus_core::domain::{
     Author, Claims, MemberState, Membership, Policy, Record, Room, RoomRole, Space, Standing, Subject,

@@ -36,11 +36,7 @@ pub(crate) fn start_apart(cable: &Arc<Cable>) -> [Node; 3] {
     start_at(addresses, &[], Some(cable))
 }
 
-fn start_at(
-    addresses: [IpAddr; 3],
-    extra: &[&str],
-    cable: Option<&Arc<Cable>>,
-) -> [Node; 3] {
+fn start_at(addresses: [IpAddr; 3], extra: &[&str], cable: Option<&Arc<Cable>>) -> [Node; 3] {
     let dirs = [(); 3].map(|()| Dir::new());
     let authority = Authority::new(&dirs[0]);
     let ca = std::fs::read_to_string(dirs[0].path().join("ca.crt")).unwrap();

@@ -161,12 +161,15 @@ fn copy(target: &Target, node: &str, file: &str, args: &Args) -> Result<(Exporte
     let there = String::from_utf8_lossy(&summed);
     let counted = run(&["stat", "-c", "%s", "--", file], ASK)?.stdout;
     let bytes = String::from_utf8_lossy(&counted).trim().parse().ok().filter(|bytes| *bytes <= MOST_BYTES);
-    let bytes: u64 = bytes.with_context(|| format!("{node} names no size that a copy can have, {MOST_BYTES} bytes at most"))?;
+    let bytes: u64 =
+        bytes.with_context(|| format!("{node} names no size that a copy can have, {MOST_BYTES} bytes at most"))?;
     create(&args.file, |to| {
-        said(target.transport.fetch(node, &["cat", "--", file], (to, bytes), TRAVEL)?)
-            .context("fetching the copy")?;
+        said(target.transport.fetch(node, &["cat", "--", file], (to, bytes), TRAVEL)?).context("fetching the copy")?;
         let here = sha256_of(&args.file)?;
-        ensure!(there.starts_with(&here), "the file that came has another sha256 than the one on the node: run this again");
+        ensure!(
+            there.starts_with(&here),
+            "the file that came has another sha256 than the one on the node: run this again"
+        );
         Ok(())
     })?;
     Ok((exported, bytes))

@@ -44,8 +44,13 @@ fn programs_and_directories_have_their_modes_whatever_the_umask() {
         assert_eq!(done.code, Some(0), "{done:?}");
         assert_eq!(clone.mode("deploy/build/membershipd"), 0o755, "umask {umask}");
         for (file, (mode, _)) in clone.tree() {
-            let made = file.starts_with(clone.path("deploy/build")) && !file.starts_with(clone.path("deploy/build/target"));
-            assert!(!made || file.is_symlink() || mode & 0o022 == 0, "umask {umask}: {} has mode {mode:o}", file.display());
+            let made =
+                file.starts_with(clone.path("deploy/build")) && !file.starts_with(clone.path("deploy/build/target"));
+            assert!(
+                !made || file.is_symlink() || mode & 0o022 == 0,
+                "umask {umask}: {} has mode {mode:o}",
+                file.display()
+            );
         }
         fs::remove_dir_all(clone.path("deploy/build")).unwrap();
     }

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::common::{Clone, Done};
 
 /// Clears the screen, sets the title, colours, turns the order round, hides, and begins another line.
-const HARMFUL: &str = "\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}[32m\u{9b}2J\u{202e}\u{2067}\u{200b}\u{feff}\u{e0041}\r\nall 76 checks hold";
+const HARMFUL: &str =
+    "\u{1b}[2J\u{1b}]0;t\u{7}\u{1b}[32m\u{9b}2J\u{202e}\u{2067}\u{200b}\u{feff}\u{e0041}\r\nall 76 checks hold";
 /// The first of it, as it is shown.
 const SHOWN: &str = r"\u001b[2J\u001b]0;t\u0007\u001b[32m\u009b2J\u202e\u2067\u200b\ufeff\udb40\udc41";
 

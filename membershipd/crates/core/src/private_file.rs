@@ -40,7 +40,9 @@ pub enum PrivateFileError {
         own: u32,
     },
     /// Others can write in its directory.
-    #[error("{directory} has mode {mode:04o}: others can put another file in the place of {path}; run: chmod go-w {directory}")]
+    #[error(
+        "{directory} has mode {mode:04o}: others can put another file in the place of {path}; run: chmod go-w {directory}"
+    )]
     Directory {
         /// The directory.
         directory: PathBuf,

@@ -85,7 +85,14 @@ fn is_harmless(c: char) -> bool {
     match c {
         c if c.is_ascii() => !c.is_ascii_control(),
         // Letters and marks by their class, and seen by no one: joiners, fillers, selectors of variants but those of emoji.
-        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}' | '\u{ffa0}' => false,
+        '\u{34f}'
+        | '\u{115f}'
+        | '\u{1160}'
+        | '\u{17b4}'
+        | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{3164}'
+        | '\u{ffa0}' => false,
         '\u{fe00}'..='\u{fe0d}' | '\u{e0000}'..='\u{e0fff}' => false,
         '\u{85}' | '\u{2028}' | '\u{2029}' => false,
         c => c.is_whitespace() || is_printed(c),
@@ -113,10 +120,46 @@ mod tests {
 
     /// Every kind that hides, moves or reorders: C0, DEL, C1, bidirectional, of no width, tags, selectors, private.
     const HARMFUL: [char; 40] = [
-        '\0', '\u{7}', '\u{8}', '\u{b}', '\u{c}', '\u{1b}', '\u{7f}', '\u{80}', '\u{85}', '\u{9b}', '\u{9d}', '\u{ad}', '\u{34f}',
-        '\u{61c}', '\u{180e}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{200e}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}',
-        '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2060}', '\u{2064}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
-        '\u{206f}', '\u{3164}', '\u{feff}', '\u{fff9}', '\u{e000}', '\u{e0001}', '\u{e0041}',
+        '\0',
+        '\u{7}',
+        '\u{8}',
+        '\u{b}',
+        '\u{c}',
+        '\u{1b}',
+        '\u{7f}',
+        '\u{80}',
+        '\u{85}',
+        '\u{9b}',
+        '\u{9d}',
+        '\u{ad}',
+        '\u{34f}',
+        '\u{61c}',
+        '\u{180e}',
+        '\u{200b}',
+        '\u{200c}',
+        '\u{200d}',
+        '\u{200e}',
+        '\u{200f}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202a}',
+        '\u{202b}',
+        '\u{202c}',
+        '\u{202d}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2064}',
+        '\u{2066}',
+        '\u{2067}',
+        '\u{2068}',
+        '\u{2069}',
+        '\u{206f}',
+        '\u{3164}',
+        '\u{feff}',
+        '\u{fff9}',
+        '\u{e000}',
+        '\u{e0001}',
+        '\u{e0041}',
     ];
 
     #[test]
@@ -132,7 +175,17 @@ mod tests {
 
     #[test]
     fn text_of_people_stays_as_it_is() {
-        for text in ["", "plain\ttext\nof two lines", "é ü ß – „so“", "日本語　です", "שלום", "нет", "e\u{301}", "❤\u{fe0f} 👍🏽", "a\u{a0}b"] {
+        for text in [
+            "",
+            "plain\ttext\nof two lines",
+            "é ü ß – „so“",
+            "日本語　です",
+            "שלום",
+            "нет",
+            "e\u{301}",
+            "❤\u{fe0f} 👍🏽",
+            "a\u{a0}b",
+        ] {
             assert_eq!(printable(text), text);
         }
         let piled = format!("a{}", "\u{301}".repeat(40));

@@ -65,8 +65,7 @@ fn shares(file: Inode, directory: Inode) -> bool {
 /// make for each user.
 fn lets_others_write(directory: Inode, reader: Reader) -> bool {
     let own_group = directory.group == reader.group && (directory.owner == ROOT || reader.group == reader.user);
-    directory.mode & STICKY == 0
-        && (directory.mode & 0o002 != 0 || directory.mode & 0o020 != 0 && !own_group)
+    directory.mode & STICKY == 0 && (directory.mode & 0o002 != 0 || directory.mode & 0o020 != 0 && !own_group)
 }
 
 #[cfg(test)]

@@ -119,9 +119,11 @@ impl PinsError {
             PinsError::Unreadable { path, .. } => {
                 format!("look at {}; without it everybody is met for the first time again", path.display())
             }
-            PinsError::Gone { .. } => "put it back from a copy; if there is none: membershipd key pins --begin-anew, and then compare \
+            PinsError::Gone { .. } => {
+                "put it back from a copy; if there is none: membershipd key pins --begin-anew, and then compare \
                                        the keys of those you talk to with them in person"
-                .to_owned(),
+                    .to_owned()
+            }
             PinsError::Swapped { handle, .. } => format!(
                 "believe nothing until you have asked '{handle}' in person; if the new key is right: membershipd key forget \
                  {handle}"
@@ -269,7 +271,8 @@ impl Pins {
     }
 
     fn write(&self, document: &Document) -> Result<(), PinsError> {
-        let text = serde_json::to_vec_pretty(document).map_err(io::Error::from).map_err(|source| self.failed(source))?;
+        let text =
+            serde_json::to_vec_pretty(document).map_err(io::Error::from).map_err(|source| self.failed(source))?;
         Ok(private_file::write(&self.path, &text)?)
     }
 

@@ -138,7 +138,9 @@ mod tests {
         assert_eq!(QUOTA.for_new_room(&alice, false, &memory), None, "and for no other user");
         let root = user("root", Role::Admin, State::Active);
         let mut memory = made("root", &[("a", clear), ("b", clear)]);
-        ["a", "b"].map(|id| remove(&mut memory, id, "root"));
+        for id in ["a", "b"] {
+            remove(&mut memory, id, "root");
+        }
         assert_eq!(QUOTA.for_new_room(&root, false, &memory), None);
     }
 

@@ -28,11 +28,7 @@ pub(super) fn check(topology: &Topology) -> Result<()> {
 
 fn ports(topology: &Topology) -> Vec<Obstacle> {
     let ports = topology.ports;
-    let named = [
-        ("client", ports.client),
-        ("control plane", ports.control_plane),
-        ("route", ports.route),
-    ];
+    let named = [("client", ports.client), ("control plane", ports.control_plane), ("route", ports.route)];
     let wanted = topology
         .nodes
         .iter()

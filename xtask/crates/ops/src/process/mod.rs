@@ -327,9 +327,16 @@ mod tests {
 
     #[test]
     fn output_without_end_is_ended_and_told() {
-        for (script, word) in [("yes", "bytes of output"), ("yes >&2", "bytes of complaints"), ("tr '\\0' x </dev/zero >&2", "complaints")] {
+        for (script, word) in [
+            ("yes", "bytes of output"),
+            ("yes >&2", "bytes of complaints"),
+            ("tr '\\0' x </dev/zero >&2", "complaints"),
+        ] {
             let failure = bounded(sh(script), b"", Duration::from_secs(60)).unwrap_err();
-            assert!(matches!(&failure, Failure::Unknown(why) if why.contains(word) && why.contains("ended")), "{failure}");
+            assert!(
+                matches!(&failure, Failure::Unknown(why) if why.contains(word) && why.contains("ended")),
+                "{failure}"
+            );
         }
         let (dir, within) = (tempfile::tempdir().unwrap(), Duration::from_secs(60));
         let file = File::create_new(dir.path().join("copy")).unwrap();
@@ -341,7 +348,8 @@ mod tests {
 
     #[test]
     fn complaints_are_harmless_lines() {
-        let done = bounded(sh(r"printf 'a\033[2J\302\233b\342\200\256c\r\nd\n' >&2"), b"", Duration::from_secs(10)).unwrap();
+        let done =
+            bounded(sh(r"printf 'a\033[2J\302\233b\342\200\256c\r\nd\n' >&2"), b"", Duration::from_secs(10)).unwrap();
         assert_eq!(done.stderr, "a\\u001b[2J\\u009bb\\u202ec\nd");
     }
 

@@ -59,8 +59,8 @@ struct Probed {
 
 /// Reads what `probe-routes` prints.
 pub(super) fn parse_routes(json: &[u8]) -> Result<Vec<Route>, String> {
-    let probed: Probed = answer::read(json)
-        .map_err(|error| format!("its answer is not the JSON this xtask knows: {error}"))?;
+    let probed: Probed =
+        answer::read(json).map_err(|error| format!("its answer is not the JSON this xtask knows: {error}"))?;
     if probed.schema != SCHEMA {
         return Err(format!("its answer has schema {}, this xtask knows {SCHEMA}", probed.schema));
     }

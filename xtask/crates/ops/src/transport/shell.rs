@@ -361,7 +361,9 @@ mod tests {
             assert!(matches!(&failure, Failure::Unreachable(why) if why.contains("bytes of a greeting")), "{failure}");
         }
         // A node that answers as it likes.
-        for (answers, word) in [("echo '0 9999999999'; yes", "bytes of an answer"), ("tr '\\0' 1 </dev/zero", "bytes of a greeting")] {
+        for (answers, word) in
+            [("echo '0 9999999999'; yes", "bytes of an answer"), ("tr '\\0' 1 </dev/zero", "bytes of a greeting")]
+        {
             let mut shell = open(&format!("echo '{READY}'; {answers}")).unwrap();
             let failure = shell.talk(&question(&words(&["true"])), 1, SOON).unwrap_err();
             assert!(matches!(&failure, Failure::Unknown(why) if why.contains(word)), "{failure}");
