@@ -85,6 +85,9 @@ impl Kicker {
     /// Ends connections whose users are allowed more, so that they come back with it, as far as the engine can be asked now.
     pub async fn send_away(&self, connections: Vec<ConnectionId>) {
         let Some(link) = self.link.borrow().clone() else { return };
+        if !connections.is_empty() {
+            tracing::info!(count = connections.len(), "ending connections that are to come back with more");
+        }
         let link = &*link;
         let kicks = futures::stream::iter(connections).map(|id| async move {
             if let Err(error) = link.kick(id).await {

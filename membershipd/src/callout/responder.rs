@@ -17,6 +17,7 @@ use super::request::{Request, RequestError};
 use crate::gate::{Admission, Gate, Refusal};
 use unibus_core::bus;
 use unibus_core::clock;
+use unibus_core::domain::Permissions;
 use unibus_core::lease::Closed;
 use unibus_core::random;
 use unibus_store::link::Link;
@@ -103,19 +104,35 @@ impl Responder {
         Ok(jwt::sign(&self.issuer, claims, now, random()?)?)
     }
 
-    // No name in it: it would replace the key in the engine's connection lists. No end either: clients take that for a verdict and close
-    // for good. What this daemon no longer stands behind it ends itself, and its engine ends with it.
     fn user_token(&self, request: &Request, admission: &Admission, now: i64) -> Result<String> {
-        let mut nats = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
-        if let (Value::Object(map), Value::Object(rights)) = (&mut nats, serde_json::to_value(&admission.permissions)?)
-        {
-            map.extend(rights);
-        }
-        let claims = json!({ "sub": request.user_nkey, "aud": bus::ACCOUNT_BUS, "nats": nats });
-        Ok(jwt::sign(&self.issuer, claims, now, random()?)?)
+        Ok(jwt::sign(&self.issuer, user_claims(&request.user_nkey, &admission.permissions)?, now, random()?)?)
     }
+}
+
+/// What the engine is told of an admitted user, whom it knows as `user_nkey`.
+// No name in it: it would replace the key in the engine's connection lists. No end either: clients take that for a verdict and close for
+// good. What this daemon no longer stands behind it ends itself, and its engine ends with it.
+fn user_claims(user_nkey: &str, permissions: &Permissions) -> Result<Value> {
+    let mut nats = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+    if let (Value::Object(map), Value::Object(rights)) = (&mut nats, serde_json::to_value(permissions)?) {
+        map.extend(rights);
+    }
+    Ok(json!({ "sub": user_nkey, "aud": bus::ACCOUNT_BUS, "nats": nats }))
 }
 
 fn random() -> Result<u128> {
     Ok(u128::from_le_bytes(random::bytes()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_admission_has_no_end_and_no_name() {
+        let claims = user_claims("U", &Permissions::unauthenticated()).unwrap();
+        let names: Vec<_> = claims.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["aud", "nats", "sub"], "{claims}");
+        assert!(claims["nats"]["pub"]["allow"][0] == ">" && claims["nats"].get("times").is_none());
+    }
 }

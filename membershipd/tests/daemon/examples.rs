@@ -91,6 +91,27 @@ fn python_javascript_and_rust_talk_where_streams_capture_what_is_said() {
     talk_and_are_removed(&Place::captured(), "room.kitchen", 10);
 }
 
+#[test]
+fn accepting_another_invitation_loses_nothing_for_those_who_listen() {
+    let place = Place::new();
+    let listeners = [(Python, "pia"), (JavaScript, "jo"), (Rust, "rae")];
+    listeners.iter().for_each(|(_, who)| place.join(who));
+    let mut tails = listeners.map(|(language, who)| place.with(language, who).tail());
+    place.say(Rust, "alice", "before");
+    tails.iter_mut().for_each(|tail| assert_eq!(tail.next(), pair("alice", "before")));
+
+    place.with(Rust, "alice").good(&["room", "create", "attic", "--subject", "room.attic"]);
+    for (_, who) in listeners {
+        let ended = || place.0.log().matches("come back with more").count();
+        let before = ended();
+        place.with(Rust, "alice").good(&["member", "invite", "attic", who, "--role", "member"]);
+        place.with(Rust, who).good(&["member", "accept", "attic"]);
+        place.0.wait("the end of a connection that lacks the room", || ended() > before);
+    }
+    place.say(Rust, "alice", "after");
+    tails.iter_mut().for_each(|tail| assert_eq!(tail.next(), pair("alice", "after")));
+}
+
 /// Pia may publish on `pias`; so many messages that dora cannot read are in the history in the end.
 fn talk_and_are_removed(place: &Place, pias: &str, before: usize) {
     place.say(Rust, "alice", "before anybody came");

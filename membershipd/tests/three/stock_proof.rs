@@ -146,9 +146,9 @@ fn the_lines_of_the_client_page_live_for_long() {
     asker.hears_all(&nodes, &mut programs, &format!("{rest:?} of rest"));
     assert_eq!(Program::logs(&nodes[0]), said, "no client had anything to tell meanwhile");
 
-    for which in 0..nodes.len() {
+    for (which, name) in NODES.iter().enumerate() {
         restarted(&mut nodes, which);
-        asker.hears_all(&nodes, &mut programs, &format!("{} restarted", NODES[which]));
+        asker.hears_all(&nodes, &mut programs, &format!("{name} restarted"));
     }
     let loss = seconds("UNIBUS_PROVE_QUORUM_S", 30);
     lose_the_quorum(&mut nodes, loss);
