@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     /// Every kind that hides, moves or reorders: C0, DEL, C1, bidirectional, of no width, tags, selectors, private.
-    const HARMFUL: [char; 40] = [
+    const HARMFUL: [char; 44] = [
         '\0',
         '\u{7}',
         '\u{8}',
@@ -160,6 +160,10 @@ mod tests {
         '\u{e000}',
         '\u{e0001}',
         '\u{e0041}',
+        '\u{115f}',
+        '\u{180b}',
+        '\u{fe00}',
+        '\u{e0101}',
     ];
 
     #[test]

@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
 use super::kinds::Failure;
 use super::orders::NodeOrder;
-use unibus_api_types::control::{Answer, Request};
+use unibus_api_types::control::{ANSWER_BYTES, Answer, Request};
 
 /// Pause between two starts of the command.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// Requests that wait to be written; more means that the command does not read.
 const WAITING: usize = 256;
+/// Bytes of a complaint that are kept.
+const COMPLAINT_BYTES: u64 = 16 << 10;
 /// Codes of answers after which the request certainly had no effect.
 const CERTAIN: [&str; 7] =
     ["unavailable", "refused", "not_found", "conflict", "bad_request", "forbidden", "not_running"];
@@ -154,8 +156,8 @@ impl Relay {
         if let Some(complaints) = child.stderr.take() {
             let shared = shared.clone();
             tokio::spawn(async move {
-                let mut complaints = BufReader::new(complaints).lines();
-                while let Ok(Some(line)) = complaints.next_line().await {
+                let mut complaints = BufReader::new(complaints);
+                while let Some(line) = next_line(&mut complaints, COMPLAINT_BYTES).await {
                     line.trim().clone_into(&mut lock(&shared.said));
                 }
             });
@@ -165,11 +167,18 @@ impl Relay {
     }
 }
 
+/// The next line of a node, or as much of it as `most` bytes: what has no end is no answer.
+async fn next_line(from: &mut (impl AsyncBufRead + Unpin), most: u64) -> Option<String> {
+    let mut line = Vec::new();
+    let count = from.take(most).read_until(b'\n', &mut line).await.ok()?;
+    (count > 0).then(|| String::from_utf8_lossy(&line).into_owned())
+}
+
 /// Hands the answers out until the child ends; who still waits then is told that nobody knows.
 async fn hear(mut child: Child, shared: Arc<Shared>) {
     if let Some(output) = child.stdout.take() {
-        let mut answers = BufReader::new(output).lines();
-        while let Ok(Some(line)) = answers.next_line().await {
+        let mut answers = BufReader::new(output);
+        while let Some(line) = next_line(&mut answers, ANSWER_BYTES).await {
             let Ok(Answered { id, answer }) = serde_json::from_str(&line) else { continue };
             let reply = lock(&shared.waiting).replies.remove(&id);
             if let Some(reply) = reply {
