@@ -70,9 +70,12 @@ pub struct Posture {
     /// Copies of each bucket, and from level 2 on those of the shards, as one; none where they are in a file. Those of the streams of rooms come last, as one, as they were when
     /// they were last looked at.
     pub replicas: Vec<Replicas>,
-    /// Rooms whose history was damaged then. They decide nothing.
+    /// The first rooms whose history was damaged then, by their names, [`DAMAGED_NAMED`] at most. They decide nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Damaged>,
+    /// How many more rooms there are whose history was damaged.
+    #[serde(default, skip_serializing_if = "is_none_left")]
+    pub damaged_more: usize,
     /// The quorum lease.
     pub lease: LeaseState,
     /// The feature level of the cluster; none: the view is no proof, or an older daemon does not tell.
@@ -96,6 +99,21 @@ pub struct Posture {
     pub bootstrap_pending: bool,
     /// Safeguards that a test build has switched off.
     pub faults: Vec<String>,
+}
+
+/// Damaged rooms that a posture names: it is read every second, and what members say does not make it long.
+pub const DAMAGED_NAMED: usize = 20;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_none_left(more: &usize) -> bool {
+    *more == 0
+}
+
+/// Those of the `damaged` rooms that a posture names, and how many more there are.
+fn named(damaged: &[Damaged]) -> (Vec<Damaged>, usize) {
+    let named: Vec<Damaged> = damaged.iter().take(DAMAGED_NAMED).cloned().collect();
+    let more = damaged.len() - named.len();
+    (named, more)
 }
 
 impl Posture {
@@ -198,6 +216,7 @@ impl Observer {
         };
         self.copies.saw(&replicas);
         let rooms = self.copies.rooms();
+        let (damaged, damaged_more) = named(&rooms.damaged);
         replicas.extend(rooms.replicas.clone().filter(|_| !replicas.is_empty()));
         let lease_valid = self.gate.lease_valid(Instant::now());
         Posture {
@@ -225,7 +244,8 @@ impl Observer {
             cluster,
             kv_replicas: self.copies.least(),
             replicas,
-            damaged: rooms.damaged.clone(),
+            damaged,
+            damaged_more,
             lease: LeaseState {
                 valid: lease_valid,
                 age_ms: self.gate.lease_age(Instant::now()).map(|age| millis(age.as_millis())),
@@ -342,4 +362,21 @@ impl Observer {
 
 fn millis(value: u128) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_damaged_rooms_the_first_are_named_and_the_rest_is_counted() {
+        let damaged = |count: usize| -> Vec<Damaged> {
+            let one = |n| Damaged { room: format!("room{n:03}").parse().unwrap(), why: "broken".to_owned() };
+            (0..count).map(one).collect()
+        };
+        for (count, more) in [(0, 0), (DAMAGED_NAMED, 0), (DAMAGED_NAMED + 1, 1), (300, 300 - DAMAGED_NAMED)] {
+            let all = damaged(count);
+            assert_eq!(named(&all), (all[..count - more].to_vec(), more), "{count}");
+        }
+    }
 }

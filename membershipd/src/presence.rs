@@ -26,3 +26,20 @@ impl Presence {
         there.map(|(node, _)| node.clone()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_silent_for_a_round_is_not_there_until_it_is_heard_again() {
+        let (presence, now) = (Presence::default(), Instant::now());
+        presence.hear("magnus", now);
+        presence.hear("homer", now + SILENT / 2);
+        let there = |after: Duration| presence.nodes(now + after);
+        assert_eq!(there(SILENT - Duration::from_millis(1)), ["homer", "magnus"]);
+        assert_eq!(there(SILENT), ["homer"]);
+        presence.hear("magnus", now + SILENT);
+        assert_eq!(there(SILENT), ["homer", "magnus"]);
+    }
+}

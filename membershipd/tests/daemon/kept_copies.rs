@@ -70,7 +70,7 @@ async fn say_captured(place: &Place, who: &str, room: &str, count: usize) -> Vec
     texts
 }
 
-async fn say_kept(place: &Place, who: &str, room: &str, texts: &[&str]) {
+pub(crate) async fn say_kept(place: &Place, who: &str, room: &str, texts: &[&str]) {
     let (mut talker, subject) = (place.connect(who).await, format!("room.{room}.{who}"));
     for text in texts {
         talker.publish(&subject, place.frame(who, room, &subject, &format!("<<{text}>>"))).await;
@@ -167,7 +167,7 @@ async fn a_copy_from_before_daemons_kept_anything_is_carried_over_like_any_clust
 }
 
 /// A connection as a tool has it that copies.
-async fn link(daemon: &Daemon) -> Link {
+pub(crate) async fn link(daemon: &Daemon) -> Link {
     let key = |name: &str| {
         let seed = fs::read_to_string(daemon.dir.path().join(format!("secrets/{name}.nk"))).unwrap();
         nkeys::KeyPair::from_seed(seed.trim()).unwrap()

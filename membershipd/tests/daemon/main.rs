@@ -27,6 +27,7 @@ mod history;
 mod invites;
 mod kept;
 mod kept_copies;
+mod kept_limits;
 mod kept_mended;
 mod levels;
 mod operations;

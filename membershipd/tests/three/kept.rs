@@ -19,6 +19,7 @@ use unibus_keeper::Shard;
 use crate::common::requests::{API_PORT, identity, seed_admin};
 use crate::common::wire::Wire;
 use crate::common::{marked, said, signal};
+use crate::damaged;
 use crate::nodes::{self, NODES, Node};
 
 /// After so long the same frame is sent again, as clients do.
@@ -32,6 +33,9 @@ pub(crate) struct Speaker {
     notices: Subscriber,
     sealer: Sealer,
     said: Vec<String>,
+    /// How often a frame was sent, and how often its sender was told of one.
+    sent: usize,
+    told: usize,
 }
 
 impl Speaker {
@@ -46,26 +50,45 @@ impl Speaker {
         client.flush().await.unwrap();
         let room: RoomId = "hall".parse().unwrap();
         let sealer = Sealer::new(room, "alice".parse().unwrap(), Some(who.key_pair().unwrap()), None).unwrap();
-        Self { client, notices, sealer, said: Vec::new() }
+        Self { client, notices, sealer, said: Vec::new(), sent: 0, told: 0 }
     }
 
-    pub(crate) async fn say(&mut self) -> Duration {
-        let text = format!("<<{}>>", self.said.len());
+    fn frame(&self) -> Vec<u8> {
         let mut entropy = [0; 10];
         getrandom::fill(&mut entropy).unwrap();
         let id = MessageId::new(u64::try_from(clock::unix_ms()).unwrap(), entropy);
-        let frame = self.sealer.seal("room.hall.alice", id, &[&text]).unwrap();
+        self.sealer.seal("room.hall.alice", id, &[format!("<<{}>>", self.said.len())]).unwrap()
+    }
+
+    async fn send(&mut self, frame: &[u8]) {
+        self.client.publish("room.hall.alice", frame.to_vec().into()).await.unwrap();
+        self.client.flush().await.unwrap();
+        self.sent += 1;
+    }
+
+    /// What the sender is told; none: nothing within that time.
+    async fn hears(&mut self, patience: Duration) -> Option<Value> {
+        let told = tokio::time::timeout(patience, self.notices.next()).await.ok().flatten()?;
+        self.told += 1;
+        Some(serde_json::from_slice(&told.payload).unwrap())
+    }
+
+    pub(crate) async fn say(&mut self) -> Duration {
+        let frame = self.frame();
+        self.say_frame(&frame).await
+    }
+
+    async fn say_frame(&mut self, frame: &[u8]) -> Duration {
+        let text = format!("<<{}>>", self.said.len());
         let begun = Instant::now();
         loop {
             assert!(begun.elapsed() < BOUND, "{text} is not kept");
-            self.client.publish("room.hall.alice", frame.clone().into()).await.unwrap();
-            let told = tokio::time::timeout(AGAIN, self.notices.next()).await;
-            let Ok(Some(told)) = told else { continue };
-            let notice: Value = serde_json::from_slice(&told.payload).unwrap();
+            self.send(frame).await;
+            let Some(notice) = self.hears(AGAIN).await else { continue };
             if notice["seq"].is_u64() {
                 self.said.push(text);
                 // What was told of the same frame when it was sent again.
-                while tokio::time::timeout(Duration::from_millis(20), self.notices.next()).await.is_ok() {}
+                while self.hears(Duration::from_millis(20)).await.is_some() {}
                 return begun.elapsed();
             }
             assert_eq!(notice["retry"], true, "{notice}");
@@ -129,9 +152,11 @@ fn what_is_said_is_kept_whatever_becomes_of_the_node_that_appends() {
     let other = (appends + 1) % NODES.len();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut speaker = runtime.block_on(Speaker::connect(&nodes[other], alice));
+    let at_rest = (0..10).map(|_| runtime.block_on(speaker.say())).max().unwrap_or_default();
+    println!("at rest: kept within {at_rest:.1?}");
+    assert!(speaker.told <= speaker.sent, "of one frame one node tells: {} of {}", speaker.told, speaker.sent);
     let mut say =
         |count: usize| -> Duration { (0..count).map(|_| runtime.block_on(speaker.say())).max().unwrap_or_default() };
-    println!("at rest: kept within {:.1?}", say(10));
 
     // Its daemon freezes, and its engine goes on.
     signal(nodes[appends].child.id(), Signal::STOP);
@@ -149,6 +174,49 @@ fn what_is_said_is_kept_whatever_becomes_of_the_node_that_appends() {
     for node in &nodes {
         node.wait("all that was said", || texts(node, alice).len() >= all.len());
         assert_eq!(texts(node, alice), all);
+    }
+}
+
+#[test]
+fn what_a_shard_does_not_take_for_long_its_sender_is_told_and_can_say_again() {
+    /// Longer than a frame is held, and than an engine takes to say that it is silent.
+    const HELD: Duration = Duration::from_secs(45);
+    let (mut nodes, users) = place(&["alice"]);
+    let alice = &users[0];
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async { Speaker::connect(&nodes[0], alice).await.say().await });
+    // The shard has one copy from now on, and no engine leads it when that node is away; everything else goes on.
+    let stream = Shard::of(&"hall".parse().unwrap()).stream();
+    let seed = std::fs::read_to_string(nodes[0].dir.path().join("secrets/control.nk")).unwrap();
+    let control = runtime.block_on(damaged::connect(&nodes[0], seed.trim()));
+    let ask = |about: &str, body: Value| -> Value {
+        let answer = control.request(format!("$JS.API.STREAM.{about}.{stream}"), body.to_string().into());
+        serde_json::from_slice(&runtime.block_on(answer).unwrap().payload).unwrap()
+    };
+    let mut config = ask("INFO", json!({}))["config"].clone();
+    config["num_replicas"] = json!(1);
+    let lowered = ask("UPDATE", config);
+    assert_eq!(lowered["config"]["num_replicas"], 1, "{lowered}");
+    let alone = || {
+        let info = ask("INFO", json!({}));
+        let none = info["cluster"]["replicas"].as_array().is_none_or(Vec::is_empty);
+        let leader = info["cluster"]["leader"].as_str().filter(|_| none)?.to_owned();
+        NODES.iter().position(|name| *name == leader)
+    };
+    nodes[0].wait("the only copy", || alone().is_some());
+    let has_it = alone().unwrap();
+    nodes[has_it].kill();
+    let mut speaker = runtime.block_on(Speaker::connect(&nodes[(has_it + 1) % NODES.len()], alice));
+    let frame = speaker.frame();
+    runtime.block_on(speaker.send(&frame));
+    let notice = runtime.block_on(speaker.hears(HELD)).expect("a word about what waited in vain");
+    assert_eq!((&notice["refused"], &notice["retry"]), (&json!("unavailable"), &json!(true)), "{notice}");
+    nodes[has_it].start_again();
+    nodes[has_it].wait_for_lease();
+    // The very same frame.
+    runtime.block_on(speaker.say_frame(&frame));
+    for node in &nodes {
+        node.wait("both of them", || texts(node, alice) == ["<<0>>", "<<0>>"]);
     }
 }
 

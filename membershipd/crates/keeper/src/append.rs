@@ -35,16 +35,22 @@ pub(crate) async fn append(link: &Link, shard: Shard, last: u64, frames: &[Heard
 }
 
 async fn one(link: &Link, shard: Shard, before: u64, heard: &Heard) -> Appended {
+    let request =
+        Request::new().headers(headers(before, heard)).payload(heard.frame.clone()).timeout(Some(bus::ATTEMPT));
+    match link.control.send_request(shard.subject(&heard.room), request).await {
+        Ok(answer) => understood(&answer.payload),
+        Err(_) => Appended::Again,
+    }
+}
+
+/// What the keeper says of a frame that is to stand behind the sequence `before`.
+fn headers(before: u64, heard: &Heard) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_MESSAGE_ID, heard.id.to_string());
     headers.insert(NATS_EXPECTED_LAST_SEQUENCE, before.to_string());
     headers.insert(SENDER, heard.sender.as_str());
     headers.insert(SUBJECT, heard.subject.as_str());
-    let request = Request::new().headers(headers).payload(heard.frame.clone()).timeout(Some(bus::ATTEMPT));
-    match link.control.send_request(shard.subject(&heard.room), request).await {
-        Ok(answer) => understood(&answer.payload),
-        Err(_) => Appended::Again,
-    }
+    headers
 }
 
 pub(crate) fn understood(answer: &[u8]) -> Appended {
@@ -71,7 +77,28 @@ pub(crate) fn understood(answer: &[u8]) -> Appended {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use bytes::Bytes;
+    use unibus_core::domain::RoomId;
+    use unibus_crypto::FrameId;
+
     use super::*;
+
+    #[test]
+    fn an_append_names_its_frame_and_what_stands_before_it() {
+        let room: RoomId = "kitchen".parse().unwrap();
+        let (subject, frame) = ("room.kitchen.bob".to_owned(), Bytes::from_static(b"frame"));
+        let id = FrameId::of(&room, &subject, &frame);
+        let heard = Heard { at: Instant::now(), room, subject, sender: "bob".parse().unwrap(), frame, id };
+        let headers = headers(41, &heard);
+        let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
+        // nats-server `server/stream.go`: of equal ids one is taken, and none behind another sequence.
+        assert_eq!(header("Nats-Msg-Id"), Some(id.to_string()));
+        assert_eq!(header("Nats-Expected-Last-Sequence").as_deref(), Some("41"));
+        assert_eq!(header("Unibus-Sender").as_deref(), Some("bob"));
+        assert_eq!(header("Unibus-Subject").as_deref(), Some("room.kitchen.bob"));
+    }
 
     #[test]
     fn only_a_sequence_without_an_error_is_kept() {

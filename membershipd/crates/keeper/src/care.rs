@@ -130,7 +130,7 @@ impl Care {
         let all: Vec<RoomId> = if self.is_due() { self.totals.rooms().cloned().collect() } else { Vec::new() };
         for room in touched.iter().chain(&all) {
             let Terms::Keeps(keeping) = terms(room) else { continue };
-            if self.totals.of(room) > keeping.bytes / 10 * 11 {
+            if is_too_much(self.totals.of(room), keeping) {
                 let sequences = self.totals.make_way(room, keeping.bytes);
                 self.take_out(link, room, sequences).await;
             }
@@ -155,15 +155,14 @@ impl Care {
     /// Takes out what is older than `days`, by the clock of this node and by that of the node that leads the shard: so a clock that is
     /// ahead takes nothing out.
     async fn take_out_old(&mut self, link: &Arc<Link>, room: &RoomId, days: u32) {
-        let oldest = |now: i64| minute(now - i64::from(days) * DAY_S);
-        if self.totals.outdated(room, oldest(clock::unix())).is_none() {
+        if self.totals.outdated(room, oldest(days, &[clock::unix()])).is_none() {
             return;
         }
         let told = match streams::now(link, self.shard).await {
             Ok(told) => told,
             Err(asked) => return tracing::debug!(%room, "what is too old stays for now: {asked}"),
         };
-        let Some(end) = self.totals.outdated(room, oldest(told.min(clock::unix()))) else { return };
+        let Some(end) = self.totals.outdated(room, oldest(days, &[clock::unix(), told])) else { return };
         match streams::purge(link, room, Some(end)).await {
             Ok(()) => self.totals.forget_before(room, end),
             Err(asked) => tracing::warn!(%room, "what is too old is still kept: {asked}"),
@@ -172,18 +171,17 @@ impl Care {
 
     /// Where the store is nearly full, the largest room of a shard that has more than its part makes way.
     async fn tend_store(&mut self, link: &Arc<Link>) {
-        let part = bus::HISTORY_BYTES / u64::from(bus::SHARDS) / 10 * 9;
+        let part = nearly(bus::HISTORY_BYTES / u64::from(bus::SHARDS));
         let now = Instant::now();
         let lately = |at: Instant| now.saturating_duration_since(at) < STORE_LOOK;
-        if self.totals.bytes() <= part || self.store_looked.is_some_and(lately) {
+        if self.totals.above(part).is_none() || self.store_looked.is_some_and(lately) {
             return;
         }
         self.store_looked = Some(now);
-        if !streams::bytes(link).await.is_ok_and(|bytes| bytes > bus::HISTORY_BYTES / 10 * 9) {
+        if !streams::bytes(link).await.is_ok_and(|bytes| bytes > nearly(bus::HISTORY_BYTES)) {
             return;
         }
-        let Some((room, bytes)) = self.totals.largest().map(|(room, bytes)| (room.clone(), bytes)) else { return };
-        let most = bytes.saturating_sub(self.totals.bytes() - part);
+        let Some((room, most)) = self.totals.above(part).map(|(room, most)| (room.clone(), most)) else { return };
         tracing::warn!(%room, most, "the store is nearly full: the largest room makes way");
         let sequences = self.totals.make_way(&room, most);
         self.take_out(link, &room, sequences).await;
@@ -217,6 +215,22 @@ impl Terms {
             None => Self::Keeps(server),
         }
     }
+}
+
+/// What counts as nearly all of `bytes`.
+fn nearly(bytes: u64) -> u64 {
+    bytes / 10 * 9
+}
+
+/// Whether a room that has `bytes` has so much more than it may that its oldest make way: a tenth, so that it is not done for each.
+fn is_too_much(bytes: u64, keeping: Keeping) -> bool {
+    bytes > keeping.bytes / 10 * 11
+}
+
+/// The oldest minute that is kept for `days`, by the `clocks`, in seconds since 1970: by the slowest of them, so that one that is
+/// ahead takes nothing out.
+fn oldest(days: u32, clocks: &[i64]) -> Minute {
+    minute(clocks.iter().min().map_or(0, |now| now - i64::from(days) * DAY_S))
 }
 
 /// The minute of a time in seconds since 1970.
@@ -255,5 +269,53 @@ async fn read(link: &Link, shard: Shard) -> Result<Totals> {
         if info.pending == 0 {
             return Ok(totals);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use unibus_core::domain::{FeatureLevel, Keep, LevelRecord, Policy, Record, Room};
+    use unibus_core::view::fixtures::{Entry, room};
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_takes_nothing_out() {
+        let (now, day) = (1_700_000_000, DAY_S);
+        assert_eq!(oldest(2, &[now]), minute(now - 2 * day));
+        for clocks in [[now, now + 9 * day], [now + 9 * day, now]] {
+            assert_eq!(oldest(2, &clocks), minute(now - 2 * day), "{clocks:?}");
+        }
+        assert_eq!([oldest(u32::MAX, &[now]), oldest(1, &[])], [0, 0]);
+    }
+
+    #[test]
+    fn a_room_may_have_a_tenth_more_than_its_limit_before_its_oldest_make_way() {
+        let keeping = Keeping { bytes: 1000, days: None };
+        assert_eq!([1000, 1100, 1101].map(|bytes| is_too_much(bytes, keeping)), [false, false, true]);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_room_its_record_says() {
+        let server = Keeping { bytes: 10 << 20, days: Some(30) };
+        let id: RoomId = "kitchen".parse().unwrap();
+        let of = |kitchen: Option<Room>| {
+            FeatureLevel::Kept.assume_highest();
+            let level = Entry::of(&Record::Level(LevelRecord::new(FeatureLevel::Kept)));
+            let mut view = View::default();
+            for (entry, revision) in
+                [level].into_iter().chain(kitchen.map(|room| Entry::of(&Record::Room(room)))).zip(1..)
+            {
+                view.apply(entry.bucket, &entry.key, &entry.value, revision).unwrap();
+            }
+            Terms::of(&id, &view, server)
+        };
+        assert_eq!(of(None), Terms::Keeps(server), "its record may be on its way");
+        let kitchen = || room("kitchen", "room.kitchen", Policy::CONVERSATION);
+        assert_eq!(of(Some(kitchen())), Terms::Keeps(server));
+        let mut chosen = kitchen();
+        chosen.keep = Keep { bytes: Some(5 << 20), days: Some(7) };
+        assert_eq!(of(Some(chosen)), Terms::Keeps(Keeping { bytes: 5 << 20, days: Some(7) }));
+        assert_eq!(of(Some(kitchen().removed("alice".parse().unwrap()))), Terms::Gone);
     }
 }

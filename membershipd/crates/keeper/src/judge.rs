@@ -150,6 +150,23 @@ mod tests {
         }
         let quiet = self::view(Policy { persist: false, ..SIGNED }, MemberState::Joined, &pair);
         assert_eq!(place("room.kitchen.bob", &quiet), Place::Elsewhere);
+        // Before the level is raised streams capture what is said, and no daemon keeps it.
+        assert_eq!(place("room.kitchen.bob", &View::default()), Place::Elsewhere);
+    }
+
+    #[test]
+    fn a_subject_that_is_not_the_sender_s_in_the_room_entitles_to_nothing() {
+        let (pair, at) = (KeyPair::new_user(), Instant::now());
+        let joined = view(SIGNED, MemberState::Joined, &pair);
+        let proven = Some(at + Duration::from_millis(1));
+        for subject in ["room.attic.bob", "room.kitchen.alice", "room.kitchen", "room.kitchen.more.bob"] {
+            let heard = heard(at, "bob", subject, said(&pair, "bob", subject));
+            assert_eq!(entitled(&heard, &joined, proven).unwrap().unwrap_err(), Reason::NotAllowed, "{subject}");
+        }
+        let quiet = view(Policy { persist: false, ..SIGNED }, MemberState::Joined, &pair);
+        let heard = heard(at, "bob", "room.kitchen.bob", said(&pair, "bob", "room.kitchen.bob"));
+        assert!(matches!(entitled(&heard, &joined, proven), Some(Ok(_))));
+        assert_eq!(entitled(&heard, &quiet, proven).unwrap().unwrap_err(), Reason::NotAllowed, "it keeps nothing");
     }
 
     #[test]

@@ -303,15 +303,7 @@ impl<A: Access> Keeper<A> {
         let proven = self.access.proven();
         let entitled: Vec<_> =
             self.access.view(|view| heard.iter().map(|heard| entitled(heard, view, proven)).collect());
-        let mut later: Vec<(RoomId, Handle)> = Vec::new();
-        let mut judged = Vec::new();
-        for (heard, entitled) in heard.into_iter().zip(entitled) {
-            let of = (heard.room.clone(), heard.sender.clone());
-            match entitled {
-                Some(terms) if !later.contains(&of) => judged.push((heard, terms)),
-                _ => later.push(of),
-            }
-        }
+        let judged = decided(heard.into_iter().zip(entitled));
         let checked =
             if judged.len() <= FEW { judged.into_iter().map(check).collect() } else { check_all(judged).await };
         let mut keep = Vec::new();
@@ -353,6 +345,21 @@ impl Held {
 type Judged = (Heard, Result<Terms, Reason>);
 type Checked = (Heard, Result<(), Reason>);
 
+/// Those of the frames of which it is known whether they are to be kept. Behind one of which it is not, nothing is that its sender said
+/// in the room: it stays in its order.
+fn decided(frames: impl Iterator<Item = (Heard, Option<Result<Terms, Reason>>)>) -> Vec<Judged> {
+    let mut later: Vec<(RoomId, Handle)> = Vec::new();
+    let mut judged = Vec::new();
+    for (heard, entitled) in frames {
+        let of = (heard.room.clone(), heard.sender.clone());
+        match entitled {
+            Some(terms) if !later.contains(&of) => judged.push((heard, terms)),
+            _ => later.push(of),
+        }
+    }
+    judged
+}
+
 fn check((heard, terms): Judged) -> Checked {
     let verdict = terms.and_then(|terms| authentic(&heard, &terms));
     (heard, verdict)
@@ -368,4 +375,79 @@ fn tell(link: &Link, sender: &Handle, room: &RoomId, id: FrameId, outcome: Outco
     let Ok(body) = serde_json::to_vec(&Notice { id, outcome }) else { return };
     let (bus, subject) = (link.bus.clone(), notice::subject(sender, room));
     tokio::spawn(async move { bus.publish(subject, body.into()).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use unibus_core::domain::Keeping;
+    use unibus_core::view::View;
+
+    use super::*;
+
+    /// A node of three, with a lease or without.
+    struct Node(bool);
+
+    const NODES: [&str; 3] = ["magnus", "homer", "datardos"];
+
+    impl Access for Node {
+        fn view<T>(&self, read: impl FnOnce(&View) -> T) -> T {
+            read(&View::default())
+        }
+
+        fn lease_valid(&self, _: Instant) -> bool {
+            self.0
+        }
+
+        fn proven(&self) -> Option<Instant> {
+            None
+        }
+
+        fn settled<'a>(&'a self, _: &'a Link, _: &'a RoomId) -> BoxFuture<'a, Result<(), String>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn unsettled<'a>(&'a self, _: &'a Link) -> BoxFuture<'a, Result<Vec<RoomId>, String>> {
+            async { Ok(Vec::new()) }.boxed()
+        }
+
+        fn keeping(&self) -> Keeping {
+            Keeping::DEFAULT
+        }
+
+        fn present(&self, _: Instant) -> Vec<String> {
+            NODES.map(str::to_owned).to_vec()
+        }
+    }
+
+    #[test]
+    fn one_node_appends_to_a_shard_and_only_with_a_lease() {
+        let keepers = NODES.map(|name| Keeper::new(name, Node(true)));
+        for shard in Shard::all() {
+            assert_eq!(keepers.iter().filter(|keeper| keeper.appends(shard)).count(), 1, "{shard:?}");
+            assert!(NODES.iter().all(|name| !Keeper::new(*name, Node(false)).appends(shard)), "{shard:?}");
+        }
+    }
+
+    #[test]
+    fn behind_a_frame_that_is_not_decided_its_sender_waits_and_no_other() {
+        let heard = |sender: &str, room: &str, text: &'static str| {
+            let (room, frame): (RoomId, _) = (room.parse().unwrap(), Bytes::from_static(text.as_bytes()));
+            let subject = format!("room.{room}.{sender}");
+            let id = FrameId::of(&room, &subject, &frame);
+            Heard { at: Instant::now(), room, subject, sender: sender.parse().unwrap(), frame, id }
+        };
+        let no = || Some(Err(Reason::NotAllowed));
+        let frames = [
+            (heard("bob", "hall", "1"), no()),
+            (heard("bob", "hall", "2"), None),
+            (heard("bob", "hall", "3"), no()),
+            (heard("bob", "attic", "4"), no()),
+            (heard("eve", "hall", "5"), no()),
+        ];
+        let texts: Vec<Bytes> = decided(frames.into_iter()).into_iter().map(|(heard, _)| heard.frame).collect();
+        assert_eq!(texts, ["1", "4", "5"]);
+    }
 }

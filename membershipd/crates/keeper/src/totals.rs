@@ -56,6 +56,12 @@ impl Totals {
         self.rooms.iter().map(|(room, of)| (room, of.bytes)).max_by_key(|(room, bytes)| (*bytes, *room))
     }
 
+    /// Where more than `part` is kept, the room that makes way for it, the largest one, and how many bytes it may have then.
+    pub(crate) fn above(&self, part: u64) -> Option<(&RoomId, u64)> {
+        let too_much = self.bytes.checked_sub(part).filter(|bytes| *bytes > 0)?;
+        self.largest().map(|(room, bytes)| (room, bytes.saturating_sub(too_much)))
+    }
+
     /// How many messages there are of each room.
     pub(crate) fn messages(&self) -> BTreeMap<RoomId, u64> {
         let count = |of: &OfRoom| of.senders.values().map(|said| said.messages.len()).sum::<usize>();
@@ -184,6 +190,21 @@ mod tests {
         assert!(gone.windows(2).all(|pair| pair[0] < pair[1]) && gone[0] == 101, "the oldest of mallory's go");
         assert!(totals.of(&kitchen()) <= most && totals.of(&kitchen()) > most - 11_000);
         assert!(totals.make_way(&kitchen(), most).is_empty());
+    }
+
+    #[test]
+    fn where_all_have_too_much_the_largest_room_makes_way() {
+        let mut totals = Totals::default();
+        for (sequence, room) in (1..).zip(["attic", "kitchen", "kitchen", "hall", "kitchen"]) {
+            totals.add(&room.parse().unwrap(), Some(&handle("bob")), sequence, 744, 0);
+        }
+        assert_eq!(totals.bytes(), 5000);
+        assert_eq!([totals.above(5000), totals.above(u64::MAX)], [None; 2]);
+        let most = totals.above(3500);
+        assert_eq!(most, Some((&kitchen(), 1500)));
+        assert_eq!(totals.make_way(&kitchen(), 1500), [2, 3], "its oldest");
+        assert!(totals.above(3500).is_none());
+        assert_eq!(totals.above(0), Some((&kitchen(), 0)), "of equal ones the last by name");
     }
 
     #[test]

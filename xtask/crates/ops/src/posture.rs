@@ -45,6 +45,9 @@ pub struct Posture {
     /// Rooms whose history is damaged. An older daemon does not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Damaged>,
+    /// How many more there are than the daemon names.
+    #[serde(default, skip_serializing_if = "is_none_left")]
+    pub damaged_more: usize,
     /// Whether the node may decide.
     pub lease: Lease,
     /// The feature level of the cluster; none where the node cannot know, and an older daemon does not tell.
@@ -94,6 +97,11 @@ pub struct Cluster {
 
 /// What the streams of rooms that persist are called together, among the buckets.
 pub(crate) const ROOMS: &str = "UNIBUS_history";
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_none_left(more: &usize) -> bool {
+    *more == 0
+}
 
 /// A room whose history is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,6 +262,7 @@ pub mod fixture {
             unix_ms: NOW_MS,
             bootstrap_pending: false,
             damaged: Vec::new(),
+            damaged_more: 0,
             faults: Vec::new(),
             more: Map::new(),
         }

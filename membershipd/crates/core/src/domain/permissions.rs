@@ -239,6 +239,25 @@ mod tests {
     }
 
     #[test]
+    fn where_daemons_keep_the_room_a_member_speaks_on_a_subject_of_their_own() {
+        let mut memory = Memory::default().with_user("bob", Role::User);
+        memory.put(Record::Level(LevelRecord::new(FeatureLevel::Kept)));
+        let memory = memory
+            .with_room("kitchen", "room.kitchen", Policy::CONVERSATION)
+            .with_room("quiet", "room.quiet", Policy::TELEMETRY)
+            .with_room("board", "room.board", Policy::CONVERSATION)
+            .with_member("kitchen", "bob", RoomRole::Member, MemberState::Joined)
+            .with_member("quiet", "bob", RoomRole::Member, MemberState::Joined)
+            .with_member("board", "bob", RoomRole::Reader, MemberState::Joined);
+        let (publish, subscribe) = rights(&memory, "bob");
+        assert_eq!(publish, ["_INBOX.bob.>", "room.kitchen.bob", "room.quiet", "room.quiet.>"]);
+        assert!(["room.kitchen", "room.kitchen.>"].iter().all(|subject| subscribe.iter().any(|one| one == subject)));
+        // What daemons tell no member can say.
+        let denied = Permissions::of(memory.who("bob").unwrap(), &memory).publish.deny;
+        assert!(["unibus.user.>", "unibus.event.>"].iter().all(|subject| denied.iter().any(|one| one == subject)));
+    }
+
+    #[test]
     fn a_room_without_its_claim_gives_nothing() {
         let mut memory = Memory::default()
             .with_user("bob", Role::User)

@@ -96,8 +96,12 @@ fn histories(reached: &[(&Answer, &Posture)]) -> Option<Check> {
         .collect();
     let (room, _) = rooms.first_key_value()?;
     let names: Vec<String> = rooms.iter().map(|(room, why)| format!("{room} ({why})")).collect();
-    let what = if rooms.len() == 1 { "1 room is".to_owned() } else { format!("{} rooms are", rooms.len()) };
-    let got = format!("the history of {what} damaged: {}", names.join(", "));
+    // Each node names the same first ones, and looks at its own time.
+    let more = reached.iter().map(|(_, posture)| posture.damaged_more).max().unwrap_or_default();
+    let count = rooms.len() + more;
+    let what = if count == 1 { "1 room is".to_owned() } else { format!("{count} rooms are") };
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let got = format!("the history of {what} damaged: {}{rest}", names.join(", "));
     let remedy = format!("as root on a node: membershipd repair --room {room}");
     Some(warning("history", CLUSTER, "no room's history is damaged".to_owned(), got, remedy))
 }
