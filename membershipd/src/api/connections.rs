@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready as some};
 
 use axum_server::accept::Accept;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -180,6 +181,7 @@ impl<S> Accept<TcpStream, S> for Connections {
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         ready(stream.set_nodelay(true).and_then(|()| {
+            set_socket_send_buffer_size(&stream, limits::SEND_BYTES)?;
             let peer = stream.peer_addr()?;
             let connection = self.admit(peer).ok_or_else(|| io::Error::other("too many connections"))?;
             let ending = Box::pin(connection.closed.clone().cancelled_owned());

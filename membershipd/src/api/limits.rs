@@ -21,6 +21,10 @@ pub(super) const NEXT_HEAD_TIME: Duration = Duration::from_secs(30);
 /// Time for the client to take what was sent, as long as it takes nothing.
 pub(super) const ANSWER_TIME: Duration = Duration::from_secs(10);
 
+/// Bytes of an answer that the kernel holds for a client, which it doubles. Without it that grows to megabytes for each connection,
+/// and an answer counts as sent before any of it is taken. Enough for 2 MiB a second to the other end of the world.
+pub(super) const SEND_BYTES: usize = 256 << 10;
+
 /// Bytes of a body.
 pub(super) const BODY_BYTES: usize = 1 << 20;
 /// Bytes of a body of somebody who is nobody yet: a token takes 60.
