@@ -80,6 +80,8 @@ impl Wire {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     panic!("still open: {}", String::from_utf8_lossy(&said));
                 }
+                // tokio handles SIGCHLD in this process, and a read with a time-out is not restarted after a signal (signal(7)).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // A connection that is cut within TLS ends without a word of TLS.
                 Err(_) => break,
             }
