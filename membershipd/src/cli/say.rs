@@ -32,15 +32,18 @@ pub(super) struct LogLines;
 
 impl Write for LogLines {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let line = one_line_of(text.strip_suffix('\n').unwrap_or(&text), MOST_OF_AN_EVENT);
-        io::stderr().lock().write_all(format!("{line}\n").as_bytes())?;
+        io::stderr().lock().write_all(log_line(event).as_bytes())?;
         Ok(event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+fn log_line(event: &[u8]) -> String {
+    let text = String::from_utf8_lossy(event);
+    format!("{}\n", one_line_of(text.strip_suffix('\n').unwrap_or(&text), MOST_OF_AN_EVENT))
 }
 
 // These take the place of the standard ones.
@@ -56,4 +59,20 @@ macro_rules! eprint {
 macro_rules! eprintln {
     () => { $crate::cli::say::complain(format_args!("\n")) };
     ($($text:tt)*) => { $crate::cli::say::complain(format_args!("{}\n", format_args!($($text)*))) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_is_one_harmless_line_of_the_log() {
+        let event = "2026-11-29T20:00:00Z  WARN room: a\n2026-11-29T20:00:00Z  INFO all is well\u{202e}\u{9b}2J\n";
+        let line = log_line(event.as_bytes());
+        assert_eq!(
+            line,
+            "2026-11-29T20:00:00Z  WARN room: a\\n2026-11-29T20:00:00Z  INFO all is well\\u202e\\u009b2J\n"
+        );
+        assert!(log_line("x".repeat(1 << 20).as_bytes()).len() < 2 * MOST_OF_AN_EVENT);
+    }
 }
