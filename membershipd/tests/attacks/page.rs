@@ -1,13 +1,15 @@
-//! The page of attacks and the tests behind it name each other.
+//! The page of attacks and the tests behind it name each other; so does the page of rules that were taken out with theirs.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const PAGE: &str = include_str!("../../docs/attacks.md");
+const ATTACKS: &str = include_str!("../../docs/attacks.md");
+const PAGES: [(&str, &str); 2] =
+    [("docs/attacks.md", ATTACKS), ("docs/mutations.md", include_str!("../../docs/mutations.md"))];
 
 /// What stands between backticks and has two colons: a test, by the end of its path.
-fn named() -> BTreeSet<&'static str> {
-    PAGE.split('`').skip(1).step_by(2).filter(|word| word.contains("::") && !word.contains(' ')).collect()
+fn named(page: &'static str) -> BTreeSet<&'static str> {
+    page.split('`').skip(1).step_by(2).filter(|word| word.contains("::") && !word.contains(' ')).collect()
 }
 
 /// Every Rust file of the repository below `dir`.
@@ -23,19 +25,20 @@ fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
 }
 
 #[test]
-fn each_test_that_the_page_names_exists() {
+fn each_test_that_a_page_names_exists() {
     let mut files = Vec::new();
     for part in ["..", "../../xtask"] {
         sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(part), &mut files);
     }
-    for test in named() {
+    for (page, test) in PAGES.into_iter().flat_map(|(page, text)| named(text).into_iter().map(move |test| (page, test)))
+    {
         let (module, name) = test.rsplit_once("::").unwrap();
         let end = PathBuf::from(format!("{}.rs", module.replace("::", "/")));
         let found = files
             .iter()
             .filter(|file| file.ends_with(&end))
             .any(|file| std::fs::read_to_string(file).unwrap().contains(&format!("fn {name}(")));
-        assert!(found, "docs/attacks.md names {test}, which is in no file that ends in {}", end.display());
+        assert!(found, "{page} names {test}, which is in no file that ends in {}", end.display());
     }
 }
 
@@ -49,7 +52,7 @@ fn the_page_names_each_test_of_this_suite() {
         let attributes = text.split("#[").filter(|part| part.starts_with("test]") || part.starts_with("tokio::test"));
         for name in attributes.filter_map(|part| part.split_once("fn ")?.1.split_once('(')).map(|(name, _)| name) {
             let test = format!("attacks::{module}::{name}");
-            assert!(named().contains(test.as_str()), "docs/attacks.md does not say what {test} is about");
+            assert!(named(ATTACKS).contains(test.as_str()), "docs/attacks.md does not say what {test} is about");
         }
     }
 }

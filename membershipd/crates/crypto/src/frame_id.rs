@@ -46,5 +46,10 @@ mod tests {
         ] {
             assert_ne!(id, another);
         }
+        // To the last byte of one as large as there can be.
+        let mut large = vec![7; 1 << 20];
+        let before = FrameId::of(&hall, "room.hall", &large);
+        large[(1 << 20) - 1] = 8;
+        assert_ne!(FrameId::of(&hall, "room.hall", &large), before);
     }
 }

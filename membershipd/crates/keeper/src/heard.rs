@@ -204,9 +204,12 @@ mod tests {
         // As many as fill the memory of all leave an equal part to one who comes later.
         for flooder in 0..20 {
             let flooder = format!("m{flooder}");
-            (0..).take_while(|number| waiting.hear(numbered(now, &flooder, *number, 500_000)).is_ok()).count();
+            let took =
+                (0..).take_while(|number| waiting.hear(numbered(now, &flooder, *number, 500_000)).is_ok()).count();
+            let part = if waiting.bytes > ALL_BYTES { ALL_BYTES / waiting.shares.len() } else { SENDER_BYTES };
+            assert!(took * (500_000 + OVERHEAD) <= part, "{flooder} has {took}, and {part} bytes are an equal part");
         }
-        assert!(waiting.bytes > ALL_BYTES - (1 << 20));
+        assert!(waiting.bytes > ALL_BYTES);
         waiting.hear(numbered(now, "late", 0, 500_000)).unwrap();
         assert_eq!(waiting.hear(numbered(now, "big", 0, bus::VALUE_BYTES + 1)), Err(Reason::TooLarge));
     }
