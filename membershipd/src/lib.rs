@@ -36,4 +36,5 @@ pub mod serve;
 pub mod sweeper;
 pub mod tell;
 pub mod transfer;
+pub mod usage;
 pub mod users;

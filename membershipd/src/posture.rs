@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::config::{Bounds, BusAuth, Cluster, Config, StoreKind};
+use crate::config::{Bounds, BusAuth, Cluster, Config, EngineBounds, StoreKind};
 use crate::copies::Copies;
 use crate::engine::{Binary, Engine};
 use crate::gate::Gate;
@@ -57,6 +57,9 @@ pub struct Posture {
     /// Days for which a message is kept at most, 0: without end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history_days: Option<u32>,
+    /// What one user may have of the node's engine, and the engine of the node; an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_bounds: Option<EngineBounds>,
     /// Whether connections are confined to subjects of their own.
     pub acl: bool,
     /// Whether clients are served over TLS.
@@ -233,6 +236,7 @@ impl Observer {
             bounds: Some(config.bounds),
             history_bytes: Some(config.keeping.bytes),
             history_days: Some(config.keeping.days.unwrap_or_default()),
+            engine_bounds: Some(config.engine_bounds),
             acl: config.bus_auth == BusAuth::Enforce && !Fault::NoExplicitDeny.active(),
             tls: config.tls.is_some(),
             engine: engine.zip(link).map(|(engine, link)| EngineState {

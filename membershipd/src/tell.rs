@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::gate::{Applied, Gate, Review};
 use crate::presence::Presence;
+use unibus_api_types::bound::{Bound, BoundMet};
 use unibus_core::bus;
 use unibus_core::domain::{Author, Handle, MemberState, Records, RoomId, RoomRole};
 use unibus_core::view::Change;
@@ -41,6 +42,8 @@ enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<RoomId>,
     },
+    /// The user met a bound at a node: a connection was refused or ended.
+    BoundMet(BoundMet),
     /// A membership was made or changed.
     MembershipChanged { room: RoomId, handle: Handle, role: RoomRole, state: MemberState, by: Author, revision: u64 },
 }
@@ -92,6 +95,18 @@ impl Teller {
         for handle in &review.gained {
             let event = Event::RightsGained { node: self.node.clone(), room: room.cloned() };
             self.tell(user_subject(handle), event);
+        }
+    }
+
+    /// Tells `handle`, and the log, that a bound was met: what was above it was refused or disconnected. Neither is told each time.
+    pub fn met(&self, gate: &Gate, handle: &Handle, bound: Bound, now: Instant) {
+        let (telling, most) = (gate.note_met(handle, bound, now), gate.bounds().most(bound));
+        if telling.log {
+            tracing::warn!(user = %handle, ?bound, most, "a user has as much of the bus as one may: what is more is refused");
+        }
+        if telling.user {
+            let met = BoundMet { node: self.node.clone(), bound, most };
+            self.tell(bus::bound_notices(handle.as_str()), Event::BoundMet(met));
         }
     }
 
@@ -171,6 +186,19 @@ mod tests {
         let listens = gate.view(|view| Permissions::of(&bob, view)).subscribe.allow;
         assert!(listens.contains(&"unibus.event.kitchen".to_owned()), "{listens:?}");
         assert!(listens.contains(&"unibus.user.bob.>".to_owned()), "{listens:?}");
+    }
+
+    #[test]
+    fn a_user_hears_of_a_bound_that_it_met() {
+        let (teller, mut events) = Teller::new("homer", Arc::default());
+        let (gate, now) = (Gate::new(BusAuth::Enforce, Instant::now()), Instant::now());
+        for _ in 0..3 {
+            teller.met(&gate, &"bob".parse().unwrap(), Bound::Connections, now);
+        }
+        let told_of = serde_json::json!({
+            "schema": 1, "event": "bound_met", "node": "homer", "bound": "connections", "most": 32,
+        });
+        assert_eq!(told(&mut events), [("unibus.user.bob.bounds".to_owned(), told_of)], "once");
     }
 
     #[test]

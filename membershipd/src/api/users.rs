@@ -1,6 +1,7 @@
 //! Users over the API: oneself, the directory, and what admins see and do.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::http::StatusCode;
 
@@ -13,6 +14,7 @@ use super::target::{Bus, FutureUser, OneUser};
 use crate::api::problem::Refuse as _;
 use crate::users::{self, Outcome, UserChange};
 use unibus_api_types::bodies;
+use unibus_api_types::bound::BoundMet;
 use unibus_api_types::problem::Kind;
 use unibus_core::domain::{Handle, Role, State, User};
 use unibus_core::view::{Versioned, View};
@@ -47,10 +49,14 @@ pub(super) async fn show(shared: Arc<Shared>, call: Call<OneUser>) -> Result<Rep
 }
 
 /// Where the bus is.
-pub(super) async fn bus(shared: Arc<Shared>) -> Result<Reply, Problem> {
+pub(super) async fn bus(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
     let config = &shared.observer.config;
+    let met = shared.gate.met(&call.caller.handle, Instant::now()).map(|bound| {
+        let most = shared.gate.bounds().most(bound);
+        BoundMet { node: config.node.clone(), bound, most }
+    });
     let level = shared.gate.view(|view| view.level()).number();
-    Reply::json(&bodies::Bus { port: config.ports.client, tls: config.tls.is_some(), level })
+    Reply::json(&bodies::Bus { port: config.ports.client, tls: config.tls.is_some(), level, met })
 }
 
 /// All users that pass `which`, one page of them, and where the next one begins.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::jwt;
 use super::request::{Request, RequestError};
 use crate::gate::{Admission, Gate, Refusal};
+use crate::tell::Teller;
 use unibus_core::bus;
 use unibus_core::clock;
 use unibus_core::domain::Permissions;
@@ -31,12 +32,19 @@ pub struct Responder {
     gate: Arc<Gate>,
     /// Whether clients may come in at all.
     open: Arc<AtomicBool>,
+    teller: Arc<Teller>,
 }
 
 impl Responder {
-    /// A responder on `link`, which admits nobody before `open` says so.
-    pub fn new(link: Arc<Link>, issuer: KeyPair, xkey: XKey, gate: Arc<Gate>, open: Arc<AtomicBool>) -> Self {
-        Self { link, issuer, xkey, gate, open }
+    /// A responder on `link`, which admits no client before `open` says so. Users who are refused for a bound are told by `teller`.
+    pub fn new(
+        link: Arc<Link>,
+        (issuer, xkey): (KeyPair, XKey),
+        gate: Arc<Gate>,
+        teller: Arc<Teller>,
+        open: Arc<AtomicBool>,
+    ) -> Self {
+        Self { link, issuer, xkey, gate, open, teller }
     }
 
     /// Answers until the connection ends.
@@ -71,8 +79,9 @@ impl Responder {
             Err(RequestError::Server) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        let now = Instant::now();
         let verdict = if self.open.load(Ordering::Acquire) {
-            self.gate.admit(request.key, request.connection, Instant::now())
+            self.gate.admit(request.key, request.connection, now)
         } else {
             Err(Closed::Mute.into())
         };
@@ -81,6 +90,7 @@ impl Responder {
                 tracing::info!(connection = request.connection, "connection sent away undecided: {closed}");
                 return self.link.kick(request.connection).await.context("cannot send the connection away");
             }
+            Err(Refusal::Bound { handle, bound }) => self.teller.met(&self.gate, handle, *bound, now),
             Err(refusal) => tracing::info!(connection = request.connection, "connection refused: {refusal}"),
             Ok(_) => {}
         }

@@ -2,7 +2,7 @@
 
 use super::table::Table;
 use super::{DONE, Daemon, Output, Problem};
-use crate::config::{Bounds, Share};
+use crate::config::{Bounds, EngineBounds, Share};
 use crate::control::{self, Request};
 use crate::posture::Posture;
 
@@ -56,6 +56,18 @@ fn text(p: &Posture) -> String {
         let share = |what, share: &Share| format!("{} {what} ({} of an address)", share.all, share.address);
         let bounds = [share("connections", connections), share("requests", requests), share("readings", readings)];
         row("API", format!("at once {}", bounds.join(", ")));
+    }
+    if let Some(bounds) = &p.engine_bounds {
+        let EngineBounds { connections_by_user, logins_by_user, subscriptions_by_user, pending_by_user, .. } = bounds;
+        row(
+            "bounds",
+            format!(
+                "a user has {connections_by_user} connections, {logins_by_user} logins/s, {subscriptions_by_user} subscriptions, {} MiB waiting; \
+                 the engine's memory {} MiB",
+                pending_by_user >> 20,
+                bounds.engine_memory >> 20
+            ),
+        );
     }
     if let Some(highest) = p.highest_level {
         let level = p.level.map_or("unknown without a lease".to_owned(), |level| level.to_string());

@@ -192,6 +192,7 @@ mod tests {
             bounds: None,
             history_bytes: None,
             history_days: None,
+            engine_bounds: None,
             acl: true,
             tls: true,
             engine: Some(EngineState {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use unibus_names::{CLUSTER_ID_DIGITS, LABEL_RULE, REPLICAS, SHA256_DIGITS, is_cluster_size, is_label, is_lower_hex};
 
 use super::bounds::Bounds;
+use super::engine_bounds::EngineBounds;
 use super::errors::ConfigErrors;
 use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
 use super::typed::Typed;
@@ -40,6 +41,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
     };
     let api_rate = api_rate(e, typed.api_rate.as_deref());
     let bounds = Bounds::of(e, &typed.bounds);
+    let engine_bounds = EngineBounds::of(e, &typed.engine_bounds);
     let trusted_proxies = trusted_proxies(e, typed.trusted_proxies.as_deref());
     distinct_ports(e, &[("--client-port", ports.client), ("--api-port", ports.api), ("--route-port", ports.route)]);
     let bus_auth = word(
@@ -119,6 +121,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             ports,
             api_rate,
             bounds,
+            engine_bounds,
             trusted_proxies,
             bus_auth,
             clear_rooms,

@@ -1,6 +1,7 @@
 //! What was meant: the validated configuration of the daemon.
 
 mod bounds;
+mod engine_bounds;
 mod errors;
 mod files;
 mod meaning;
@@ -11,6 +12,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 pub use bounds::{Bounds, Hourly, Share, TypedBounds};
+pub use engine_bounds::EngineBounds;
 pub use errors::{ConfigError, ConfigErrors};
 pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
@@ -138,6 +140,8 @@ pub struct Config {
     pub api_rate: NonZeroU32,
     /// What users and addresses may take of the API.
     pub bounds: Bounds,
+    /// What one user may have of this node's engine, and the engine of the node.
+    pub engine_bounds: EngineBounds,
     /// Peers of the API whose X-Forwarded-For is believed, in canonical form.
     pub trusted_proxies: Vec<IpAddr>,
     /// Whether connections are authenticated.

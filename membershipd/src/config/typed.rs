@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::bounds::TypedBounds;
+use super::engine_bounds::TypedEngineBounds;
 
 /// Settings of the daemon. Each is also read from the environment, which is what cluster.env holds.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -35,6 +36,9 @@ pub struct Typed {
     /// What users and addresses may take of the API.
     #[command(flatten)]
     pub bounds: TypedBounds,
+    /// What one user may have of this node's engine, and the engine of the node.
+    #[command(flatten)]
+    pub engine_bounds: TypedEngineBounds,
     /// Proxies in front of the API, addresses separated by commas: what they say in X-Forwarded-For is whose request it is, and
     /// everybody else's is ignored [default: none]
     #[arg(long, env = "UNIBUS_TRUSTED_PROXIES", value_name = "IPS")]

@@ -21,6 +21,18 @@ pub fn render(config: &Config) -> Result<String> {
         }
         account
     };
+    // What a member's connection may have. The limits in the JWT of an admission are ignored by the engine. The daemon's own
+    // connections in the account count too, and have a few subscriptions each.
+    let with_limits = |mut account: Value| {
+        if let Value::Object(map) = &mut account {
+            let subscriptions = config.engine_bounds.subscriptions_by_connection;
+            map.insert(
+                "limits".to_owned(),
+                json!({ "max_subscriptions": subscriptions, "max_payload": bus::PAYLOAD_BYTES }),
+            );
+        }
+        account
+    };
     let callout_account = bus::account_callout(&config.node);
     // No monitor (`http`): it asks for no password, and tells every user of the machine who is connected. What it would say the daemon
     // asks for on the system account.
@@ -34,6 +46,7 @@ pub fn render(config: &Config) -> Result<String> {
         "ping_interval": "20s",
         "ping_max": 2,
         "write_deadline": "5s",
+        "max_subscription_tokens": bus::SUBSCRIPTION_TOKENS,
         "jetstream": {
             "store_dir": absolute(&config.nats_store)?,
             "max_file_store": bus::STORE_BYTES,
@@ -42,7 +55,7 @@ pub fn render(config: &Config) -> Result<String> {
         },
         "accounts": {
             &callout_account: user(&secrets.callout),
-            ACCOUNT_BUS: with_jetstream(user(&secrets.bus)),
+            ACCOUNT_BUS: with_limits(with_jetstream(user(&secrets.bus))),
             ACCOUNT_CONTROL: with_jetstream(user(&secrets.control)),
             ACCOUNT_SYSTEM: user(&secrets.system),
         },

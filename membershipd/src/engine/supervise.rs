@@ -35,14 +35,15 @@ pub struct EngineHost {
 }
 
 impl EngineHost {
-    /// Prepares to run `binary` with the configuration file `config`.
-    pub fn new(binary: Binary, config: PathBuf) -> Result<Self> {
+    /// Prepares to run `binary` with the configuration file `config`. Above `memory` bytes the engine collects its garbage as often as it
+    /// takes (GOMEMLIMIT): a limit of the operating system has to lie above that.
+    pub fn new(binary: Binary, config: PathBuf, memory: u64) -> Result<Self> {
         let (launches, requests) = mpsc::channel::<Launch>();
         std::thread::Builder::new()
             .name("engine".to_owned())
             .spawn(move || {
                 for reply in requests {
-                    match spawn(&binary, &config) {
+                    match spawn(&binary, &config, memory) {
                         Ok((mut child, engine, exit)) => {
                             // Nobody waits for it any more: then it must not run.
                             if let Err(Ok(engine)) = reply.send(Ok(engine)) {
@@ -67,7 +68,7 @@ impl EngineHost {
     }
 }
 
-fn spawn(binary: &Binary, config: &PathBuf) -> io::Result<(Child, Engine, watch::Sender<Option<String>>)> {
+fn spawn(binary: &Binary, config: &PathBuf, memory: u64) -> io::Result<(Child, Engine, watch::Sender<Option<String>>)> {
     // Not current_exe(): an upgrade may have moved this binary away, and the link still leads to it.
     let mut child = Command::new("/proc/self/exe")
         .arg(CHILD_VERB)
@@ -78,6 +79,7 @@ fn spawn(binary: &Binary, config: &PathBuf) -> io::Result<(Child, Engine, watch:
         .arg("-c")
         .arg(config)
         .env_clear()
+        .env("GOMEMLIMIT", memory.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

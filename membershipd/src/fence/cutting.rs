@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::ledger::Ledger;
 use crate::gate::ConnectionId;
 use crate::kick::Kicker;
-use unibus_core::bus::{self, Bucket};
+use unibus_core::bus::Bucket;
 use unibus_core::domain::SignPub;
 
 /// What one entry demands.
@@ -23,8 +22,6 @@ pub struct Cut {
     pub connections: Vec<ConnectionId>,
     /// Users who may have lost something: the engine is asked for connections of theirs that are not recorded.
     pub users: Vec<SignPub>,
-    /// When it was applied.
-    pub since: Instant,
 }
 
 /// Where cuts are ordered.
@@ -67,15 +64,13 @@ impl Cutter {
         let mut batch = Vec::new();
         while self.orders.recv_many(&mut batch, usize::MAX).await > 0 {
             let (mut connections, mut users) = (BTreeSet::new(), BTreeSet::new());
-            // Whoever waits longest says until when; all others are done by then, too.
-            let deadline = batch.iter().map(|cut: &Cut| cut.since).min().unwrap_or_else(Instant::now) + bus::CONFIRM;
             let mut entries = Vec::new();
             for cut in batch.drain(..) {
                 entries.push((cut.bucket, cut.revision));
                 connections.extend(cut.connections);
                 users.extend(cut.users);
             }
-            kicker.cut_off(connections, &users, deadline).await;
+            kicker.cut_off(connections, &users).await;
             self.ledger.cut(entries);
         }
     }

@@ -112,6 +112,11 @@ impl Admissions {
         }
     }
 
+    /// How many connections `handle` has.
+    pub(super) fn count(&self, handle: &Handle) -> u64 {
+        self.by_handle.get(handle).map_or(0, |ids| u64::try_from(ids.len()).unwrap_or(u64::MAX))
+    }
+
     /// Shows each connection of `handle` to `look`.
     pub(super) fn each_of(&mut self, handle: &Handle, mut look: impl FnMut(ConnectionId, &mut Holder)) {
         for id in self.by_handle.get(handle).into_iter().flatten() {

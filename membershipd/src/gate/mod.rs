@@ -9,6 +9,7 @@
 
 mod admissions;
 mod grant;
+mod met;
 
 #[cfg(test)]
 mod large;
@@ -24,9 +25,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::config::BusAuth;
+use crate::config::{BusAuth, EngineBounds};
+use crate::rate::Rate;
 use admissions::{Admissions, Admitted, Holder};
 use grant::Grant;
+use met::Met;
+pub use met::{MET, Telling};
+use unibus_api_types::bound::Bound;
 use unibus_core::bus::{self, Bucket};
 use unibus_core::domain::{
     Action, Decision, Denial, Handle, Permissions, Records, Resource, SignPub, decide, takes_away,
@@ -38,7 +43,7 @@ use unibus_core::view::{Change, EntryKey, Unreadable, View, read_record};
 pub type ConnectionId = u64;
 
 /// Why a connection is not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nothing may be decided now.
     #[error(transparent)]
@@ -49,7 +54,20 @@ pub enum Refusal {
     /// The user may not.
     #[error(transparent)]
     Denied(#[from] Denial),
+    /// The user has, or does, as much as one may. The engine tells the client no reason.
+    #[error("the user has met a bound: {bound:?}")]
+    Bound {
+        /// Who.
+        handle: Handle,
+        /// Of what.
+        bound: Bound,
+    },
 }
+
+/// Slots in which logins of users are counted: more than there are users, so two hardly ever share one.
+const LOGIN_SLOTS: usize = 1 << 14;
+/// Seconds' worth of logins that a user may do at once: all of its connections are made anew after a restart, some of them twice.
+const LOGIN_BURST_S: u32 = 4;
 
 /// An admission: what the connection may do.
 #[derive(Debug)]
@@ -85,6 +103,9 @@ struct Inner {
     view: View,
     lease: Lease,
     admitted: Admissions,
+    met: Met,
+    /// Recorded connections may have ended without a word: a user met the bound of them.
+    doubted: bool,
     /// Why no view can be loaded: an entry that this release does not understand.
     unreadable: Option<String>,
 }
@@ -95,21 +116,36 @@ pub struct Gate {
     bus_auth: BusAuth,
     mute_until: Instant,
     hash: RandomState,
+    bounds: EngineBounds,
+    logins: Rate<RandomState>,
     inner: Mutex<Inner>,
     /// Told whenever the view has changed.
     moved: watch::Sender<()>,
 }
 
 impl Gate {
-    /// A closed gate; `started` is when the daemon was.
+    /// A closed gate with the usual bounds; `started` is when the daemon was.
     pub fn new(bus_auth: BusAuth, started: Instant) -> Self {
-        let mute_until = started + bus::AUTHORIZATION_TIMEOUT;
-        Self { bus_auth, mute_until, hash: RandomState::new(), inner: Mutex::default(), moved: watch::Sender::new(()) }
+        Self::bounded(bus_auth, EngineBounds::DEFAULT, started)
     }
 
-    /// Decides on a connection whose signature was verified for `key` (none: it showed none), and records it if admitted.
+    /// The same with these bounds.
+    pub fn bounded(bus_auth: BusAuth, bounds: EngineBounds, started: Instant) -> Self {
+        Self {
+            bus_auth,
+            mute_until: started + bus::AUTHORIZATION_TIMEOUT,
+            hash: RandomState::new(),
+            bounds,
+            logins: Rate::new(bounds.logins_by_user, LOGIN_BURST_S, LOGIN_SLOTS, started, RandomState::new()),
+            inner: Mutex::default(),
+            moved: watch::Sender::new(()),
+        }
+    }
+
+    /// Decides on a connection whose signature was verified for `key` (none: it showed none), and records it if admitted. So those
+    /// whose admission is still on its way count among the user's connections.
     pub fn admit(&self, key: Option<SignPub>, id: ConnectionId, now: Instant) -> Result<Admission, Refusal> {
-        let mut inner = self.lock();
+        let inner = &mut *self.lock();
         inner.lease.open(self.mute_until, now)?;
         let (holder, permissions) = match self.bus_auth {
             BusAuth::Off => (None, Permissions::unauthenticated()),
@@ -117,6 +153,12 @@ impl Gate {
                 let user = inner.view.user_of_key(&key.ok_or(Refusal::NoKey)?);
                 match (decide(user, Action::Connect, Resource::Bus, &inner.view), user) {
                     (Decision::Allow, Some(user)) => {
+                        let full = |bound| Refusal::Bound { handle: user.handle.clone(), bound };
+                        self.logins.take(&user.handle, now).map_err(|_| full(Bound::Logins))?;
+                        if inner.admitted.count(&user.handle) >= self.bounds.most(Bound::Connections) {
+                            inner.doubted = true;
+                            return Err(full(Bound::Connections));
+                        }
                         let permissions = Permissions::of(user, &inner.view);
                         let given = Grant::of(user, &permissions, &inner.view, &self.hash);
                         (Some(Holder::new(user.handle.clone(), given)), permissions)
@@ -266,6 +308,33 @@ impl Gate {
     /// All recorded connections.
     pub fn admitted(&self) -> Vec<ConnectionId> {
         self.lock().admitted.ids().collect()
+    }
+
+    /// What a user may have here.
+    pub fn bounds(&self) -> &EngineBounds {
+        &self.bounds
+    }
+
+    /// Notes that `handle` met a bound at `now`. Says who is to be told of it this time.
+    pub fn note_met(&self, handle: &Handle, bound: Bound, now: Instant) -> Telling {
+        self.lock().met.note(handle, bound, now)
+    }
+
+    /// The bound that `handle` met last, in the time of [`MET`] before `now`.
+    pub fn met(&self, handle: &Handle, now: Instant) -> Option<Bound> {
+        self.lock().met.last(handle, now)
+    }
+
+    /// Whether the recorded connections are to be compared with the engine's list, since the last time that this was asked.
+    pub fn take_doubt(&self) -> bool {
+        std::mem::take(&mut self.lock().doubted)
+    }
+
+    /// Of what the engine says of connections, that of recorded ones of users, with their users.
+    pub fn owned(&self, said: impl IntoIterator<Item = (ConnectionId, u64)>) -> Vec<(Handle, ConnectionId, u64)> {
+        let inner = self.lock();
+        let owner = |id| inner.admitted.get(id)?.holder.as_ref().map(|holder| holder.handle.clone());
+        said.into_iter().filter_map(|(id, much)| Some((owner(id)?, id, much))).collect()
     }
 
     /// Forgets a connection that has ended.

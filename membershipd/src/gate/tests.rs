@@ -355,3 +355,41 @@ fn a_replaced_view_cuts_what_it_no_longer_allows() {
     // Alice lost her other room, bob that and his role, carol the room; dave gained it.
     assert_eq!(said(house.gate.replace_view(view)), (vec![1, 2, 3], vec!["dave".to_owned()]));
 }
+
+#[test]
+fn a_user_has_so_many_connections_and_logins_and_takes_none_of_another() {
+    let bounds = EngineBounds { connections_by_user: 3, logins_by_user: 2, ..EngineBounds::DEFAULT };
+    let start = Instant::now();
+    let now = start + bus::AUTHORIZATION_TIMEOUT;
+    let gate = Gate::bounded(BusAuth::Enforce, bounds, start);
+    gate.renew(now);
+    let [alice, bob] = ["alice", "bob"].map(|handle| user(handle, Role::User, State::Active));
+    for user in [&alice, &bob] {
+        put(&gate, &Entry::of(&Record::User(user.clone())), 1);
+        put(&gate, &Entry::claim(user), 2);
+    }
+    let admit = |user: &User, id, now| gate.admit(Some(user.sign_pub), id, now).map(drop);
+    let full = |bound| Err(Refusal::Bound { handle: alice.handle.clone(), bound });
+    // Those whose verdict is on its way count.
+    (1..=3).for_each(|id| admit(&alice, id, now).unwrap());
+    assert!(!gate.take_doubt());
+    assert_eq!(admit(&alice, 4, now), full(Bound::Connections));
+    assert!(gate.take_doubt() && !gate.take_doubt(), "some of them may have ended without a word");
+    admit(&bob, 5, now).unwrap();
+    gate.ended(2);
+    admit(&alice, 6, now).unwrap();
+    // What the engine does not list has ended, unless it is young.
+    let later = now + bus::AUTHORIZATION_TIMEOUT * 5;
+    gate.renew(later);
+    gate.reconcile(&[1, 5].into(), later);
+    assert_eq!(gate.owned([(1, 10), (3, 10), (5, 20)]), [(alice.handle.clone(), 1, 10), (bob.handle.clone(), 5, 20)]);
+    (7..=8).for_each(|id| admit(&alice, id, later).unwrap());
+    assert_eq!(admit(&alice, 9, later), full(Bound::Connections));
+    let busy = (10..30).map(|id| admit(&alice, id, later)).last().unwrap();
+    assert_eq!(busy, full(Bound::Logins), "eight at once, two a second");
+    admit(&bob, 31, later).unwrap();
+    admit(&alice, 9, later + Duration::from_secs(1)).unwrap_err();
+    assert_eq!(gate.met(&alice.handle, later), None, "nobody was told");
+    assert!(gate.note_met(&alice.handle, Bound::Logins, later).user);
+    assert_eq!(gate.met(&alice.handle, later), Some(Bound::Logins));
+}

@@ -21,7 +21,8 @@ use crate::history::Histories;
 use crate::keeping::NodeKeeper;
 use crate::kick;
 use crate::sweeper;
-use crate::tell::Teller;
+use crate::tell::{Events, Teller};
+use crate::usage;
 use unibus_core::bus;
 use unibus_store::link::Link;
 
@@ -31,6 +32,8 @@ const RESTART_MOST: Duration = Duration::from_secs(4);
 const STEADY: Duration = Duration::from_secs(60);
 /// Pause between attempts to connect to an engine that is coming up: clients that come before the daemon are refused.
 const CONNECT_PAUSE: Duration = Duration::from_millis(20);
+/// How soon after a user met the bound of connections: some of them may have ended without a word.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// Keeps the engine running, and with it what needs a session.
 pub(super) struct EngineSupervisor {
@@ -122,30 +125,39 @@ impl EngineSupervisor {
         let issuer = nkeys::KeyPair::from_seed(&secrets.issuer.seed()?)?;
         let xkey = nkeys::XKey::from_seed(&secrets.xkey.seed()?)?;
         let open = Arc::new(AtomicBool::new(false));
-        let responder = Responder::new(link.clone(), issuer, xkey, self.view.gate.clone(), open.clone());
+        let (teller, events) = Teller::new(&self.config.node, self.view.presence.clone());
+        let teller = Arc::new(teller);
+        let gate = self.view.gate.clone();
+        let responder = Responder::new(link.clone(), (issuer, xkey), gate, teller.clone(), open.clone());
         tokio::select! {
             ended = responder.run() => ended?,
-            Err(error) = self.work(link, &open) => return Err(error),
+            Err(error) = self.work(link, &open, &teller, events) => return Err(error),
         }
         anyhow::bail!("a task of the session ended")
     }
 
     /// All tasks of a session but the one that answers the engine, which admits clients once this says that it is `open`.
-    async fn work(&self, link: &Arc<Link>, open: &AtomicBool) -> Result<std::convert::Infallible> {
+    async fn work(
+        &self,
+        link: &Arc<Link>,
+        open: &AtomicBool,
+        teller: &Teller,
+        mut events: Events,
+    ) -> Result<std::convert::Infallible> {
         let engine = self.config.engine();
         // Before a client is admitted that may say something.
         let listener = self.keeper.listen(&engine).await?;
         open.store(true, Ordering::Release);
-        let (teller, mut events) = Teller::new(&self.config.node, self.view.presence.clone());
         let copies = self.config.kv_replicas;
         tokio::select! {
-            ended = self.view.run(link, &teller) => ended?,
+            ended = self.view.run(link, teller) => ended?,
             ended = events.publish(&link.bus) => match ended? {},
             ended = self.forget_ended(link) => ended?,
+            never = usage::keep(link, &self.view.gate, teller) => match never {},
             ended = fence::answer(link, &self.view.ledger) => ended?,
             never = self.keeper.run(link, &engine, listener) => match never {},
             never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
-            never = sweeper::keep(link, copies, &self.blobs, &self.view.gate, &teller, self.view.backing.file()) => match never {},
+            never = sweeper::keep(link, copies, &self.blobs, &self.view.gate, teller, self.view.backing.file()) => match never {},
         }
         anyhow::bail!("a task of the session ended")
     }
@@ -155,15 +167,19 @@ impl EngineSupervisor {
     /// what has had less than its user for long.
     async fn forget_ended(&self, link: &Link) -> Result<()> {
         let mut ended = kick::ended(link).await?;
-        let mut tick = tokio::time::interval(bus::STRAYS);
+        let (mut tick, mut due) = (tokio::time::interval(DOUBT), Instant::now());
         loop {
             tokio::select! {
                 id = ended.next() => self.view.gate.ended(id.context("the engine's events ended")?),
                 _ = tick.tick() => {
-                    let listed = self.view.kicker.cut_strays(link).await?;
                     let now = Instant::now();
-                    self.view.gate.reconcile(&listed, now);
-                    self.view.kicker.send_away(self.view.gate.outdated(now)).await;
+                    if self.view.gate.take_doubt() || now >= due {
+                        due = now + bus::STRAYS;
+                        let listed = self.view.kicker.cut_strays(link).await?;
+                        let now = Instant::now();
+                        self.view.gate.reconcile(&listed, now);
+                        self.view.kicker.send_away(self.view.gate.outdated(now)).await;
+                    }
                 }
             }
         }

@@ -74,7 +74,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
 
     let boot: [u8; 8] = random::bytes()?;
     let boot = data_encoding::HEXLOWER.encode(&boot);
-    let gate = Arc::new(Gate::new(config.bus_auth, started));
+    let gate = Arc::new(Gate::bounded(config.bus_auth, config.engine_bounds, started));
     let ledger = Arc::new(Ledger::new(Process { node: config.node.clone(), boot: boot.clone() }));
     let rounds = Arc::new(Rounds::new(ledger.clone()));
     let (cuts, cutter) = Cuts::new(ledger.clone());
@@ -147,7 +147,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     };
     let supervisor = EngineSupervisor {
         config: config.clone(),
-        host: EngineHost::new(binary, engine_config)?,
+        host: EngineHost::new(binary, engine_config, config.engine_bounds.engine_memory)?,
         view,
         histories,
         keeper,

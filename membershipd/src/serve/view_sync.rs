@@ -16,7 +16,6 @@ use crate::kick::Kicker;
 use crate::presence::Presence;
 use crate::tell::Teller;
 use crate::transfer;
-use unibus_core::bus;
 use unibus_core::view::{Change, Unreadable, View};
 use unibus_store::link::Link;
 use unibus_store::{Backing, Delivered, Position, Records};
@@ -99,7 +98,7 @@ impl ViewSync {
         let review = self.gate.replace_view(view);
         teller.gained(&review, None);
         let cut = review.cut.into_iter().collect();
-        self.kicker.cut_off(cut, &BTreeSet::new(), Instant::now() + bus::CONFIRM).await;
+        self.kicker.cut_off(cut, &BTreeSet::new()).await;
         self.ledger.loaded(&reached);
         positions
     }
@@ -122,7 +121,7 @@ impl ViewSync {
             let kicker = self.kicker.clone();
             tokio::spawn(async move { kicker.send_away(reconnect).await });
         }
-        self.cuts.applied(Cut { bucket, revision, connections, users, since }, last);
+        self.cuts.applied(Cut { bucket, revision, connections, users }, last);
         Ok(())
     }
 

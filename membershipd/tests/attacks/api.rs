@@ -115,7 +115,7 @@ fn a_member_whose_bodies_never_come_takes_no_memory_and_no_place_of_others() {
             waiting.push(stream);
         }
         let mut refused = 0;
-        daemon.wait_until("refusals of what is beyond a share", || {
+        daemon.wait("refusals of what is beyond a share", || {
             refused += waiting.iter_mut().map(begun).filter(|said| said.contains("/problems/rate-limited")).count();
             refused >= least
         });
@@ -160,7 +160,7 @@ fn a_member_who_uploads_slowly_takes_no_upload_of_others() {
         waiting.push(stream);
     }
     let mut refused = 0;
-    daemon.wait_until("refusals of what is beyond a share", || {
+    daemon.wait("refusals of what is beyond a share", || {
         refused += waiting.iter_mut().map(begun).filter(|said| said.contains("/problems/rate-limited")).count();
         refused >= 45 - 32
     });

@@ -13,6 +13,7 @@
 mod common;
 
 mod api;
+mod bus;
 mod files;
 mod monitor;
 mod page;

@@ -222,12 +222,7 @@ impl Daemon {
         self.wait("a lease", || self.status().is_some_and(|s| s["lease"]["valid"] == true));
     }
 
-    pub fn wait(&self, what: &str, condition: impl Fn() -> bool) {
-        self.wait_until(what, condition);
-    }
-
-    /// The same for a condition that keeps something.
-    pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+    pub fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while !condition() {
             assert!(Instant::now() < deadline, "no {what} after 30 s:\n{}", self.log());

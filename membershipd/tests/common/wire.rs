@@ -37,13 +37,17 @@ pub struct Wire(Box<dyn Stream>);
 impl Wire {
     /// To the engine of `daemon`; over TLS where a CA is trusted for it.
     pub fn connect(daemon: &Daemon, who: &Identity, ca: Option<&Path>) -> Self {
-        let mut wire = Self::open(daemon, who, ca);
-        wire.settle();
-        wire
+        Self::try_connect(daemon, who, ca).unwrap()
     }
 
-    /// The same, without waiting for the engine's verdict.
-    pub fn open(daemon: &Daemon, who: &Identity, ca: Option<&Path>) -> Self {
+    /// The same; what the engine says where it does not let the user in.
+    pub fn try_connect(daemon: &Daemon, who: &Identity, ca: Option<&Path>) -> Result<Self, String> {
+        let mut wire = Self::begin(daemon, who, ca);
+        wire.settled().map(|_| wire)
+    }
+
+    /// Says who it is, and does not wait for the answer.
+    pub fn begin(daemon: &Daemon, who: &Identity, ca: Option<&Path>) -> Self {
         let mut tcp = TcpStream::connect((daemon.address, PORT)).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let (mut line, mut byte) = (Vec::new(), [0]);
@@ -89,6 +93,16 @@ impl Wire {
         String::from_utf8_lossy(&said).into_owned()
     }
 
+    /// Sends these bytes as they are. Whether the engine takes them `settled` says.
+    pub fn send(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
+    }
+
+    /// The same; whether the connection is there still, as far as can be known without reading anything.
+    pub fn takes(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
     /// Publishes these bytes, the first part of which the engine takes for headers.
     pub fn publish(&mut self, subject: &str, headers: &[u8], payload: &[u8]) {
         let (head, all) = (headers.len(), headers.len() + payload.len());
@@ -99,13 +113,27 @@ impl Wire {
 
     /// Waits until the engine has taken all that was sent. Fails where it closed the connection.
     pub fn settle(&mut self) {
-        self.0.write_all(b"PING\r\n").unwrap();
-        self.0.flush().unwrap();
+        self.settled().unwrap();
+    }
+
+    /// The same; what the engine said until then, also where it closed the connection.
+    pub fn settled(&mut self) -> Result<String, String> {
         let (mut said, mut piece) = (Vec::new(), [0; 4096]);
-        while !said.windows(6).any(|part| part == b"PONG\r\n") {
-            let count = self.0.read(&mut piece).unwrap();
-            assert!(count > 0, "closed: {}", String::from_utf8_lossy(&said));
-            said.extend_from_slice(&piece[..count]);
+        let text = |said: &[u8]| String::from_utf8_lossy(said).into_owned();
+        if let Err(error) = self.0.write_all(b"PING\r\n").and_then(|()| self.0.flush()) {
+            return Err(error.to_string());
         }
+        while !said.windows(6).any(|part| part == b"PONG\r\n") {
+            match self.0.read(&mut piece) {
+                Ok(0) => return Err(text(&said)),
+                Ok(count) => said.extend_from_slice(&piece[..count]),
+                Err(error) => return Err(format!("{error}: {}", text(&said))),
+            }
+        }
+        // Who leaves the engine's own questions open is taken for gone after a minute.
+        for _ in said.windows(6).filter(|part| part == b"PING\r\n") {
+            self.send(b"PONG\r\n");
+        }
+        Ok(text(&said))
     }
 }

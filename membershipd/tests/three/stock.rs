@@ -243,7 +243,7 @@ fn the_lines_of_the_client_page_live_through_restarts_and_a_loss_of_the_quorum()
         assert!(begun.elapsed() < BACK, "{}", nodes[0].log());
         std::thread::sleep(Duration::from_millis(100));
     }
-    let said = Wire::open(&nodes[0], &people[1], Some(&nodes[0].dir.path().join("ca.crt"))).until_closed();
+    let said = Wire::begin(&nodes[0], &people[1], Some(&nodes[0].dir.path().join("ca.crt"))).until_closed();
     assert!(!said.contains("-ERR"), "a node without a lease refuses nobody: {said}");
     println!("without a quorum for {:.1?}", begun.elapsed());
     nodes[1].start_again();

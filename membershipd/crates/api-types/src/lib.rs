@@ -6,6 +6,7 @@
 
 mod blob_id;
 pub mod bodies;
+pub mod bound;
 pub mod control;
 pub mod limits;
 pub mod notice;

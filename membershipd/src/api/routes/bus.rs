@@ -58,13 +58,13 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/bus",
-        summary: "Where the bus is, on the host that is asked: clients connect to it with NATS",
+        summary: "Where the bus is, on the host that is asked: clients connect to it with NATS; and why that node refused whoever asks a moment ago",
         access: Access::Signed(Signed {
             query: &[],
             if_match: Precondition::Unsupported,
             body: None,
             answers: &[(StatusCode::OK, schema_of::<bodies::Bus>)],
-            handler: &Acts::<Bus>(Action::Connect, |shared, _| users::bus(shared).boxed()),
+            handler: &Acts::<Bus>(Action::Connect, |shared, call| users::bus(shared, call).boxed()),
         }),
     },
     Route {

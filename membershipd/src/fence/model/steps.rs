@@ -125,8 +125,9 @@ impl World {
     fn in_time(&mut self, rules: Rules, number: usize) {
         let now = at(self.now);
         let run = &mut self.runs[number];
-        // An engine that does not confirm a kick has been killed by now.
-        if run.frozen.is_none() && run.progress.settled() != run.progress.seen() {
+        // An engine that answers may take its time to confirm a cut, but has been killed at the end of the lease if it has not.
+        let unsettled = run.progress.settled() != run.progress.seen();
+        if run.frozen.is_none() && unsettled && !run.lease.valid(now) {
             run.connection = Connection::None;
             run.recorded = false;
             (1..=self.log.len()).for_each(|place| run.progress.cut(BUCKET, revision(place) - 1));

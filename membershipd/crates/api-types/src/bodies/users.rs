@@ -1,6 +1,8 @@
 //! Users, and where the bus is.
 
 use serde::{Deserialize, Serialize};
+
+use crate::bound::BoundMet;
 use unibus_core::domain::{FeatureLevel, Handle, RevocationOutcome, Role, SignPub, State};
 
 /// The record of a user. Its revision is the ETag of the answer where there is one record in it.
@@ -66,6 +68,9 @@ pub struct Bus {
     /// Feature level of the cluster: what clients may write depends on it. A daemon of release 0.1.0 says none, and is at the first.
     #[serde(default = "first_level")]
     pub level: u32,
+    /// The bound that whoever asks met at this node in the last seconds, if any: why a connection was refused or ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub met: Option<BoundMet>,
 }
 
 fn first_level() -> u32 {

@@ -32,7 +32,7 @@ impl Client {
             patience: PATIENCE,
         };
         let read = |body: Bytes| serde_json::from_slice(&body).map_err(|error| format!("an odd answer: {error}"));
-        self.ask_by(&request, read).await
+        self.ask_by(&self.nodes, &request, read).await
     }
 
     /// The attachment of `room` that is called `id`, as it was added. From a node that has something else in its place the next
@@ -44,6 +44,6 @@ impl Client {
         let whole = |body: Bytes| {
             if BlobId::of(&body) == id { Ok(body) } else { Err("what it sent is not what was asked for".to_owned()) }
         };
-        self.ask_by(&request, whole).await
+        self.ask_by(&self.nodes, &request, whole).await
     }
 }

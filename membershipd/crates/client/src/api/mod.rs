@@ -138,13 +138,26 @@ impl Client {
     pub async fn ask(&self, request: &Request) -> Result<Value, ClientError> {
         let odd =
             |body: &Bytes| serde_json::from_slice(body).map_err(|error| format!("an answer that is no JSON: {error}"));
-        self.ask_by(&Wire::of(request), |body| odd(&body)).await
+        self.ask_by(&self.nodes, &Wire::of(request), |body| odd(&body)).await
     }
 
-    /// Asks one node after the other, until `read` understands an answer.
-    async fn ask_by<T>(&self, request: &Wire<'_>, read: impl Fn(Bytes) -> Result<T, String>) -> Result<T, ClientError> {
+    /// Asks this node alone, for an answer of a known form.
+    pub async fn ask_one<T: DeserializeOwned>(&self, node: &NodeUrl, request: &Request) -> Result<T, ClientError> {
+        let read = |body: Bytes| {
+            serde_json::from_slice(&body).map_err(|error| format!("an answer that is not what was asked for: {error}"))
+        };
+        self.ask_by(std::slice::from_ref(node), &Wire::of(request), read).await
+    }
+
+    /// Asks one of `nodes` after the other, until `read` understands an answer.
+    async fn ask_by<T>(
+        &self,
+        nodes: &[NodeUrl],
+        request: &Wire<'_>,
+        read: impl Fn(Bytes) -> Result<T, String>,
+    ) -> Result<T, ClientError> {
         let mut tried = Tried::default();
-        for node in &self.nodes {
+        for node in nodes {
             match self.ask_node(node, request, &read).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(refused)) if refused.elsewhere() => {

@@ -38,16 +38,21 @@ impl Bus {
         nodes: &[NodeUrl],
         ca: Option<&Path>,
     ) -> Result<Self, TalkError> {
-        let bodies::Bus { port, tls, level } =
+        let bodies::Bus { port, tls, level, .. } =
             api.ask_for(&Request::get("/v1/bus")).await.map_err(TalkError::api("ask where the bus is"))?;
-        let mut why = Vec::new();
+        let (mut why, mut met) = (Vec::new(), None);
         for node in nodes {
             match Self::to(identity, &format!("{}:{port}", node.host()), tls, ca).await {
                 Ok(bus) => return Ok(Self { level, ..bus }),
-                Err(error) => why.push(format!("{}: {error:#}", node.host())),
+                Err(error) => {
+                    why.push(format!("{}: {error:#}", node.host()));
+                    // The engine tells no reason, but its daemon does.
+                    let asked = api.ask_one::<bodies::Bus>(node, &Request::get("/v1/bus")).await;
+                    met = met.or(asked.ok().and_then(|bus| bus.met));
+                }
             }
         }
-        Err(TalkError::Bus(why.join("; ")))
+        Err(met.map_or_else(|| TalkError::Bus(why.join("; ")), TalkError::Bound))
     }
 
     async fn to(identity: &Identity, address: &str, tls: bool, ca: Option<&Path>) -> anyhow::Result<Self> {

@@ -2,6 +2,7 @@
 
 use crate::api::ClientError;
 use unibus_api_types::BlobId;
+use unibus_api_types::bound::BoundMet;
 use unibus_api_types::notice::Reason;
 use unibus_core::domain::{Handle, RoomId};
 use unibus_crypto::{Epoch, MessageId, Untrue};
@@ -52,6 +53,9 @@ pub enum TalkError {
     /// No node lets us onto the bus.
     #[error("no node's bus can be reached: {0}")]
     Bus(String),
+    /// No node lets us onto the bus, at least one of them because we have as much of it as a user may.
+    #[error("{0}")]
+    Bound(BoundMet),
     /// The bus does not let us say it.
     #[error("the bus does not take messages of this user on {0}")]
     NotPermitted(String),
@@ -124,6 +128,7 @@ impl TalkError {
             TalkError::Contended(_) => "contended",
             TalkError::NotMember(..) => "not-member",
             TalkError::Bus(_) => "no-bus",
+            TalkError::Bound(_) => "bound-met",
             TalkError::NotPermitted(_) => "not-permitted",
             TalkError::Seal(Untrue::TextOnly) => "text-only",
             TalkError::Seal(_) => "seal",
@@ -154,6 +159,7 @@ impl TalkError {
                 "if you are invited: membershipd member accept {room}; if not, ask somebody who is in it to invite you"
             ),
             TalkError::Bus(_) => "see 'cargo xtask verify'; name more nodes with --url".to_owned(),
+            TalkError::Bound(met) => met.remedy().to_owned(),
             TalkError::NotPermitted(_) => "see your role with 'membershipd room show'".to_owned(),
             TalkError::NotKept { retry: true, .. } => "say it again in a moment".to_owned(),
             TalkError::NotKept { refused: Reason::NotAllowed, .. } => {
@@ -178,7 +184,10 @@ impl TalkError {
     pub(super) fn passes(&self) -> bool {
         match self {
             TalkError::Api { error, .. } => !matches!(error, ClientError::Refused(_) | ClientError::Form(_)),
-            TalkError::Bus(_) | TalkError::Contended(_) | TalkError::NotKept { retry: true, .. } => true,
+            TalkError::Bus(_)
+            | TalkError::Bound(_)
+            | TalkError::Contended(_)
+            | TalkError::NotKept { retry: true, .. } => true,
             _ => false,
         }
     }

@@ -7,8 +7,8 @@ use super::drive::Next;
 use super::raw;
 use unibus_core::bus;
 
-/// Connects as one of the crew, for one round trip.
-pub(super) async fn connect(crew: &Crew, worker: usize) -> Result<Next> {
-    let hand = crew.hand(worker)?;
+/// Connects as the user with this number, for one round trip.
+pub(super) async fn connect(crew: &Crew, number: usize) -> Result<Next> {
+    let hand = crew.hand(number)?;
     raw::served(|| crew.connection(hand), &bus::inbox(hand.identity.handle.as_str())).await
 }

@@ -16,6 +16,7 @@ mod requests;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -113,10 +114,15 @@ async fn measure(orders: &Orders, raw: &Raw, crew: &Crew) -> Result<Report> {
         writes += drive::by_the_second(REQUESTS, turn, |worker| requests::write(crew, worker)).await?;
     }
     let [mut known, mut admitted] = [const { Measured::none() }; 2];
+    // Each connection as the next user: of one user a node takes so many logins a second.
+    let turn_of = AtomicUsize::new(0);
     for number in 0..TURNS {
         eprintln!("bench: connections, {CONNECTS} at once, turn {} of {TURNS}", number + 1);
         known += drive::by_the_second(CONNECTS, turn, |_| raw.connect()).await?;
-        admitted += drive::by_the_second(CONNECTS, turn, |worker| admissions::connect(crew, worker)).await?;
+        admitted += drive::by_the_second(CONNECTS, turn, |_| {
+            admissions::connect(crew, turn_of.fetch_add(1, Ordering::Relaxed))
+        })
+        .await?;
     }
     let count = REMOVALS_A_SECOND.saturating_mul(usize::try_from(orders.each.as_secs()).unwrap_or(1).max(1));
     eprintln!("bench: {count} removals of connected members, one after the other");
