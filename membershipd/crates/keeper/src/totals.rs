@@ -42,6 +42,7 @@ pub(crate) struct Totals {
 
 impl Totals {
     /// Bytes of all rooms.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
