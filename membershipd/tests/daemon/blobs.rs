@@ -162,7 +162,8 @@ fn an_attachment_is_for_the_members_of_its_room() {
     // What a removed room had goes when it is next swept, here after a restart.
     change(&daemon, &alice, "DELETE", "/v1/rooms/hall", &Value::Null);
     let address = daemon.address;
-    let daemon = Daemon::launch(daemon.stop(), address, &[]);
+    let daemon = Daemon::launch(daemon.stop(), address, &["--secrets-dir", "secrets"]);
+    daemon.wait_for_lease();
     daemon.wait("sweep", || state(&daemon).is_some_and(|(messages, _)| messages == 0));
 }
 
