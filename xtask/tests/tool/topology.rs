@@ -33,7 +33,7 @@ fn one_mistake_each() {
         // Duplicates
         ("name = \"b\"", "name = \"a\"  # again", "# again", "\"a\" is taken"),
         ("host-b", "host-a\" #again", "#again", "ssh host \"host-a\" is taken"),
-        ("192.0.2.2", "192.0.2.1\" #again", "#again", "192.0.2.1 is taken by another node (line 16)"),
+        ("192.0.2.2", "192.0.2.1\" #again", "#again", "192.0.2.1 is taken by another node (line 15)"),
         ("198.51.100.3", "192.0.2.1\" #again", "#again", "192.0.2.1 is taken"),
         ("route = 6250", "route = 4250", "route = 4250", "already ports.client (line 8)"),
         // Seeds and the number of nodes
@@ -147,7 +147,7 @@ fn a_topology_of_ones_own_is_named_in_messages() {
     clone.ok("client-ca");
     clone.ok("cluster-certs --topology mine.toml");
     clone.write("mine.toml", TOPOLOGY.replacen("192.0.2.3", "x", 1));
-    assert!(clone.refused("--topology mine.toml cluster-certs").contains("mine.toml:29: "));
+    assert!(clone.refused("--topology mine.toml cluster-certs").contains("mine.toml:28: "));
     assert!(clone.refused("cluster-certs --topology none.toml").contains("none.toml"));
     assert!(clone.refused("cluster-certs --topology").contains("--topology"));
 }
