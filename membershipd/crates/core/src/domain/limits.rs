@@ -13,7 +13,7 @@ pub const ROOM_ID_BYTES: usize = 64;
 
 /// Rooms in which a user may be joined at once. What the engine is told about a connection travels as one message, a signed
 /// token inside a signed token, so each byte of permissions costs 16/9 bytes of the 1 MiB that `max_payload` allows: 1,000
-/// rooms with the longest ids and subjects take 0.9 MiB. The other half is for changes that are counted on two nodes at once.
+/// rooms with the longest ids and subjects take 0.98 MiB. The other half is for changes that are counted on two nodes at once.
 pub const ROOMS_PER_USER: usize = 500;
 
 /// Rooms of which a connection is told at most. Above it rights are left out, which is on the safe side.
