@@ -62,9 +62,15 @@ async fn look(link: &Link, gate: &Gate, teller: &Teller, bound: Bound, order: &s
     };
     for Above { handle, connections } in above(gate.owned(listed), most) {
         teller.met(gate, &handle, bound, Instant::now());
+        let mut closed = 0;
         for id in connections {
-            // One that ended meanwhile is as good; the next look tells.
-            let _ = link.ask("KICK", json!({ "cid": id })).await;
+            // One that ended meanwhile is as good; the next look tells. The engine forgets what waits for a connection once the write
+            // that it is at has ended, after 5 s at most; until then nothing more waits.
+            let answer = link.ask("KICK", json!({ "cid": id })).await;
+            closed += u32::from(answer.is_ok_and(|answer| answer.get("error").is_none()));
+        }
+        if closed > 0 {
+            tracing::info!(user = %handle, ?bound, closed, "connections of a user above its share were closed");
         }
     }
     Ok(())

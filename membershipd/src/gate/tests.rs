@@ -22,9 +22,13 @@ impl House {
     /// Connection 1 is alice's, 2 bob's, 3 carol's and 4 dave's. Alice owns the rooms `hall` and `sums`; bob is a member of
     /// both; carol is a reader of the hall, and dave in neither.
     fn new() -> Self {
+        Self::bounded(EngineBounds::DEFAULT)
+    }
+
+    fn bounded(bounds: EngineBounds) -> Self {
         let start = Instant::now();
         let now = start + bus::AUTHORIZATION_TIMEOUT;
-        let mut house = Self { gate: Gate::new(BusAuth::Enforce, start), now, revision: 0 };
+        let mut house = Self { gate: Gate::bounded(BusAuth::Enforce, bounds, start), now, revision: 0 };
         house.gate.renew(now);
         for handle in USERS {
             let user = user(handle, Role::User, State::Active);
@@ -299,8 +303,10 @@ fn what_a_user_gained_reaches_every_connection_in_the_end() {
     house.member("hall", "dave", RoomRole::Reader, MemberState::Removed);
     assert!(house.gate.outdated(later + 2 * bus::OUTDATED).is_empty());
 
-    let mut house = House::new();
-    for id in 10..10 + 2 * u64::try_from(bus::OUTDATED_AT_ONCE).unwrap() {
+    let many = 2 * u32::try_from(bus::OUTDATED_AT_ONCE).unwrap();
+    let bounds = EngineBounds { connections_by_user: 2 * many, logins_by_user: 2 * many, ..EngineBounds::DEFAULT };
+    let mut house = House::bounded(bounds);
+    for id in 10..10 + u64::from(many) {
         house.connect("dave", id);
     }
     house.member("hall", "dave", RoomRole::Reader, MemberState::Joined);
