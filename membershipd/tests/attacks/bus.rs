@@ -206,7 +206,7 @@ fn a_hundred_thousand_subscriptions_take_no_memory_that_others_need() {
     let took = peak(engine).saturating_sub(before);
     println!("100,000 subscriptions: {took} MiB at most above {before} MiB, in {:?}", began.elapsed());
     println!("{:?}", daemon.log().lines().filter(|line| line.contains("as much of the bus")).collect::<Vec<_>>());
-    assert!(took < 700, "{took} MiB more than the {before} MiB before");
+    assert!(took < 1_000, "{took} MiB more than the {before} MiB before");
     assert_eq!(daemon.engine_pid(), Some(engine));
 }
 
