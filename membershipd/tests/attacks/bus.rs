@@ -74,7 +74,7 @@ fn processor_time(engine: u32) -> Duration {
 fn one_connection_more_than_a_user_may_have_is_refused_without_harm_and_the_reason_is_told() {
     let (daemon, users) = start(&[], &["bob", "alice"]);
     let [bob, alice] = [&users[0], &users[1]];
-    assert_eq!(daemon.status().unwrap()["bounds"]["connections_by_user"], CONNECTIONS);
+    assert_eq!(daemon.status().unwrap()["engine_bounds"]["connections_by_user"], CONNECTIONS);
     let mut alices = Wire::connect(&daemon, alice, None);
     let mut hears = listener(&daemon, "bob");
     let mut wires: Vec<Wire> = (1..CONNECTIONS).map(|_| Wire::connect(&daemon, bob, None)).collect();
