@@ -10,15 +10,12 @@ use super::harness::{Build, Cluster, NODES, alive, holds, said, signal, wait};
 use super::verify::red;
 use rustix::process::Signal;
 
-/// The engine's longest election (nats-server `server/raft.go`).
-const ELECTION: Duration = Duration::from_secs(9);
-/// A write that the daemon began before the end of the election is begun again after so long (`ATTEMPT` of its `bus`).
-const ATTEMPT: Duration = Duration::from_secs(1);
 /// Within this a node that has lost the others says so: for 10 s it begins attempts of 1 s at a write (`STORE_BUDGET`,
 /// `ATTEMPT` of the daemon's `bus`), and 2 s for starting a program on a machine that is busy.
 const REFUSAL: Duration = Duration::from_secs(10 + 1 + 2);
-/// A machine on which a usual write, with the start of a program, takes longer is too busy for an election within the lease.
-const BUSY: Duration = Duration::from_millis(750);
+/// A lease lasts so long from the last proof before the fault (`LEASE` of the daemon's `bus`), which was begun a heartbeat earlier and is
+/// seen by a program that takes a second to start.
+const LEASE: Duration = Duration::from_secs(12 - 1 - 1);
 
 #[test]
 fn one_node_stopped_killed_or_frozen_is_not_missed() {
@@ -39,25 +36,23 @@ fn one_node_stopped_killed_or_frozen_is_not_missed() {
         });
         // Not much longer than on a whole cluster: what that takes depends on what else this machine does.
         let quick = 1000.max(3 * usual.max().unwrap());
-        // An election, and no more than a usual write: what one takes depends on this machine, too.
-        let asked = Instant::now();
-        cluster.add_user(others[0], &format!("spare-{round}"));
-        let usual_write = asked.elapsed();
-        let recovery = ELECTION + ATTEMPT + Duration::from_secs(1).max(usual_write * 3);
         let logged = others.iter().map(|node| cluster.log(node).len()).collect::<Vec<_>>();
         // Programs that run already, so that it is the connecting which takes time and not their start.
         let knockers = [Client::new(), Client::new()];
         let (daemon, engine) = cluster.pids(victim);
         let started = Instant::now();
         cluster.control(&[fault, &[victim]].concat());
+        let lost = Instant::now();
         let what = format!("{} of {victim}", fault[0]);
-        thread::scope(|scope| {
+        let renewed: Vec<Duration> = thread::scope(|scope| {
+            let cluster = &cluster;
+            let renewed: Vec<_> =
+                others.iter().map(|node| scope.spawn(move || lease_goes_on(cluster, node, (started, lost)))).collect();
             for (node, knocker) in others.iter().zip(knockers) {
-                let (cluster, what, handle) = (&cluster, &what, format!("u-{round}-{node}"));
-                scope.spawn(move || {
-                    writes_and_admits(cluster, node, (&handle, knocker, quick), what, (started, recovery))
-                });
+                let (what, handle) = (&what, format!("u-{round}-{node}"));
+                scope.spawn(move || writes_and_admits(cluster, node, (&handle, knocker, quick), what));
             }
+            renewed.into_iter().map(|one| one.join().unwrap()).collect()
         });
         println!("both others wrote and admitted {:.1?} after the {what}", started.elapsed());
         if fault[0] == "freeze" {
@@ -66,17 +61,11 @@ fn one_node_stopped_killed_or_frozen_is_not_missed() {
             let ps = said(&cluster.local(&["ps", "--json"]));
             assert!(ps.contains("killed by the watchdog"), "another has ended it: {ps}");
         }
-        for ((node, client), logged) in others.iter().zip(&mut clients).zip(logged) {
-            lease_goes_on(&cluster, node, started);
-            // Where an election takes longer than the lease lasts, to cut the clients is right.
+        for (((node, client), logged), renewed) in others.iter().zip(&mut clients).zip(logged).zip(renewed) {
+            // Where an election takes longer than the lease lasts, as it may on a busy machine, to cut the clients is right.
             let ended = cluster.log(node)[logged..].contains("the lease ended");
             assert!(client.is_connected() || ended, "{node} cut a client after the {what}, under its lease");
-            if ended {
-                let asked = Instant::now();
-                cluster.add_user(others[0], &format!("late-{round}-{node}"));
-                let write = usual_write.max(asked.elapsed());
-                assert!(write > BUSY, "{node} lost its lease after the {what}, where a write takes {write:.1?}");
-            }
+            assert!(!ended || renewed > LEASE, "{node} lost its lease after the {what}, proven again in {renewed:.1?}");
         }
         // A frozen node is back by itself; thawing it again must do no harm.
         let _ = cluster.local(&[repair, &[victim]].concat());
@@ -90,21 +79,13 @@ fn one_node_stopped_killed_or_frozen_is_not_missed() {
     daemon_and_engine_share_their_fate(&cluster);
 }
 
-/// A write is acknowledged within an election of the loss of a node, and the new user is let in without delay.
-fn writes_and_admits(
-    cluster: &Cluster,
-    node: &str,
-    (handle, knocker, quick): (&str, Client, u64),
-    what: &str,
-    (lost, recovery): (Instant, Duration),
-) {
+/// A write is acknowledged when a node was lost, and the new user is let in without delay.
+fn writes_and_admits(cluster: &Cluster, node: &str, (handle, knocker, quick): (&str, Client, u64), what: &str) {
     let identity = cluster.identity(handle);
     wait(&format!("write on {node} after the {what}"), 30, || {
         let output = cluster.user(node, &["add", "--handle", handle, "--sign-pub", &identity.sign_pub]);
         holds(output.status.success(), said(&output))
     });
-    let took = lost.elapsed();
-    assert!(took < recovery, "a write on {node} took {took:.1?} after the {what}, more than {recovery:.1?}");
     let mut knocker = Some(knocker);
     wait(&format!("connect on {node} after the {what}"), 30, || {
         let answer = knocker.take().unwrap_or_else(Client::new).connect(cluster, node, &identity.seed);
@@ -113,16 +94,17 @@ fn writes_and_admits(
     });
 }
 
-/// Waits until the node's lease rests on a proof that was begun after `fault`: so it is not lost when what was proven before is
-/// out of date.
-fn lease_goes_on(cluster: &Cluster, node: &str, fault: Instant) {
-    wait(&format!("lease of {node} since the fault"), 13, || {
-        let since = fault.elapsed();
+/// Waits until the node's lease rests on a proof that was begun after the other node was `lost`: so it is not lost when what was proven before is
+/// out of date. Says how long after the fault `began` that was.
+fn lease_goes_on(cluster: &Cluster, node: &str, (began, lost): (Instant, Instant)) -> Duration {
+    wait(&format!("lease of {node} since the fault"), 30, || {
+        let since = lost.elapsed();
         let posture = cluster.posture(node).ok_or("it does not answer")?;
         let age = posture["lease"]["age_ms"].as_u64().map(Duration::from_millis);
         let renewed = posture["lease"]["valid"] == true && age.is_some_and(|age| age < since);
         holds(renewed, posture["lease"].to_string())
     });
+    began.elapsed()
 }
 
 fn daemon_and_engine_share_their_fate(cluster: &Cluster) {
