@@ -31,7 +31,7 @@ pub(super) fn previous() -> Chapter {
         Act::tool(&format!("cp --target-directory deploy/this {}", below("deploy"))),
         Act::tool(&format!("cp --target-directory deploy {}", below("{previous.source}/deploy"))),
         // A topology of that release names the port of the engine's monitor, which later engines do not have.
-        Act::tool("sed -i /^route/amonitor=8250 deploy/nodes.toml"),
+        Act::tool("sed -i /^route[^_]/amonitor=8250 deploy/nodes.toml"),
     ];
     acts.extend(["client-ca", "cluster-certs", "secrets", "engine"].map(before));
     acts.extend([
