@@ -26,12 +26,12 @@ pub(super) fn preparation() -> Chapter {
 /// A cluster of the previous release, brought up by its own xtask, and people who have used it.
 pub(super) fn previous() -> Chapter {
     let mut acts = vec![
+        // A topology of that release names the port of the engine's monitor, which later engines do not have; it is kept in an upgrade.
+        Act::tool("sed -i /^route[^_]/amonitor=8250 deploy/nodes.toml"),
         Act::tool("cp deploy/build/membershipd deploy/build/this"),
         Act::tool("mkdir deploy/this"),
         Act::tool(&format!("cp --target-directory deploy/this {}", below("deploy"))),
         Act::tool(&format!("cp --target-directory deploy {}", below("{previous.source}/deploy"))),
-        // A topology of that release names the port of the engine's monitor, which later engines do not have.
-        Act::tool("sed -i /^route[^_]/amonitor=8250 deploy/nodes.toml"),
     ];
     acts.extend(["client-ca", "cluster-certs", "secrets", "engine"].map(before));
     acts.extend([
