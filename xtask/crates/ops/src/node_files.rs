@@ -187,6 +187,10 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("API_PORT", ports.control_plane.to_string()),
         ("ROUTE_PORT", ports.route.to_string()),
         ("ROUTE_BIND", placement.route_bind.to_string()),
+    ];
+    // Here, where release 0.1.0 has it: settings that it made are those of an upgraded cluster to the byte.
+    settings.extend(placement.monitor.map(|monitor| ("MONITOR", monitor.to_string())));
+    settings.extend([
         ("BUS_AUTH", "enforce".to_owned()),
         ("CLUSTER_NAME", topology.cluster.name.clone()),
         ("CLUSTER_ID", id.to_owned()),
@@ -203,8 +207,7 @@ fn cluster_env(cluster: &Cluster<'_>, node: &Node, id: &str) -> String {
         ("KV_REPLICAS", topology.cluster.kv_replicas.to_string()),
         ("BOOTSTRAP", BOOTSTRAP.to_owned()),
         ("RUNTIME_DIR", placement.runtime_dir.display().to_string()),
-    ];
-    settings.extend(placement.monitor.map(|monitor| ("MONITOR", monitor.to_string())));
+    ]);
     if placement.names_engine {
         settings.extend(engine_settings(&format!("./{}", engine::FILE), cluster.engine_sha256));
     }
