@@ -1,7 +1,7 @@
 //! Ending connections in this node's engine, and the engine itself where it does not obey.
 //!
 //! An engine that does not answer at all is killed [`bus::CONFIRM`] after it was to begin. One that answers, however slowly, goes on
-//! for [`bus::CUT`] at most, and never past the end of the lease: hundreds of connections cost others nothing, and whoever lost a
+//! for [`bus::CUT`] at most, and never past the end of the lease: hundreds of connections cost others nothing, and a user who lost a
 //! right is cut in time all the same.
 
 use std::collections::{BTreeSet, HashSet};
@@ -82,7 +82,7 @@ impl Kicker {
     }
 
     /// Cuts these connections, and whatever else the users with these keys have that they may not have any more. An engine that
-    /// answers nothing within [`bus::CONFIRM`], or has not confirmed all of it in time, is killed, which cuts everybody: when this
+    /// answers nothing within [`bus::CONFIRM`], or has not confirmed all of it in time, is killed, which cuts every member: when this
     /// returns none of them is served.
     pub async fn cut_off(&self, connections: BTreeSet<ConnectionId>, users: &BTreeSet<SignPub>) {
         self.cut(connections, Look::Users(users), self.patience()).await;

@@ -1,4 +1,4 @@
-//! How often something may be done, by whoever does it, in memory that does not grow.
+//! How often a client may do something, in memory that does not grow.
 //!
 //! A leaky bucket as a meter: one number for each client, the time at which its bucket will have drained (the generic cell
 //! rate algorithm, ITU-T I.371). The crates for this keep a map that grows with every client and is swept now and then, and

@@ -36,7 +36,7 @@ pub(super) const NEWCOMERS_A_SECOND: u32 = 1;
 pub(super) const NEWCOMERS_BURST_S: u32 = 10;
 /// Time to send a body, whatever its length.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
-/// Requests at once of those who are nobody yet, and from one address. Each has a small body and a place of its own, so that
+/// Requests at once of clients that have no user yet, and from one address. Each has a small body and a place of its own, so that
 /// none of them takes the place of a user; together they hold 128 KiB.
 pub(super) const NEWCOMERS: usize = 32;
 pub(super) const NEWCOMERS_PER_ADDRESS: usize = 4;

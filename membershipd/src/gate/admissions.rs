@@ -26,7 +26,7 @@ pub(super) struct Holder {
     pub(super) given: Arc<Grant>,
     /// What the user was known to be allowed when this connection was last looked at.
     pub(super) known: Arc<Grant>,
-    /// When it was first found to have less than its user; none: it has as much, or nobody looked since.
+    /// When it was first found to have less than its user; none: it has as much, or was not looked at since.
     pub(super) behind: Option<Instant>,
 }
 

@@ -218,7 +218,7 @@ impl Gate {
         self.lock().admitted.get(id).is_some()
     }
 
-    /// Of connections that the engine lists the ones that may not go on: nobody has recorded them, or they have more than their
+    /// Of connections that the engine lists the ones that may not go on: they are not recorded, or they have more than their
     /// users.
     pub fn uncovered(&self, listed: impl IntoIterator<Item = ConnectionId>) -> BTreeSet<ConnectionId> {
         let inner = &*self.lock();

@@ -105,7 +105,7 @@ fn a_member_whose_bodies_never_come_takes_no_memory_and_no_place_of_others() {
     let root = seed_admin(&daemon);
     let [alice, mallory] = ["alice", "mallory"].map(|handle| user(&daemon, &root, handle));
     let waiting = |size: usize, count: usize, least: usize| {
-        // From the address of everybody else, as in an office.
+        // From the address of all the others, as in an office.
         let mut waiting = Vec::new();
         for _ in 0..count {
             let request = without_body(&daemon, &mallory, "/v1/rooms/x", "application/json", size);
@@ -294,7 +294,7 @@ fn what_is_no_http_request_is_refused_by_a_problem_document() {
     // After an answer on the same connection, which stays as it is.
     let said = speak(format!("GET /livez HTTP/1.1\r\n{host}\r\nnonsense\r\n\r\n").as_bytes());
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
-    // Everybody else is served.
+    // All the others are served.
     let alive = speak(format!("GET /livez HTTP/1.1\r\n{host}Connection: close\r\n\r\n").as_bytes());
     assert!(alive.starts_with("HTTP/1.1 200"), "{alive}");
 }

@@ -34,7 +34,7 @@ pub fn inbox(user: &str) -> String {
     format!("_INBOX.{user}")
 }
 
-/// Where a user waits for answers that come from an rpc room, without the last tokens. Whoever may answer in the room may publish there.
+/// Where a user waits for answers that come from an rpc room, without the last tokens. A member who may answer in the room may publish there.
 pub fn room_inbox(user: &str, room: &str) -> String {
     format!("{}.{room}", inbox(user))
 }
@@ -82,7 +82,7 @@ pub const KICK: Duration = Duration::from_secs(1);
 /// The part of it within which the engine must confirm a kick before it is killed.
 pub const CONFIRM: Duration = Duration::from_millis(800);
 /// The longest that a cut of those who lost a right goes on while the engine answers, however slowly, before it is killed. No proof
-/// renews the lease meanwhile, and the end of the lease cuts everybody, so the bound of a revocation holds whatever this is. It leaves
+/// renews the lease meanwhile, and the end of the lease cuts every member, so the bound of a revocation holds whatever this is. It leaves
 /// the lease time for a round that was sent during the cut.
 pub const CUT: Duration = Duration::from_secs(6);
 /// Silence after which the service manager kills the daemon; stands in the unit as WatchdogSec.
@@ -98,7 +98,7 @@ pub fn revocation_bound() -> Duration {
 }
 
 /// How often a daemon compares the connections that its engine lists with those that it stands behind, and ends the others. So a
-/// connection that nobody admitted here, by whatever fault, lives for that long and [`KICK`] at most.
+/// connection that the daemon did not admit, by whatever fault, lives for that long and [`KICK`] at most.
 pub const STRAYS: Duration = Duration::from_secs(10);
 /// How long a connection goes on with less than its user is allowed: what a connection may is fixed when it is admitted.
 pub const OUTDATED: Duration = Duration::from_secs(600);

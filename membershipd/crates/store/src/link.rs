@@ -73,7 +73,7 @@ impl Link {
         let lost = CancellationToken::new();
         let (own, ca) = (engine.address.to_string(), engine.ca);
         let callout = connect(&own, ca, "callout", engine.callout, &lost).await?;
-        // A request that nobody hears is refused when its time is over, and clients give up after a few refusals.
+        // A request that no daemon hears is refused when its time is over, and clients give up after a few refusals.
         let authorizations =
             callout.subscribe(bus::CALLOUT_SUBJECT).await.context("cannot subscribe to the callout")?;
         callout.flush().await.context("cannot reach the engine")?;

@@ -41,7 +41,7 @@ pub struct Permissions {
 /// Spaces of the engine that no client ever touches, whatever else it is allowed: JetStream's API and acknowledgements,
 /// buckets, object stores and the system.
 const ENGINE_SPACES: [&str; 4] = ["$JS.>", "$KV.>", "$O.>", "$SYS.>"];
-/// Where whoever may answer in any rpc room publishes at the lowest feature level: every inbox. Release 0.1.0 gives it, and its
+/// Where a member who may answer in any rpc room publishes at the lowest feature level: every inbox. Release 0.1.0 gives it, and its
 /// clients wait for answers on inboxes that name no room.
 const ANSWERS_ANYWHERE: &str = "_INBOX.*.>";
 
