@@ -1,5 +1,6 @@
 //! The posture of a node: what it is, what it enforces, and whether it can prove it.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -77,8 +78,8 @@ pub struct Posture {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Damaged>,
     /// How many more rooms there are whose history was damaged.
-    #[serde(default, skip_serializing_if = "is_none_left")]
-    pub damaged_more: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged_more: Option<NonZeroUsize>,
     /// The quorum lease.
     pub lease: LeaseState,
     /// The feature level of the cluster; none: the view is no proof, or an older daemon does not tell.
@@ -106,11 +107,6 @@ pub struct Posture {
 
 /// Damaged rooms that a posture names: it is read every second, and what members say does not make it long.
 pub const DAMAGED_NAMED: usize = 20;
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
-fn is_none_left(more: &usize) -> bool {
-    *more == 0
-}
 
 /// Those of the `damaged` rooms that a posture names, and how many more there are.
 fn named(damaged: &[Damaged]) -> (Vec<Damaged>, usize) {
@@ -249,7 +245,7 @@ impl Observer {
             kv_replicas: self.copies.least(),
             replicas,
             damaged,
-            damaged_more,
+            damaged_more: NonZeroUsize::new(damaged_more),
             lease: LeaseState {
                 valid: lease_valid,
                 age_ms: self.gate.lease_age(Instant::now()).map(|age| millis(age.as_millis())),

@@ -83,8 +83,8 @@ fn text(p: &Posture) -> String {
         let (room, why) = (&damaged.room, &damaged.why);
         row("damaged", format!("the history of room {room}: {why}; next: membershipd repair --room {room}"));
     }
-    if p.damaged_more > 0 {
-        row("damaged", format!("and the histories of {} more rooms; next: membershipd repair", p.damaged_more));
+    if let Some(more) = p.damaged_more {
+        row("damaged", format!("and the histories of {more} more rooms; next: membershipd repair"));
     }
     if !p.faults.is_empty() {
         row("FAULTS", format!("this is a test build with safeguards off: {}", words(&p.faults)));

@@ -212,7 +212,7 @@ mod tests {
             kv_replicas: 3,
             replicas: Bucket::ALL.into_iter().map(Bucket::name).map(replica).collect(),
             damaged: Vec::new(),
-            damaged_more: 0,
+            damaged_more: None,
             lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
             level: Some(1),
             highest_level: Some(1),
@@ -260,7 +260,7 @@ mod tests {
     fn what_lies_in_rooms_decides_nothing() {
         let mut posture = healthy();
         posture.damaged = vec![Damaged { room: "hall".parse().unwrap(), why: "broken".to_owned() }];
-        posture.damaged_more = 300;
+        posture.damaged_more = std::num::NonZeroUsize::new(300);
         for current in [None, Some(0)] {
             let of_rooms = Replicas { bucket: bus::HISTORY.to_owned(), current, ..posture.replicas[0].clone() };
             let posture = Posture { replicas: stored_and(of_rooms, &posture), ..posture_of(&posture) };

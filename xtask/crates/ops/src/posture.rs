@@ -1,5 +1,7 @@
 //! What a node says about itself: the JSON of `membershipd status --json`.
 
+use std::num::NonZeroUsize;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
@@ -46,8 +48,8 @@ pub struct Posture {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<Damaged>,
     /// How many more there are than the daemon names.
-    #[serde(default, skip_serializing_if = "is_none_left")]
-    pub damaged_more: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damaged_more: Option<NonZeroUsize>,
     /// Whether the node may decide.
     pub lease: Lease,
     /// The feature level of the cluster; none where the node cannot know, and an older daemon does not tell.
@@ -97,11 +99,6 @@ pub struct Cluster {
 
 /// What the streams of rooms that persist are called together, among the buckets.
 pub(crate) const ROOMS: &str = "UNIBUS_history";
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
-fn is_none_left(more: &usize) -> bool {
-    *more == 0
-}
 
 /// A room whose history is damaged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,7 +259,7 @@ pub mod fixture {
             unix_ms: NOW_MS,
             bootstrap_pending: false,
             damaged: Vec::new(),
-            damaged_more: 0,
+            damaged_more: None,
             faults: Vec::new(),
             more: Map::new(),
         }

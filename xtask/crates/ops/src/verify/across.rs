@@ -1,6 +1,7 @@
 //! The checks that compare what the nodes say with each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use super::{Answer, CERTIFICATE, CLUSTER, Check, Expected, check, notice, warning};
 use crate::posture::{Posture, ROOMS, Replica};
@@ -97,7 +98,7 @@ fn histories(reached: &[(&Answer, &Posture)]) -> Option<Check> {
     let (room, _) = rooms.first_key_value()?;
     let names: Vec<String> = rooms.iter().map(|(room, why)| format!("{room} ({why})")).collect();
     // Each node names the same first ones, and looks at its own time.
-    let more = reached.iter().map(|(_, posture)| posture.damaged_more).max().unwrap_or_default();
+    let more = reached.iter().filter_map(|(_, posture)| posture.damaged_more).max().map_or(0, NonZeroUsize::get);
     let count = rooms.len() + more;
     let what = if count == 1 { "1 room is".to_owned() } else { format!("{count} rooms are") };
     let rest = if more > 0 { format!(" and {more} more") } else { String::new() };

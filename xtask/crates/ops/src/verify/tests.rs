@@ -108,7 +108,7 @@ fn what_lies_in_rooms_is_told_and_turns_nothing_red() {
     assert!(said.contains("checks hold"), "{said}");
     assert!(json(&found, &answers).unwrap().contains(r#""ok":true"#));
     // A node names the first ones alone.
-    answers[0].posture.as_mut().unwrap().damaged_more = 41;
+    answers[0].posture.as_mut().unwrap().damaged_more = std::num::NonZeroUsize::new(41);
     let said = table(&checks(&expected(), &answers), Style::plain());
     assert!(said.contains("the history of 42 rooms are damaged: kitchen (broken) and 41 more"), "{said}");
 }
