@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::figures::{Figure, Target, judge, usage};
 use super::site::{Crowd, Site, float, on_fresh_cluster};
+use unibus_ops::install_dir::RUNTIME_DIR;
 use unibus_ops::paths::Paths;
 use unibus_ops::ui::Progress;
 
@@ -24,12 +25,8 @@ const WORK_S: u64 = 60;
 /// The attacks begin before the work and go on while the hostile member is taken out.
 const HARM_S: u64 = WORK_S + 30;
 const BEGIN: Duration = Duration::from_secs(5);
-/// Within this a removal is acknowledged, whatever happens (ARCHITECTURE.md, the revocation fence).
-const REMOVAL_S: f64 = 13.13;
 /// A tenth of a core.
 const SHARE: u32 = 10;
-/// GOMEMLIMIT of an engine, where the operator says nothing else.
-const MEMORY_MB: f64 = 1610.0;
 /// How often it is looked at what the hostile program has used.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,6 +41,7 @@ fn measure(site: &Site) -> Result<Vec<Figure>> {
     let first = made.get("first").cloned().context("no room was made")?;
     errln!("the members alone");
     let alone = members.ask(&json!({ "do": "work", "seconds": WORK_S }))?;
+    let (memory_mb, removal_s) = promised(site)?;
     let mut figures = Vec::new();
     for (how, share, kept) in [("with a tenth of a core", Some(SHARE), 0.9), ("with all it gets", None, 0.5)] {
         errln!("beside a hostile member {how}");
@@ -91,12 +89,23 @@ fn measure(site: &Site) -> Result<Vec<Figure>> {
         figures.push(Figure::new(&format!("connections of members cut, {how}"), cut, "", Target::AtMost(0.0)));
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
         let most = most as f64 / 1e6;
-        figures.push(Figure::new(&format!("the largest engine, {how}"), most, "MB", Target::AtMost(MEMORY_MB)));
+        figures.push(Figure::new(&format!("the largest engine, {how}"), most, "MB", Target::AtMost(memory_mb)));
         let removal = float(&removed, "seconds")?;
-        figures.push(Figure::new(&format!("its removal, {how}"), removal, "s", Target::AtMost(REMOVAL_S)));
+        figures.push(Figure::new(&format!("its removal, {how}"), removal, "s", Target::AtMost(removal_s)));
     }
     members.end()?;
     Ok(figures)
+}
+
+/// What a node says of itself: up to which memory its engine lets garbage lie, and within which time a removal is honoured nowhere.
+fn promised(site: &Site) -> Result<(f64, f64)> {
+    let seed = site.nodes.first().context("a cluster without nodes")?;
+    let told = site.program(seed, &["status", "--json", "--runtime-dir", RUNTIME_DIR]).output();
+    let posture: Value = serde_json::from_slice(&told.context("starting membershipd")?.stdout)
+        .with_context(|| format!("{seed} does not tell its posture"))?;
+    let number =
+        |at: &str| posture.pointer(at).and_then(Value::as_f64).with_context(|| format!("a posture without {at}"));
+    Ok((number("/engine_bounds/engine_memory")? / 1e6, number("/lease/bound_ms")? / 1e3))
 }
 
 fn rate(worked: &Value, kind: &str) -> Result<f64> {
