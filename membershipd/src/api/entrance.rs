@@ -194,7 +194,7 @@ async fn signed_request(
     if let Some(answering) = &note.answering {
         answering.prove();
     }
-    // Only now: whoever names the key of another must not use up their rate, nor any of their shares.
+    // Only now: a client that names the key of another must not use up their rate, nor any of their shares.
     let limited = shared.callers.take(&key, Instant::now());
     limited.map_err(|wait| Kind::RATE_LIMITED.because("too many requests of this key").retry_after(wait))?;
     let parties = [Party::User(proven.user().clone()), Party::at(note.peer)];

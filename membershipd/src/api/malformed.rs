@@ -111,7 +111,7 @@ impl Shared {
             _ => Kind::NO_REQUEST.because("what came is no HTTP/1.1 request; the connection ends"),
         };
         let id = self.next_id();
-        // Whoever wants to fill the log could.
+        // A client that wants to fill the log could.
         tracing::debug!(problem = problem.kind.slug, id, "request refused by the HTTP library");
         self.metrics.refused(problem.kind.slug, false);
         let status = problem.kind.status;

@@ -38,7 +38,7 @@ pub(super) fn end(caller: &User, target: &OneMember, _: &[u8]) -> Result<Command
     Ok(if *handle == caller.handle { Command::Leave } else { Command::Remove(handle.clone()) })
 }
 
-/// What a request to accept an invitation comes to. Nobody accepts for another. Without a body the caller's connections are ended.
+/// What a request to accept an invitation comes to. No user accepts for another. Without a body the caller's connections are ended.
 pub(super) fn accept(caller: &User, target: &OneMember, body: &[u8]) -> Result<Command, Problem> {
     let bodies::Acceptance { keep_connections } =
         if body.is_empty() { bodies::Acceptance::default() } else { body::json(body)? };

@@ -49,7 +49,7 @@ pub(super) struct Shared {
     pub(super) connections: Connections,
     /// Places of requests whose head is proven.
     pub(super) requests: KeyedLimiter,
-    /// Places of those who are nobody yet.
+    /// Places of clients that have no user yet.
     pub(super) newcomer_requests: KeyedLimiter,
     /// Memory for bodies, in bytes.
     pub(super) body_bytes: KeyedLimiter,

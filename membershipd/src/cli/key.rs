@@ -34,7 +34,7 @@ enum What {
     Rotate(OfRoom),
     /// Lists whose keys this user has seen, and holds the servers to
     Pins {
-        /// Where the file of them is gone for good: meet everybody for the first time again
+        /// Where the file of them is gone for good: meet each user for the first time again
         #[arg(long)]
         begin_anew: bool,
         #[command(flatten)]
@@ -121,7 +121,7 @@ fn begin_anew(api: &Api) -> Result<(), Problem> {
         println!("{}", json!({ "were_gone": were_gone }));
     } else if were_gone {
         println!(
-            "everybody is met for the first time again: compare their keys with them in person (membershipd key pins)"
+            "each user is met for the first time again: compare their keys with them in person (membershipd key pins)"
         );
     } else {
         println!("nothing to do: what was seen of others is there");

@@ -9,7 +9,7 @@ use unibus_names::printable::{one_line_of, printable};
 /// Bytes of one event in the log, about: more would be a message of a user's.
 const MOST_OF_AN_EVENT: usize = 16 << 10;
 
-/// Says it to whoever reads standard output; what was asked for is done, also when no one does.
+/// Says it on standard output; what was asked for is done, also when no program reads that.
 pub(super) fn say(text: Arguments<'_>) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(printable(&text.to_string()).as_bytes()).and_then(|()| out.flush());

@@ -177,12 +177,12 @@ fn shares(e: &mut ConfigErrors, flag: &'static str, share: Share, least: usize) 
         e.add(
             flag,
             format!("a share of {} is less than {least}", user.min(address)),
-            "give everybody enough for a request",
+            "give each of them enough for a request",
         );
     }
     if user.max(address) >= all {
         let problem = format!("a share of {} of {all} is all of it", user.max(address));
-        e.add(flag, problem, "give a user and an address less than all, or one of them shuts everybody else out");
+        e.add(flag, problem, "give a user and an address less than all, or one of them shuts all others out");
     }
     share
 }

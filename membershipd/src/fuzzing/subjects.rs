@@ -26,7 +26,7 @@ const REFUSAL: usize = 400;
 /// - a name that is taken is printed as it was written, and read again is the same; one that is refused makes no flood;
 /// - a claim is made exactly where no other room has a subject equal, above or below;
 /// - what the user may publish or hear lies in his inbox, in what is told to him, or in a room in which he is, as his role has
-///   it, or is an answer to whoever asks in that room; never in another room, in the engine's own spaces, or, for publishing, in what the daemon alone tells.
+///   it, or is an answer to a member who asks in that room; never in another room, in the engine's own spaces, or, for publishing, in what the daemon alone tells.
 pub fn subjects(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else { return };
     let mut lines = text.lines();

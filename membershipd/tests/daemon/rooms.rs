@@ -70,7 +70,7 @@ fn a_member_has_a_room_from_the_acceptance_to_the_removal() {
     let rooms: Vec<_> = made[15]["rooms"].as_array().unwrap().iter().map(|room| &room["id"]).collect();
     assert_eq!(rooms, ["hall", "sums"]);
 
-    // Bob is there before he accepts, is told on the same connection that he has more now, and has it on a new one. Carol does not say
+    // Bob is there before accepting, is told on the same connection that he has more now, and has it on a new one. Carol does not say
     // that she wants to keep hers: it ends, and comes back with the room.
     let (mut waiting, mut outdated) = (connect(&daemon, "bob"), connect(&daemon, "carol"));
     let keep = json!({ "keep_connections": true });

@@ -23,7 +23,7 @@ fn token(issuer: &KeyPair, mut claims: Value) -> String {
     format!("{body}.{}", BASE64URL_NOPAD.encode(&issuer.sign(body.as_bytes()).unwrap()))
 }
 
-/// Admits whoever asks next to everything.
+/// Admits the client that asks next to everything.
 async fn admit_next(daemon: &Daemon, secrets: &Path, ready: impl FnOnce()) {
     let secret = |name: &str| std::fs::read_to_string(secrets.join(format!("{name}.nk"))).unwrap();
     let (issuer, xkey) = (KeyPair::from_seed(&secret("issuer")).unwrap(), XKey::from_seed(&secret("xkey")).unwrap());
@@ -82,7 +82,7 @@ fn a_connection_that_the_daemon_did_not_admit_is_ended() {
     });
     daemon.wait("the end of the connection", || daemon.log().contains("connections that this daemon did not admit"));
     wire.until_closed();
-    // Nobody else was cut for it, and the daemon's own connections are not taken for strays.
+    // No other client was cut for it, and the daemon's own connections are not taken for strays.
     assert_eq!(daemon.log().matches("did not admit").count(), 1, "{}", daemon.log());
     assert!(daemon.status().unwrap()["lease"]["valid"] == true);
 }

@@ -58,7 +58,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/bus",
-        summary: "Where the bus is, on the host that is asked: clients connect to it with NATS; and why that node refused whoever asks a moment ago",
+        summary: "Where the bus is, on the host that is asked: clients connect to it with NATS; and why that node refused the caller a moment ago",
         access: Access::Signed(Signed {
             query: &[],
             if_match: Precondition::Unsupported,

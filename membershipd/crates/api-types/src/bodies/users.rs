@@ -68,7 +68,7 @@ pub struct Bus {
     /// Feature level of the cluster: what clients may write depends on it. A daemon of release 0.1.0 says none, and is at the first.
     #[serde(default = "first_level")]
     pub level: u32,
-    /// The bound that whoever asks met at this node in the last seconds, if any: why a connection was refused or ended.
+    /// The bound that the caller met at this node in the last seconds, if any: why a connection was refused or ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub met: Option<BoundMet>,
 }

@@ -1,7 +1,7 @@
 //! What a user has once seen of others, kept beside the identity file: a server can lie the first time, and never after.
 //!
 //! The file beside it that programs lock to take turns remembers that there were pins. So pins that are gone are no first time: nothing
-//! is believed until they are back, or the user says that everybody is to be met anew.
+//! is believed until they are back, or the user says that each user is to be met for the first time again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -117,7 +117,7 @@ impl PinsError {
         match self {
             PinsError::Io { .. } | PinsError::File(_) => "make the directory of the identity file writable".to_owned(),
             PinsError::Unreadable { path, .. } => {
-                format!("look at {}; without it everybody is met for the first time again", path.display())
+                format!("look at {}; without it each user is met for the first time again", path.display())
             }
             PinsError::Gone { .. } => {
                 "put it back from a copy; if there is none: membershipd key pins --begin-anew, and then compare \
@@ -185,7 +185,7 @@ impl Pins {
         })
     }
 
-    /// Takes it that the pins are gone for good: everybody is met for the first time again. Says whether they were gone.
+    /// Takes it that the pins are gone for good: each user is met for the first time again. Says whether they were gone.
     pub fn begin_anew(&self) -> Result<bool, PinsError> {
         let _turn = self.lock()?;
         match self.read() {

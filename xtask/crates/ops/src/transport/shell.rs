@@ -90,7 +90,7 @@ impl Shell {
             {
                 let _ = heard.send(Heard::TooMuch(error));
             }
-            // Another error is the end of the conversation, which whoever waits for an answer hears of.
+            // Another error is the end of the conversation, which the caller that waits for an answer hears of.
         });
         let mut shell = Self { child, to: Some(to), from, errors: listen(stderr) };
         shell.say(opening);
