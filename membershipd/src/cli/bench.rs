@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// Seconds for each thing that is measured
     #[arg(long, value_name = "N", default_value = "12", value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// Carry out orders of standard input instead, a line of JSON each, about very many rooms; `cargo xtask prove rooms` gives them. What
+    /// Carry out orders of standard input instead, a line of JSON each; `cargo xtask prove rooms` and `prove hostile` give them. What
     /// they make stays
     #[arg(long, conflicts_with = "seconds")]
     orders: bool,
