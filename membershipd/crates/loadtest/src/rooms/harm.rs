@@ -40,7 +40,7 @@ const LONG_HEADER: usize = 60 << 10;
 pub(super) async fn invite(crowd: &Crowd, handle: &Handle) -> Result<Value> {
     let room = crowd.rooms.first().context("there are no rooms")?;
     let path = format!("{}/members/{handle}", room_path(&room.id));
-    Ok(crowd.api(room.user, 0)?.ask(&Request::put(path, Some(json!({ "role": "writer" })))).await?)
+    Ok(crowd.api(room.user, 0)?.ask(&Request::put(path, Some(json!({ "role": "member" })))).await?)
 }
 
 /// Takes `handle` out of the first room, and says how long it took until that was acknowledged.

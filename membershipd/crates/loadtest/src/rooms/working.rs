@@ -84,11 +84,14 @@ pub(super) async fn work(crowd: &Crowd, time: Duration) -> Result<Value> {
                 speaker.publish(&room).await?;
                 speaker.wait(0).await
             })
-            .await
+            .await?;
+            Ok(speaker)
         }
     }));
-    try_join3(reading, changing, speaking).await?;
+    let (_, _, speakers) = try_join3(reading, changing, speaking).await?;
+    // Their own end is no interruption.
     let cut = cut.load(Ordering::Relaxed);
+    drop(speakers);
     Ok(json!({ "reads": reads.told(time), "writes": writes.told(time), "said": said.told(time), "cut": cut }))
 }
 
