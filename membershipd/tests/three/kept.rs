@@ -78,6 +78,21 @@ impl Speaker {
         self.say_frame(&frame).await
     }
 
+    /// Says so many things at once, each a single time, as a client does that knows nothing of notices.
+    async fn say_once(&mut self, count: usize) -> Duration {
+        let begun = Instant::now();
+        for _ in 0..count {
+            let frame = self.frame();
+            self.send(&frame).await;
+            self.said.push(format!("<<{}>>", self.said.len()));
+        }
+        for _ in 0..count {
+            let notice = self.hears(BOUND).await.expect("a word about each");
+            assert!(notice["seq"].is_u64(), "{notice}");
+        }
+        begun.elapsed()
+    }
+
     async fn say_frame(&mut self, frame: &[u8]) -> Duration {
         let text = format!("<<{}>>", self.said.len());
         let begun = Instant::now();
@@ -155,11 +170,12 @@ fn what_is_said_is_kept_whatever_becomes_of_the_node_that_appends() {
     let at_rest = (0..10).map(|_| runtime.block_on(speaker.say())).max().unwrap_or_default();
     println!("at rest: kept within {at_rest:.1?}");
     assert!(speaker.told <= speaker.sent, "of one frame one node tells: {} of {}", speaker.told, speaker.sent);
+    // Its daemon freezes, and its engine goes on. The others hold what is said once only.
+    signal(nodes[appends].child.id(), Signal::STOP);
+    println!("frozen, said once: kept within {:.1?}", runtime.block_on(speaker.say_once(5)));
     let mut say =
         |count: usize| -> Duration { (0..count).map(|_| runtime.block_on(speaker.say())).max().unwrap_or_default() };
 
-    // Its daemon freezes, and its engine goes on.
-    signal(nodes[appends].child.id(), Signal::STOP);
     println!("frozen: kept within {:.1?}", say(5));
     signal(nodes[appends].child.id(), Signal::CONT);
     println!("thawed: kept within {:.1?}", say(5));
@@ -170,7 +186,7 @@ fn what_is_said_is_kept_whatever_becomes_of_the_node_that_appends() {
     nodes[appends].wait_for_lease();
     println!("back: kept within {:.1?}", say(5));
     nodes[appends].wait_until_current();
-    let all: Vec<String> = (0..30).map(|n| format!("<<{n}>>")).collect();
+    let all: Vec<String> = (0..35).map(|n| format!("<<{n}>>")).collect();
     for node in &nodes {
         node.wait("all that was said", || texts(node, alice).len() >= all.len());
         assert_eq!(texts(node, alice), all);

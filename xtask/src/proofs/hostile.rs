@@ -1,5 +1,6 @@
 //! One hostile member, beside members at their usual work on three nodes: once with a tenth of a core for its attacks, once with as much
-//! as it gets. What the others keep of the rates that they have alone, what the engines need, and how soon the hostile member is out.
+//! as it gets. What the others keep of the rates that they have alone, at the pace of people and as fast as they can, what the engines
+//! need, and how soon the hostile member is out.
 //!
 //! Nothing else may keep the machine busy.
 
@@ -22,8 +23,10 @@ const BASE_ADDRESS: &str = "127.0.97.11";
 /// Members at work: those who read, those who change something and those who speak.
 const MEMBERS: usize = 18;
 const WORK_S: u64 = 60;
+/// How the members work: how that is called, and how often each of them begins something.
+const PACES: [(&str, u64); 2] = [("at the pace of people", 250), ("as fast as they can", 0)];
 /// The attacks begin before the work and go on while the hostile member is taken out.
-const HARM_S: u64 = WORK_S + 30;
+const HARM_S: u64 = 2 * WORK_S + 30;
 const BEGIN: Duration = Duration::from_secs(5);
 /// A tenth of a core.
 const SHARE: u32 = 10;
@@ -40,7 +43,7 @@ fn measure(site: &Site) -> Result<Vec<Figure>> {
     let made = members.ask(&json!({ "do": "make", "users": MEMBERS, "rooms": MEMBERS }))?;
     let first = made.get("first").cloned().context("no room was made")?;
     errln!("the members alone");
-    let alone = members.ask(&json!({ "do": "work", "seconds": WORK_S }))?;
+    let alone = work(&mut members)?;
     let (memory_mb, removal_s) = promised(site)?;
     let mut figures = Vec::new();
     for (how, share, kept) in [("with a tenth of a core", Some(SHARE), 0.9), ("with all it gets", None, 0.5)] {
@@ -59,7 +62,7 @@ fn measure(site: &Site) -> Result<Vec<Figure>> {
             let memory = scope.spawn(|| memory(site, over));
             let done = (|| {
                 thread::sleep(BEGIN);
-                let beside = members.ask(&json!({ "do": "work", "seconds": WORK_S }))?;
+                let beside = work(&mut members)?;
                 let removed = members.ask(&json!({ "do": "expel", "handle": handle }))?;
                 anyhow::Ok((beside, removed))
             })();
@@ -77,16 +80,25 @@ fn measure(site: &Site) -> Result<Vec<Figure>> {
             figures.push(Figure::new(&format!("{kind} tried, {how}"), count, "", Target::AtLeast(1.0)));
         }
         hostile.end()?;
-        for kind in ["reads", "writes", "said"] {
-            let (before, now) = (rate(&alone, kind)?, rate(&beside, kind)?);
-            figures.push(Figure::new(&format!("{kind} beside it, {how}"), now, "a second", Target::None));
-            let ratio = now / before;
-            figures.push(Figure::new(&format!("of the {kind} alone, {how}"), ratio, "", Target::AtLeast(kept)));
-            let longest = beside.pointer(&format!("/{kind}/longest_ms")).and_then(Value::as_f64).unwrap_or_default();
-            figures.push(Figure::new(&format!("the longest of the {kind}, {how}"), longest, "ms", Target::None));
+        for ((pace, _), (alone, beside)) in PACES.iter().zip(alone.iter().zip(&beside)) {
+            for kind in ["reads", "writes", "said"] {
+                let (before, now) = (rate(alone, kind)?, rate(beside, kind)?);
+                figures.push(Figure::new(&format!("{kind} beside it {pace}, {how}"), now, "a second", Target::None));
+                let kept_now = now / before;
+                let what = format!("of the {kind} alone {pace}, {how}");
+                figures.push(Figure::new(&what, kept_now, "", Target::AtLeast(kept)));
+                let longest = float(beside.get(kind).context("work without a kind")?, "longest_ms")?;
+                figures.push(Figure::new(
+                    &format!("the longest of the {kind} {pace}, {how}"),
+                    longest,
+                    "ms",
+                    Target::None,
+                ));
+            }
+            let cut = float(beside, "cut")?;
+            let what = format!("connections of members cut {pace}, {how}");
+            figures.push(Figure::new(&what, cut, "", Target::AtMost(0.0)));
         }
-        let cut = float(&beside, "cut")?;
-        figures.push(Figure::new(&format!("connections of members cut, {how}"), cut, "", Target::AtMost(0.0)));
         #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
         let most = most as f64 / 1e6;
         figures.push(Figure::new(&format!("the largest engine, {how}"), most, "MB", Target::AtMost(memory_mb)));
@@ -95,6 +107,11 @@ fn measure(site: &Site) -> Result<Vec<Figure>> {
     }
     members.end()?;
     Ok(figures)
+}
+
+/// What the members do, at each pace.
+fn work(members: &mut Crowd) -> Result<Vec<Value>> {
+    PACES.iter().map(|(_, ms)| members.ask(&json!({ "do": "work", "seconds": WORK_S, "pace_ms": ms }))).collect()
 }
 
 /// What a node says of itself: up to which memory its engine lets garbage lie, and within which time a removal is honoured nowhere.

@@ -47,6 +47,8 @@ pub enum Order {
     Work {
         /// For how long.
         seconds: u64,
+        /// How long after the beginning of one operation a member begins the next.
+        pace_ms: u64,
     },
     /// Invite a user of another crowd to the first room.
     Invite {
@@ -102,7 +104,9 @@ impl Rooms {
             Order::Say { messages } => saying::say(self.crowd()?, *messages).await,
             Order::Read { seconds } => reading::read(self.crowd()?, Duration::from_secs(*seconds)).await,
             Order::Remove => removing::remove(self.crowd()?).await,
-            Order::Work { seconds } => working::work(self.crowd()?, Duration::from_secs(*seconds)).await,
+            Order::Work { seconds, pace_ms } => {
+                working::work(self.crowd()?, Duration::from_secs(*seconds), Duration::from_millis(*pace_ms)).await
+            }
             Order::Invite { handle } => harm::invite(self.crowd()?, handle).await,
             Order::Harm { seconds, room, subject } => {
                 harm::harm(self.crowd()?, Duration::from_secs(*seconds), room, subject).await

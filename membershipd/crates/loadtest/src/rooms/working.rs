@@ -1,4 +1,4 @@
-//! Members at their usual work: they read, change their rooms and speak, each at a pace of people, and what came of it is counted.
+//! Members at their usual work: they read, change their rooms and speak, each at a given pace, and what came of it is counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,8 +14,6 @@ use super::reading::last_page;
 use super::saying::Speaker;
 use unibus_client::api::{Request, room_path};
 
-/// How often each member does each thing, where nothing holds it up.
-const PACE: Duration = Duration::from_millis(250);
 /// Members who do each kind of thing.
 const MEMBERS: usize = 6;
 
@@ -44,8 +42,9 @@ impl Done {
     }
 }
 
-/// Has the members work for so long. An operation that fails is counted, and work goes on.
-pub(super) async fn work(crowd: &Crowd, time: Duration) -> Result<Value> {
+/// Has the members work for so long, each beginning something every `pace` where nothing holds it up. An operation that fails is
+/// counted, and work goes on.
+pub(super) async fn work(crowd: &Crowd, time: Duration, pace: Duration) -> Result<Value> {
     let end = Instant::now() + time;
     let [reads, writes, said] = [(); 3].map(|()| Arc::new(Done::default()));
     let cut = Arc::new(AtomicUsize::new(0));
@@ -55,7 +54,7 @@ pub(super) async fn work(crowd: &Crowd, time: Duration) -> Result<Value> {
         async move {
             let room = each(member)?;
             let mut node = member;
-            paced(end, reads, async || {
+            paced((end, pace), reads, async || {
                 node += 1;
                 crowd.api(member, node)?.ask(&last_page(&room)).await?;
                 Ok(())
@@ -68,7 +67,7 @@ pub(super) async fn work(crowd: &Crowd, time: Duration) -> Result<Value> {
         async move {
             let room = each(member)?;
             let mut round = member;
-            paced(end, writes, async || {
+            paced((end, pace), writes, async || {
                 round += 1;
                 change(crowd, &room, round).await
             })
@@ -80,7 +79,7 @@ pub(super) async fn work(crowd: &Crowd, time: Duration) -> Result<Value> {
         async move {
             let room = each(member)?;
             let mut speaker = Speaker::connect_with(crowd, member, |options| counted(options, cut)).await?;
-            paced(end, said, async || {
+            paced((end, pace), said, async || {
                 speaker.publish(&room).await?;
                 speaker.wait(0).await
             })
@@ -106,8 +105,8 @@ fn counted(options: ConnectOptions, cut: &Arc<AtomicUsize>) -> ConnectOptions {
     })
 }
 
-/// Repeats `one` until `end`, at the pace of people and never twice at once.
-async fn paced(end: Instant, done: &Done, mut one: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+/// Repeats `one` until `end`, every `pace` and never twice at once.
+async fn paced((end, pace): (Instant, Duration), done: &Done, mut one: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     while Instant::now() < end {
         let began = Instant::now();
         let outcome = one().await;
@@ -115,7 +114,7 @@ async fn paced(end: Instant, done: &Done, mut one: impl AsyncFnMut() -> Result<(
         if let Err(error) = outcome {
             tracing::debug!("an operation failed: {error:#}");
         }
-        tokio::time::sleep(PACE.saturating_sub(began.elapsed())).await;
+        tokio::time::sleep(pace.saturating_sub(began.elapsed())).await;
     }
     Ok(())
 }
