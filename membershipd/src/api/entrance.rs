@@ -211,7 +211,7 @@ async fn signed_request(
             (unspent, digest, Received::default(), Some(arriving))
         }
     };
-    unspent.spend(&Spending(shared.store.as_ref())).await?;
+    unspent.spend(&Spending(shared)).await?;
 
     let variable = RawPathParams::from_request_parts(&mut parts, &()).await;
     let part = |name: &str| {
@@ -284,7 +284,7 @@ async fn newcomer_request(shared: &Arc<Shared>, request: Request, note: &mut Not
     precondition(&parts, Precondition::Unsupported)?;
     let bodies::Registration { token } = body::json(&received.bytes)?;
     let offer = shared.invites.look(&token, key, clock::unix()).await?;
-    unspent.spend(&Spending(shared.store.as_ref())).await?;
+    unspent.spend(&Spending(shared)).await?;
     carry_out(invites::register(shared.clone(), offer), (place, received)).await
 }
 

@@ -22,7 +22,8 @@ use crate::invites::Invites;
 use crate::posture::Observer;
 use crate::rate::Rate;
 use crate::room_keys::RoomKeys;
-use unibus_core::domain::{SignPub, Terms};
+use unibus_core::domain::{FeatureLevel, SignPub, Terms};
+use unibus_core::view::View;
 use unibus_http_signature::{NonceError, NonceUse, Nonces};
 use unibus_store::Store;
 
@@ -135,13 +136,19 @@ fn request_id(boot: u64, serial: u64) -> String {
     Uuid::new_v8((u128::from(high) << 64 | u128::from(low)).to_be_bytes()).urn().to_string()
 }
 
-/// Nonces in the replicated store.
-pub(super) struct Spending<'a>(pub(super) &'a dyn Store);
+/// Nonces in the replicated store, as the level of the cluster says.
+pub(super) struct Spending<'a>(pub(super) &'a Shared);
 
 impl Nonces for Spending<'_> {
     async fn insert(&self, used: &NonceUse) -> Result<(), NonceError> {
         let key = used.entry_key().parse().map_err(|error| NonceError::Unknown(format!("{error}")))?;
-        match self.0.insert_nonce(&key).await {
+        let (store, level) = (&self.0.store, self.0.gate.view(View::level));
+        let noted = if level >= FeatureLevel::Kept {
+            store.log_nonce(used.authority.as_str(), &key).await
+        } else {
+            store.insert_nonce(&key).await
+        };
+        match noted {
             Ok(unibus_store::Nonce::Fresh) => Ok(()),
             Ok(unibus_store::Nonce::Replayed) => Err(NonceError::Used),
             Err(error) => Err(NonceError::Unknown(error.to_string())),

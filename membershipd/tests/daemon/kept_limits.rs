@@ -76,7 +76,7 @@ async fn what_is_too_old_and_what_is_above_a_limit_lowered_later_makes_way_where
             sequence,
             at_ms: clock::unix_ms(),
             subject: "room.cellar.bob".to_owned(),
-            frame: place.frame("bob", "cellar", "room.cellar.bob", text).into(),
+            frame: place.frame("bob", "cellar", "room.cellar.bob", &format!("<<{text}>>")).into(),
         })
         .collect();
     unibus_keeper::carry(&link, &"cellar".parse().unwrap(), &carried).await.unwrap();

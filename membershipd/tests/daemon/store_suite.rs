@@ -11,6 +11,7 @@ use crate::stores::cases::{self, key, next};
 use crate::stores::engines::Kv;
 use crate::stores::{Sqlite, Subject};
 use futures::StreamExt;
+use futures::future::join_all;
 use unibus_core::bus::{self, Bucket};
 use unibus_core::clock;
 use unibus_store::link::Link;
@@ -115,6 +116,7 @@ async fn without_a_session_nothing_is_done_and_a_watch_says_that_it_ended() {
     let refused = store.create(Records::Rooms, &key("a"), b"1").await.unwrap_err();
     assert!(matches!(refused, StoreError::Unavailable { .. }), "{refused}");
     assert!(matches!(store.insert_nonce(&key("n")).await, Err(StoreError::Unavailable { .. })));
+    assert!(matches!(store.log_nonce("a", &key("n")).await, Err(StoreError::Unavailable { .. })));
 }
 
 #[tokio::test]
@@ -170,6 +172,10 @@ async fn a_lost_acknowledgement_is_found_again() {
     let of = store.clone();
     let insert = async move { of.insert_nonce(&key("n")).await };
     assert_eq!(while_the_first_acknowledgement_is_lost(&kv, insert, async {}).await.unwrap(), Nonce::Fresh);
+    let log = kv.another(Duration::ZERO);
+    assert_eq!(log.log_nonce("a", &key("before")).await.unwrap(), Nonce::Fresh);
+    let note = async move { log.log_nonce("a", &key("m")).await };
+    assert_eq!(while_the_first_acknowledgement_is_lost(&kv, note, async {}).await.unwrap(), Nonce::Fresh);
     let of = store.clone();
     let append = async move { of.append(b"once").await };
     let sequence = while_the_first_acknowledgement_is_lost(&kv, append, async {}).await.unwrap();
@@ -258,4 +264,68 @@ async fn a_cluster_loses_no_update_while_its_leader_dies() {
     println!("additions of unknown outcome: {unknown}");
     assert_eq!(store.insert_nonce(&key("n")).await.unwrap(), Nonce::Fresh);
     assert_eq!(store.insert_nonce(&key("n")).await.unwrap(), Nonce::Replayed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_that_two_processes_have_lets_a_nonce_count_once() {
+    const NONCES: usize = 200;
+    let kv = Kv::with(3).await;
+    // Two nodes that do not know of each other, and each of them noted something already.
+    let both = [(); 2].map(|()| kv.another(Duration::ZERO));
+    for (of, store) in ["x", "y"].into_iter().zip(&both) {
+        assert_eq!(store.log_nonce("localhost:8470", &key(of)).await.unwrap(), Nonce::Fresh);
+    }
+    let noting = (0..2 * NONCES).map(|number| {
+        let (store, nonce) = (both[number % 2].clone(), key(&format!("n{}", number / 2)));
+        tokio::spawn(async move { store.log_nonce("localhost:8470", &nonce).await.unwrap() })
+    });
+    let outcomes: Vec<Nonce> = join_all(noting).await.into_iter().map(Result::unwrap).collect();
+    for (number, pair) in outcomes.chunks(2).enumerate() {
+        assert_eq!(pair.iter().filter(|outcome| **outcome == Nonce::Fresh).count(), 1, "n{number}: {pair:?}");
+    }
+    // A later life of one of them, and the same authority at another node.
+    let later = kv.another(Duration::ZERO);
+    for number in 0..NONCES {
+        let again = later.log_nonce("localhost:8470", &key(&format!("n{number}"))).await.unwrap();
+        assert_eq!(again, Nonce::Replayed, "n{number}");
+    }
+    assert_eq!(later.log_nonce("magnus:8470", &key("n0")).await.unwrap(), Nonce::Fresh, "signed for another");
+}
+
+#[tokio::test]
+async fn what_was_noted_as_an_entry_does_not_count_in_the_log() {
+    let kv = Kv::new().await;
+    let store = kv.store();
+    assert_eq!(store.insert_nonce(&key("f00d.a")).await.unwrap(), Nonce::Fresh);
+    // While other nodes may still note entries alone, both are asked.
+    let (at_first, at_once) = (kv.another(Duration::from_secs(600)), kv.another(Duration::ZERO));
+    assert_eq!(at_first.log_nonce("a", &key("f00d.a")).await.unwrap(), Nonce::Replayed);
+    assert_eq!(at_first.log_nonce("a", &key("f00d.b")).await.unwrap(), Nonce::Fresh);
+    assert_eq!(store.insert_nonce(&key("f00d.b")).await.unwrap(), Nonce::Replayed, "it is an entry, too");
+    // Later what is left of them is read once.
+    assert_eq!(at_once.log_nonce("a", &key("f00d.a")).await.unwrap(), Nonce::Replayed);
+    assert_eq!(at_once.log_nonce("other", &key("f00d.b")).await.unwrap(), Nonce::Replayed, "for whatever authority");
+    assert_eq!(at_once.log_nonce("a", &key("f00d.c")).await.unwrap(), Nonce::Fresh);
+    assert_eq!(store.insert_nonce(&key("f00d.c")).await.unwrap(), Nonce::Fresh, "it is no entry any more");
+}
+
+#[tokio::test]
+async fn nothing_is_noted_beside_what_another_release_has_written() {
+    let kv = Kv::new().await;
+    let store = kv.another(Duration::ZERO);
+    assert_eq!(store.log_nonce("a", &key("n1")).await.unwrap(), Nonce::Fresh);
+    let link = kv.current();
+    let noted = link.jetstream.get_stream(Bucket::NonceLog.stream()).await.unwrap();
+    let lane = noted.get_last_raw_message_by_subject("unibus.nonces.>").await.unwrap().subject;
+    link.jetstream.publish(lane.clone(), "\u{2} another version".into()).await.unwrap().await.unwrap();
+    // Nonces of other lanes are none of its business: the same lane is met by one of a few.
+    let outcomes = join_all((0..32).map(|n| {
+        let store = store.clone();
+        async move { store.log_nonce("a", &key(&format!("m{n}"))).await }
+    }));
+    let refused: Vec<StoreError> = outcomes.await.into_iter().filter_map(Result::err).collect();
+    assert!(!refused.is_empty(), "{lane}");
+    for error in &refused {
+        assert!(error.to_string().contains("another release"), "{error}");
+    }
 }

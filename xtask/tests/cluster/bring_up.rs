@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::harness::{Build, Cluster, NODES, Work, alive, failures, said, signal, wait, xtask};
 use rustix::process::Signal;
 
-const BUCKETS: [&str; 9] = [
+const BUCKETS: [&str; 10] = [
     "UNIBUS_users",
     "UNIBUS_rooms",
     "UNIBUS_members",
@@ -15,6 +15,7 @@ const BUCKETS: [&str; 9] = [
     "UNIBUS_invites",
     "UNIBUS_rooms_by_member",
     "UNIBUS_nonces",
+    "UNIBUS_nonce_log",
     "OBJ_UNIBUS_blobs",
     "UNIBUS_audit",
 ];

@@ -244,6 +244,8 @@ pub enum Bucket {
     RoomsByMember,
     /// Nonces of signed requests, for as long as a request may be valid.
     Nonces,
+    /// The same by authority, many in one message: where all nodes know it (feature level 2) it takes the place of [`Self::Nonces`].
+    NonceLog,
     /// Ciphertext of attachments.
     Blobs,
     /// Append-only record of what was decided.
@@ -252,7 +254,7 @@ pub enum Bucket {
 
 impl Bucket {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Bucket; 9] = [
+    pub const ALL: [Bucket; 10] = [
         Bucket::Users,
         Bucket::Rooms,
         Bucket::Members,
@@ -260,6 +262,7 @@ impl Bucket {
         Bucket::Invites,
         Bucket::RoomsByMember,
         Bucket::Nonces,
+        Bucket::NonceLog,
         Bucket::Blobs,
         Bucket::Audit,
     ];
@@ -277,6 +280,7 @@ impl Bucket {
             Bucket::Invites => "UNIBUS_invites",
             Bucket::RoomsByMember => "UNIBUS_rooms_by_member",
             Bucket::Nonces => "UNIBUS_nonces",
+            Bucket::NonceLog => "UNIBUS_nonce_log",
             Bucket::Blobs => "OBJ_UNIBUS_blobs",
             Bucket::Audit => "UNIBUS_audit",
         }
@@ -285,7 +289,7 @@ impl Bucket {
     /// Name of the stream behind it.
     pub fn stream(self) -> String {
         match self {
-            Bucket::Blobs | Bucket::Audit => self.name().to_owned(),
+            Bucket::Blobs | Bucket::Audit | Bucket::NonceLog => self.name().to_owned(),
             _ => format!("KV_{}", self.name()),
         }
     }
@@ -303,6 +307,7 @@ impl Bucket {
     pub fn key_prefix(self) -> String {
         match self {
             Bucket::Audit => "unibus.audit.".to_owned(),
+            Bucket::NonceLog => "unibus.nonces.".to_owned(),
             Bucket::Blobs => format!("$O.{BLOBS}."),
             _ => format!("$KV.{}.", self.name()),
         }
@@ -312,7 +317,7 @@ impl Bucket {
     /// of clock skew on either side, and 60 s for the insert itself, which is tried several times.
     pub fn max_age(self) -> Duration {
         match self {
-            Bucket::Nonces => Duration::from_secs(240),
+            Bucket::Nonces | Bucket::NonceLog => Duration::from_secs(240),
             _ => Duration::ZERO,
         }
     }

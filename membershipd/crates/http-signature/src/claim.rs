@@ -24,6 +24,7 @@ pub enum Standing<U> {
 /// What the head of a request says about who sends it. Well-formed, in time and for this server, and nothing of it is proven.
 #[derive(Debug)]
 pub struct Claim {
+    authority: Authority,
     stated: Stated,
     pub(super) digest: BodyDigest,
     /// The text that must have been signed.
@@ -36,6 +37,7 @@ pub struct Claim {
 #[derive(Debug)]
 #[must_use = "a request counts only once its body has come and its nonce is spent"]
 pub struct Proven<U> {
+    authority: Authority,
     stated: Stated,
     digest: BodyDigest,
     user: U,
@@ -92,7 +94,7 @@ impl Claim {
         let base = base
             .map_err(|name| Component::named(name).map_or(Refusal::ComponentForeign, Refusal::ValueUnsignable))?
             .text;
-        Ok(Self { stated, digest, base, signature })
+        Ok(Self { authority, stated, digest, base, signature })
     }
 
     /// Key that the request names. Whoever sent it need not have it.
@@ -116,7 +118,9 @@ impl Claim {
             return Err(Refusal::SignatureInvalid);
         }
         match standing {
-            Standing::Active(user) => Ok(Proven { stated: self.stated, digest: self.digest, user }),
+            Standing::Active(user) => {
+                Ok(Proven { authority: self.authority, stated: self.stated, digest: self.digest, user })
+            }
             Standing::Disabled => Err(Refusal::UserDisabled),
         }
     }
@@ -152,7 +156,7 @@ impl<U> Proven<U> {
     /// have that.
     pub fn before_body(self) -> (Unspent<U>, BodyDigest) {
         let Stated { key, nonce, expires_unix, .. } = self.stated;
-        (Unspent::new(NonceUse { key, nonce, expires_unix }, self.user), self.digest)
+        (Unspent::new(NonceUse { authority: self.authority, key, nonce, expires_unix }, self.user), self.digest)
     }
 }
 

@@ -104,7 +104,7 @@ fn proven(head: &RequestHead<'_>, body: &[u8], claim: &Claim, names: &[Authority
     let prove = |signature: &[u8], digest: BodyDigest| {
         let mut claim = Claim::read(head, names, NOW)?;
         claim.signature = signature.to_vec();
-        claim.prove(digest, NOW, active).map(|unspent| *unspent.nonce_use())
+        claim.prove(digest, NOW, active).map(|unspent| unspent.nonce_use().clone())
     };
     if claim.digest != digest {
         assert_eq!(prove(&claim.signature, digest), Err(Refusal::DigestMismatch));

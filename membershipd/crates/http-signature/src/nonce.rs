@@ -4,6 +4,7 @@ use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER};
 
+use super::authority::Authority;
 use super::refusal::Refusal;
 use unibus_core::domain::SignPub;
 
@@ -35,8 +36,10 @@ impl fmt::Debug for Nonce {
 }
 
 /// The use of a nonce by the owner of a key, which may happen once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NonceUse {
+    /// What the request was signed for: it counts nowhere else.
+    pub authority: Authority,
     /// Whose nonce: those of different keys never meet.
     pub key: SignPub,
     /// The nonce.

@@ -43,12 +43,13 @@ pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
 fn config(bucket: Bucket, num_replicas: usize) -> stream::Config {
     let (blobs, audit) = (bucket == Bucket::Blobs, bucket == Bucket::Audit);
+    let sequence = matches!(bucket, Bucket::Blobs | Bucket::Audit | Bucket::NonceLog);
     stream::Config {
         name: bucket.stream(),
         subjects: bucket.subjects(),
         storage: StorageType::File,
         num_replicas,
-        max_messages_per_subject: if blobs || audit { -1 } else { 1 },
+        max_messages_per_subject: if sequence { -1 } else { 1 },
         max_bytes: bucket.max_bytes().and_then(|bytes| i64::try_from(bytes).ok()).unwrap_or(-1),
         max_age: bucket.max_age(),
         // Nothing else makes way. But whatever somebody tries leaves a record, so whoever tries for long enough could fill the

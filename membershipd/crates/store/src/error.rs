@@ -34,7 +34,9 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A nonce is not for logs.
         match &self.key {
-            Some(key) if self.bucket != Bucket::Nonces => write!(f, "{} {key} of {}", self.verb, self.bucket.name()),
+            Some(key) if !matches!(self.bucket, Bucket::Nonces | Bucket::NonceLog) => {
+                write!(f, "{} {key} of {}", self.verb, self.bucket.name())
+            }
             _ => write!(f, "{} {}", self.verb, self.bucket.name()),
         }
     }

@@ -291,6 +291,13 @@ impl Store for FaultyStore {
         let change = move |store: Arc<dyn Store>| async move { store.insert_nonce(&nonce).await }.boxed();
         self.write(call, change).boxed()
     }
+
+    fn log_nonce<'a>(&'a self, authority: &'a str, nonce: &'a Key) -> Answer<'a, Nonce> {
+        let call = Operation::at(INSERT, Bucket::NonceLog, nonce);
+        let (authority, nonce) = (authority.to_owned(), nonce.clone());
+        let change = move |store: Arc<dyn Store>| async move { store.log_nonce(&authority, &nonce).await }.boxed();
+        self.write(call, change).boxed()
+    }
 }
 
 /// `events` with what was written at `last` or later told only after it is said to have caught up.

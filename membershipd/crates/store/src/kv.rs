@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
@@ -13,6 +13,7 @@ use tokio::sync::watch as channel;
 use super::buckets::PAUSE;
 use super::contract::{Answer, Entry, Event, Events, Keyed, Nonce, Page, PageSize, Revision, Store, check_size};
 use super::error::{Operation, Standing, StoreError};
+use super::nonce_log::NonceLog;
 use super::watch::{self, Position, Watch};
 use super::write::{self, WriteError};
 use crate::link::Link;
@@ -28,12 +29,19 @@ const RECORD: &str = "record";
 #[derive(Debug, Clone)]
 pub struct KvStore {
     link: channel::Receiver<Option<Arc<Link>>>,
+    nonces: Arc<NonceLog>,
 }
 
 impl KvStore {
     /// A store that works through `link`, as it comes and goes.
     pub fn new(link: channel::Receiver<Option<Arc<Link>>>) -> Self {
-        Self { link }
+        // One that does not know yet that the level was raised, or is at the point of noting an entry, has no lease then.
+        Self::noting_both_ways_for(link, bus::revocation_bound() + bus::STORE_BUDGET)
+    }
+
+    /// The same, where no other process notes nonces as entries alone after `both_ways`, counted from the first one that is to be logged.
+    pub fn noting_both_ways_for(link: channel::Receiver<Option<Arc<Link>>>, both_ways: Duration) -> Self {
+        Self { link, nonces: Arc::new(NonceLog::new(both_ways)) }
     }
 
     fn link(&self, operation: &Operation) -> Result<Arc<Link>, StoreError> {
@@ -204,6 +212,14 @@ impl Store for KvStore {
         }
         .boxed()
     }
+
+    fn log_nonce<'a>(&'a self, authority: &'a str, nonce: &'a Key) -> Answer<'a, Nonce> {
+        async move {
+            let link = self.link(&Operation::at("insert into", Bucket::NonceLog, nonce))?;
+            self.nonces.note(&link, authority, nonce).await
+        }
+        .boxed()
+    }
 }
 
 /// Asks in short attempts, as requests right after a leader died are never answered.
@@ -220,7 +236,12 @@ pub async fn asked_again<T, F: Future<Output = Result<T, String>>>(
     }
 }
 
-async fn next_message(link: &Link, bucket: Bucket, wildcard: &str, from: u64) -> Result<Option<StreamMessage>, String> {
+pub(crate) async fn next_message(
+    link: &Link,
+    bucket: Bucket,
+    wildcard: &str,
+    from: u64,
+) -> Result<Option<StreamMessage>, String> {
     let stream = link.jetstream.get_stream_no_info(bucket.stream()).await.map_err(|error| error.to_string())?;
     let subject = format!("{}{wildcard}", bucket.key_prefix());
     match stream.raw_message_builder().sequence(from).next_by_subject(subject).send().await {

@@ -10,6 +10,7 @@ pub mod group_commit;
 mod kv;
 pub mod link;
 mod message;
+mod nonce_log;
 mod raise;
 #[cfg(test)]
 mod scratch;

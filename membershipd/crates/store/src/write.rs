@@ -77,6 +77,23 @@ pub async fn put(link: &Link, bucket: Bucket, key: &str, value: &[u8], expected:
     }
 }
 
+/// Writes `value` after the message with the sequence `last` (0: none) under `key`, under which all messages are kept. The write has the
+/// name `id`. Where something stands behind `last` already, which may be this very write, that is a conflict. Takes as long as [`put`].
+pub(crate) async fn put_next(
+    link: &Link,
+    bucket: Bucket,
+    key: &str,
+    value: &[u8],
+    last: u64,
+    id: &str,
+) -> Result<u64, WriteError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(EXPECTED_LAST, last.to_string());
+    headers.insert(MESSAGE_ID, id);
+    let once = || send(&link.control, bucket, key, value, headers.clone(), bus::ATTEMPT);
+    persist(last, bus::STORE_BUDGET, PAUSE, &link.lost, once).await.result
+}
+
 /// Adds `record` to the end of `bucket`, under `key`, which others may share. Returns its sequence. Takes as long as [`put`].
 pub async fn append(link: &Link, bucket: Bucket, key: &str, record: &[u8]) -> Result<u64, WriteError> {
     let mut headers = HeaderMap::new();

@@ -240,21 +240,31 @@ pub async fn a_watch_misses_nothing_while_many_write(subject: &mut dyn Subject) 
 }
 
 pub async fn a_nonce_has_one_winner(subject: &mut dyn Subject) {
-    let store = subject.store();
-    for round in 0..5 {
-        let nonce = key(&format!("f00d.n{round}"));
-        let insert = |_| {
-            let (store, nonce) = (store.clone(), nonce.clone());
-            tokio::spawn(async move { store.insert_nonce(&nonce).await.unwrap() })
+    for logged in [false, true] {
+        let note = |nonce: String| {
+            let (store, nonce) = (subject.store(), key(&format!("{nonce}-{logged}")));
+            async move {
+                let noted = if logged {
+                    store.log_nonce("magnus:8470", &nonce).await
+                } else {
+                    store.insert_nonce(&nonce).await
+                };
+                noted.unwrap()
+            }
         };
-        let outcomes = join_all((0..50).map(insert)).await;
-        let fresh = outcomes.into_iter().filter(|outcome| *outcome.as_ref().unwrap() == Nonce::Fresh).count();
-        assert_eq!(fresh, 1, "round {round}");
+        for round in 0..5 {
+            let outcomes = join_all((0..50).map(|_| tokio::spawn(note(format!("f00d.n{round}"))))).await;
+            let fresh = outcomes.into_iter().filter(|outcome| *outcome.as_ref().unwrap() == Nonce::Fresh).count();
+            assert_eq!(fresh, 1, "round {round}");
+        }
+        assert_eq!(note("beef.n0".to_owned()).await, Nonce::Fresh, "of another key");
+        subject.crash().await;
+        let store = subject.store();
+        let again = key(&format!("f00d.n0-{logged}"));
+        let again =
+            if logged { store.log_nonce("magnus:8470", &again).await } else { store.insert_nonce(&again).await };
+        assert_eq!(again.unwrap(), Nonce::Replayed, "also after a restart");
     }
-    assert_eq!(store.insert_nonce(&key("beef.n0")).await.unwrap(), Nonce::Fresh, "of another key");
-    subject.crash().await;
-    let store = subject.store();
-    assert_eq!(store.insert_nonce(&key("f00d.n0")).await.unwrap(), Nonce::Replayed, "also after a restart");
 }
 
 pub async fn the_audit_log_keeps_its_order(subject: &mut dyn Subject) {

@@ -140,6 +140,11 @@ impl Kv {
         }
     }
 
+    /// The store as another process has it that notes nonces both ways for so long.
+    pub fn another(&self, both_ways: Duration) -> Arc<KvStore> {
+        Arc::new(KvStore::noting_both_ways_for(self.link.subscribe(), both_ways))
+    }
+
     pub fn current(&self) -> Arc<Link> {
         self.link.borrow().clone().expect("a link")
     }

@@ -226,7 +226,7 @@ async fn what_is_right_is_accepted_once_for_each_key() {
     let verified = unspent.spend(&nonces).await.unwrap();
     assert_eq!((verified.key(), *verified.user()), (public(ALICE), "alice"));
     // The same nonce of another key is another nonce.
-    let other = NonceUse { key: public(STRANGER), ..*sent.verify().unwrap().nonce_use() };
+    let other = NonceUse { key: public(STRANGER), ..sent.verify().unwrap().nonce_use().clone() };
     assert_eq!(nonces.insert(&other).await, Ok(()));
 }
 
