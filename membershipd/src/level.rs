@@ -16,7 +16,7 @@ use unibus_core::bus;
 use unibus_core::domain::{Author, FeatureLevel, LevelRecord, Record, RecordKey, RevocationOutcome};
 use unibus_core::private_file;
 use unibus_core::view::View;
-use unibus_store::{Records, StoreError};
+use unibus_store::{Records, Store, StoreError};
 
 /// The words of the audit log.
 const RAISE: &str = "level.raise";
@@ -249,12 +249,15 @@ pub fn note(store: &Path) -> PathBuf {
     private_file::sibling(store, "level")
 }
 
-/// Keeps the level in the file beside `store`, for root to compare another release with before it is started, also where no daemon
+/// Tells the `store` what it does otherwise from a level on, and keeps the level in the file beside `file`, for root to compare another release with before it is started, also where no daemon
 /// runs. It decides nothing: what a daemon may do the view says.
-pub async fn keep_noted(store: PathBuf, gate: Arc<Gate>) {
-    let (path, mut moves, mut noted) = (note(&store), gate.moves(), FeatureLevel::default());
+pub async fn keep_noted(file: PathBuf, gate: Arc<Gate>, store: Arc<dyn Store>) {
+    let (path, mut moves, mut noted) = (note(&file), gate.moves(), FeatureLevel::default());
     loop {
         let level = gate.view(View::level);
+        if level >= FeatureLevel::Kept {
+            store.begin_log();
+        }
         if level > noted {
             if let Err(error) = private_file::write(&path, format!("{level}\n").as_bytes()) {
                 tracing::error!(%level, "the feature level was not noted for the tools of the operator, next try soon: {error}");

@@ -169,7 +169,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
     }
     tokio::spawn(renew_on_hangup(renewal)?);
     tokio::spawn(expiry::keep_warning(certificates));
-    tokio::spawn(level::keep_noted(config.nats_store.clone(), gate));
+    tokio::spawn(level::keep_noted(config.nats_store.clone(), gate, store));
     tokio::spawn(beginning.keep());
     let mut engine_task = tokio::spawn(supervisor.run());
 

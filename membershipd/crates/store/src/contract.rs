@@ -169,6 +169,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// an authority that one node has alone this costs far less. In a cluster whose nodes all know it it takes the place of
     /// [`Self::insert_nonce`], after which no node may go back.
     fn log_nonce<'a>(&'a self, authority: &'a str, nonce: &'a Key) -> Answer<'a, Nonce>;
+
+    /// From now on nonces are logged: a store that has to note them both ways for a while begins to count that.
+    fn begin_log(&self) {}
 }
 
 /// Refuses values that not every store could take.

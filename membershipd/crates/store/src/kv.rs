@@ -39,7 +39,7 @@ impl KvStore {
         Self::noting_both_ways_for(link, bus::revocation_bound() + bus::STORE_BUDGET)
     }
 
-    /// The same, where no other process notes nonces as entries alone after `both_ways`, counted from the first one that is to be logged.
+    /// The same, where no other process notes nonces as entries alone after `both_ways`, counted from when this one learns that they are logged.
     pub fn noting_both_ways_for(link: channel::Receiver<Option<Arc<Link>>>, both_ways: Duration) -> Self {
         Self { link, nonces: Arc::new(NonceLog::new(both_ways)) }
     }
@@ -211,6 +211,10 @@ impl Store for KvStore {
             }
         }
         .boxed()
+    }
+
+    fn begin_log(&self) {
+        self.nonces.begin();
     }
 
     fn log_nonce<'a>(&'a self, authority: &'a str, nonce: &'a Key) -> Answer<'a, Nonce> {

@@ -13,13 +13,17 @@ use unibus_store::{PageSize, Position};
 
 /// Raises the level on `node` of a cluster of two nodes, where the other one can do `other`.
 async fn raise(node: &Commands, other: u32) -> Result<Raised, LevelError> {
+    node.raise_level(&raising(other)).await
+}
+
+fn raising(other: u32) -> RaiseLevel {
     let of = |name: &str| Process { node: name.to_owned(), boot: name.to_owned() };
     let ledger = Arc::new(Ledger::new(of("magnus")));
     for (name, level) in [("magnus", FeatureLevel::highest().number()), ("homer", other)] {
         let heartbeat = Heartbeat { boot: name.to_owned(), round: 1, alone: true, level };
         ledger.heard(Bucket::Rooms, name, &heartbeat, Instant::now());
     }
-    node.raise_level(&RaiseLevel { by: "root@magnus".parse().unwrap(), ledger, nodes: 2 }).await
+    RaiseLevel { by: "root@magnus".parse().unwrap(), ledger, nodes: 2 }
 }
 
 async fn level(store: &Arc<dyn Store>) -> (FeatureLevel, Option<u64>) {
@@ -149,6 +153,9 @@ async fn a_level_that_was_raised_without_its_claims_is_not_written() {
     let emptied = keys::encode(&Record::Claims(Claims::none("room.cellar".parse::<ClaimsKey>().unwrap()))).unwrap();
     store.update(unibus_store::Records::Rooms, &key, &emptied, there.revision).await.unwrap();
     assert!(!moved().await, "a claim is missing");
+    let node = self::node(&store).await;
+    let error = node.carry_out(&raising(2)).await.unwrap_err();
+    assert!(matches!(error, LevelError::NotCopied), "{error}");
     raise(&node, 2).await.unwrap();
     is_whole(&load(&*store).await.unwrap()).unwrap();
 }

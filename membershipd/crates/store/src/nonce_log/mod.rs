@@ -49,7 +49,7 @@ pub(crate) struct NonceLog {
     both_ways: Duration,
     lanes: Mutex<HashMap<(String, usize), Arc<OneLane>>>,
     tokens: AtomicU64,
-    /// When the log was used first.
+    /// When this process learned that nonces are logged.
     began: OnceLock<Instant>,
     /// What was noted as entries, once that is read.
     entries: OnceCell<Entries>,
@@ -125,9 +125,14 @@ impl NonceLog {
         Ok(if noted.contains(&token) { Nonce::Fresh } else { Nonce::Replayed })
     }
 
+    /// The process knows that nonces are logged from now on.
+    pub(crate) fn begin(&self) -> Instant {
+        *self.began.get_or_init(Instant::now)
+    }
+
     /// Whether no node notes nonces as entries alone any more.
     fn is_alone(&self) -> bool {
-        self.began.get_or_init(Instant::now).elapsed() >= self.both_ways
+        self.begin().elapsed() >= self.both_ways
     }
 
     async fn entries(&self, link: &Link) -> Result<&Entries, Failed> {
