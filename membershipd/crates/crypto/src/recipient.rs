@@ -39,7 +39,27 @@ pub struct Recipient {
     pub hpke_pub: HpkePub,
 }
 
+/// Points of small order on the curve of X25519, without the bit that is ignored: what is sealed to one of them is sealed for all.
+/// (The list of RFC 7748 section 7 and of libsodium's `x25519_ref10.c`.)
+const WEAK: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+];
+
 impl HpkePub {
+    /// Whether nothing can be sealed to it: HPKE refuses such keys (RFC 9180 section 7.1.4), so one in a list of recipients would keep
+    /// all members from sealing.
+    pub fn is_weak(self) -> bool {
+        let [first @ .., last] = self.to_bytes();
+        let text = data_encoding::HEXLOWER.encode(&[&first[..], &[last & 0x7f]].concat());
+        WEAK.contains(&text.as_str())
+    }
+
     pub(super) fn key(self) -> Result<Public, Untrue> {
         Public::from_bytes(&self.to_bytes()).map_err(|_| Untrue::Key)
     }
@@ -101,6 +121,25 @@ pub(super) fn verify(key: Option<&Verifier>, context: &Context, signature: Signa
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn weak_hpke_keys_are_those_that_hpke_does_not_seal_to() {
+        use hpke::{OpModeS, aead::ChaCha20Poly1305, kdf::HkdfSha256, single_shot_seal};
+        let seals = |key: HpkePub| {
+            let key = key.key().unwrap();
+            single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(&OpModeS::Base, &key, b"", b"", b"")
+                .is_ok()
+        };
+        for weak in WEAK.map(|text| text.parse::<HpkePub>().unwrap()) {
+            let mut ignored = weak.to_bytes();
+            ignored[31] |= 0x80;
+            for key in [weak, HpkePub::from_bytes(ignored)] {
+                assert!(key.is_weak() && !seals(key), "{key}");
+            }
+        }
+        let good = HpkeSecret::from_bytes([7; 32]).public().unwrap();
+        assert!(!good.is_weak() && seals(good));
+    }
 
     #[test]
     fn a_key_is_whose_who_signed_for_it() {

@@ -74,7 +74,7 @@ impl SignPub {
             return Err(refused());
         }
         let (_, raw) = nkeys::from_public_key(nkey).map_err(|_| refused())?;
-        Self::checked(raw).ok_or_else(refused)
+        Self::from_bytes(raw).ok_or_else(refused)
     }
 
     /// Its bytes.
@@ -104,8 +104,8 @@ impl SignPub {
         ed25519_dalek::VerifyingKey::from_bytes(&self.0).ok().map(Verifier)
     }
 
-    // A weak key (of small order) would verify signatures over anything.
-    fn checked(raw: [u8; 32]) -> Option<Self> {
+    /// The key with these bytes; none: they are no key, or a weak one (of small order), which would verify signatures over anything.
+    pub fn from_bytes(raw: [u8; 32]) -> Option<Self> {
         ed25519_dalek::VerifyingKey::from_bytes(&raw).ok().filter(|key| !key.is_weak()).map(|_| Self(raw))
     }
 }
@@ -128,7 +128,7 @@ impl FromStr for SignPub {
         let refused = || InvalidValue::new("sign-pub", value, SIGN_PUB_RULE);
         let raw = data_encoding::HEXLOWER_PERMISSIVE.decode(value.as_bytes()).map_err(|_| refused())?;
         let raw: [u8; 32] = raw.try_into().map_err(|_| refused())?;
-        Self::checked(raw).ok_or_else(refused)
+        Self::from_bytes(raw).ok_or_else(refused)
     }
 }
 
