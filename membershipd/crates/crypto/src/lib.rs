@@ -4,13 +4,14 @@
 //! that they vouch for themselves (`recipient`). From it the keys of messages and attachments are derived (`room_key`). A message
 //! travels as a `frame`, which a `sealer` makes; `content` is what it says, its `id` tells when it was made, and `refusal` why one is
 //! not shown. `replay` tells a frame that comes again from one that is new, `frame_id` is what the servers call it; `blob` seals
-//! attachments. What every signature and every seal covers is put together by `context`, so that none passes for another; `encoded` are bytes that
+//! attachments. Who is in a room is what a signed log says (`roster`); a person's keys derive from one secret (`identity`), which is written
+//! down, as what people compare is, in `words`. What every signature and every seal covers is put together by `context`, so that none passes for another; `encoded` are bytes that
 //! documents carry as text.
 //!
-//! The same in prose, for programs in other languages, is `membershipd/docs/conversations.md`; `vectors`, which only the tests have,
-//! makes the examples beside it.
+//! The same in prose, for programs in other languages, is `membershipd/docs/conversations.md` and, for the log, `roster.md` beside it;
+//! `vectors`, which only the tests have, make the examples there.
 //!
-//! Here belongs what members compute and no server may; never here: a socket, a file, a clock.
+//! Here belongs what members compute, whether a server may or not: it can check what they signed. Never here: a socket, a file, a clock.
 
 pub mod blob;
 mod content;
@@ -23,13 +24,16 @@ mod frame_id;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;
 mod id;
+mod identity;
 mod recipient;
 mod refusal;
 mod replay;
 mod room_key;
+pub mod roster;
 mod sealer;
 #[cfg(test)]
 mod vectors;
+mod words;
 
 pub use content::{Attachment, AttachmentName, Content};
 pub use envelope::{Envelope, Sealing};
@@ -39,11 +43,13 @@ pub use frame_id::FrameId;
 #[cfg(any(test, feature = "fuzzing"))]
 pub use fuzzing::frames;
 pub use id::MessageId;
+pub use identity::{BadWords, IDENTITY_WORDS, IdentitySecret};
 pub use recipient::{HpkePub, HpkeSecret, Recipient, Signature};
 pub use refusal::FrameRefusal;
 pub use replay::{Seen, Source, timely};
 pub use room_key::{KeyId, MessageKey, RoomKey};
 pub use sealer::Sealer;
+pub use words::SharedWords;
 
 /// Most bytes of a frame that the history keeps: with all that is around it, what the engine takes.
 pub const FRAME_BYTES: usize = unibus_core::bus::VALUE_BYTES;
