@@ -3,11 +3,18 @@
 
 use std::path::Path;
 
+#[path = "../../crates/crypto/benches/roster/long_log.rs"]
+mod long_log;
+
+use self::long_log::{LongLog, Person};
 use crate::common::examples::{JavaScript, Language, Python, Rust, Talker, javascript, python};
 use crate::common::nats::Client;
 use crate::common::{Daemon, Dir, said};
+use data_encoding::BASE64;
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use unibus_core::domain::RoomRole;
+use unibus_crypto::roster::{RosterAction, SignedEntry};
 
 /// A node over TLS, on which alice has a room.
 struct Place(Daemon);
@@ -72,13 +79,57 @@ fn pair(who: &str, what: &str) -> (String, String) {
 fn both_languages_read_and_refuse_the_published_examples() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/vectors.json");
     let dir = Dir::new();
-    let mut checks = [python("vectors.py"), javascript(dir.path(), "vectors.mjs")].map(|mut command| {
-        let output = command.arg(&vectors).output().unwrap();
+    both(dir.path(), "vectors", &[&vectors]);
+}
+
+/// Runs a script in both languages, and says what they print, which has to be the same.
+fn both(dir: &Path, script: &str, files: &[&Path]) -> String {
+    let commands = [python(&format!("{script}.py")), javascript(dir, &format!("{script}.mjs"))];
+    let [one, other] = commands.map(|mut command| {
+        let output = command.args(files).output().unwrap();
         assert!(output.status.success(), "{}", said(&output));
         String::from_utf8(output.stdout).unwrap()
     });
-    checks.sort();
-    assert_eq!(checks[0], checks[1], "one language checks less than the other");
+    assert_eq!(one, other, "one language checks less than the other");
+    one
+}
+
+#[test]
+fn both_languages_verify_the_published_logs_and_the_same_long_one() {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/roster-vectors.json");
+    let (dir, log) = (Dir::new(), LongLog::new(1_000));
+    let stranger = Person::new(5_000);
+    let invites = |actor: &Person| RosterAction::Invite {
+        target: Person::new(6_000).handle,
+        keys: Person::new(6_000).keys,
+        role: RoomRole::Member,
+    };
+    let up_to = |length: usize| LongLog { entries: log.entries[..length].to_vec(), ..LongLog::new(1) };
+    let mut hurt = log.entries[499].bytes().to_vec();
+    *hurt.last_mut().unwrap() ^= 1;
+    let forged = [
+        (500, hurt, "signature"),
+        (1_000, up_to(999).next(&stranger, invites(&stranger)).unwrap().bytes().to_vec(), "denied"),
+        (1_000, up_to(998).next(&log.owner, invites(&log.owner)).unwrap().bytes().to_vec(), "fork"),
+        (700, log.entries[701].bytes().to_vec(), "gap"),
+        (2, log.entries[1].bytes()[1..].to_vec(), "malformed"),
+    ];
+    let forged = forged.map(|(at, bytes, refused)| {
+        // Rust finds the same.
+        let read = SignedEntry::decode(&bytes).and_then(|entry| up_to(at - 1).verify().apply(&entry));
+        assert_eq!(read.unwrap_err().code(), refused);
+        json!({ "at": at, "entry": BASE64.encode(&bytes), "refused": refused })
+    });
+    let entries: Vec<_> = log.entries.iter().map(|entry| BASE64.encode(entry.bytes())).collect();
+    let document = json!({
+        "room": log.room, "creator": log.owner.keys.sign_pub, "entries": entries, "head": log.verify().head().hash, "forged": forged,
+    });
+    let file = dir.path().join("log.json");
+    std::fs::write(&file, document.to_string()).unwrap();
+    let published = both(dir.path(), "roster_vectors", &[&vectors]);
+    let with_log = both(dir.path(), "roster_vectors", &[&vectors, &file]);
+    let count = |said: &str| said.split(' ').next().unwrap().parse::<usize>().unwrap();
+    assert_eq!(count(&with_log), count(&published) + 6, "{published}{with_log}");
 }
 
 #[test]

@@ -8,18 +8,18 @@ use unibus_crypto::roster::{Entry, Keys, RosterAction, RosterRefusal, SignedEntr
 use unibus_crypto::{HpkeSecret, RosterHead};
 
 /// A person with keys.
-pub struct Person {
+pub(crate) struct Person {
     /// Their handle.
-    pub handle: Handle,
+    pub(crate) handle: Handle,
     /// Their key pair.
-    pub pair: KeyPair,
+    pub(crate) pair: KeyPair,
     /// Their public keys.
-    pub keys: Keys,
+    pub(crate) keys: Keys,
 }
 
 impl Person {
     /// Person number `number`, with the same keys in every run.
-    pub fn new(number: u32) -> Self {
+    pub(crate) fn new(number: u32) -> Self {
         let secret = |kind: u8| {
             let mut secret = [kind; 32];
             secret[..4].copy_from_slice(&number.to_be_bytes());
@@ -33,18 +33,18 @@ impl Person {
 }
 
 /// A log that is being written.
-pub struct LongLog {
+pub(crate) struct LongLog {
     /// The room.
-    pub room: RoomId,
+    pub(crate) room: RoomId,
     /// Who made it, and makes most of it.
-    pub owner: Person,
+    pub(crate) owner: Person,
     /// The entries.
-    pub entries: Vec<SignedEntry>,
+    pub(crate) entries: Vec<SignedEntry>,
 }
 
 impl LongLog {
     /// A log of so many entries.
-    pub fn new(length: usize) -> Self {
+    pub(crate) fn new(length: usize) -> Self {
         let mut log = Self { room: "kitchen".parse().unwrap(), owner: Person::new(0), entries: Vec::new() };
         let (hpke_pub, subject) = (log.owner.keys.hpke_pub, "room.kitchen".parse().unwrap());
         let first = RosterAction::Create { hpke_pub, subject, policy: Policy::CONVERSATION };
@@ -71,7 +71,7 @@ impl LongLog {
     }
 
     /// The next entry, by `actor`.
-    pub fn next(&self, actor: &Person, action: RosterAction) -> Result<SignedEntry, RosterRefusal> {
+    pub(crate) fn next(&self, actor: &Person, action: RosterAction) -> Result<SignedEntry, RosterRefusal> {
         let (number, previous) = match self.entries.last() {
             Some(last) => (last.head().number + 1, last.hash()),
             None => (1, RosterHead::NONE),
@@ -82,7 +82,7 @@ impl LongLog {
     }
 
     /// What it comes to.
-    pub fn verify(&self) -> State {
+    pub(crate) fn verify(&self) -> State {
         let trust = unibus_crypto::roster::Trust::Creator(self.owner.keys.sign_pub);
         State::verify(&self.room, &self.entries, trust).unwrap()
     }

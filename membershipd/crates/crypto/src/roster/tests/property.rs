@@ -12,6 +12,11 @@ use RoomRole::{Moderator, Owner};
 const PEOPLE: [&str; 7] = ["alice", "bob", "carol", "dave", "erin", "mallory", "bob2"];
 const LINKS: [u8; 3] = [1, 2, 3];
 
+/// Their handles, in the same order.
+fn handles() -> impl Iterator<Item = Handle> {
+    PEOPLE.iter().map(|name| handle(name.trim_end_matches('2')))
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// An entry by a person, in the name of another, with a lie in it.
@@ -222,8 +227,7 @@ impl Naive {
     }
 
     fn is_last_owner(&self, handle: &Handle) -> bool {
-        let owners: Vec<_> =
-            PEOPLE.iter().map(|name| who(name).handle).filter(|one| self.role(one) == Some(Owner)).collect();
+        let owners: Vec<_> = handles().filter(|one| self.role(one) == Some(Owner)).collect();
         self.role(handle) == Some(Owner) && owners.iter().all(|owner| owner == handle)
     }
 
@@ -312,7 +316,7 @@ impl Both {
         let person = who(PEOPLE[actor]);
         let mut entry = self.client.next(&person, action(&person, wish));
         if let Some(named) = named {
-            entry.actor = who(PEOPLE[named]).handle;
+            entry.actor = handles().nth(named).unwrap();
         }
         match lie {
             Some(Lie::Number(number)) => entry.number = number,
@@ -358,7 +362,7 @@ impl Both {
                 assert!(person.sign_pub != out.keys.sign_pub || person.handle != out.handle, "taken away");
             }
         }
-        let present = PEOPLE.iter().map(|name| who(name).handle).filter(|handle| self.naive.is_present(handle));
+        let present = handles().filter(|handle| self.naive.is_present(handle));
         let present: std::collections::BTreeSet<_> = present.collect();
         assert_eq!(self.client.state.recipients(&Takings::default()).len(), present.len());
     }
@@ -369,13 +373,11 @@ impl Both {
         let state = &self.client.state;
         let length = at.index(self.naive.0.len()) + 1;
         // The server's choice, or just those who were there.
-        let handles: std::collections::BTreeSet<_> = PEOPLE.iter().map(|name| who(name).handle).collect();
+        let all: std::collections::BTreeSet<_> = handles().collect();
         let there = |handle: &Handle| self.naive.at(handle, length).filter(|(standing, _)| standing.state.is_present());
         let to: Vec<Handle> = match to {
-            0..128 => handles.iter().filter(|handle| there(handle).is_some()).cloned().collect(),
-            bits => {
-                handles.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, one)| one.clone()).collect()
-            }
+            0..128 => all.iter().filter(|handle| there(handle).is_some()).cloned().collect(),
+            bits => all.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, one)| one.clone()).collect(),
         };
         let keys = |handle: &Handle| there(handle).map_or(who("mallory").keys, |(_, keys)| keys);
         let recipients: Vec<_> = to.iter().map(|handle| keys(handle).of(handle.clone())).collect();
@@ -385,7 +387,7 @@ impl Both {
             key: KeyId::from_bytes([1; 16]),
             previous: None,
             head: self.naive.0[length - 1].hash(),
-            maker: who(PEOPLE[named.unwrap_or(maker)]).handle,
+            maker: handles().nth(named.unwrap_or(maker)).unwrap(),
             recipients: RecipientsHash::of(&room("kitchen"), &recipients),
         };
         let maker_then = self.naive.at(&statement.maker, length);
