@@ -31,7 +31,7 @@ case $last in *' sh sh -s')
     { cat "$root/bin/answers"; tee -a "$root/stdin"; } | sh -s
     exit
 esac
-case $0 in */ssh) cat >> "$root/stdin";; esac
+case $0 in */ssh) cat >> "$root/stdin"; READY;; esac
 look "${0##*/}" "$@"
 if [ "$code" = 0 ]; then [ -z "$said" ] || printf '%s\n' "$said"; else printf '%s\n' "$said" >&2; fi
 exit "$code"

@@ -65,10 +65,10 @@ fn posture(text: &str) -> String {
 #[test]
 fn what_a_node_says_cannot_act_on_the_terminal_of_the_operator() {
     // In an answer, where JSON hides it from the shell's eyes; in the complaints of ssh, and in those of the daemon.
-    let answers = with_ssh("sed \"s/NODE/${host#host-}/\" \"${0%/*}/posture\"");
+    let answers = with_ssh("echo unibus: ready; sed \"s/NODE/${host#host-}/\" \"${0%/*}/posture\"");
     answers.write("bin/posture", posture(HARMFUL));
     let error = json!({ "schema": 1, "error": { "code": "x", "message": HARMFUL, "remedy": HARMFUL } }).to_string();
-    let fails = with_ssh("cat \"${0%/*}/error\"; exit 1");
+    let fails = with_ssh("echo unibus: ready; cat \"${0%/*}/error\"; exit 1");
     fails.write("bin/error", error);
     let complains = |code: u8| {
         let clone = with_ssh(&format!("cat \"${{0%/*}}/complaints\" >&2; exit {code}"));
@@ -90,7 +90,9 @@ fn what_a_node_says_cannot_act_on_the_terminal_of_the_operator() {
 fn a_node_that_never_ends_is_ended_and_named() {
     for (script, word) in [
         ("yes", "more than 33554432 bytes of output"),
-        ("tr '\\0' x </dev/zero", "more than 33554432 bytes of output"),
+        ("echo unibus: ready; tr '\\0' x </dev/zero", "more than 33554432 bytes of output"),
+        // A greeting without an end.
+        ("tr '\\0' x </dev/zero", "gave no answer within 15 s"),
         ("yes >&2", "more than 4194304 bytes of complaints"),
     ] {
         let done = run(&with_ssh(script), "verify");

@@ -73,6 +73,14 @@ fn one_mistake_each() {
         ("name = \"b\"", "name = \"a-name-of-thirty-three-characters\"", "a-name-of", "1 to 32 of"),
         ("name = \"test\"", "name = \"a b\"", "a b", "host name label"),
         ("host-b", "-oProxyCommand=x", "-oProxy", "a host as ssh knows it"),
+        ("host-b", "root@-oProxyCommand=x", "-oProxy", "a host as ssh knows it"),
+        ("host-b", "root@", "root@", "a host as ssh knows it"),
+        ("host-b", "a b", "a b", "a host as ssh knows it"),
+        ("host-b", "root@h:2222", "h:2222", "a port belongs in ~/.ssh/config"),
+        ("host-b", "192.0.2.2:22", "192.0.2.2:22", "a port belongs in ~/.ssh/config"),
+        ("host-b", "root@[2001:db8::1]:22", "]:22", "a port belongs in ~/.ssh/config"),
+        ("host-b", "ssh://root@h:2222", "ssh://", "a port belongs in ~/.ssh/config"),
+        ("host-b", "root@[2001:db8::1]", "[2001", "without brackets: root@2001:db8::1"),
         ("\"wg\"", "\"vpn\"", "vpn", "\"wg\" or \"public\""),
         ("/opt/unibus", "opt/unibus", "opt/unibus", "absolute path"),
         ("/opt/unibus", "/opt/../etc", "/opt/..", "absolute path"),
@@ -85,6 +93,16 @@ fn one_mistake_each() {
     ];
     for (from, to, at, why) in cases {
         check(from, to, at, why);
+    }
+}
+
+#[test]
+fn every_host_that_ssh_takes_is_one() {
+    let clone = Clone::new();
+    clone.ok("client-ca");
+    for host in ["homer", "root@homer", "root@192.0.2.2", "2001:db8::1", "root@2001:db8::1", "fe80::1%eth0", "a@b@c"] {
+        clone.write("deploy/nodes.toml", TOPOLOGY.replacen("host-b", host, 1));
+        clone.ok("cluster-certs");
     }
 }
 

@@ -13,6 +13,7 @@ enum Cause {
     SudoPassword,
     SudoForbidden,
     NoSudo,
+    ShellTalks,
     NoRsync,
     NoSpace,
     ReadOnly,
@@ -31,7 +32,7 @@ enum Stage {
 
 /// What each complaint contains, in lower case. The first that fits counts: those that explain others come first, and those that
 /// tell no cause last.
-const KNOWN: [(&[&str], Stage, Option<Cause>); 31] = [
+const KNOWN: [(&[&str], Stage, Option<Cause>); 36] = [
     (&["remote host identification has changed"], Stage::Connecting, Some(Cause::HostKeyChanged)),
     (&["host key for", "has changed"], Stage::Connecting, Some(Cause::HostKeyChanged)),
     (&["host key verification failed"], Stage::Connecting, Some(Cause::HostKeyUnknown)),
@@ -47,6 +48,12 @@ const KNOWN: [(&[&str], Stage, Option<Cause>); 31] = [
     (&["is not allowed to execute"], Stage::Later, Some(Cause::SudoForbidden)),
     (&["sudo: a password is required"], Stage::Later, Some(Cause::SudoPassword)),
     (&["sudo: a terminal is required"], Stage::Later, Some(Cause::SudoPassword)),
+    // The same of sudo-rs.
+    (&["sudo: interactive authentication is required"], Stage::Later, Some(Cause::SudoPassword)),
+    (&["sudo: ", "incorrect authentication attempt"], Stage::Later, Some(Cause::SudoPassword)),
+    (&["sudo: ", "sorry, user", "may not run"], Stage::Later, Some(Cause::SudoForbidden)),
+    (&["sudo: i'm sorry", "i can't do that"], Stage::Later, Some(Cause::SudoForbidden)),
+    (&["is your shell clean"], Stage::Later, Some(Cause::ShellTalks)),
     (&["permission denied ("], Stage::Connecting, Some(Cause::Denied)),
     (&["too many authentication failures"], Stage::Connecting, Some(Cause::Denied)),
     (&["could not resolve hostname"], Stage::Connecting, Some(Cause::NoName)),
@@ -81,6 +88,7 @@ impl Cause {
             Self::SudoPassword => "log in as root, or give that user NOPASSWD in /etc/sudoers.d",
             Self::SudoForbidden => "log in as root, or allow that user everything in /etc/sudoers.d",
             Self::NoSudo => "log in as root, or install sudo there",
+            Self::ShellTalks => "its login shell prints something: see `cargo xtask doctor --nodes`",
             Self::NoRsync => "install rsync there: apt-get install rsync",
             Self::NoSpace => "make room there; old releases lie in releases/ of the install directory",
             Self::ReadOnly => "its disk can only be read: see its kernel's log for why",
@@ -98,13 +106,24 @@ fn fits(text: &str, parts: &[&str]) -> bool {
 /// How a line begins with which our own programs say what helps, after the one that says what is wrong.
 const REMEDY: &str = "remedy: ";
 
+/// What ssh says of a second session that the server does not take on one connection. It makes another connection then, so it is
+/// why nothing failed.
+const ALONE: [&str; 2] = [REFUSED_SESSION, "disabling multiplexing"];
+const REFUSED_SESSION: &str = "session open refused by peer";
+
+/// Whether ssh had to make a connection of its own although one was open.
+pub(crate) fn refused_session(stderr: &str) -> bool {
+    fits(stderr, &[REFUSED_SESSION])
+}
+
 /// The line that tells most: one with a known cause, else the last; where that only says what helps, with the one before.
 pub(super) fn telling(stderr: &str) -> String {
     let mut caused = KNOWN.iter().filter(|(.., cause)| cause.is_some());
     let known = caused.find_map(|(parts, ..)| stderr.lines().find(|line| fits(line, parts)));
     // ssh frames its warning of a changed key.
     let bare = |line: &str| line.trim_matches(['@', ' ', '\r']).to_owned();
-    let mut last = stderr.lines().rev().map(bare).filter(|line| !line.is_empty());
+    let telling = |line: &String| !line.is_empty() && !ALONE.iter().any(|words| fits(line, &[words]));
+    let mut last = stderr.lines().rev().map(bare).filter(telling);
     match known {
         Some(line) => bare(line),
         None => match (last.next(), last.next()) {
@@ -150,6 +169,11 @@ mod tests {
         assert_eq!(telling(ours), "membershipd: the target holds a room; remedy: empty stores");
         assert_eq!(telling("  remedy: alone"), "remedy: alone");
         assert_eq!(telling(""), "no message");
+        let alone = "mux_client_request_session: session request failed: Session open refused by peer\r\n\
+                     cat: /x: No such file or directory\n\
+                     ControlSocket /run/unibus-ssh-0-1/ab already exists, disabling multiplexing\r";
+        assert_eq!(telling(alone), "cat: /x: No such file or directory");
+        assert!(refused_session(alone) && !refused_session("cat: /x: Permission denied"));
     }
 
     #[test]
@@ -164,6 +188,11 @@ mod tests {
             ("ssh: connect to host homer port 22: No route to host", "no way there"),
             ("ssh: Could not resolve hostname dd: Name or service not known", "~/.ssh/config"),
             ("sudo: a password is required", "NOPASSWD"),
+            ("sudo: interactive authentication is required", "NOPASSWD"),
+            ("sudo: Maximum 3 incorrect authentication attempts", "NOPASSWD"),
+            ("sudo: Sorry, user op may not run sh on homer.", "allow that user"),
+            ("sudo: I'm sorry op. I'm afraid I can't do that", "allow that user"),
+            ("protocol version mismatch -- is your shell clean?", "login shell prints"),
             ("bash: line 1: rsync: command not found", "apt-get install rsync"),
             ("rsync: [receiver] write failed on \"/opt/x\": No space left on device (28)", "make room"),
             ("sh: 1: ./membershipd: Exec format error", "x86-64"),

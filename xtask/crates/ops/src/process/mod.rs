@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use unibus_names::printable::one_line;
 
-pub(crate) use self::cause::{not_begun, with_remedy};
+pub(crate) use self::cause::{not_begun, refused_session, with_remedy};
 
 mod cause;
 

@@ -7,6 +7,7 @@ use unibus_names::{LABEL_RULE, MIN_CLUSTER_NODES, REPLICAS, is_cluster_size, is_
 
 use super::typed::{self, At, Field, Mistakes};
 use super::{Cluster, INSTALL_DIR, Node, Ports, RouteNetwork, Topology};
+use crate::transport::is_ipv6;
 
 /// The daemon does not run as root and gets no capability for lower ones.
 const LOWEST_PORT: i64 = 1024;
@@ -144,13 +145,31 @@ fn label(key: &str, field: &Field<String>, mistakes: &mut Mistakes) -> Option<St
 /// What ssh is told to connect to. It must never be taken for one of its options.
 fn ssh(title: &str, typed: &At<String>, mistakes: &mut Mistakes) -> Option<String> {
     let At { value, line } = typed;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-@:%[]".contains(&b);
-    let good = !value.is_empty() && !value.starts_with('-') && value.bytes().all(plain);
-    if !good {
-        mistakes
-            .add(*line, format!("{title}.ssh is {value:?}; it must be a host as ssh knows it: an alias, or user@host"));
+    let wrong = not_for_ssh(value);
+    if let Some(why) = &wrong {
+        mistakes.add(*line, format!("{title}.ssh is {value:?}; {why}"));
     }
-    good.then(|| value.clone())
+    wrong.is_none().then(|| value.clone())
+}
+
+/// Why ssh, and rsync by it, would not understand a host as it is meant.
+fn not_for_ssh(value: &str) -> Option<&'static str> {
+    const PORT: &str = "a port belongs in ~/.ssh/config: Host, HostName and Port there, and that Host here";
+    let bare = value.strip_prefix("ssh://").unwrap_or(value);
+    let (user, host) = bare.rsplit_once('@').map_or((None, bare), |(user, host)| (Some(user), host));
+    let in_brackets = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match in_brackets {
+        Some((_, "")) => return Some("an address of IPv6 stands there without brackets: root@2001:db8::1"),
+        Some(_) => return Some(PORT),
+        None if host.contains(':') && !is_ipv6(host) => return Some(PORT),
+        None => {}
+    }
+    let word = |part: &str, more: &[u8]| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b) || more.contains(&b);
+        !part.is_empty() && !part.starts_with('-') && part.bytes().all(plain)
+    };
+    let good = bare == value && word(host, b":%") && user.is_none_or(|user| word(user, b"@"));
+    (!good).then_some("it must be a host as ssh knows it: an alias, or user@host")
 }
 
 fn address(key: &str, field: &Field<String>, mistakes: &mut Mistakes) -> Option<IpAddr> {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use local::Local;
+pub(crate) use ssh::is_ipv6;
 pub use ssh::{Ssh, quote};
 
 use serde::{Serialize, Serializer};
@@ -72,8 +73,22 @@ pub trait Transport: Sync {
         Err(Failure::Unreachable(format!("no other program can reach {node}")))
     }
 
+    /// How the machine of `node` lets its operator in; none where there is no login.
+    fn login(&self, _node: &str, _within: Duration) -> Result<Option<Login>, Failure> {
+        Ok(None)
+    }
+
     /// Where `node` is, as the plan of a dry run names it.
     fn place(&self, node: &str) -> String;
+}
+
+/// What was seen of a login while a session was open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// What the user's shell printed before the command ran; empty where it kept quiet.
+    pub(crate) greeting: String,
+    /// Whether a second command took a connection of its own, as the server takes one session a connection (`MaxSessions 1`).
+    pub(crate) alone: bool,
 }
 
 /// One connection to a node, on which one thing is done after the other. After a failure it is of no use any more.

@@ -10,7 +10,7 @@ use super::quote;
 use crate::process::{self, Failure, MOST_COMPLAINTS, MOST_OUTPUT, Output, end_group};
 
 /// What the shell says once it listens. Whatever a login prints comes before it.
-const READY: &str = "unibus: ready";
+pub(super) const READY: &str = "unibus: ready";
 /// Bytes that a login may print before the shell listens, and a line that begins an answer may have.
 const MOST_GREETING: u64 = 1 << 20;
 /// How long a shell may take to end once nobody talks to it any more.

@@ -1,15 +1,17 @@
 //! Nodes that ssh reaches, with the operator's own configuration and known hosts.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::Ipv6Addr;
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::connections::{self, Connections};
-use super::shell::{self, Shell};
-use super::{Call, Files, Opening, Session, Transport};
-use crate::process::{Failure, Output, bounded, bounded_into, not_begun};
+use super::shell::{self, READY, Shell};
+use super::{Call, Files, Login, Opening, Session, Transport};
+use crate::process::{Failure, Output, bounded, bounded_into, not_begun, refused_session};
 
 /// ssh gives up by itself long before; this is for one that does not.
 const OPENS_WITHIN: Duration = Duration::from_secs(30);
@@ -18,11 +20,25 @@ const SSH_FAILED: i32 = 255;
 /// The remote shell's exit codes for a program that is not there or may not be run.
 const NOT_RUNNABLE: [i32; 2] = [126, 127];
 
-/// Becomes root unless it is. `sudo` keeps the directory and the standard streams.
-const AS_ROOT: &str = "[ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
+/// Becomes root unless it is. `sudo` keeps the directory and the standard streams. What it and the command complain about is in the
+/// language in which complaints are recognised.
+const AS_ROOT: &str = "export LC_ALL=C; [ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
 
 /// Runs in the install directory. The arguments come after the script, so that nothing is quoted twice.
-const RUN: &str = "cd -- \"$1\" && shift || exit; [ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
+const RUN: &str =
+    "cd -- \"$1\" && shift || exit; export LC_ALL=C; [ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
+
+/// Says the line [`READY`], before anything that is wanted.
+const SAY_READY: &str = "echo \"unibus: ready\"";
+
+/// Runs ssh with the words that follow, on this machine, and passes on what comes after the line [`READY`]: a login shell there may have
+/// printed something first, a thousand lines at most. Ends with ssh's exit code. No single quote is in it: rsync, which starts it too, has
+/// it between two.
+const AFTER_GREETING: &str = "exec 3>&1; code=$({ { ssh \"$@\" 3>&- 4>&-; echo $? >&4; } | { ulimit -v 200000 2>/dev/null; n=0; \
+    while [ $n -lt 1000 ] && IFS= read -r line && [ \"$line\" != \"unibus: ready\" ]; do n=$((n+1)); done; \
+    exec cat >&3 4>&-; }; } 4>&1); exit \"$code\"";
+/// Longest part of a greeting that is kept, in bytes.
+const GREETING: usize = 1000;
 
 /// Takes install directory, path, mode, length and owner. The length is compared before the rename: a connection that
 /// dies half-way must leave the old file. A path below the install directory may lie where the daemon can write; so its
@@ -71,39 +87,49 @@ impl Ssh {
         Ok(fixed.chain(["--".to_owned(), host.to_owned(), remote_command(script, args)]).collect())
     }
 
+    /// The same where all that it prints is wanted, and nothing that a login shell prints before; with these options besides.
+    fn exact(&self, node: &str, args: &[&str], more: &[&str]) -> Result<Vec<String>, Failure> {
+        let script = format!("{SAY_READY}; {RUN}");
+        let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(args.iter().copied()).collect();
+        let words = self.ssh(node, &script, &args)?;
+        // ssh takes the first value that it is given.
+        let more = more.iter().map(|&word| word.to_owned());
+        Ok(after_greeting().into_iter().chain(more).chain(words.into_iter().skip(1)).collect())
+    }
+
     fn rsync(&self, node: &str, files: &Files) -> Result<Vec<String>, Failure> {
         let host = self.host(node)?;
-        let rsh: Vec<String> = std::iter::once("ssh".to_owned()).chain(options()).collect();
+        let rsh = format!("sh -c '{AFTER_GREETING}' sh {}", options().join(" "));
         let mut words = vec!["rsync".to_owned()];
         // Content decides, not the time of a build; owner and mode are those of the plan, not those of this machine.
         words.extend(["--checksum", "--perms", "--owner", "--group", "--itemize-changes"].map(str::to_owned));
         words.extend([format!("--chmod=F{}", files.mode), format!("--chown={}", files.owner)]);
-        words.extend(["--timeout=30".to_owned(), format!("--rsh={}", rsh.join(" "))]);
-        words.push(format!("--rsync-path=sh -c {} sh rsync", quote(AS_ROOT)));
+        words.extend(["--timeout=30".to_owned(), format!("--rsh={rsh}")]);
+        words.push(format!("--rsync-path=sh -c {} sh rsync", quote(&format!("{SAY_READY}; {AS_ROOT}"))));
         words.push("--".to_owned());
         words.extend(files.from.iter().map(|file| file.display().to_string()));
-        words.push(format!("{host}:{}/", files.to));
+        words.push(format!("{}:{}/", rsync_host(host), files.to));
         Ok(words)
     }
 
     fn start(&self, node: &str, words: &[String], stdin: &[u8], within: Duration) -> Result<Output, Failure> {
-        self.carry_out(node, words, |command| bounded(command, stdin, within))
+        self.carry_out(node, "rsync", words, |command| bounded(command, stdin, within))
     }
 
+    /// Starts `words`; `program` is what they amount to, for messages.
     fn carry_out(
         &self,
         node: &str,
+        program: &str,
         words: &[String],
         run: impl FnOnce(Command) -> Result<Output, Failure>,
     ) -> Result<Output, Failure> {
         let host = self.host(node)?;
-        let [program, args @ ..] = words else {
+        let [first, args @ ..] = words else {
             return Err(Failure::Unreachable("no command was given".to_owned()));
         };
         self.connect()?;
-        let mut command = Command::new(program);
-        command.args(args);
-        let output = run(command).map_err(|failure| failure.at(program, host))?;
+        let output = run(start(first, args)).map_err(|failure| failure.at(program, host))?;
         match output.code {
             Some(SSH_FAILED) if not_begun(&output.stderr) => {
                 Err(Failure::Unreachable(output.reason().to_owned()).at(program, host))
@@ -123,8 +149,7 @@ impl Ssh {
         argv: &[&str],
         run: impl FnOnce(Command) -> Result<Output, Failure>,
     ) -> Result<Output, Failure> {
-        let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
-        let output = self.carry_out(node, &self.ssh(node, RUN, &args)?, run)?;
+        let output = self.carry_out(node, "ssh", &self.exact(node, argv, &[])?, run)?;
         match output.code {
             Some(code) if NOT_RUNNABLE.contains(&code) => Err(Failure::Unreachable(format!(
                 "{}: {} (is unibus installed in {}?)",
@@ -170,12 +195,15 @@ impl Transport for Ssh {
     }
 
     fn relay(&self, node: &str, argv: &[&str]) -> Result<Vec<String>, Failure> {
-        let args: Vec<&str> = std::iter::once(self.install_dir.as_str()).chain(argv.iter().copied()).collect();
         // It lasts for minutes, and must neither end with another's connection nor keep one up that is dead.
-        let own = ["-o", "ControlMaster=no", "-o", "ControlPath=none"].map(str::to_owned);
-        let mut words = self.ssh(node, RUN, &args)?;
-        words.splice(1..1, own);
-        Ok(words)
+        self.exact(node, argv, &["-o", "ControlMaster=no", "-o", "ControlPath=none"])
+    }
+
+    fn login(&self, node: &str, within: Duration) -> Result<Option<Login>, Failure> {
+        // Not [`AS_ROOT`]: it is the user's own shell that is asked about.
+        let words = self.ssh(node, SAY_READY, &[])?;
+        let output = self.carry_out(node, "ssh", &words, |command| bounded(command, b"", within))?;
+        Ok(Some(Login { greeting: greeting(&output.stdout), alone: refused_session(&output.stderr) }))
     }
 
     fn place(&self, node: &str) -> String {
@@ -190,9 +218,9 @@ impl Ssh {
             return Err(Failure::Unreachable("no command was given".to_owned()));
         };
         self.connect()?;
-        let mut command = Command::new("ssh");
-        command.args(words.iter().skip(1));
-        let shell = Shell::open(command, &stdin, OPENS_WITHIN).map_err(|failure| failure.at("ssh", host))?;
+        let words: Vec<String> = words.into_iter().skip(1).collect();
+        let shell =
+            Shell::open(start("ssh", &words), &stdin, OPENS_WITHIN).map_err(|failure| failure.at("ssh", host))?;
         Ok(Talk { ssh: self, host: host.to_owned(), shell })
     }
 
@@ -242,12 +270,48 @@ impl Session for Talk<'_> {
 }
 
 /// Never asks, never hangs for ever, never relaxes host key checking. One connection serves a whole run, and ends by itself
-/// soon after.
+/// soon after. What a configuration says for people who log in to work there is left out: a command, a terminal, forwarded ports.
 fn options() -> Vec<String> {
     let control = format!("ControlPath={}/%C", connections::directory());
     let wanted = ["BatchMode=yes", "ConnectTimeout=5", "ServerAliveInterval=5", "ServerAliveCountMax=3"];
+    let plain = ["RemoteCommand=none", "RequestTTY=no", "ClearAllForwardings=yes"];
     let shared = ["ControlMaster=auto", "ControlPersist=10", control.as_str()];
-    wanted.iter().chain(&shared).flat_map(|option| ["-o".to_owned(), (*option).to_owned()]).collect()
+    let all = wanted.iter().chain(&plain).chain(&shared);
+    all.flat_map(|option| ["-o".to_owned(), (*option).to_owned()]).collect()
+}
+
+/// The words before those of ssh where what a login shell prints is to be left out.
+fn after_greeting() -> [String; 4] {
+    ["sh", "-c", AFTER_GREETING, "sh"].map(str::to_owned)
+}
+
+/// A program of this machine, whose complaints are in the language in which they are recognised.
+fn start(program: &str, args: &[String]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).env("LC_ALL", "C");
+    command
+}
+
+/// A host as rsync reads it, which takes the first colon for the end of one: an address of IPv6 stands in brackets.
+fn rsync_host(host: &str) -> Cow<'_, str> {
+    let (user, address) = host.rsplit_once('@').map_or(("", host), |(user, address)| (user, address));
+    match (is_ipv6(address), user) {
+        (false, _) => Cow::Borrowed(host),
+        (true, "") => Cow::Owned(format!("[{address}]")),
+        (true, user) => Cow::Owned(format!("{user}@[{address}]")),
+    }
+}
+
+/// Whether a host is an address of IPv6, with a zone or without.
+pub(crate) fn is_ipv6(host: &str) -> bool {
+    host.split_once('%').map_or(host, |(address, _)| address).parse::<Ipv6Addr>().is_ok()
+}
+
+/// What a login shell printed before it ran the command.
+fn greeting(stdout: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stdout.get(..GREETING).unwrap_or(stdout));
+    let before = text.lines().take_while(|line| *line != READY).filter(|line| !line.trim().is_empty());
+    before.map(|line| crate::process::text(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
 /// One word for ssh, which joins its arguments and gives them to the remote user's shell, whichever that is.
@@ -335,6 +399,7 @@ mod tests {
     fn a_relay_has_a_connection_of_its_own() {
         let ssh = Ssh::new(BTreeMap::from([("a".to_owned(), "host-a".to_owned())]), "/opt/unibus");
         let words = ssh.relay("a", &["./membershipd", "control"]).unwrap();
+        assert_eq!(words[..4], after_greeting());
         // ssh takes the first value that it is given.
         let first = words.iter().find(|word| word.starts_with("ControlPath=")).unwrap();
         assert_eq!(first, "ControlPath=none");
@@ -345,6 +410,86 @@ mod tests {
     #[test]
     fn host_keys_are_always_checked() {
         assert!(!options().iter().any(|option| option.contains("HostKey") || option.contains("KnownHosts")));
+    }
+
+    #[test]
+    fn a_configuration_for_people_who_work_there_has_no_effect() {
+        for option in ["RemoteCommand=none", "RequestTTY=no", "ClearAllForwardings=yes"] {
+            assert!(options().iter().any(|word| word == option), "{option}");
+        }
+    }
+
+    /// A directory with an `ssh` that is a shell here which talks first.
+    fn noisy() -> (tempfile::TempDir, String) {
+        use std::io::Write as _;
+        let dir = scratch();
+        let file = dir.path().join("ssh");
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "/dev/stdin"]).arg(&file).stdin(std::process::Stdio::piped());
+        let mut child = install.spawn().unwrap();
+        // Whatever ssh is told before the host, and that itself, is of no interest here.
+        let script = "#!/bin/sh\nwhile [ \"$1\" != host ]; do shift; done; shift\n\
+                      printf 'Welcome back!\\n\\033[1munibus: read\\n'; exec sh -c \"$*\"\n";
+        child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+        let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+        (dir, path)
+    }
+
+    #[test]
+    fn what_a_login_shell_prints_is_no_part_of_an_answer() {
+        let (_dir, path) = noisy();
+        let command = remote_command(
+            &format!("{SAY_READY}; {}", RUN.replace("$(id -u)", "0")),
+            &["/", "sh", "-c", "printf 'a\\0b\\n'; cat; echo oops >&2; exit 4"],
+        );
+        let [first, args @ ..] = after_greeting();
+        let mut filter = start(&first, &args);
+        filter.env("PATH", &path).args(["-o", "X=y", "--", "host", &command]);
+        let output = bounded(filter, b"in", Duration::from_secs(10)).unwrap();
+        assert_eq!((output.code, output.stdout.as_slice()), (Some(4), b"a\0b\nin".as_slice()));
+        assert_eq!(output.stderr, "oops");
+        assert_eq!(greeting(b"Welcome back!\n\n\x1b[1mx\nunibus: ready\nunibus: more"), "Welcome back!\n\\u001b[1mx");
+        assert_eq!(greeting(b"unibus: ready\n"), "");
+    }
+
+    #[test]
+    fn rsync_works_where_the_shell_talks() {
+        // rsync reads a path of the other side as a shell does.
+        let ((dir, path), there) = (noisy(), tempfile::tempdir().unwrap());
+        let hosts = BTreeMap::from([("a".to_owned(), "host".to_owned())]);
+        let file = dir.path().join("sent");
+        std::fs::write(&file, vec![7; 100_000]).unwrap();
+        let files = Files {
+            from: vec![file],
+            to: there.path().display().to_string(),
+            owner: "root:root".to_owned(),
+            mode: crate::transport::Mode(0o600),
+        };
+        let words = Ssh::new(hosts, "/opt/unibus").rsync("a", &files).unwrap();
+        let mine = |word: &&String| !word.starts_with("--chown") && !["--owner", "--group"].contains(&word.as_str());
+        let words: Vec<String> = words.iter().filter(mine).map(|word| word.replace("$(id -u)", "0")).collect();
+        let mut rsync = start("rsync", &words[1..]);
+        rsync.env("PATH", path);
+        let output = bounded(rsync, b"", Duration::from_secs(20)).unwrap();
+        assert!(output.ok(), "{output:?}");
+        assert_eq!(std::fs::read(there.path().join("sent")).unwrap(), vec![7; 100_000]);
+    }
+
+    #[test]
+    fn an_address_of_ipv6_is_in_brackets_for_rsync_alone() {
+        for (host, rsync) in [
+            ("homer", "homer"),
+            ("root@192.0.2.1", "root@192.0.2.1"),
+            ("2001:db8::1", "[2001:db8::1]"),
+            ("root@2001:db8::1", "root@[2001:db8::1]"),
+            ("root@fe80::1%eth0", "root@[fe80::1%eth0]"),
+        ] {
+            assert_eq!(rsync_host(host), rsync);
+        }
+        let ssh = Ssh::new(BTreeMap::from([("a".to_owned(), "root@2001:db8::1".to_owned())]), "/opt/unibus");
+        let words = ssh.ssh("a", RUN, &["/"]).unwrap();
+        assert_eq!(words.iter().rev().nth(1).map(String::as_str), Some("root@2001:db8::1"));
     }
 
     #[test]
