@@ -12,6 +12,11 @@ export root=${0%/bin/*} host
 [ "$1" = -V ] && { echo 'OpenSSH_9.2p1' >&2; exit 0; }
 [ "$1" = -G ] && { echo "identityfile $root/id"; exit 0; }
 for last; do [ "$previous" = -- ] && host=$last; previous=$last; done
+cat "$root/greeting-$host" 2> /dev/null
+case $last in *' sh sh -s') ;; *) printf 'login\036' >> "$root/seen-$host"
+    [ ! -e "$root/alone-$host" ] || echo 'mux_client_request_session: session request failed: Session open refused by peer' >&2
+    echo 'unibus: ready'; exit ;;
+esac
 printf 'session\036' >> "$root/seen-$host"
 answer=$root/answers/$host
 code=$(head -n 1 "$answer")
@@ -243,10 +248,14 @@ fn three_bare_servers_are_fit_and_only_read() {
         let seen = clone.read(&format!("seen-host-{node}"));
         let seen: Vec<&str> = seen.split_terminator('\u{1e}').collect();
         assert!(
-            matches!(seen[..], ["session", question, "date +%s%3N"] if question.starts_with("bash -c ")),
+            matches!(seen[..], ["session", question, "date +%s%3N", "login"] if question.starts_with("bash -c ")),
             "{seen:?}"
         );
-        assert!(seen[1].contains("bash /opt/unibus /opt/unibus/local_files unibus "), "{}", seen[1]);
+        assert!(
+            seen[1].contains("bash /opt/unibus /opt/unibus/local_files unibus membershipd-cluster.service "),
+            "{}",
+            seen[1]
+        );
         assert!(checks.iter().filter(|check| check["node"] == node).all(|check| check["level"] == "ok"), "{checks:?}");
     }
     let table = run(&clone, "doctor --nodes").stdout;
@@ -257,6 +266,39 @@ fn three_bare_servers_are_fit_and_only_read() {
         "{table}"
     );
     assert!(table.ends_with("next: cargo xtask stage  what would be put on the servers\n"), "{table}");
+}
+
+#[test]
+fn a_login_that_is_in_the_way_and_a_drop_in_that_takes_the_secrets_are_named() {
+    let clone = ready();
+    for (node, n) in NODES.iter().zip(1..) {
+        clone.write(&format!("answers/host-{node}"), bare(n));
+        // All nodes agree, so it is this machine that is wrong.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+        clone.write(&format!("clock-host-{node}"), format!("{}\n", now - 35_000));
+    }
+    clone.write("greeting-host-a", "Welcome to a\n");
+    clone.write("alone-host-b", "");
+    let file = "/run/systemd/system/service.d/zzz-lxc-service.conf";
+    clone.write("answers/host-c", bare(3).replace("ntp\t", &format!("emptied\t{file}\nntp\t")));
+    let done = run(&clone, "doctor --nodes --json");
+    let checks = verdict(&done);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    let shell = of(&checks, "shell", "a");
+    assert!(shell["level"] == "warn" && shell["got"].as_str().unwrap().ends_with(": Welcome to a"), "{shell}");
+    assert_eq!((level(&checks, "shell", "b"), level(&checks, "sessions", "a")), ("ok".to_owned(), "ok".to_owned()));
+    let sessions = of(&checks, "sessions", "b");
+    assert!(sessions["level"] == "info" && sessions["remedy"].as_str().unwrap().contains("MaxSessions"), "{sessions}");
+    let credentials = of(&checks, "credentials", "c");
+    assert!(credentials["level"] == "fail" && credentials["got"].as_str().unwrap().contains(file), "{credentials}");
+    for node in NODES {
+        let clock = of(&checks, "clock", node);
+        let got = clock["got"].as_str().unwrap();
+        assert!(
+            got.starts_with("this machine's clock is 3") && got.ends_with(&format!(" s ahead of {node}'s")),
+            "{clock}"
+        );
+    }
 }
 
 #[test]

@@ -7,7 +7,6 @@ use super::{Check, Level};
 use crate::node_files::Placement;
 use crate::staging::{UNIT, USER};
 use crate::topology::{Node, RouteNetwork, Topology};
-use crate::verify::{SKEW_MS, skew};
 
 /// What servers run is built for it.
 const ARCH: &str = "x86_64";
@@ -20,25 +19,14 @@ const LEAST_GIB: u64 = 2;
 /// What the daemon lets its engine store (`STORE_BYTES` there), and what lies beside it.
 const STORE_GIB: u64 = 10;
 const BESIDE_GIB: u64 = 2;
-/// Off, but not so far that `verify` fails.
-const SKEW_WARN_MS: i64 = SKEW_MS / 2;
-
-/// When a node told its time, by our clock and by its own.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
-    pub(super) sent_ms: i64,
-    pub(super) received_ms: i64,
-    pub(super) node_ms: i64,
-}
-
 /// Every check of a node that needs no other node.
-pub(super) fn node(topology: &Topology, node: &Node, facts: &Facts, clock: Result<Clock, String>) -> Vec<Check> {
+pub(super) fn node(topology: &Topology, node: &Node, facts: &Facts) -> Vec<Check> {
     let name = &node.name;
     let mut checks = vec![arch(name, facts), debian(name, facts), systemd(name, facts), rsync(name, facts)];
     checks.push(user(name, facts, &topology.cluster.install_dir));
     checks.extend(disk(name, facts));
-    checks.push(clock_check(name, clock));
     checks.push(ntp(name, facts));
+    checks.push(credentials(name, facts));
     checks.extend(ports(topology, node, facts));
     checks.extend(addresses(topology, node, facts));
     checks
@@ -131,23 +119,6 @@ fn room(node: &str, id: &str, room: Option<&Room>, used_kib: u64, want: u64, lev
     ))
 }
 
-fn clock_check(node: &str, clock: Result<Clock, String>) -> Check {
-    let want = format!("within {SKEW_WARN_MS} ms");
-    let remedy = "set the clock of that node, or of this machine: both should follow NTP (timedatectl)";
-    match clock {
-        Err(why) => Check::new("clock", node, Level::Fail, want, why).remedy("date must answer there"),
-        Ok(clock) => {
-            let (off, got) = skew(clock.sent_ms, clock.received_ms, clock.node_ms);
-            let level = match off {
-                off if off > SKEW_MS => Level::Fail,
-                off if off > SKEW_WARN_MS => Level::Warn,
-                _ => Level::Ok,
-            };
-            Check::new("clock", node, level, want, got).remedy(remedy)
-        }
-    }
-}
-
 fn ntp(node: &str, facts: &Facts) -> Check {
     let level = if facts.ntp == "yes" { Level::Ok } else { Level::Warn };
     Check::new(
@@ -158,6 +129,20 @@ fn ntp(node: &str, facts: &Facts) -> Check {
         if level == Level::Ok { "synchronized" } else { or_unknown(&facts.ntp) },
     )
     .remedy("apt-get install systemd-timesyncd && timedatectl set-ntp true")
+}
+
+/// A drop-in for all services, as some systems put into containers, may take back what hands the unit its secrets. `stage` cannot see
+/// it, and the daemon would not start.
+fn credentials(node: &str, facts: &Facts) -> Check {
+    let want = format!("no drop-in takes LoadCredential= from {UNIT}");
+    let Some(file) = &facts.emptied else { return Check::new("credentials", node, Level::Ok, want, "left alone") };
+    let name = file.rsplit('/').next().unwrap_or(file);
+    let units = "/etc/systemd/system";
+    Check::new("credentials", node, Level::Fail, want, format!("{file} empties LoadCredential=")).remedy(format!(
+        "the daemon would start without its secrets. To leave that file out for this unit alone, there: mkdir -p {units}/{UNIT}.d \
+         && ln -s /dev/null {units}/{UNIT}.d/{name} && systemctl daemon-reload. In an LXC container systemd needs nesting for that \
+         (Proxmox: pct set ID --features nesting=1)"
+    ))
 }
 
 /// Each port is free where it will be bound, or is held by our own unit.
@@ -282,16 +267,12 @@ pub(super) mod tests {
         }
     }
 
-    fn in_time() -> Result<Clock, String> {
-        Ok(Clock { sent_ms: 1_000, received_ms: 1_020, node_ms: 1_010 })
-    }
-
     /// What is not as it should be after `breaking` was done to a bare machine.
     fn broken(network: &str, breaking: impl Fn(&mut Facts)) -> Vec<(String, Level, String)> {
         let topology = topology(network);
         let mut facts = bare(1);
         breaking(&mut facts);
-        let checks = node(&topology, &topology.nodes[0], &facts, in_time());
+        let checks = node(&topology, &topology.nodes[0], &facts);
         for check in &checks {
             assert_eq!(check.remedy.is_empty(), check.level == Level::Ok, "{check:?}");
             assert_eq!(check.node, "a");
@@ -348,17 +329,10 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_clock_is_judged_as_verify_does_and_warned_about_before() {
-        let at = |node_ms| clock_check("a", Ok(Clock { sent_ms: 10_000, received_ms: 10_040, node_ms })).level;
-        assert_eq!(at(10_020), Level::Ok);
-        assert_eq!(at(10_040 + SKEW_WARN_MS), Level::Ok);
-        assert_eq!(at(10_041 + SKEW_WARN_MS), Level::Warn);
-        assert_eq!(at(10_041 + SKEW_MS), Level::Fail);
-        assert_eq!(at(9_999 - SKEW_MS), Level::Fail);
-        let minutes = clock_check("a", Ok(Clock { sent_ms: 0, received_ms: 40, node_ms: 300_000 }));
-        assert!(minutes.got.contains("299960 ms ahead") && minutes.remedy.contains("NTP"), "{minutes:?}");
-        assert_eq!(clock_check("a", Err("x".to_owned())).level, Level::Fail);
+    fn time_is_kept_and_credentials_are_left_alone() {
         is(broken("wg", |f| "no".clone_into(&mut f.ntp)), "ntp", Level::Warn, "no");
+        let file = "/run/systemd/system/service.d/zzz-lxc-service.conf";
+        is(broken("wg", |f| f.emptied = Some(file.to_owned())), "credentials", Level::Fail, file);
     }
 
     #[test]

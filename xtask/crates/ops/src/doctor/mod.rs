@@ -1,8 +1,10 @@
 //! What must be there before a deployment can succeed, on this machine and on every node: looked at, never changed.
 
+mod clock;
 mod clone;
 mod here;
 mod judge;
+mod login;
 mod nodes;
 mod question;
 mod reach;

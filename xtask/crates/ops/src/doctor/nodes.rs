@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use super::judge::{self, Clock};
+use super::clock::{self, Clock};
 use super::question::{self, Facts};
 use super::{Check, Level, reach};
+use super::{judge, login};
 use crate::install_dir::STORES;
 use crate::plan::words;
 use crate::process::{Failure, Output};
-use crate::staging::USER;
+use crate::staging::{UNIT, USER};
 use crate::topology::{Node, Topology};
-use crate::transport::{Call, Session, Transport};
+use crate::transport::{Call, Login, Session, Transport};
 use crate::ui::{Line, Progress};
 use crate::verify::unix_ms;
 
@@ -24,6 +25,7 @@ const CLOCK_WITHIN: Duration = Duration::from_secs(10);
 pub struct Answered {
     facts: Result<Facts, Box<Check>>,
     clock: Result<Clock, String>,
+    login: Result<Login, String>,
 }
 
 /// Asks all nodes at once; the answers come in the order of the topology.
@@ -51,7 +53,12 @@ impl Answered {
     fn lost(node: &Node) -> Self {
         let why = "asking it failed inside xtask";
         let check = Check::new(REACHABLE, &node.name, Level::Fail, "answers", why).remedy("run this again");
-        Self { facts: Err(Box::new(check)), clock: Err(why.to_owned()) }
+        Self::without(Err(Box::new(check)))
+    }
+
+    fn without(facts: Result<Facts, Box<Check>>) -> Self {
+        let not_asked = || "not asked".to_owned();
+        Self { facts, clock: Err(not_asked()), login: Err(not_asked()) }
     }
 }
 
@@ -62,17 +69,22 @@ const IS_ROOT: &str = "root, or sudo without a password";
 
 fn ask(topology: &Topology, node: &Node, transport: &dyn Transport) -> Answered {
     let dir = &topology.cluster.install_dir;
-    let mut argv = words(&["bash", "-c", question::SCRIPT, "bash", dir, &format!("{dir}/{STORES}"), USER]);
+    let mut argv = words(&["bash", "-c", question::SCRIPT, "bash", dir, &format!("{dir}/{STORES}"), USER, UNIT]);
     argv.extend(reach::words(topology, node));
     let mut session = match transport.open(&node.name) {
         Ok(Some(session)) => session,
         Ok(None) => return Answered::lost(node),
-        Err(failure) => return Answered { facts: facts(node, Err(failure)), clock: Err("not asked".to_owned()) },
+        Err(failure) => return Answered::without(facts(node, Err(failure))),
     };
     let facts = facts(node, session.call(&Call::Run(argv), WITHIN));
+    if facts.is_err() {
+        return Answered::without(facts);
+    }
     // Afterwards, when the connection stands: a short way there and back leaves little to be unsure of.
-    let clock = if facts.is_ok() { clock(session.as_mut()) } else { Err("not asked".to_owned()) };
-    Answered { facts, clock }
+    let clock = tell_time(session.as_mut());
+    // While the session is open: whether the server takes a second one is asked, too.
+    let login = transport.login(&node.name, CLOCK_WITHIN).map(Option::unwrap_or_default);
+    Answered { facts, clock, login: login.map_err(|failure| failure.to_string()) }
 }
 
 /// The facts, or the one check that says why there are none.
@@ -152,7 +164,7 @@ fn remedy(why: &str, host: &str) -> String {
     known.map_or_else(|| format!("see what `ssh -v {host}` says"), |(_, remedy)| remedy)
 }
 
-fn clock(session: &mut dyn Session) -> Result<Clock, String> {
+fn tell_time(session: &mut dyn Session) -> Result<Clock, String> {
     let sent_ms = unix_ms();
     let answer = session.call(&Call::Run(words(&["date", "+%s%3N"])), CLOCK_WITHIN);
     let received_ms = unix_ms();
@@ -170,13 +182,16 @@ pub fn all_nodes(topology: &Topology, answers: Vec<Answered>) -> Vec<Check> {
         .zip(&answers)
         .filter_map(|(node, answer)| Some((node.name.as_str(), answer.facts.as_ref().ok()?)))
         .collect();
+    let ours_is_off = clock::is_ours_off(answers.iter().map(|answer| &answer.clock));
     let mut checks = Vec::new();
     for (node, answer) in topology.nodes.iter().zip(&answers) {
         match &answer.facts {
             Ok(own) => {
                 checks.push(Check::new(REACHABLE, &node.name, Level::Ok, SSH_GETS_IN, "yes"));
                 checks.push(Check::new(ROOT, &node.name, Level::Ok, IS_ROOT, "yes"));
-                checks.extend(judge::node(topology, node, own, answer.clock.clone()));
+                checks.extend(login::checks(&node.name, &answer.login));
+                checks.extend(judge::node(topology, node, own));
+                checks.push(clock::check(&node.name, &answer.clock, ours_is_off));
                 checks.extend(reach::checks(topology, node, own, &facts));
             }
             Err(check) => {
@@ -194,9 +209,11 @@ pub fn all_nodes(topology: &Topology, answers: Vec<Answered>) -> Vec<Check> {
 /// What depends on an answer that did not come.
 fn not_asked(topology: &Topology, node: &Node, failed: &str) -> Vec<Check> {
     let without = Facts::default();
-    let of_node = judge::node(topology, node, &without, Err(String::new())).into_iter().map(|check| check.id);
+    let of_node = judge::node(topology, node, &without).into_iter().map(|check| check.id);
     let root = (failed == REACHABLE).then(|| ROOT.to_owned());
-    let ids = root.into_iter().chain(of_node).chain(reach::ids(topology, node));
+    let of_login = login::IDS.map(str::to_owned);
+    let ids =
+        root.into_iter().chain(of_login).chain(of_node).chain(["clock".to_owned()]).chain(reach::ids(topology, node));
     ids.map(|id| Check::new(id, &node.name, Level::NotAsked, "", "not asked")).collect()
 }
 
@@ -240,6 +257,8 @@ mod tests {
         let lost = |why: &str| facts(&node_a(), Err(Failure::Unreachable(why.to_owned()))).unwrap_err();
         let check = lost("ssh h: sudo: a password is required");
         assert_eq!((check.id.as_str(), check.remedy.contains("NOPASSWD")), (ROOT, true), "{check:?}");
+        let check = lost("ssh h: sudo: interactive authentication is required");
+        assert_eq!((check.id.as_str(), check.remedy.contains("NOPASSWD")), (ROOT, true), "of sudo-rs: {check:?}");
         let check = lost("ssh h: sh: 1: exec: sudo: not found");
         assert_eq!((check.id.as_str(), check.remedy.contains("apt-get install sudo")), (ROOT, true), "{check:?}");
         let check = facts(&node_a(), output(127, "", "sh: 1: bash: not found")).unwrap_err();
@@ -252,7 +271,8 @@ mod tests {
     #[test]
     fn a_node_that_does_not_answer_is_one_failure_and_hides_no_other() {
         let topology = topology("wg");
-        let answered = |facts| Answered { facts, clock: Ok(Clock { sent_ms: 0, received_ms: 9, node_ms: 5 }) };
+        let clock = || Ok(Clock { sent_ms: 0, received_ms: 9, node_ms: 5 });
+        let answered = |facts| Answered { facts, clock: clock(), login: Ok(Login::default()) };
         let mut b = bare(2);
         b.rsync.clear();
         let gone = Answered::lost(&topology.nodes[0]);

@@ -19,6 +19,8 @@ pub(super) struct Facts {
     pub(super) group: String,
     pub(super) install: Option<Room>,
     pub(super) stores: Option<Room>,
+    /// The drop-in that takes LoadCredential= from the unit; none does.
+    pub(super) emptied: Option<String>,
     /// What the stores hold by now, in KiB.
     pub(super) used: u64,
     pub(super) addresses: Vec<(IpAddr, String)>,
@@ -73,6 +75,7 @@ pub(super) fn read(text: &str) -> Option<Facts> {
             "group" => facts.group = own(),
             "install" => facts.install = room(value),
             "stores" => facts.stores = room(value),
+            "emptied" => facts.emptied = Some(own()),
             "used" => facts.used = value.trim().parse().unwrap_or(0),
             "address" => facts.addresses.extend(address(value)),
             "ss" => asked_ss = true,
@@ -173,6 +176,34 @@ mod tests {
         );
     }
 
+    /// In the order in which systemd reads drop-ins: by name, wherever they lie, and the unit's own before those of all services.
+    #[test]
+    fn drop_in_that_empties_credentials_is_found_and_one_that_is_masked_or_made_good_is_none() {
+        use crate::process::bounded;
+        use std::fs;
+        let dir = tempfile::tempdir().unwrap();
+        let (all, own) = (dir.path().join("service.d"), dir.path().join("x.service.d"));
+        fs::create_dir(&all).unwrap();
+        fs::create_dir(&own).unwrap();
+        let script = SCRIPT.replace("places='", &format!("places='{} ", dir.path().display()));
+        let emptied = || {
+            let mut bash = std::process::Command::new("bash");
+            bash.args(["-c", &script, "bash", "/", "/", "root", "x.service"]);
+            let output = bounded(bash, b"", std::time::Duration::from_secs(120)).unwrap();
+            read(&String::from_utf8_lossy(&output.stdout)).unwrap().emptied
+        };
+        assert_eq!(emptied(), None);
+        let file = all.join("zzz-lxc-service.conf");
+        fs::write(&file, "[Service]\nProtectProc=default\nLoadCredential =  \n").unwrap();
+        assert_eq!(emptied(), Some(file.display().to_string()));
+        fs::write(own.join("zzzz.conf"), "[Service]\nLoadCredential=a:/b\n").unwrap();
+        assert_eq!(emptied(), None, "made good by a later one");
+        fs::rename(own.join("zzzz.conf"), own.join("a.conf")).unwrap();
+        assert_eq!(emptied(), Some(file.display().to_string()), "an earlier one makes nothing good");
+        std::os::unix::fs::symlink("/dev/null", own.join("zzz-lxc-service.conf")).unwrap();
+        assert_eq!(emptied(), None, "masked");
+    }
+
     #[test]
     fn half_an_answer_is_none() {
         assert_eq!(read("arch\tx86_64\nos\tdebian 12\n"), None);
@@ -192,9 +223,10 @@ mod tests {
         let (open_port, closed_port) = (port(&open), port(&closed));
         drop(closed);
         let mut bash = std::process::Command::new("bash");
-        bash.args(["-c", SCRIPT, "bash", "/opt/no such/dir", "/opt/no such/dir/stores", "no-such-user-here"]);
+        let unit = "no-such-unit-here.service";
+        bash.args(["-c", SCRIPT, "bash", "/opt/no such/dir", "/opt/no such/dir/stores", "no-such-user-here", unit]);
         bash.args(["127.0.0.1", &open_port.to_string(), "127.0.0.1", &closed_port.to_string()]);
-        let output = bounded(bash, b"", std::time::Duration::from_secs(30)).unwrap();
+        let output = bounded(bash, b"", std::time::Duration::from_secs(120)).unwrap();
         let facts = read(&String::from_utf8_lossy(&output.stdout)).unwrap_or_else(|| panic!("{output:?}"));
         assert!(facts.install.clone().is_some_and(|room| room.free_kib > 0), "{facts:?}");
         assert_eq!((facts.passwd.as_str(), facts.group.as_str()), ("", ""));

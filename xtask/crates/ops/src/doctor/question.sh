@@ -1,9 +1,9 @@
 # What doctor asks a node, as root. It only reads. One line an answer: its name, a tab, what was found.
-# Takes install directory, stores, user; then an address and a port of another node, as often as wanted.
+# Takes install directory, stores, user, unit; then an address and a port of another node, as often as wanted.
 export LC_ALL=C
 say() { printf '%s\t%s\n' "$1" "${2//$'\n'/ }"; }
-install=$1 stores=$2 user=$3
-shift 3
+install=$1 stores=$2 user=$3 unit=$4
+shift 4
 
 say arch "$(uname -m)"
 say os "$(. /etc/os-release 2>/dev/null && printf '%s %s' "$ID" "$VERSION_ID")"
@@ -22,6 +22,27 @@ room() {
 room install "$install"
 room stores "$stores"
 [ ! -d "$stores" ] || say used "$(timeout 5 du -sk -- "$stores" 2>/dev/null | cut -f 1)"
+
+# Drop-ins of the unit and of all services: of equal names the first found counts, and they are read by name (systemd.unit(5)).
+places='/etc/systemd/system.control /run/systemd/system.control /etc/systemd/system /run/systemd/system /run/systemd/generator /usr/local/lib/systemd/system /usr/lib/systemd/system'
+declare -A drop_in=()
+for kind in "$unit.d" service.d; do
+    for place in $places; do
+        for file in "$place/$kind"/*.conf; do
+            [ ! -e "$file" ] || [ -n "${drop_in[${file##*/}]}" ] || drop_in[${file##*/}]=$file
+        done
+    done
+done
+emptied=
+while read -r name; do
+    while IFS= read -r line || [ -n "$line" ]; do
+        case ${line//[[:space:]]/} in
+        LoadCredential=) emptied=${drop_in[$name]} ;;
+        LoadCredential=*) emptied= ;;
+        esac
+    done < "${drop_in[$name]}"
+done < <([ ${#drop_in[@]} = 0 ] || printf '%s\n' "${!drop_in[@]}" | sort)
+[ -z "$emptied" ] || say emptied "$emptied"
 
 ip -o addr show 2>/dev/null | while read -r _ device _ address _; do say address "${address%/*} $device"; done
 if listening=$(ss -ltnpH 2>&1); then
