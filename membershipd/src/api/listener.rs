@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use axum_server::{Handle, Server};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::entrance;
 use super::limits;
@@ -19,6 +20,9 @@ use crate::config::TlsFiles;
 use crate::history::Histories;
 use crate::posture::Observer;
 use unibus_core::clock;
+
+/// Connections that may wait to be accepted; the system may have a lower bound.
+const BACKLOG: i32 = 4096;
 
 /// The API of a node, bound but not yet served.
 #[derive(Debug)]
@@ -34,8 +38,8 @@ impl Api {
     pub fn bind(observer: Observer, commands: Arc<Commands>, histories: Histories, blobs: Blobs) -> Result<Self> {
         let config = observer.config.clone();
         let address = SocketAddr::new(config.bind, config.ports.api);
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("cannot listen on {address} for the API (--bind, --api-port)"))?;
+        let listener =
+            listen(address).with_context(|| format!("cannot listen on {address} for the API (--bind, --api-port)"))?;
         listener.set_nonblocking(true)?;
         let tls = match &config.tls {
             Some(files) => Some(RustlsConfig::from_config(
@@ -71,6 +75,20 @@ impl Api {
         shared.commands.journal().sum_up(true).await;
         Ok(())
     }
+}
+
+/// Listens at `address`. Any address of IPv6 takes IPv4 as well, whatever this machine's usual is (`net.ipv6.bindv6only`), as the engine
+/// does: the daemon itself comes by 127.0.0.1.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    if !(address.is_ipv6() && address.ip().is_unspecified()) {
+        return TcpListener::bind(address);
+    }
+    let socket = net::socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_ipv6_v6only(&socket, false)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// With bounds on what is read of a head, and on the time for it. HTTP/1.1 alone: its connection carries one request at a time.
@@ -110,5 +128,27 @@ impl Renewal {
         let ends = clock::rfc3339(files.not_after_unix);
         tracing::info!(file = %files.cert.display(), ends, "the API uses its certificate files as they are now");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn any_address_of_ipv6_takes_connections_of_both_kinds() {
+        let (four, six) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
+        for (bind, reached) in [
+            (IpAddr::from(Ipv6Addr::UNSPECIFIED), [true, true]),
+            (IpAddr::from(Ipv4Addr::UNSPECIFIED), [true, false]),
+            (six, [false, true]),
+        ] {
+            let listener = listen(SocketAddr::new(bind, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let reaches = |ip| TcpStream::connect(SocketAddr::new(ip, port)).is_ok();
+            assert_eq!([reaches(four), reaches(six)], reached, "{bind}");
+        }
     }
 }

@@ -187,6 +187,30 @@ fn public_routes_need_no_second_network() {
 }
 
 #[test]
+fn what_is_bound_follows_the_address_that_clients_come_to() {
+    let clone = Clone::new();
+    let bound = |text: &str, node: &str| {
+        clone.write("deploy/nodes.toml", text);
+        for verb in ["client-ca", "cluster-certs", "secrets"] {
+            clone.ok(verb);
+        }
+        let env = clone.read(&format!("deploy/out/test/{node}/cluster.env"));
+        let value = |key: &str| {
+            let line = env.lines().find_map(|line| line.strip_prefix(&format!("UNIBUS_{key}=")));
+            line.unwrap_or_else(|| panic!("{key}: {env}")).to_owned()
+        };
+        ["BIND", "ADVERTISE", "ROUTE_BIND"].map(value)
+    };
+    let mixed = TOPOLOGY.replacen("192.0.2.2", "2001:db8::2", 1);
+    assert_eq!(bound(&mixed, "b"), ["::", "2001:db8::2", "198.51.100.2"], "clients by IPv6, the mesh by IPv4");
+    assert_eq!(bound(&mixed, "a"), ["0.0.0.0", "192.0.2.1", "198.51.100.1"]);
+    let other = TOPOLOGY.replacen("198.51.100.2", "fd00::2", 1);
+    assert_eq!(bound(&other, "b"), ["0.0.0.0", "192.0.2.2", "fd00::2"], "clients by IPv4, the mesh by IPv6");
+    let routes = mixed.replacen("\"wg\"", "\"public\"", 1);
+    assert_eq!(bound(&routes, "b"), ["::", "2001:db8::2", "::"]);
+}
+
+#[test]
 fn outside_of_a_clone_the_way_in_is_told() {
     let clone = Clone::new();
     std::fs::remove_dir_all(clone.path("deploy")).unwrap();

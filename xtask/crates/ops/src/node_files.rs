@@ -48,7 +48,8 @@ pub struct Placement {
 impl Placement {
     /// A node on a server of its own.
     pub fn server(topology: &Topology, node: &Node) -> Self {
-        let any = match topology.route_address(node) {
+        // Of the kind of the public address, which clients come to; that of IPv6 takes IPv4 too, so the daemon itself comes by 127.0.0.1.
+        let any = match node.public {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
