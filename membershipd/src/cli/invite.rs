@@ -16,6 +16,7 @@ use unibus_client::api::{Changed, Invite, InviteLink, NodeUrl, Request};
 use unibus_core::clock;
 use unibus_core::domain::{Handle, Token};
 use unibus_core::random;
+use unibus_names::text::without_bom;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -116,7 +117,8 @@ fn new(handle: &Handle, role: UserRole, api: &Api) -> Result<(), Problem> {
 /// The certificates in a file of PEM.
 fn certificates(ca: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let cannot = || format!("cannot read the CA {}", ca.display());
-    let ders = CertificateDer::pem_file_iter(ca).with_context(cannot)?.collect::<Result<Vec<_>, _>>();
+    let text = std::fs::read(ca).with_context(cannot)?;
+    let ders = CertificateDer::pem_slice_iter(without_bom(&text)).collect::<Result<Vec<_>, _>>();
     Ok(ders.with_context(cannot)?.into_iter().map(|der| der.to_vec()).collect())
 }
 

@@ -60,6 +60,7 @@ fn from_files(files: &[PathBuf]) -> Result<FromFile> {
 
 fn read(path: &Path, settings: &mut BTreeMap<String, String>) -> Result<()> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     for (number, line) in text.lines().enumerate().map(|(n, line)| (n + 1, line.trim())) {
         if line.is_empty() || line.starts_with('#') {
             continue;

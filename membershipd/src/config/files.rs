@@ -11,11 +11,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use unibus_names::text::without_bom;
 use unibus_names::{CLUSTER_PASS_DIGITS, secret_files};
 
 use super::errors::ConfigErrors;
 use secrecy::{ExposeSecret, SecretString};
 use unibus_core::private_file;
+
+/// The one of these files that the engine does not read.
+const CLIENT_CA_FLAG: &str = "--tls-ca";
 
 /// What a certificate is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +33,7 @@ pub(super) enum TlsPurpose {
 impl TlsPurpose {
     fn flags(self) -> [&'static str; 3] {
         match self {
-            TlsPurpose::DataPlane => ["--tls-cert", "--tls-key", "--tls-ca"],
+            TlsPurpose::DataPlane => ["--tls-cert", "--tls-key", CLIENT_CA_FLAG],
             TlsPurpose::Routes => ["--route-cert", "--route-key", "--route-ca"],
         }
     }
@@ -87,6 +91,10 @@ impl TlsFiles {
         let authorities = certificates(e, ca_flag, &ca, remedy);
         let key_text = private_file::read(&key).map_err(|error| e.add(key_flag, error, remedy)).ok();
         let key_der = key_text.and_then(|text| {
+            if text.expose_secret().starts_with('\u{feff}') {
+                bom(e, key_flag, &key);
+                return None;
+            }
             PrivateKeyDer::from_pem_slice(text.expose_secret().as_bytes())
                 .map_err(|_| e.add(key_flag, format!("{} holds no private key in PEM", key.display()), remedy))
                 .ok()
@@ -153,13 +161,20 @@ impl Loaded {
 
 /// Every certificate of a file: there is at least one, and each is readable.
 fn certificates(e: &mut ConfigErrors, flag: &'static str, path: &Path, remedy: &str) -> Option<Vec<Loaded>> {
-    let ders = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let ders = match ders {
-        Ok(ders) if !ders.is_empty() => ders,
-        Err(rustls::pki_types::pem::Error::Io(error)) => {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) => {
             e.add(flag, format!("cannot read {}: {error}", path.display()), remedy);
             return None;
         }
+    };
+    let pem = without_bom(&text);
+    if pem.len() < text.len() && flag != CLIENT_CA_FLAG {
+        bom(e, flag, path);
+        return None;
+    }
+    let ders = match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+        Ok(ders) if !ders.is_empty() => ders,
         Ok(_) | Err(_) => {
             e.add(flag, format!("{} holds no certificate in PEM", path.display()), remedy);
             return None;
@@ -174,6 +189,12 @@ fn certificates(e: &mut ConfigErrors, flag: &'static str, path: &Path, remedy: &
         e.add(flag, format!("{} holds no readable X.509 certificate", path.display()), remedy);
     }
     loaded
+}
+
+/// The engine reads the file, too, and finds nothing in it.
+fn bom(e: &mut ConfigErrors, flag: &'static str, path: &Path) {
+    let problem = format!("{}:1: begins with a byte order mark, which the engine does not understand", path.display());
+    e.add(flag, problem, "save it as UTF-8 without one: sed -i '1s/^\\xef\\xbb\\xbf//' FILE");
 }
 
 fn in_time(e: &mut ConfigErrors, flag: &'static str, path: &Path, loaded: &Loaded, now: i64, remedy: &str) -> bool {
@@ -265,9 +286,15 @@ const SECRETS_FLAG: &str = "--secrets-dir";
 
 fn seed(e: &mut ConfigErrors, path: &Path) -> Option<(PathBuf, SecretString)> {
     private_file::read(path)
-        .map(|text| (path.to_owned(), text.expose_secret().trim().into()))
+        .map(|text| (path.to_owned(), said(&text).into()))
         .map_err(|error| e.add(SECRETS_FLAG, error, SEEDS_REMEDY))
         .ok()
+}
+
+/// What a file of one line says, also where it came through an editor of another system.
+fn said(text: &SecretString) -> &str {
+    let text = text.expose_secret();
+    text.strip_prefix('\u{feff}').unwrap_or(text).trim()
 }
 
 fn nkey(e: &mut ConfigErrors, path: &Path, kind: KeyPairType) -> Option<KeyPair> {
@@ -288,7 +315,7 @@ pub(super) fn read_route_password(e: &mut ConfigErrors, path: Option<PathBuf>) -
         return None;
     };
     let text = private_file::read(&path).map_err(|error| e.add(FLAG, error, SEEDS_REMEDY)).ok()?;
-    let pass = text.expose_secret().trim();
+    let pass = said(&text);
     if pass.len() == CLUSTER_PASS_DIGITS && pass.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Some(pass.into());
     }

@@ -163,6 +163,36 @@ fn a_ca_file_may_hold_the_old_and_the_new_one() {
 }
 
 #[test]
+#[test]
+fn files_that_came_through_another_system_are_understood_or_named_with_their_line() {
+    let dir = material();
+    let text = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
+    let windows = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    let env: String = sound()
+        .iter()
+        .map(|(flag, value)| {
+            format!("UNIBUS_{}={value}\n", flag.trim_start_matches("--").replace('-', "_").to_uppercase())
+        })
+        .collect();
+    let env = format!("# Settings\n{env}UNIBUS_ENGINE={}\n", common::engine().display());
+    dir.write("cluster.env", &windows(&env), 0o644);
+    dir.write("data-ca.crt", &windows(&text("data-ca.crt")), 0o644);
+    dir.write("data.crt", &format!("Bag Attributes\r\n{}", text("data.crt").replace('\n', "\r\n")), 0o644);
+    for file in ["secrets/bus.nk", "secrets/xkey.nk", "cluster.pass"] {
+        dir.write(file, &windows(&format!("{}\n", text(file))), 0o600);
+    }
+    let output = membershipd(dir.path()).args(["check-config", "--env-file", "cluster.env"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    // The engine reads these, too, and would find nothing in them.
+    for (file, mode) in [("data.crt", 0o644), ("data.key", 0o600), ("route-ca.crt", 0o644)] {
+        let kept = text(file);
+        dir.write(file, &windows(&kept), mode);
+        let refused = refusal(&dir, &[]);
+        assert!(refused.contains(&format!("{file}:1: begins with a byte order mark")), "{refused}");
+        dir.write(file, &kept, mode);
+    }
+}
+
 fn all_mistakes_are_told_together_and_no_password_with_them() {
     let dir = material();
     let text = refusal(

@@ -336,6 +336,12 @@ fn an_authority_that_cannot_be_used_is_refused_by_name() {
     };
     request("-addext basicConstraints=critical,CA:FALSE");
     refused(&clone, &["deploy/tls/ca.crt: ", "not a CA"]);
+    for permitted in
+        ["critical,permitted;DNS:example.org", "critical,excluded;IP:10.0.0.0/255.0.0.0", "permitted;DNS:a"]
+    {
+        request(&format!("-addext basicConstraints=critical,CA:TRUE -addext nameConstraints={permitted}"));
+        refused(&clone, &["deploy/tls/ca.crt: ", "name constraints", "error 47"]);
+    }
     request("-addext keyUsage=critical,digitalSignature");
     refused(&clone, &["deploy/tls/ca.crt: ", "keyCertSign"]);
     let other = minted();
@@ -349,6 +355,55 @@ fn an_authority_that_cannot_be_used_is_refused_by_name() {
         ),
     );
     refused(&clone, &["deploy/tls/ca.crt: ", "not self-signed"]);
+}
+
+#[test]
+fn files_that_came_through_another_system_are_taken_and_sent_as_every_reader_understands_them() {
+    let windows = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    let bag = |text: &str| format!("Bag Attributes\n    localKeyID: 01\nsubject=CN = x\n{text}");
+    let clone = Clone::new();
+    clone.ok("client-ca");
+    clone.ok("secrets");
+    let (cert, key) = (clone.read(CLIENT_CA), clone.read(K));
+    let pass = clone.read("deploy/secrets/test/cluster.pass");
+    let seed = clone.read("deploy/secrets/test/a/bus.nk");
+    for change in [windows, bag] {
+        clone.write(CLIENT_CA, change(&cert));
+        clone.write(K, change(&key));
+        clone.ok("client-ca");
+        clone.ok("cluster-certs");
+        assert_eq!(clone.read(CLIENT_CA), change(&cert), "what the operator brought stays as it is");
+        for node in NODES {
+            assert_eq!(clone.read(&node_file(node, "tls/client-ca.crt")), cert);
+            let (ca, server) = (node_file(node, "tls/client-ca.crt"), node_file(node, "tls/server.crt"));
+            assert_eq!(verify(&clone, &ca, "sslserver", "", &server).code, Some(0));
+        }
+    }
+    clone.write("deploy/nodes.toml", windows(common::TOPOLOGY));
+    clone.write("deploy/secrets/test/cluster.pass", windows(&pass));
+    clone.write("deploy/secrets/test/cluster.id", windows(&clone.read("deploy/secrets/test/cluster.id")));
+    clone.write("deploy/secrets/test/a/bus.nk", windows(&seed));
+    clone.ok("secrets");
+    assert_eq!(clone.read(&node_file("a", "secrets/cluster.pass")), pass);
+    assert_eq!(clone.read(&node_file("a", "secrets/bus.nk")), seed);
+    assert!(!clone.read(&node_file("a", "cluster.env")).contains(['\r', '\u{feff}']));
+    let again = clone.tree();
+    clone.ok("cluster-certs");
+    clone.ok("secrets");
+    assert!(again == clone.tree(), "a second run changed something");
+
+    // What cannot be understood is named with its line.
+    clone.write("deploy/nodes.toml", windows(&common::TOPOLOGY.replacen("192.0.2.2", "nowhere", 1)));
+    assert!(clone.refused("secrets").contains("deploy/nodes.toml:22: "), "{}", clone.refused("secrets"));
+    clone.write("deploy/nodes.toml", common::TOPOLOGY);
+    clone.write(CLIENT_CA, bag(&cert.replacen("MII", "M!I", 1)));
+    assert!(
+        clone.refused("client-ca").contains("deploy/tls/ca.crt: line 4: not valid PEM"),
+        "{}",
+        clone.refused("client-ca")
+    );
+    openssl(&clone.root, &format!("x509 -in {} -outform DER -out {CLIENT_CA}", node_file("a", "tls/client-ca.crt")));
+    assert!(clone.refused("client-ca").contains("-inform DER"));
 }
 
 #[test]

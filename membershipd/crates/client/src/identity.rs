@@ -133,6 +133,10 @@ mod tests {
         made.create(&path).unwrap();
         assert_eq!(Identity::load(&path).unwrap().sign_pub, made.sign_pub);
         assert!(made.create(&path).is_err());
+        // As an editor of another system leaves it.
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
+        assert_eq!(Identity::load(&path).unwrap().sign_pub, made.sign_pub);
         std::fs::write(&path, "version = 1\nhandle = \"root\"\nsign = \"SUSECRET\"\nhpke = \"\"\n").unwrap();
         let error = format!("{:#}", Identity::load(&path).unwrap_err());
         assert!(error.contains("nkey") && !error.contains("SUSECRET"), "{error}");

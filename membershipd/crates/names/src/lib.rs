@@ -1,5 +1,6 @@
 //! Limits and forms of names that `membershipd` and `xtask` both check, so that they check the same, and how both show text of
-//! others ([`printable`]), and what both ask of a file that holds a secret ([`private`]).
+//! others ([`printable`]), what both ask of a file that holds a secret ([`private`]), and what says nothing in a file that people bring
+//! ([`text`]).
 //!
 //! A rule belongs here when both programs apply it: `xtask` to what it writes or is told, `membershipd` to what it is started with.
 //! It depends on no crate, reads no file and knows no type of either program; it says whether a text has the form, and what
@@ -7,6 +8,7 @@
 
 pub mod printable;
 pub mod private;
+pub mod text;
 
 /// Longest name of a node or a cluster, in bytes.
 ///

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use unibus_names::text::without_bom;
 
 /// TLS that trusts the CAs in the file `ca`, and no others.
 ///
@@ -16,9 +17,8 @@ use rustls::{ClientConfig, RootCertStore};
 /// The file cannot be read, or is not one of certificates in PEM.
 pub fn trusting(ca: &Path) -> Result<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    for certificate in
-        CertificateDer::pem_file_iter(ca).with_context(|| format!("cannot read the CA {}", ca.display()))?
-    {
+    let text = std::fs::read(ca).with_context(|| format!("cannot read the CA {}", ca.display()))?;
+    for certificate in CertificateDer::pem_slice_iter(without_bom(&text)) {
         roots.add(certificate?).with_context(|| format!("{} is not a CA", ca.display()))?;
     }
     with_roots(roots)

@@ -113,9 +113,9 @@ pub fn assemble(making: &mut Making<'_>, cluster: &Cluster<'_>) -> Result<()> {
     let mut incomplete = Vec::new();
     for node in &topology.nodes {
         let dir = making.paths.node(name, &node.name);
-        incomplete.extend(copy(making, &client_ca, &dir.join(CLIENT_CA), PUBLIC)?);
+        incomplete.extend(copy(making, &client_ca, &dir.join(CLIENT_CA), PUBLIC, pki::text::tidy)?);
         match &trusted {
-            Some(trusted) => place(making, &dir.join(ROUTE_CA), PUBLIC, trusted)?,
+            Some(trusted) => place(making, &dir.join(ROUTE_CA), PUBLIC, &pki::text::tidy(trusted))?,
             None => incomplete.push(route_ca.clone()),
         }
         for secret in SHARED {
@@ -124,11 +124,12 @@ pub fn assemble(making: &mut Making<'_>, cluster: &Cluster<'_>) -> Result<()> {
                 &secrets_dir.join(secret.file),
                 &dir.join(SECRETS).join(secret.file),
                 PRIVATE,
+                secrets::tidy,
             )?);
         }
         for secret in PER_NODE {
             let from = secrets_dir.join(&node.name).join(secret.file);
-            incomplete.extend(copy(making, &from, &dir.join(SECRETS).join(secret.file), PRIVATE)?);
+            incomplete.extend(copy(making, &from, &dir.join(SECRETS).join(secret.file), PRIVATE, secrets::tidy)?);
         }
         if let Some(id) = &id {
             let text = cluster_env(cluster, node, id);
@@ -149,11 +150,17 @@ pub fn assemble(making: &mut Making<'_>, cluster: &Cluster<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Copies a file if it has been made; returns it if it has not.
-fn copy(making: &mut Making<'_>, from: &Path, to: &Path, mode: u32) -> Result<Option<PathBuf>> {
+/// Copies a file if it has been made, as `tidy` has it: people may have brought it from elsewhere. Returns it if it has not.
+fn copy(
+    making: &mut Making<'_>,
+    from: &Path,
+    to: &Path,
+    mode: u32,
+    tidy: fn(&[u8]) -> Vec<u8>,
+) -> Result<Option<PathBuf>> {
     let content = if mode == PRIVATE { making.batch.read_private(from)? } else { making.batch.read(from)? };
     match content {
-        Some(content) => place(making, to, mode, &content).map(|()| None),
+        Some(content) => place(making, to, mode, &tidy(&content)).map(|()| None),
         None => Ok(Some(from.to_path_buf())),
     }
 }

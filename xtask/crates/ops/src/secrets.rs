@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
+use unibus_names::text::only_line;
 use unibus_names::{CLUSTER_ID_DIGITS, CLUSTER_PASS_DIGITS, secret_files};
 
 use crate::exit::BadInput;
@@ -96,7 +97,7 @@ pub fn make(making: &mut Making<'_>, topology: &Topology) -> Result<()> {
             }
         };
         // The engine refuses an nkey that stands in two accounts.
-        if let Some(first) = seen.insert(text.trim_ascii_end().to_vec(), file.clone()) {
+        if let Some(first) = seen.insert(only_line(&text).to_vec(), file.clone()) {
             wrong.push(format!("{} is the same as {}", Paths::shown(&file), Paths::shown(&first)));
         }
     }
@@ -122,7 +123,12 @@ pub(crate) fn cluster_id(making: &Making<'_>, dir: &Path) -> Result<Option<Strin
     let file = dir.join(CLUSTER_ID.file);
     let Some(text) = making.batch.read(&file)? else { return Ok(None) };
     CLUSTER_ID.kind.check(&text).map_err(|why| BadInput::new(format!("{}: {why}", Paths::shown(&file))))?;
-    Ok(Some(String::from_utf8_lossy(&text).trim_end().to_owned()))
+    Ok(Some(String::from_utf8_lossy(only_line(&text)).into_owned()))
+}
+
+/// A secret as every reader understands it, also where it came back through an editor of another system.
+pub(crate) fn tidy(text: &[u8]) -> Vec<u8> {
+    [only_line(text), b"\n"].concat()
 }
 
 impl Kind {
@@ -140,8 +146,8 @@ impl Kind {
 
     /// Why a text is not such a secret. What it is instead is never shown.
     fn check(self, text: &[u8]) -> Result<(), String> {
-        // One line end is how such files are written; anything else would be read differently by others.
-        let line = text.strip_suffix(b"\n").unwrap_or(text);
+        // Anything else around it would be read differently by others.
+        let line = only_line(text);
         match self {
             Self::Hex(length) => {
                 let digits = length * 2;
@@ -277,7 +283,10 @@ mod tests {
         let good = pass.make(&Fixed(0xab)).unwrap();
         assert_eq!(good.len(), 65);
         pass.check(good.as_bytes()).unwrap();
-        pass.check(good.trim_end().as_bytes()).unwrap();
+        for text in [good.trim_end().to_owned(), good.replace('\n', "\r\n"), format!("\u{feff}{good}")] {
+            pass.check(text.as_bytes()).unwrap();
+            assert_eq!(tidy(text.as_bytes()), good.as_bytes());
+        }
         assert!(pass.check(&good.as_bytes()[..62]).unwrap_err().contains("62 characters"));
         assert!(pass.check(good.to_uppercase().as_bytes()).unwrap_err().contains("character 1"));
         assert!(pass.check(good.replacen('a', "x", 1).as_bytes()).is_err());

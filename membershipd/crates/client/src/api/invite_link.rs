@@ -113,8 +113,9 @@ impl FromStr for InviteLink {
     type Err = BadLink;
 
     fn from_str(text: &str) -> Result<Self, BadLink> {
-        // Mail and chat break long lines.
-        let text: String = text.chars().filter(|c| !c.is_whitespace()).take(LINK_BYTES + 1).collect();
+        // Mail and chat break long lines, and files of other systems begin with a mark.
+        let text: String =
+            text.chars().filter(|c| !c.is_whitespace() && *c != '\u{feff}').take(LINK_BYTES + 1).collect();
         let rest = text.strip_prefix(SCHEME).ok_or(BadLink::Foreign)?;
         let payload = rest.strip_prefix(VERSION).ok_or(BadLink::Version)?;
         if text.len() > LINK_BYTES {

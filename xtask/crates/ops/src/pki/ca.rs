@@ -140,6 +140,15 @@ fn unfit(x509: &X509Certificate<'_>, now: OffsetDateTime) -> Option<String> {
     if extended.is_some_and(|extended| !extended.value.any && !extended.value.server_auth) {
         return Some("this CA may not sign server certificates (extendedKeyUsage lacks serverAuth)".to_owned());
     }
+    // What is signed under it is refused by most where a name or an address is not permitted (RFC 5280 section 4.2.1.10), and nodes have
+    // both, of loopback too.
+    if !matches!(x509.name_constraints(), Ok(None)) {
+        return Some(
+            "this CA has name constraints (nameConstraints), under which the names and addresses of nodes are refused (openssl: error 47); \
+             bring a CA without them, or let one be made: cargo xtask client-ca"
+                .to_owned(),
+        );
+    }
     if now >= until {
         return Some(format!("this CA expired on {}", until.date()));
     }

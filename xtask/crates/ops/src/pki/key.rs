@@ -25,7 +25,7 @@ const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 
 /// Reads a private key. `public` is the key in the certificate it should belong to: a SEC1 key may lack its own.
 pub(super) fn read(text: &[u8], public: &[u8]) -> Result<KeyPair, String> {
-    let blocks = pem::parse_many(text).map_err(|error| format!("it is no valid PEM: {error}"))?;
+    let blocks = super::text::blocks(text)?;
     let mut keys = blocks.iter().filter(|block| block.tag().ends_with("PRIVATE KEY"));
     let key = keys.next().ok_or("it holds no private key in PEM form")?;
     if keys.next().is_some() {

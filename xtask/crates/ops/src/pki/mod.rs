@@ -22,6 +22,7 @@ mod ca;
 mod key;
 mod leaf;
 pub mod rotation;
+pub(crate) mod text;
 
 /// Certificates are valid from a little earlier on, for machines whose clocks are behind.
 const BACKDATE: Duration = Duration::hours(1);
@@ -208,8 +209,7 @@ fn leaf(making: &mut Making<'_>, (cert, key): (PathBuf, PathBuf), wanted: &Wante
 
 /// The one certificate of a PEM file, as DER.
 fn one_certificate(text: &[u8]) -> Result<Vec<u8>, String> {
-    let blocks = pem::parse_many(text).map_err(|error| format!("not valid PEM: {error}"))?;
-    let mut found = blocks.into_iter().filter(|block| block.tag() == "CERTIFICATE");
+    let mut found = text::blocks(text)?.into_iter().filter(|block| block.tag() == "CERTIFICATE");
     let one = found.next().ok_or("it holds no certificate in PEM form")?;
     match found.count() {
         0 => Ok(one.into_contents()),
