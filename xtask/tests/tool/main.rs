@@ -9,6 +9,7 @@ mod common;
 mod backup;
 mod build;
 mod chaos;
+mod clones;
 mod doctor;
 mod engine;
 mod files;
