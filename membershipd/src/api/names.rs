@@ -6,11 +6,13 @@ use crate::config::{Config, TlsFiles};
 use unibus_http_signature::Authority;
 
 /// Names of this node's API. They are those of its certificate, which is what a client verifies, the address that clients
-/// are told and the one that is bound, the node's name, and `localhost`; each with the port of the API.
+/// are told and the one that is bound, the node's name, and `localhost`, each with the port of the API; and what it is called before a
+/// proxy, as it was configured.
 #[derive(Debug)]
 pub(super) struct Names {
     hosts: Vec<String>,
     port: u16,
+    public: Vec<Authority>,
     all: RwLock<Arc<[Authority]>>,
 }
 
@@ -22,7 +24,8 @@ impl Names {
         let mut hosts: Vec<String> =
             addresses.map(|ip| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() }).collect();
         hosts.extend([config.node.clone(), "localhost".to_owned()]);
-        let names = Self { hosts, port: config.ports.api, all: RwLock::new(Arc::new([])) };
+        let public = config.public_names.clone();
+        let names = Self { hosts, port: config.ports.api, public, all: RwLock::new(Arc::new([])) };
         names.renew(config.tls.as_ref());
         names
     }
@@ -32,6 +35,7 @@ impl Names {
         let hosts = self.hosts.iter().chain(tls.into_iter().flat_map(|tls| &tls.hosts));
         // What is no authority, a wildcard for one, is nothing that a request can be for.
         let mut all: Vec<Authority> = hosts.filter_map(|host| format!("{host}:{}", self.port).parse().ok()).collect();
+        all.extend(self.public.iter().cloned());
         all.sort();
         all.dedup();
         *self.all.write().unwrap_or_else(PoisonError::into_inner) = all.into();
@@ -64,6 +68,8 @@ mod tests {
             ..Typed::default()
         };
         assert_eq!(names(typed), ["127.0.0.9", "[::1]", "localhost", "magnus"]);
+        let typed = Typed { public_names: Some("bus.example.org,localhost:8470".to_owned()), ..Typed::default() };
+        assert_eq!(names(typed), ["127.0.0.1:8470", "bus.example.org", "localhost:8470", "standalone:8470"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{
 };
 use unibus_core::domain::{Keeping, LEAST_BYTES, MOST_BYTES, MOST_DAYS, Quota};
 use unibus_core::faults::Fault;
+use unibus_http_signature::Authority;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// A person needs less, and a program that was written badly does no harm with it.
@@ -43,6 +44,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
     let bounds = Bounds::of(e, &typed.bounds);
     let engine_bounds = EngineBounds::of(e, &typed.engine_bounds);
     let trusted_proxies = trusted_proxies(e, typed.trusted_proxies.as_deref());
+    let public_names = public_names(e, typed.public_names.as_deref());
     distinct_ports(e, &[("--client-port", ports.client), ("--api-port", ports.api), ("--route-port", ports.route)]);
     let bus_auth = word(
         e,
@@ -123,6 +125,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             bounds,
             engine_bounds,
             trusted_proxies,
+            public_names,
             bus_auth,
             clear_rooms,
             quota,
@@ -243,6 +246,19 @@ fn trusted_proxies(e: &mut ConfigErrors, value: Option<&str>) -> Vec<IpAddr> {
         }
     }
     proxies
+}
+
+fn public_names(e: &mut ConfigErrors, value: Option<&str>) -> Vec<Authority> {
+    let (flag, want) = ("--public-names", "a host, or a host and its port, as they stand in a URL: bus.example.org");
+    let mut names = Vec::new();
+    for text in value.unwrap_or_default().split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        match parsed::<Authority>(e, flag, Some(text), want) {
+            Some(name) if names.contains(&name) => e.add(flag, format!("{name} stands twice"), "name it once"),
+            Some(name) => names.push(name),
+            None => {}
+        }
+    }
+    names
 }
 
 /// What can be reached from outside is heard by whoever is on the way.
@@ -367,6 +383,23 @@ mod tests {
         assert!(e.0.is_empty());
         clear_rooms(&mut e, Some("yes"), LOOPBACK);
         assert_eq!(e.0.len(), 1);
+    }
+
+    #[test]
+    fn public_names_are_authorities_in_one_spelling() {
+        let mut e = ConfigErrors::default();
+        assert!(public_names(&mut e, None).is_empty() && public_names(&mut e, Some("")).is_empty());
+        let names = public_names(&mut e, Some("Bus.Example.org:443, bus.example.org:8443 ,[2001:DB8::1]:9"));
+        let names: Vec<&str> = names.iter().map(Authority::as_str).collect();
+        assert_eq!(
+            (names.as_slice(), e.0.len()),
+            (["bus.example.org", "bus.example.org:8443", "[2001:db8::1]:9"].as_slice(), 0)
+        );
+        for bad in ["https://bus.example.org", "*.example.org", "bus.example.org/", "2001:db8::1", "a,A:443"] {
+            let before = e.0.len();
+            public_names(&mut e, Some(bad));
+            assert_eq!(e.0.len(), before + 1, "{bad}");
+        }
     }
 
     #[test]

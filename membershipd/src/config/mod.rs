@@ -19,6 +19,7 @@ pub use typed::Typed;
 
 use secrecy::SecretString;
 use unibus_core::domain::{Keeping, Quota};
+use unibus_http_signature::Authority;
 use unibus_store::link::Engine;
 
 /// Whether connections to the bus are authenticated.
@@ -144,6 +145,8 @@ pub struct Config {
     pub engine_bounds: EngineBounds,
     /// Peers of the API whose X-Forwarded-For is believed, in canonical form.
     pub trusted_proxies: Vec<IpAddr>,
+    /// What the API is called before a proxy.
+    pub public_names: Vec<Authority>,
     /// Whether connections are authenticated.
     pub bus_auth: BusAuth,
     /// Whether rooms may be in clear.

@@ -43,6 +43,10 @@ pub struct Typed {
     /// everybody else's is ignored [default: none]
     #[arg(long, env = "UNIBUS_TRUSTED_PROXIES", value_name = "IPS")]
     pub trusted_proxies: Option<String>,
+    /// What the API is called before a proxy, HOST or HOST:PORT as in the URLs of its clients, separated by commas. The same on every
+    /// node behind the proxy, which hands on Host as it came [default: none]
+    #[arg(long, env = "UNIBUS_PUBLIC_NAMES", value_name = "NAMES")]
+    pub public_names: Option<String>,
     /// Port of the routes between nodes [default: 6250]
     #[arg(long, env = "UNIBUS_ROUTE_PORT", value_name = "PORT")]
     pub route_port: Option<String>,

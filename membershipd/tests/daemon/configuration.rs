@@ -94,6 +94,7 @@ fn each_mistake_is_named_with_its_flag() {
         (&[("--api-rate", "0")], "'0' is not a number from 1 to 1000000"),
         (&[("--api-rate", "1000001")], "1000001 is more than a node can serve"),
         (&[("--trusted-proxies", "proxy.example")], "'proxy.example' is not the address of a proxy"),
+        (&[("--public-names", "https://bus.example")], "'https://bus.example' is not a host, or a host and its port"),
         (&[("--clear-rooms", "maybe")], "'maybe' is not allow or refuse"),
         (&[("--client-port", "8470")], "8470 is the port of --client-port too"),
         (&[("--store", "etcd")], "'etcd' is not kv or sqlite"),
@@ -163,7 +164,6 @@ fn a_ca_file_may_hold_the_old_and_the_new_one() {
 }
 
 #[test]
-#[test]
 fn files_that_came_through_another_system_are_understood_or_named_with_their_line() {
     let dir = material();
     let text = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
@@ -193,6 +193,7 @@ fn files_that_came_through_another_system_are_understood_or_named_with_their_lin
     }
 }
 
+#[test]
 fn all_mistakes_are_told_together_and_no_password_with_them() {
     let dir = material();
     let text = refusal(

@@ -31,6 +31,7 @@ mod kept_limits;
 mod kept_mended;
 mod levels;
 mod operations;
+mod proxies;
 mod rights;
 mod rooms;
 mod signature_oracle;

@@ -24,8 +24,9 @@ pub enum Standing<U> {
 /// What the head of a request says about who sends it. Well-formed, in time and for this server, and nothing of it is proven.
 #[derive(Debug)]
 pub struct Claim {
-    authority: Authority,
     stated: Stated,
+    /// What it came in for.
+    authority: Authority,
     pub(super) digest: BodyDigest,
     /// The text that must have been signed.
     pub(super) base: String,
@@ -71,7 +72,7 @@ impl Claim {
         let stated = Stated::read(&parameters)?;
         stated.check_time(now_unix)?;
         if !names.contains(&authority) {
-            return Err(Refusal::AuthorityForeign);
+            return Err(Refusal::AuthorityForeign { asked: Some(authority), names: names.to_vec() });
         }
         let digest = BodyDigest::from_field(content_digest)?;
 
@@ -94,7 +95,7 @@ impl Claim {
         let base = base
             .map_err(|name| Component::named(name).map_or(Refusal::ComponentForeign, Refusal::ValueUnsignable))?
             .text;
-        Ok(Self { authority, stated, digest, base, signature })
+        Ok(Self { stated, authority, digest, base, signature })
     }
 
     /// Key that the request names. Whoever sent it need not have it.
@@ -115,7 +116,7 @@ impl Claim {
         self.stated.check_time(now_unix)?;
         let standing = directory(&self.stated.key).ok_or(Refusal::KeyUnknown)?;
         if !self.stated.key.verifies(self.base.as_bytes(), &self.signature) {
-            return Err(Refusal::SignatureInvalid);
+            return Err(Refusal::SignatureInvalid(self.authority));
         }
         match standing {
             Standing::Active(user) => {

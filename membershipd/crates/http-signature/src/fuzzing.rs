@@ -124,7 +124,7 @@ fn proven(head: &RequestHead<'_>, body: &[u8], claim: &Claim, names: &[Authority
     if let Some(byte) = signature.get_mut(at) {
         *byte ^= 1 << (claim.base.len() % 8);
     }
-    assert_eq!(prove(&signature, digest), Err(Refusal::SignatureInvalid), "byte {at} does not count");
+    assert!(matches!(prove(&signature, digest), Err(Refusal::SignatureInvalid(_))), "byte {at} does not count");
     assert_eq!(prove(&claim.signature, BodyDigest::of(b"other")), Err(Refusal::DigestMismatch));
 }
 
@@ -142,7 +142,7 @@ fn signed_by_us(head: &RequestHead<'_>, body: &[u8], names: &[Authority]) {
     match proven {
         Ok(unspent) => assert_eq!(unspent.nonce_use().nonce, nonce),
         Err(refusal) => assert!(
-            refusal == Refusal::AuthorityForeign || too_large(&refusal),
+            matches!(refusal, Refusal::AuthorityForeign { .. }) || too_large(&refusal),
             "{refusal:?} of what we signed: {:?}",
             fields
         ),

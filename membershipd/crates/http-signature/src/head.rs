@@ -102,7 +102,8 @@ impl<'a> RequestHead<'a> {
 
     /// Host and port; refused where the Host field says something else.
     pub(super) fn authority(&self) -> Result<Authority, Refusal> {
-        let authority: Authority = self.authority.parse().map_err(|_| Refusal::AuthorityForeign)?;
+        let nothing = |_| Refusal::AuthorityForeign { asked: None, names: Vec::new() };
+        let authority: Authority = self.authority.parse().map_err(nothing)?;
         let Some(host) = self.field(Field::Host)? else { return Ok(authority) };
         let host = str::from_utf8(host).ok().and_then(|host| host.parse::<Authority>().ok());
         if host.as_ref() == Some(&authority) { Ok(authority) } else { Err(Refusal::AuthorityAmbiguous) }

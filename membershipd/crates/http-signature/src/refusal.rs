@@ -1,5 +1,6 @@
 //! Why a request is not taken for its signer's: one variant for each reason, and one stable name for each.
 
+use super::authority::Authority;
 use super::base::{Component, Parameter};
 use super::head::Field;
 use super::{LIFETIME_S, SKEW_S, TAG};
@@ -7,7 +8,7 @@ use super::{LIFETIME_S, SKEW_S, TAG};
 /// How a request is refused whose nonce may or may not have been spent: clients know by it that nothing else was done.
 pub const NONCE_UNKNOWN: &str = "nonce-unknown";
 
-/// Why a request was refused. The text quotes nothing of the request and nothing that is secret.
+/// Why a request was refused. Of the request the text quotes the authority alone, and nothing that is secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// More fields or bytes than any request of ours has.
@@ -86,8 +87,13 @@ pub enum Refusal {
     #[error("the signature has expired; sign the request again")]
     Expired,
     /// The request is for another server.
-    #[error("the request is for an authority that is not one of this server's names; use a name the server was told")]
-    AuthorityForeign,
+    #[error("{}", foreign(.asked.as_ref(), .names))]
+    AuthorityForeign {
+        /// What it is for; none: nothing that a server can be called.
+        asked: Option<Authority>,
+        /// What this server is called.
+        names: Vec<Authority>,
+    },
     /// Target and Host field name different servers.
     #[error("the request names two different authorities; send one")]
     AuthorityAmbiguous,
@@ -106,9 +112,9 @@ pub enum Refusal {
     /// No user has the key.
     #[error("no user has the key that keyid names; ask an admin to add it")]
     KeyUnknown,
-    /// The signature was not made with the key over this request.
-    #[error("the signature is not one of that key over this request")]
-    SignatureInvalid,
+    /// The signature was not made with the key over this request, which came in for this authority.
+    #[error("the signature is not one of that key over this request, which came in for {0}")]
+    SignatureInvalid(Authority),
     /// The signature is right and its user is switched off or was removed.
     #[error("the user of this key is disabled")]
     UserDisabled,
@@ -121,6 +127,14 @@ pub enum Refusal {
         /// What the store of nonces said.
         why: String,
     },
+}
+
+fn foreign(asked: Option<&Authority>, names: &[Authority]) -> String {
+    let Some(asked) = asked else {
+        return "the request is for nothing that a server is called: a host or an address, and its port".to_owned();
+    };
+    let names = names.iter().map(Authority::as_str).collect::<Vec<_>>().join(", ");
+    format!("the request is for {asked}, and this node is called {names}")
 }
 
 fn rule(parameter: Parameter) -> &'static str {
@@ -181,14 +195,14 @@ slugs! {
     Self::ExpiresTooEarly => "signature-expires-too-early",
     Self::LifetimeTooLong => "signature-lifetime-too-long",
     Self::Expired => "signature-expired",
-    Self::AuthorityForeign => "authority-foreign",
+    Self::AuthorityForeign { .. } => "authority-foreign",
     Self::AuthorityAmbiguous => "authority-ambiguous",
     Self::DigestMissing => "digest-missing",
     Self::DigestMalformed => "digest-malformed",
     Self::DigestAlgorithm => "digest-algorithm",
     Self::DigestMismatch => "digest-mismatch",
     Self::KeyUnknown => "key-unknown",
-    Self::SignatureInvalid => "signature-invalid",
+    Self::SignatureInvalid(_) => "signature-invalid",
     Self::UserDisabled => "user-disabled",
     Self::NonceUsed => "nonce-used",
     Self::NonceUnknown { .. } => NONCE_UNKNOWN,

@@ -301,5 +301,20 @@ fn a_head_is_proven_before_its_body_has_come_and_the_body_has_to_be_in_time_and_
     assert_eq!(proven().before_body().1, digest);
     let mut forged = sent.claim(NOW).unwrap();
     forged.signature[0] ^= 1;
-    assert_eq!(forged.prove_head(NOW, directory).unwrap_err(), Refusal::SignatureInvalid);
+    let invalid = forged.prove_head(NOW, directory).unwrap_err();
+    assert!(invalid.to_string().ends_with("came in for magnus.example:8470"), "{invalid}");
+}
+
+#[test]
+fn refusal_of_another_server_says_what_was_asked_for_and_what_this_one_is_called() {
+    let asked = |authority: &str| {
+        let draft = Draft { authority: authority.to_owned(), ..Draft::new() };
+        draft.sign().check().unwrap_err().to_string()
+    };
+    let said = asked("Proxy.example");
+    assert!(said.starts_with("the request is for proxy.example, and this node is called "), "{said}");
+    assert!(super::names().iter().all(|name| said.contains(name.as_str())), "{said}");
+    // What is no authority at all is not repeated.
+    let said = asked("<b>@x");
+    assert!(said.starts_with("the request is for nothing that a server is called") && !said.contains("<b>"), "{said}");
 }
