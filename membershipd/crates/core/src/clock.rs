@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 use crate::faults::Fault;
 
@@ -31,4 +31,9 @@ pub fn rfc3339(seconds: i64) -> String {
 pub fn unix_ms_of(rfc3339: &str) -> Option<i64> {
     let nanoseconds = OffsetDateTime::parse(rfc3339, &Rfc3339).ok()?.unix_timestamp_nanos();
     i64::try_from(nanoseconds.div_euclid(1_000_000)).ok()
+}
+
+/// Seconds since 1970 of a time in a field of HTTP (RFC 9110 section 5.6.7); none: it is not one.
+pub fn unix_of_http(date: &str) -> Option<i64> {
+    OffsetDateTime::parse(date, &Rfc2822).ok().map(OffsetDateTime::unix_timestamp)
 }

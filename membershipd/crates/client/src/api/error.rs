@@ -5,6 +5,7 @@ use std::fmt;
 use http::StatusCode;
 use serde_json::Value;
 
+use super::explain::Explanation;
 use super::url::NodeUrl;
 use unibus_api_types::problem::Kind;
 use unibus_http_signature::NONCE_UNKNOWN;
@@ -21,6 +22,8 @@ pub struct Refused {
     /// The node.
     pub node: String,
     status: StatusCode,
+    /// What to do about it, where this client knows; none: the node's log tells more.
+    remedy: Option<&'static str>,
 }
 
 impl Refused {
@@ -35,7 +38,17 @@ impl Refused {
             instance: text("instance").unwrap_or_default(),
             node: node.to_string(),
             status,
+            remedy: None,
         }
+    }
+
+    /// The same with what this client knows of it besides.
+    pub(super) fn explained(mut self, explanation: Option<Explanation>) -> Self {
+        if let Some(Explanation { more, remedy }) = explanation {
+            self.what = format!("{}; {more}", self.what);
+            self.remedy = Some(remedy);
+        }
+        self
     }
 
     /// Whether it was changed since the revision that the request is for.
@@ -115,9 +128,10 @@ impl ClientError {
     /// What to do about it.
     pub fn remedy(&self) -> String {
         match self {
-            ClientError::Refused(refused) => {
-                format!("see the log of {} about request {}", refused.node, refused.instance)
-            }
+            ClientError::Refused(refused) => refused.remedy.map_or_else(
+                || format!("see the log of {} about request {}", refused.node, refused.instance),
+                str::to_owned,
+            ),
             ClientError::Nobody(_) => "try again; see 'cargo xtask verify'; name more nodes with --url".to_owned(),
             ClientError::Unknown(_) => "run it again: repeating is safe".to_owned(),
             ClientError::Form(_) => "use a membershipd of the release that the nodes run".to_owned(),

@@ -7,6 +7,7 @@
 mod answers;
 mod blobs;
 mod error;
+mod explain;
 mod invite_link;
 mod url;
 
@@ -221,16 +222,18 @@ impl Client {
                 .request(message)
                 .await
                 .map_err(|error| Failed { sent: !error.is_connect(), why: chain(&error) })?;
-            let status = response.status();
+            let (status, fields) = (response.status(), response.headers().clone());
             let body = Limited::new(response.into_body(), request.most).collect().await;
             let body = body.map_err(|error| Failed { sent: true, why: format!("the answer broke off: {error}") })?;
-            Ok((status, body.to_bytes()))
+            Ok((status, fields, body.to_bytes()))
         });
-        let (status, body) = answer.await.map_err(|_| late())??;
+        let (status, fields, body) = answer.await.map_err(|_| late())??;
         if status.is_success() {
             return read(body).map(Ok).map_err(|why| Failed { sent: true, why });
         }
-        Ok(Err(Refused::read(node, status, serde_json::from_slice(&body).unwrap_or_default())))
+        let refused = Refused::read(node, status, serde_json::from_slice(&body).unwrap_or_default());
+        let explanation = explain::explain(&refused.slug, node, &fields, clock::unix());
+        Ok(Err(refused.explained(explanation)))
     }
 
     fn message(&self, node: &NodeUrl, request: &Wire<'_>) -> anyhow::Result<http::Request<Full<Bytes>>> {
