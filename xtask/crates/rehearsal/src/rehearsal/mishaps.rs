@@ -3,6 +3,9 @@
 use super::act::{Act, Chapter};
 use super::runbook::{ALL_HOLD, ALL_SO, NOTHING_DONE};
 
+/// What some images of containers put into all services.
+const EMPTIES: &str = "/etc/systemd/system/service.d/zzz-lxc-service.conf";
+
 /// A cluster runs and is well before each chapter, and again after it. `{a}`, `{b}` and `{c}` are nodes, the seed first, and
 /// `{a.host}` and so on what ssh knows them by; `{install_dir}` and `{client_port}` are the topology's.
 pub(super) fn of_machines() -> Vec<Chapter> {
@@ -79,6 +82,25 @@ pub(super) fn of_machines() -> Vec<Chapter> {
                 Act::xtask("doctor --nodes").exits(1).says("{b}").says("ms ahead").says("timedatectl"),
                 bare("date"),
                 Act::xtask("doctor --nodes"),
+            ],
+        },
+        Chapter {
+            name: "a drop-in that takes the secrets away",
+            acts: vec![
+                Act::tool("ssh {b.host} mkdir -p /etc/systemd/system/service.d /etc/systemd/system/{unit}.d"),
+                Act::tool(&format!(
+                    "ssh {{b.host}} printf '[Service]\\nLoadCredential=\\n' > {EMPTIES} && systemctl daemon-reload"
+                )),
+                Act::xtask("doctor --nodes").exits(1).says("{b}").says("zzz-lxc-service.conf empties LoadCredential="),
+                // As doctor says.
+                Act::tool("ssh {b.host} ln -s /dev/null /etc/systemd/system/{unit}.d/zzz-lxc-service.conf"),
+                Act::tool("ssh {b.host} systemctl daemon-reload && systemctl restart {unit}"),
+                Act::xtask("doctor --nodes"),
+                Act::xtask("up --yes"),
+                well(),
+                Act::tool(&format!(
+                    "ssh {{b.host}} rm -r /etc/systemd/system/{{unit}}.d {EMPTIES} && systemctl daemon-reload"
+                )),
             ],
         },
         Chapter {

@@ -7,6 +7,7 @@ mod performance;
 mod record;
 mod report;
 mod runbook;
+mod ssh;
 mod timeline;
 mod upgrade;
 
@@ -214,8 +215,14 @@ fn used_cluster() -> Vec<Chapter> {
 
 /// One gets other certificates, and all that usually goes wrong on a machine.
 fn worn_cluster() -> Vec<Chapter> {
-    [runbook::another("a cluster to be worn"), runbook::rotated(), mishaps::of_machines(), runbook::aftermath()]
-        .concat()
+    [
+        runbook::another("a cluster to be worn"),
+        runbook::rotated(),
+        ssh::ways(),
+        mishaps::of_machines(),
+        runbook::aftermath(),
+    ]
+    .concat()
 }
 
 /// One comes from the previous release.
@@ -226,8 +233,8 @@ fn upgraded_cluster() -> Vec<Chapter> {
 /// Those that make a cluster that is well, with two releases, and then the named ones.
 fn chosen(only: &[&String]) -> Result<Vec<Chapter>> {
     let mut chapters = runbook::grown();
-    let rest =
-        [runbook::used(), runbook::rotated(), mishaps::of_machines(), mishaps::of_releases(), runbook::aftermath()];
+    let mishaps = [mishaps::of_machines(), mishaps::of_releases()].concat();
+    let rest = [runbook::used(), runbook::rotated(), ssh::ways(), mishaps, runbook::aftermath()];
     let rest = rest.concat();
     if let Some(unknown) = only.iter().find(|name| !rest.iter().any(|chapter| chapter.name == name.as_str())) {
         let names: Vec<&str> = rest.iter().map(|chapter| chapter.name).chain([upgrade::UPGRADE]).collect();
@@ -444,7 +451,7 @@ mod tests {
     fn whatever_there_is_to_play_is_played_on_one_of_the_clusters() {
         let only = |only: Vec<String>| options(only, false);
         let used = runbook::used();
-        let mishaps = [mishaps::of_machines(), mishaps::of_releases()].concat();
+        let mishaps = [ssh::ways(), mishaps::of_machines(), mishaps::of_releases()].concat();
         let rest = [&runbook::grown(), &used, &runbook::rotated(), &mishaps, &runbook::aftermath()];
         let mut all = names(rest.into_iter().flatten());
         let one_by_one = parts(&only(all.iter().map(|&name| name.to_owned()).collect())).unwrap_err();
