@@ -49,6 +49,9 @@ struct Line {
     attempts: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
+    /// A word for why it was not acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
     /// What was found in the history of a room, in its order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     found: Vec<Found>,
@@ -103,6 +106,7 @@ impl History {
             outcome: Outcome::Unknown,
             attempts: 0,
             why: None,
+            code: None,
             found: Vec::new(),
         };
         Op { history: self.clone(), line, failed: None }
@@ -265,6 +269,7 @@ impl Drop for Op {
         if let Some(failure) = self.failed.take() {
             self.line.outcome = if failure.certain { Outcome::Refused } else { Outcome::Unknown };
             self.line.why = Some(failure.why);
+            self.line.code = Some(failure.code);
         } else if self.line.outcome != Outcome::Ok {
             self.line.why = Some("the run ended before its outcome was known".to_owned());
         }

@@ -97,6 +97,9 @@ pub(crate) struct Op {
     pub(crate) end_us: u64,
     pub(crate) outcome: Outcome,
     pub(crate) why: Option<String>,
+    /// A word for that. A history of an older load has none.
+    #[serde(default)]
+    pub(crate) code: Option<String>,
     /// What a member found in the history of a room, in its order.
     #[serde(default)]
     pub(crate) found: Vec<Found>,
@@ -123,6 +126,14 @@ pub(crate) enum Content {
 }
 
 impl Op {
+    /// Whether it is one of several writes of one record of which another one came first, as it must be.
+    pub(crate) fn is_expected_conflict(&self) -> bool {
+        self.kind == Kind::ApiWrite
+            && self.outcome == Outcome::Refused
+            && self.expected.is_some()
+            && matches!(self.code.as_deref(), Some("precondition-failed" | "conflict"))
+    }
+
     /// Whether it was acknowledged.
     pub(crate) fn ok(&self) -> bool {
         self.outcome == Outcome::Ok

@@ -100,18 +100,22 @@ pub(crate) struct Series {
     pub(crate) ok: Vec<u32>,
     pub(crate) refused: Vec<u32>,
     pub(crate) unknown: Vec<u32>,
+    /// Refused as well, but because another write of the same record came first, as it must.
+    #[serde(default)]
+    pub(crate) conflict: Vec<u32>,
 }
 
 impl Series {
     /// How many steps of time there are.
     pub(crate) fn len(&self) -> usize {
-        self.ok.len().max(self.refused.len()).max(self.unknown.len())
+        [&self.ok, &self.refused, &self.unknown, &self.conflict].map(Vec::len).into_iter().max().unwrap_or_default()
     }
 
-    /// Acknowledged, refused and unknown, step by step.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = [u32; 3]> {
+    /// Acknowledged, refused, unknown and conflicts, step by step.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = [u32; 4]> {
         let of = |series: &[u32], step: usize| series.get(step).copied().unwrap_or_default();
-        (0..self.len()).map(move |step| [&self.ok, &self.refused, &self.unknown].map(|series| of(series, step)))
+        (0..self.len())
+            .map(move |step| [&self.ok, &self.refused, &self.unknown, &self.conflict].map(|series| of(series, step)))
     }
 }
 

@@ -14,7 +14,7 @@ const STYLE: &str = "body{font:15px/1.45 system-ui,sans-serif;max-width:60rem;ma
     td.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}code,pre{font:13px ui-monospace,monospace}\
     pre{white-space:pre-wrap;background:#8881;padding:.8rem}.bad{color:#b00020;font-weight:600}\
     svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:currentColor}svg .dim{opacity:.6}.axis{stroke:#8883}\
-    .ok{fill:#2f9e62;color:#2f9e62}.refused{fill:#d0453e;color:#d0453e}.unknown{fill:#d99a1c;color:#d99a1c}.band{fill:#8883}.lost{fill:#8887}\
+    .ok{fill:#2f9e62;color:#2f9e62}.refused{fill:#d0453e;color:#d0453e}.conflict{fill:#6b7fa8;color:#6b7fa8}.unknown{fill:#d99a1c;color:#d99a1c}.band{fill:#8883}.lost{fill:#8887}\
     .bar{background:#8882;position:relative;height:.9rem;min-width:12rem}.bar i{background:#36c;position:absolute;height:100%;\
     min-width:2px}.bar i.bad{background:#b00020}";
 

@@ -52,7 +52,8 @@ pub(super) fn html(title: &str, verdict: &Verdict) -> String {
     }
     format!(
         "<h2>{}</h2>\n<p>Operations by the {step:.1} s they ended in: <b class=\"ok\">acknowledged</b>, \
-         <b class=\"unknown\">unknown</b>, <b class=\"refused\">refused</b>. Grey: a fault and its repair; dark: no quorum, \
+         <b class=\"unknown\">unknown</b>, <b class=\"refused\">refused</b>, \
+         <b class=\"conflict\">conflict</b>: another write of the same record came first, as it must. Grey: a fault and its repair; dark: no quorum, \
          so everything must be refused.</p>\n<svg viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\">\n{bands}{lanes}{}</svg>\n",
         escape(title),
         top + LABEL,
@@ -62,11 +63,11 @@ pub(super) fn html(title: &str, verdict: &Verdict) -> String {
 
 fn lane(series: &Series, top: f64, step: f64, x: &dyn Fn(f64) -> f64) -> String {
     let mut out = String::new();
-    let most = series.iter().map(|[ok, refused, unknown]| ok + refused + unknown).max().unwrap_or(0).max(1);
+    let most = series.iter().map(|outcomes| outcomes.iter().sum::<u32>()).max().unwrap_or(0).max(1);
     let mut from = 0.0;
-    for [ok, refused, unknown] in series.iter() {
+    for [ok, refused, unknown, conflict] in series.iter() {
         let mut bottom = top + LANE;
-        for (many, class) in [(ok, "ok"), (unknown, "unknown"), (refused, "refused")] {
+        for (many, class) in [(ok, "ok"), (conflict, "conflict"), (unknown, "unknown"), (refused, "refused")] {
             if many == 0 {
                 continue;
             }
@@ -126,7 +127,8 @@ mod tests {
                 "heal_us": 4_000_000, "end_us": 5_000_000, "kinds": {}, "recovery_ms": 800, "violations": []
             }],
             "timeline": { "origin_us": 1_000_000, "step_us": 1_000_000, "kinds": {
-                "write": { "ok": [2, 0, 1, 1], "refused": [0, 1, 0, 0], "unknown": [0, 1, 0, 0] }
+                "write": { "ok": [2, 0, 1, 1], "refused": [0, 1, 0, 0], "unknown": [0, 1, 0, 0] },
+                "api_write": { "ok": [1], "refused": [0], "unknown": [0], "conflict": [3] }
             } }
         }))
         .unwrap()
@@ -135,7 +137,14 @@ mod tests {
     #[test]
     fn a_step_of_time_shows_each_outcome_by_its_share() {
         let html = html("faults", &verdict());
-        for part in ["0.0 s: 2 ok", "1.0 s: 1 unknown", "1.0 s: 1 refused", "height=\"44.0\"", "height=\"22.0\""] {
+        for part in [
+            "0.0 s: 3 conflict",
+            "0.0 s: 2 ok",
+            "1.0 s: 1 unknown",
+            "1.0 s: 1 refused",
+            "height=\"44.0\"",
+            "height=\"22.0\"",
+        ] {
             assert!(html.contains(part), "{part}\n{html}");
         }
     }

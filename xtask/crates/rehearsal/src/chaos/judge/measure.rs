@@ -79,9 +79,11 @@ pub(super) fn timeline(history: &History, windows: &[Window]) -> Timeline {
             ok: vec![0; steps],
             refused: vec![0; steps],
             unknown: vec![0; steps],
+            conflict: vec![0; steps],
         });
         let counts = match op.outcome {
             Outcome::Ok => &mut series.ok,
+            Outcome::Refused if op.is_expected_conflict() => &mut series.conflict,
             Outcome::Refused => &mut series.refused,
             Outcome::Unknown => &mut series.unknown,
         };

@@ -32,6 +32,7 @@ fn op(kind: Kind, at_us: u64, outcome: Outcome) -> Op {
         end_us: at_us + 1000,
         outcome,
         why: None,
+        code: None,
         found: Vec::new(),
     }
 }
@@ -345,4 +346,18 @@ fn recovery_and_gaps_are_measured() {
     assert_eq!(verdict.windows[0].recovery_ms, Some(5_001), "counted from the repair");
     let series = &verdict.timeline.kinds[&Kind::Message];
     assert_eq!((series.ok.len(), series.ok.iter().sum::<u32>(), series.refused.iter().sum::<u32>()), (161, 72, 88));
+}
+
+#[test]
+fn write_that_another_one_preceded_is_told_from_a_refusal() {
+    let refused = |code: Option<&str>, expected| Op {
+        key: Some("hall".to_owned()),
+        expected,
+        code: code.map(str::to_owned),
+        ..op(Kind::ApiWrite, 2 * SECOND, Outcome::Refused)
+    };
+    assert!(refused(Some("precondition-failed"), Some(7)).is_expected_conflict());
+    for other in [refused(Some("unavailable"), Some(7)), refused(None, Some(7)), refused(Some("conflict"), None)] {
+        assert!(!other.is_expected_conflict(), "{other:?}");
+    }
 }

@@ -15,6 +15,7 @@ pub(super) fn write(content: &str, expected: u64, (begin, end): (u64, u64), outc
         end_us: end,
         outcome,
         why: None,
+        code: None,
         found: Vec::new(),
     }
 }

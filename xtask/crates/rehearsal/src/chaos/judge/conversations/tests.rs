@@ -16,6 +16,7 @@ fn say(who: &str, text: &str, seq: u64, (begin, end): (u64, u64), outcome: Outco
         end_us: end,
         outcome,
         why: None,
+        code: None,
         found: Vec::new(),
     }
 }
