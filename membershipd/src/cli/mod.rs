@@ -11,6 +11,7 @@ mod blob;
 mod check_config;
 mod control;
 mod export;
+mod hand_over;
 mod identity;
 mod invite;
 mod key;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::roles::UserRole;
 use super::table::{Table, word};
-use super::{DONE, Daemon, Output, Problem, offline};
+use super::{DONE, Daemon, Output, Problem, hand_over, offline};
 use crate::control::{self, Request};
 use unibus_api_types::control::LIST_PAGE;
 use unibus_core::bus;
@@ -79,11 +79,14 @@ enum What {
     Disable(Revocation),
     /// Remove a user for good, like disable; handle and key are never given again
     Remove(Revocation),
+    /// Hand over what a user owns, or is alone in, and disable the user: as an admin, through the API. Without --yes the plan is shown
+    HandOver(hand_over::Args),
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let set = |handle: &Handle, state, last_admin| Request::UserSet { handle: handle.clone(), state, last_admin };
     let (request, common) = match &args.what {
+        What::HandOver(args) => return hand_over::run(args),
         What::List(common) => (Request::UserList { after: None, limit: Some(LIST_PAGE) }, common),
         What::Show { handle, common } => (Request::UserShow { handle: handle.clone() }, common),
         What::Add { handle, sign_pub, role, common } => {

@@ -23,6 +23,7 @@ mod conversations;
 mod copies;
 mod damaged;
 mod examples;
+mod hand_over;
 mod history;
 mod invites;
 mod kept;

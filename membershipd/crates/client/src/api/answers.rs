@@ -7,7 +7,7 @@ use unibus_core::domain::RevocationOutcome;
 #[derive(Debug, Clone, Deserialize)]
 pub struct Changed<T> {
     /// The record as it is now.
-    #[serde(alias = "room", alias = "member", alias = "invite")]
+    #[serde(alias = "room", alias = "member", alias = "invite", alias = "user")]
     pub record: T,
     /// False where it was so already.
     pub changed: bool,

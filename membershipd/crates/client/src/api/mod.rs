@@ -29,7 +29,7 @@ pub use answers::Changed;
 pub use error::{ClientError, Refused, Tried};
 pub use http::Method;
 pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
-pub use unibus_api_types::bodies::{AddedBlob, AuditRecord, Blob, Invite, Member, OwnMembership, Room};
+pub use unibus_api_types::bodies::{AddedBlob, AuditRecord, Blob, Invite, Member, OwnMembership, Room, User};
 pub use url::NodeUrl;
 
 use crate::identity::Identity;

@@ -149,6 +149,14 @@ fn rooms() -> Vec<Act> {
         by("root", "c", "member remove hall alice").says("no node honours what was taken away"),
         by("alice", "a", "member accept hall").exits(1),
         by("root", "b", "audit").says("member.remove"),
+        // She leaves; what she alone owns goes to a member of it.
+        by("alice", "a", "room create nook --subject room.nook --invite root"),
+        by("root", "b", "user hand-over --from alice --to root").says("will have no owner"),
+        by("root", "b", "user hand-over --from alice --to root --yes").exits(1).says("nothing was changed"),
+        by("root", "c", "member accept nook").says("joined"),
+        by("root", "b", "user hand-over --from alice --to root").says("root becomes its owner"),
+        by("root", "b", "user hand-over --from alice --to root --yes").says("alice is disabled"),
+        by("alice", "a", "room list").exits(1),
         on("c", "{install_dir}/membershipd repair").says("nothing to repair"),
     ]
 }
