@@ -9,7 +9,7 @@ use serde_json::json;
 use super::other_end::OtherEnd;
 use super::{DONE, Output, Problem, block_on, failed_copy};
 use crate::posture::SCHEMA;
-use crate::transfer::{Carried, OfStore, Part, TransferError, copy_in};
+use crate::transfer::{Carried, OfStore, Part, TransferError, copy_in, unpack_stream};
 use unibus_core::clock;
 use unibus_store::SqliteStore;
 
@@ -46,7 +46,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
 }
 
 async fn carry(args: &Args) -> Result<Carried, TransferError> {
-    let store = SqliteStore::open_existing(&args.db, Arc::new(clock::unix_ms))?;
+    let unpacked = unpack_stream(&args.db)?;
+    let file = unpacked.as_ref().map_or(&args.db, |unpacked| &unpacked.path);
+    let store = SqliteStore::open_existing(file, Arc::new(clock::unix_ms))?;
     store.check().await?;
     let to = args.to.open().await?;
     // Refused before anything is read, where nothing could be written.

@@ -40,6 +40,7 @@ use crate::level::{self, RaiseLevel};
 use crate::posture::Observer;
 use crate::presence::Presence;
 use crate::probe::Probes;
+use crate::transfer::unpack_in_place;
 use unibus_core::bus;
 use unibus_core::clock;
 use unibus_core::domain::Author;
@@ -242,6 +243,8 @@ fn open(config: &Config, link: watch::Receiver<Option<Arc<Link>>>) -> Result<Bac
     if let (Some(directory), true) = (path.parent(), path == Path::new(DEFAULT_DB)) {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
+    // A copy that `cargo xtask backup` made becomes the store.
+    unpack_in_place(path)?;
     Ok(Backing::Sqlite(Arc::new(SqliteStore::open(path, Arc::new(clock::unix_ms))?)))
 }
 

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 use super::end::{Answer, End};
 use super::error::TransferError;
 use super::missing::Missing;
+use super::stream::CopyTarget;
 use crate::blobs::{BlobId, BlobName};
 use unibus_core::domain::Handle;
-use unibus_store::NewFile;
 
 /// An attachment, as both ends know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(super) async fn listed(blobs: &dyn BlobEnd) -> Result<BTreeMap<BlobName, Kep
 /// whether anything was changed.
 pub(super) async fn round(
     from: &dyn End,
-    file: &mut NewFile,
+    file: &mut dyn CopyTarget,
     have: &mut BTreeMap<BlobName, Kept>,
     missing: &mut Missing,
 ) -> Result<bool, TransferError> {
@@ -88,7 +88,7 @@ pub(super) async fn round(
     let now = all(from).await?;
     let before = have.len();
     for kept in have.values().filter(|kept| now.get(&kept.name) != Some(kept)) {
-        file.forget_blob(&kept.name.room, &kept.name.id.to_string())?;
+        file.forget_blob(&kept.name)?;
     }
     have.retain(|name, kept| now.get(name) == Some(kept));
     let mut changed = have.len() != before;
@@ -98,9 +98,9 @@ pub(super) async fn round(
         match copied(blobs, file, &kept).await? {
             Read::Whole => drop(have.insert(kept.name.clone(), kept)),
             // It was removed while it was read; the next round says.
-            Read::Gone => file.forget_blob(&kept.name.room, &kept.name.id.to_string())?,
+            Read::Gone => file.forget_blob(&kept.name)?,
             Read::Damaged => {
-                file.forget_blob(&kept.name.room, &kept.name.id.to_string())?;
+                file.forget_blob(&kept.name)?;
                 missing.attachment(kept.name.object());
             }
         }
@@ -115,13 +115,12 @@ enum Read {
     Damaged,
 }
 
-async fn copied(blobs: &dyn BlobEnd, file: &mut NewFile, kept: &Kept) -> Result<Read, TransferError> {
-    let (room, sha256) = (&kept.name.room, kept.name.id.to_string());
-    file.blob(room, &sha256, &kept.by, kept.at_ms, kept.bytes)?;
+async fn copied(blobs: &dyn BlobEnd, file: &mut dyn CopyTarget, kept: &Kept) -> Result<Read, TransferError> {
+    file.blob(kept)?;
     let (mut from, mut number, mut hash) = (0, 0, Sha256::new());
     while let Some(Piece { bytes, next }) = blobs.read(&kept.name, from).await? {
         hash.update(&bytes);
-        file.blob_piece(room, &sha256, number, &bytes)?;
+        file.blob_piece(&kept.name, number, &bytes)?;
         (from, number) = (next, number + 1);
     }
     if BlobId::new(hash.finalize().into()) == kept.name.id {

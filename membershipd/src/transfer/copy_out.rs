@@ -1,6 +1,7 @@
 //! Out of a running store into a new file.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use super::content::{Content, is_heartbeat};
 use super::end::End;
 use super::error::TransferError;
 use super::missing::Missing;
+use super::stream::{CopyTarget, StreamWriter};
 use unibus_api_types::control::Part;
 use unibus_core::domain::RoomId;
 use unibus_store::{NewFile, Position, Records};
@@ -29,12 +31,27 @@ pub struct Copied {
 /// and then leaves nothing behind. What is damaged in one room is left out, and named: it is no reason to have no copy of all else.
 pub async fn copy_out(from: &dyn End, path: &Path, patience: Duration) -> Result<Copied, TransferError> {
     let mut file = NewFile::create(path)?;
+    let copied = copy_to(from, &mut file, patience).await?;
+    file.finish()?;
+    Ok(copied)
+}
+
+/// The same into a stream, which the caller ends.
+pub async fn copy_to_stream<W: Write + Send>(
+    from: &dyn End,
+    to: &mut StreamWriter<W>,
+    patience: Duration,
+) -> Result<Copied, TransferError> {
+    copy_to(from, to, patience).await
+}
+
+async fn copy_to(from: &dyn End, to: &mut dyn CopyTarget, patience: Duration) -> Result<Copied, TransferError> {
     let mut begun = Instant::now();
     let mut reading = Reading::default();
     let mut first = true;
     loop {
-        let entries = reading.round(from, &mut file, first).await?;
-        let changed = blobs::round(from, &mut file, &mut reading.content.blobs, &mut reading.missing).await? || entries;
+        let entries = reading.round(from, to, first).await?;
+        let changed = blobs::round(from, to, &mut reading.content.blobs, &mut reading.missing).await? || entries;
         let unproven = Records::DECIDING.into_iter().find(|bucket| !reading.beaten.contains(bucket));
         match (first || changed, unproven) {
             (false, None) => break,
@@ -55,7 +72,6 @@ pub async fn copy_out(from: &dyn End, path: &Path, patience: Duration) -> Result
         }
         first = false;
     }
-    file.finish()?;
     Ok(Copied { content: reading.content, missing: reading.missing })
 }
 
@@ -74,7 +90,7 @@ struct Reading {
 
 impl Reading {
     /// Reads what was changed since the last round. Says whether anything was, heartbeats apart.
-    async fn round(&mut self, from: &dyn End, file: &mut NewFile, first: bool) -> Result<bool, TransferError> {
+    async fn round(&mut self, from: &dyn End, file: &mut dyn CopyTarget, first: bool) -> Result<bool, TransferError> {
         let mut changed = false;
         for part in Part::ALL {
             loop {
@@ -106,7 +122,7 @@ impl Reading {
     }
 
     /// Reads what was said since the last round in the rooms that are in use. That is no change: a message stands for itself.
-    async fn hear(&mut self, from: &dyn End, file: &mut NewFile) -> Result<(), TransferError> {
+    async fn hear(&mut self, from: &dyn End, file: &mut dyn CopyTarget) -> Result<(), TransferError> {
         for (room, mark) in from.messages().marked().await? {
             if !self.content.is_in_use(&room) || self.missing.is_given_up(&room) {
                 continue;
@@ -131,7 +147,7 @@ impl Reading {
                     Err(error) => return Err(error),
                 };
                 for message in &read.messages {
-                    file.message(room.as_str(), message)?;
+                    file.message(&room, message)?;
                     self.content.hear(&room, message);
                 }
                 self.missing.unreadable(&room, &read.unreadable);
@@ -148,7 +164,7 @@ impl Reading {
             }
         }
         for room in self.content.forget_unused() {
-            file.without_messages(room.as_str())?;
+            file.without_messages(&room)?;
             self.heard.remove(&room);
             self.marks.remove(&room);
         }

@@ -30,6 +30,9 @@ pub enum TransferError {
     /// The file to copy to cannot be made.
     #[error(transparent)]
     NewFile(#[from] NewFileError),
+    /// A copy that is a stream cannot be written, or is not whole.
+    #[error("{0}")]
+    Stream(String),
     /// The messages of rooms cannot be read, or not be put in place.
     #[error("the messages of rooms could not be copied: {0}")]
     NoMessages(String),
@@ -107,6 +110,7 @@ impl TransferError {
             }
             TransferError::Daemon { remedy, .. } => remedy.clone(),
             TransferError::Open(_) | TransferError::NewFile(_) => "see above; nothing was copied".to_owned(),
+            TransferError::Stream(_) => "make the copy again, or use another one; nothing was carried over".to_owned(),
             TransferError::NoMessages(_) => {
                 "see 'membershipd status'; what was begun is completed by doing the same again".to_owned()
             }
@@ -136,7 +140,9 @@ impl TransferError {
             TransferError::Store(StoreError::Unreadable { .. }) | TransferError::NotUnderstood(_) => "unreadable",
             TransferError::Store(_) | TransferError::NoMessages(_) | TransferError::NoHeartbeat { .. } => "unavailable",
             TransferError::Daemon { code, .. } => code,
-            TransferError::Open(_) | TransferError::NewFile(_) | TransferError::Nothing => "file",
+            TransferError::Open(_) | TransferError::NewFile(_) | TransferError::Stream(_) | TransferError::Nothing => {
+                "file"
+            }
             TransferError::Busy { .. } => "busy",
             TransferError::NotEmpty(_) => "not_empty",
             TransferError::OtherBlobs(_) => "not_empty",

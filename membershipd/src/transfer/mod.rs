@@ -19,6 +19,8 @@
 //! there and nobody is in them yet, so that nothing said later comes before it. Attachments are read in the same rounds as entries, and
 //! compared in the same way (`blobs`).
 //!
+//! A copy goes into a file of the sqlite store, or, as a stream, to the program that reads it: then nothing holds all of it (`stream`).
+//!
 //! Heartbeats stay behind: they are a process's, not the cluster's. Nonces do too, as they end by themselves; what that means is
 //! in ARCHITECTURE.md.
 
@@ -32,6 +34,7 @@ mod end;
 mod error;
 mod messages;
 mod missing;
+mod stream;
 
 #[cfg(test)]
 mod tests;
@@ -41,9 +44,10 @@ pub use blob_ends::random;
 pub use blobs::{BlobEnd, Kept, Piece};
 pub use content::Content;
 pub use copy_in::{Carried, copy_in};
-pub use copy_out::{Copied, copy_out};
+pub use copy_out::{Copied, copy_out, copy_to_stream};
 pub use end::{Answer, BATCH_BYTES, End, Item, Items, OfStore, Put};
 pub use error::TransferError;
 pub use messages::{InEngine, Messages, Whole, unpack};
 pub use missing::{Missing, MissingOf};
+pub use stream::{StreamWriter, Unpacked, unpack_in_place, unpack_stream};
 pub use unibus_api_types::control::Part;

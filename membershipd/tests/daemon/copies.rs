@@ -185,10 +185,22 @@ fn everything_goes_from_a_cluster_s_store_to_a_file_and_back() {
         said(&refused)
     );
 
-    // The file is the store of a node on its own: the way back. What that node copies is the same again.
+    // As a stream, which nothing holds whole, it is the same; it is carried in, and becomes the store of a node on its own: the way
+    // back. What that node copies is the same again.
+    let stream = other.ask(&["export", "--stream"]);
+    assert!(stream.status.success() && stream.stdout.starts_with(b"unibus backup 1\n"), "{}", said(&stream));
+    other.dir.write("stream.db", "", 0o600);
+    fs::write(other.dir.path().join("stream.db"), &stream.stdout).unwrap();
+    assert_eq!(answer(&direct("migrate-to-kv", "stream.db"))["written"], 0);
+    assert!(!other.dir.path().join("stream.db.unpacked").exists(), "what was unpacked is gone");
+    let cut = fs::OpenOptions::new().write(true).open(other.dir.path().join("stream.db")).unwrap();
+    cut.set_len(stream.stdout.len() as u64 - 1).unwrap();
+    let cut_off = other.ask(&["migrate-to-kv", "--db", "stream.db"]);
+    assert!(said(&cut_off).contains("damaged or cut off"), "{}", said(&cut_off));
     let (dir, address) = (Dir::new(), own_address());
     fs::create_dir(dir.path().join("local_files")).unwrap();
-    fs::copy(&back, dir.path().join("local_files/unibus.db")).unwrap();
+    dir.write("local_files/unibus.db", "", 0o600);
+    fs::write(dir.path().join("local_files/unibus.db"), &stream.stdout).unwrap();
     let single = Daemon::launch(dir, address, &[]);
     single.wait_for_lease();
     let list = said(&single.ask(&["user", "list"]));

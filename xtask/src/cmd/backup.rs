@@ -1,44 +1,41 @@
 //! `backup`: all that the cluster holds, as one file on this machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{BufReader, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use unibus_ops::answer;
+use unibus_ops::backup_stream;
 use unibus_ops::build;
 use unibus_ops::exit::BadInput;
 use unibus_ops::global::Global;
-use unibus_ops::hash::sha256_of;
 use unibus_ops::paths::Paths;
-use unibus_ops::posture::complaint;
 use unibus_ops::process::Output;
 use unibus_ops::target::{Target, Which};
-use unibus_ops::transport::Mode;
 use unibus_ops::ui::{Progress, next};
+use unibus_ops::unfinished_file::UnfinishedFile;
 
-/// Whoever reads it knows who may do what.
-const MODE: Mode = Mode(0o600);
-/// Name of the file on the node, in a directory that only root can enter.
-const THERE: &str = "unibus.db";
-/// Time for a small question to a node.
-const ASK: Duration = Duration::from_secs(60);
-/// Time for the file to travel: some hundred megabytes over a slow line.
-const TRAVEL: Duration = Duration::from_secs(900);
+/// clap's exit code for what it does not know.
+const USAGE: i32 = 2;
+/// Lines of a complaint that are shown.
+const SAID: usize = 4;
+/// Time for a copy to travel: some gigabytes over a slow line. A line that is dead ssh ends itself, within seconds.
+const TRAVEL: Duration = Duration::from_secs(6 * 3600);
 /// Bytes of a copy, at most: an engine's store has 10 GiB, so a node that names more is not one of ours.
 const MOST_BYTES: u64 = 16 << 30;
 const SCHEMA: u32 = 1;
 
 /// Fetch everything that the cluster holds into one file here
 ///
-/// Users, rooms, members, bans, tombstones, sealed room keys and the audit log, as of one moment, by the word of a node that can
-/// prove that it is current. The cluster goes on meanwhile, and nothing of it is changed. `restore` brings it back. What is damaged in
-/// a room is left out and named; the file is made all the same, and the exit code is 1.
+/// Users, rooms, members, bans, tombstones, sealed room keys, messages, attachments and the audit log, as of one moment, by the word of
+/// a node that can prove that it is current. The cluster goes on meanwhile, and nothing of it is changed. The copy comes as the node
+/// reads it: neither the node nor this machine's memory holds it whole, and one that is broken off leaves nothing. `restore` brings it
+/// back. What is damaged in a room is left out and named; the file is made all the same, and the exit code is 1.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// File to make, mode 0600; an existing one is never overwritten
@@ -135,106 +132,63 @@ fn tell(target: &Target, args: &Args, node: &str, exported: &Exported, bytes: u6
     out!("{}", next(&[(&target.verb(&format!("restore {file}")), "into a cluster that is empty")]));
 }
 
-/// A copy by the word of `node`: the hash over its content, and the bytes of the file. What it leaves on the node is gone again, also
-/// where it fails.
+/// A copy by the word of `node`: what is said about it, and how many bytes it has. It comes as the node reads it, which keeps nothing,
+/// and stands here once its end has proved that all of it is there.
 fn fetch(target: &Target, node: &str, args: &Args) -> Result<(Exported, u64)> {
-    let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
-    let made = run(&["mktemp", "-d"], ASK).context("making a directory for the copy")?;
-    let directory = String::from_utf8(made.stdout).context("the name of a directory")?.trim().to_owned();
-    ensure!(directory.starts_with('/'), "mktemp named no directory: {directory:?}");
-    let copied = copy(target, node, &format!("{directory}/{THERE}"), args);
-    let removed = run(&["rm", "-r", "--", &directory], ASK);
-    let copied = copied?;
-    removed.with_context(|| format!("the copy is still there: ssh to {node} and remove {directory}"))?;
-    Ok(copied)
-}
-
-fn copy(target: &Target, node: &str, file: &str, args: &Args) -> Result<(Exported, u64)> {
-    let run = |argv: &[&str], time| said(target.transport.run(node, argv, b"", time)?);
+    let file = UnfinishedFile::create(&args.file)?;
     let program = format!("./{}", build::FILE);
     let seconds = args.within.to_string();
-    let export = ["export", "--db", file, "--within", &seconds, "--json", "--runtime-dir", &target.runtime_dir];
-    let time = Duration::from_secs(args.within.into()) + TRAVEL;
-    let output = target.transport.run(node, &[&[program.as_str()], export.as_slice()].concat(), b"", time)?;
-    let exported = made(output)?;
-    let summed = run(&["sha256sum", "--", file], TRAVEL)?.stdout;
-    let there = String::from_utf8_lossy(&summed);
-    let counted = run(&["stat", "-c", "%s", "--", file], ASK)?.stdout;
-    let bytes = String::from_utf8_lossy(&counted).trim().parse().ok().filter(|bytes| *bytes <= MOST_BYTES);
-    let bytes: u64 =
-        bytes.with_context(|| format!("{node} names no size that a copy can have, {MOST_BYTES} bytes at most"))?;
-    create(&args.file, |to| {
-        said(target.transport.fetch(node, &["cat", "--", file], (to, bytes), TRAVEL)?).context("fetching the copy")?;
-        let here = sha256_of(&args.file)?;
-        ensure!(
-            there.starts_with(&here),
-            "the file that came has another sha256 than the one on the node: run this again"
+    let export = [&program, "export", "--stream", "--within", &seconds, "--runtime-dir", &target.runtime_dir];
+    let output = target.transport.fetch(node, &export, (file.file(), MOST_BYTES), TRAVEL)?;
+    // What is missing makes it fail as well, with a copy that is whole.
+    let read = whole(file.file());
+    if !output.ok() && !read.as_ref().is_ok_and(|(exported, _)| !exported.is_whole()) {
+        bail!("{}", why(&output));
+    }
+    let read = read.with_context(|| format!("what came from {node} is no whole copy; run this again"))?;
+    file.finish()?;
+    Ok(read)
+}
+
+/// What is said about the copy in `file`, if all of it is there.
+fn whole(mut file: &File) -> Result<(Exported, u64)> {
+    file.seek(SeekFrom::Start(0)).context("reading the copy again")?;
+    let (answer, bytes) = backup_stream::verify(BufReader::with_capacity(1 << 20, file))?;
+    Ok((serde_json::from_value(answer).context("what is said about the copy")?, bytes))
+}
+
+/// Why there is no copy.
+fn why(output: &Output) -> String {
+    // Standard output is the copy; what was said comes in a line, and its remedy in another.
+    let lines: Vec<&str> = output.stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let said = lines.get(lines.len().saturating_sub(SAID)..).unwrap_or_default().join("; ");
+    let said = if said.is_empty() { "it gave no reason".to_owned() } else { said };
+    if output.code == Some(USAGE) && output.stderr.contains("--stream") {
+        return format!(
+            "its membershipd is older than this xtask and cannot write a copy as a stream: roll first ({said})"
         );
-        Ok(())
-    })?;
-    Ok((exported, bytes))
-}
-
-/// What was exported. A file that lacks what is damaged is there, although the verb says that it failed.
-fn made(output: Output) -> Result<Exported> {
-    match answer::read::<Exported>(&output.stdout) {
-        Ok(exported) if output.ok() || !exported.is_whole() => Ok(exported),
-        answer => {
-            said(output)?;
-            answer.context("the answer of membershipd export")
-        }
     }
-}
-
-fn said(output: Output) -> Result<Output> {
-    ensure!(output.ok(), "{}", complaint(&output.stdout, &output.stderr));
-    Ok(output)
-}
-
-/// Makes a new file, private from the first byte, which `write` fills; one that is not whole is not left behind.
-fn create(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
-    let shown = || format!("writing {}", Paths::shown(path));
-    let mut file =
-        OpenOptions::new().read(true).write(true).create_new(true).mode(MODE.0).open(path).with_context(shown)?;
-    let written = write(&mut file).and_then(|()| Ok(file.sync_all()?));
-    if written.is_err() {
-        // The error below is what matters.
-        let _ = fs::remove_file(path);
-    }
-    written.with_context(shown)
+    said
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
-    fn a_copy_that_lacks_what_is_damaged_is_one() {
-        let output = |code, text: &str| Output { code: Some(code), stdout: text.into(), stderr: String::new() };
+    fn copy_that_lacks_what_is_damaged_names_it() {
         let damaged =
             r#"{"content_sha256":"a","missing":{"hall":{"nothing_after":5}},"missing_attachments":["attic.1"]}"#;
-        let exported = made(output(1, damaged)).unwrap();
+        let exported: Exported = serde_json::from_str(damaged).unwrap();
         assert_eq!((exported.is_whole(), exported.names().as_str()), (false, "room hall, attachment attic.1"));
-        assert!(made(output(0, r#"{"content_sha256":"a"}"#)).unwrap().is_whole());
-        let failed = r#"{"schema":1,"error":{"code":"busy","message":"it was busy","remedy":"later"}}"#;
-        let why = made(output(1, failed)).err().unwrap().to_string();
-        assert!(why.contains("it was busy"), "{why}");
-        assert!(made(output(1, r#"{"content_sha256":"a"}"#)).is_err(), "whole, and it failed");
+        assert!(serde_json::from_str::<Exported>(r#"{"content_sha256":"a"}"#).unwrap().is_whole());
     }
 
     #[test]
-    fn a_copy_is_private_and_takes_no_ones_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("backup");
-        let fill = |text: &'static str| move |file: &mut File| Ok(file.write_all(text.as_bytes())?);
-        create(&path, fill("copy")).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE.0);
-        create(&path, fill("another")).unwrap_err();
-        assert_eq!(fs::read(&path).unwrap(), b"copy");
-        create(&dir.path().join("half"), |_| bail!("it broke off")).unwrap_err();
-        assert!(!dir.path().join("half").exists());
+    fn older_daemon_is_told_from_one_that_fails() {
+        let output = |code, stderr: &str| Output { code: Some(code), stdout: Vec::new(), stderr: stderr.to_owned() };
+        let older = why(&output(2, "error: unexpected argument '--stream' found"));
+        assert!(older.contains("older than this xtask"), "{older}");
+        assert_eq!(why(&output(1, "membershipd: it was busy")), "membershipd: it was busy");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::apply::{self, ApplyArgs, CommandInfo, Extras, RejectLocal};
+use unibus_ops::backup_stream;
 use unibus_ops::build;
 use unibus_ops::engine::Pin;
 use unibus_ops::exit::BadInput;
@@ -150,8 +151,8 @@ fn is_store(file: &Path) -> Result<()> {
     let mut begins = [0; MAGIC.len()];
     let read = File::open(file).and_then(|mut file| file.read_exact(&mut begins));
     match read {
-        Ok(()) if begins == *MAGIC => Ok(()),
-        Ok(()) => Err(BadInput::new(format!("{} is no file of the sqlite store", Paths::shown(file)))),
+        Ok(()) if begins == *MAGIC || begins == *backup_stream::MAGIC => Ok(()),
+        Ok(()) => Err(BadInput::new(format!("{} is no backup and no file of the sqlite store", Paths::shown(file)))),
         Err(error) => Err(BadInput::new(format!("cannot read {}: {error}", Paths::shown(file)))),
     }
 }

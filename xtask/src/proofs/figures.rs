@@ -29,13 +29,18 @@ pub(super) fn usage(pid: u32) -> Result<Usage> {
 
 /// The engine of the daemon `pid`: the one child that it has.
 pub(super) fn child(pid: u32) -> Result<u32> {
+    child_of(pid)?.with_context(|| format!("the daemon {pid} has no engine"))
+}
+
+/// A child of process `pid`, if it has one.
+pub(super) fn child_of(pid: u32) -> Result<Option<u32>> {
     let all = fs::read_dir("/proc").context("reading /proc")?;
     let numbers = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     let is_child = |process: &u32| {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         fields(&stat).is_some_and(|mut fields| fields.nth(1) == Some(pid.to_string().as_str()))
     };
-    numbers.into_iter().find(is_child).with_context(|| format!("the daemon {pid} has no engine"))
+    Ok(numbers.into_iter().find(is_child))
 }
 
 /// What follows the name, which may have any character in it: state, parent and so on.
@@ -48,8 +53,17 @@ fn processor(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs(ticks) / TICKS_A_SECOND)
 }
 
+/// The most memory that process `pid` has had at once, in bytes; none: it is gone.
+pub(super) fn peak(pid: u32) -> Option<u64> {
+    bytes_of(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
+}
+
 fn memory(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    bytes_of(status, "VmRSS:")
+}
+
+fn bytes_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
@@ -118,7 +132,8 @@ mod tests {
         assert_eq!(processor(stat), Some(Duration::from_secs(3)));
         assert_eq!(fields(stat).unwrap().nth(1), Some("42"));
         assert_eq!(memory("Name:\tx\nVmRSS:\t   2048 kB\n"), Some(2 << 20));
-        assert!(usage(std::process::id()).unwrap().memory > 0);
+        let own = usage(std::process::id()).unwrap().memory;
+        assert!(own > 0 && peak(std::process::id()).unwrap() > 0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Proofs that take too long for CI: each is named, runs alone, and can be repeated by anyone.
 
+mod backup;
 mod bare;
 mod builds;
 mod chaos;
@@ -10,6 +11,7 @@ mod sdk;
 mod site;
 mod stock;
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,6 +24,8 @@ use unibus_ops::ui::Progress;
 /// A proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Proof {
+    /// A backup of 1 GiB of attachments with at most 200 MB of memory at both ends, restored and compared (ten minutes)
+    Backup,
     /// README's two commands on a Debian 12 that has nothing but Rust, git, a C compiler and pip (half an hour, root)
     Bare,
     /// How long this clone takes to build, next to the previous release (twenty minutes, on a quiet machine)
@@ -43,6 +47,7 @@ impl Proof {
     /// As typed.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Backup => "backup",
             Self::Bare => "bare",
             Self::Builds => "builds",
             Self::Chaos => "chaos",
@@ -56,6 +61,7 @@ impl Proof {
     /// What it shows, and about how long it takes.
     pub(crate) fn shows(self) -> &'static str {
         match self {
+            Self::Backup => "a backup of 1 GiB takes at most 200 MB of memory at both ends; ten minutes",
             Self::Bare => "README's two commands on a bare Debian 12; half an hour, as root",
             Self::Builds => "how long this clone takes to build, next to the previous release; twenty minutes",
             Self::Chaos => "ten chaos runs on a local cluster, each with another seed; half an hour",
@@ -71,6 +77,7 @@ impl Proof {
     /// Carries it out.
     pub(crate) fn run(self, paths: &Paths, progress: &Progress) -> Result<()> {
         match self {
+            Self::Backup => backup::run(paths),
             Self::Bare => bare::run(paths, progress),
             Self::Builds => builds::run(paths, progress),
             Self::Chaos => chaos::run(paths),
@@ -80,6 +87,15 @@ impl Proof {
             Self::Stock => stock::run(paths),
         }
     }
+}
+
+/// The variables with which a shell uses the local cluster in `state` as its admin.
+fn admin_environment(state: &Path) -> Result<Vec<(String, String)>> {
+    let environment = state.join("env");
+    let shell = fs::read_to_string(&environment).with_context(|| format!("reading {}", Paths::shown(&environment)))?;
+    let variables = shell.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+    let variables = variables.filter(|(name, _)| name.starts_with("UNIBUS_"));
+    Ok(variables.map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned())).collect())
 }
 
 /// A verb of xtask, for the local cluster in `state`, which is the proof's own.

@@ -1,6 +1,5 @@
 //! The program of examples/rust, built on its own, sends and receives in a room of a local cluster.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -36,17 +35,11 @@ pub(super) fn run(paths: &Paths, progress: &Progress) -> Result<()> {
 
 /// Says something as the admin, and returns what the admin hears.
 fn talk(state: &Path, chat: &Path) -> Result<String> {
-    let environment = state.join("env");
-    let shell = fs::read_to_string(&environment).with_context(|| format!("reading {}", Paths::shown(&environment)))?;
-    let variables: Vec<(&str, &str)> = shell
-        .lines()
-        .filter_map(|line| line.strip_prefix("export UNIBUS_")?.split_once('='))
-        .map(|(name, value)| (name, value.trim_matches('\'')))
-        .collect();
+    let variables = super::admin_environment(state)?;
     let run = |program: &Path, words: &str| -> Result<String> {
         let mut command = Command::new(program);
         command.args(words.split(' '));
-        command.envs(variables.iter().map(|(name, value)| (format!("UNIBUS_{name}"), value)));
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         let output = command.output().with_context(|| format!("starting {}", Paths::shown(program)))?;
         ensure!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

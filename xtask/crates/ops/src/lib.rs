@@ -10,6 +10,7 @@
 pub mod stdio;
 
 pub mod answer;
+pub mod backup_stream;
 pub mod build;
 pub mod cargo;
 pub mod doctor;
@@ -46,4 +47,5 @@ pub mod tools;
 pub mod topology;
 pub mod transport;
 pub mod ui;
+pub mod unfinished_file;
 pub mod verify;
