@@ -71,6 +71,8 @@ enum Verb {
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
     Status(cmd::status::Args),
+    /// Keep what an operator needs where the laptop is not; take it up on another; replace every key after a loss
+    Operator(external::Args),
     /// Seed the first admin
     SeedAdmin(cmd::seed_admin::Args),
     Setup(cmd::setup::Args),
@@ -102,7 +104,10 @@ fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Backup(args) => cmd::backup::run(global, &args),
         Verb::Build(args) => cmd::build::run(global, &args),
-        Verb::Chaos(_) | Verb::Fleet(_) | Verb::Rehearse(_) => external::become_it(),
+        Verb::Chaos(_) | Verb::Fleet(_) => external::become_it(&external::REHEARSAL, &[]),
+        // Its runbook has verbs of the other program.
+        Verb::Rehearse(_) => external::become_it(&external::REHEARSAL, &[external::OPERATOR]),
+        Verb::Operator(_) => external::become_it(&external::OPERATOR, &[]),
         Verb::ClientCa(args) => cmd::client_ca::run(global, &args),
         Verb::ClusterCerts(args) => cmd::cluster_certs::run(global, &args),
         Verb::Doctor(args) => cmd::doctor::run(global, &args),

@@ -48,7 +48,7 @@ fn prove(global: &Global, args: &Args, consent: Consent, steps: &mut Steps) -> R
     let program = build::place(&paths);
     let order = test::Order { filter: None, machines: false, membershipd: Some(&program), words: &[], consent };
     test::carry_out(&paths, &order, steps)?;
-    let mut rehearse = external::command(&steps.progress)?;
+    let mut rehearse = external::command(&external::REHEARSAL, &[external::OPERATOR], &steps.progress)?;
     rehearse
         .args(global.words(&paths))
         .args(["rehearse", "--upgrade", "--report"])

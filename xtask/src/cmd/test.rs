@@ -137,9 +137,11 @@ pub(crate) fn carry_out(paths: &Paths, order: &Order<'_>, steps: &mut Steps) -> 
             },
         };
         if targets.as_ref().is_none_or(|targets| targets.iter().any(|target| target.package() == "xtask")) {
-            let built = cargo::executable(&messages, external::PACKAGE);
-            let rehearsal = built.map_or_else(|| external::program(&steps.progress), Ok)?;
-            environment.0.push((external::PROGRAM_VAR, rehearsal.into()));
+            for external in [external::REHEARSAL, external::OPERATOR] {
+                let built = cargo::executable(&messages, external.package);
+                let program = built.map_or_else(|| external::program(&external, &steps.progress), Ok)?;
+                environment.0.push((external.variable, program.into()));
+            }
         }
         let tool = |tool: Tool| tool.here(paths).with_context(|| format!("{tool:?} is gone again"));
         let found = [

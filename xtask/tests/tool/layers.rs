@@ -50,7 +50,7 @@ const WITHOUT: [(&str, &[&str]); 5] = [
     ("unibus-crypto", &["tokio", "axum", "clap", "rusqlite", "async-nats"]),
     ("unibus-http-signature", &["tokio", "axum", "clap", "rusqlite", "async-nats"]),
     ("unibus-client", &["axum", "clap", "rusqlite", "rcgen", "unibus-store", "membershipd"]),
-    ("xtask", &["unibus-rehearsal", "tokio", "async-nats", "rusqlite"]),
+    ("xtask", &["unibus-rehearsal", "age", "tokio", "async-nats", "rusqlite"]),
 ];
 
 /// All that the daemon and its deployment tool may share.

@@ -15,6 +15,7 @@ mod engine;
 mod files;
 mod layers;
 mod one_feature_set;
+mod operator;
 mod pki;
 mod previous;
 mod replace_and_scale;

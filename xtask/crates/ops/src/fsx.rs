@@ -75,7 +75,7 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// A secret's content, or nothing if there is no such file. Refused if anyone but its owner may read or replace it.
-pub(crate) fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
+pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>> {
     let shown = Paths::shown(path);
     // A pipe without a writer would be waited for.
     let at_once = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
