@@ -71,6 +71,7 @@ enum Verb {
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
     Status(cmd::status::Args),
+    Operations(cmd::operations::Args),
     /// Keep what an operator needs where the laptop is not; take it up on another; replace every key after a loss
     Operator(external::Args),
     /// Seed the first admin
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         Verb::Promote(args) => cmd::restore::promote(global, &args),
         Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
+        Verb::Operations(args) => cmd::operations::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Setup(args) => cmd::setup::run(global, &args),
         Verb::Check(args) => cmd::check::run(global, &args),

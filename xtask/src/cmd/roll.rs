@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::apply::{self, ApplyArgs, CommandInfo, Extras};
 use crate::program::this_program;
+use unibus_ops::exit::BadInput;
 use unibus_ops::global::Global;
 use unibus_ops::plan::{self, Outcome, Purpose, State};
 use unibus_ops::rolling::{Restart, Site};
@@ -28,9 +29,13 @@ pub(crate) struct Args {
     /// Restart every node, whether anything changed or not
     #[arg(long)]
     restart: bool,
+    /// Reboot the machine of every node, as a new kernel needs it, one after the other: its daemon leaves first, and the next one's
+    /// turn comes when it is back, healthy and current. Refused where a node is down
+    #[arg(long, conflicts_with = "restart")]
+    reboot: bool,
     /// End an upgrade: where every node runs the staged release and is well, one node raises the feature level of the cluster.
     /// Older releases stay out from then on, and 'rollback' to them is over
-    #[arg(long, conflicts_with_all = ["node", "restart"])]
+    #[arg(long, conflicts_with_all = ["node", "restart", "reboot"])]
     finish: bool,
     #[command(flatten)]
     apply: ApplyArgs,
@@ -42,13 +47,24 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     for name in &args.node {
         target.topology.node(name)?;
     }
+    if args.reboot && target.install_dir().is_none() {
+        return Err(BadInput::new(
+            "--reboot is for servers: the nodes of a local cluster are processes of this machine, which stays up; to restart them: \
+             cargo xtask roll --local --restart --yes",
+        ));
+    }
     let service = args.which.service(global, this_program()?)?;
     let site = Site { topology: &target.topology, service, runtime_dir: &target.runtime_dir };
     if args.finish {
         return finish(&target, &site, &args.apply);
     }
-    let restart = if args.restart { Restart::Always } else { Restart::WhereChanged };
-    let steps = target.locked(site.roll(&args.node, restart), "roll", &args.apply.lock);
+    let restart = match (args.restart, args.reboot) {
+        (_, true) => Restart::Machine,
+        (true, _) => Restart::Always,
+        _ => Restart::WhereChanged,
+    };
+    let name = if args.reboot { "roll --reboot" } else { "roll" };
+    let steps = target.locked(site.roll(&args.node, restart), name, &args.apply.lock);
     let mut extras = Extras::default();
     if target.install_dir().is_some() {
         extras.title = "a node that was switched to another release and does not get well goes back at once:";
@@ -56,7 +72,11 @@ pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
         extras.if_a_node_fails = switched.flat_map(|step| site.back(&step.node)).collect();
     }
     let verb = verb(args);
-    let notes: &[&str] = if args.restart { &["--restart: every node is restarted, whatever has changed"] } else { &[] };
+    let notes: &[&str] = match restart {
+        Restart::Machine => &["--reboot: every machine reboots; with --node only those that are named"],
+        Restart::Always => &["--restart: every node is restarted, whatever has changed"],
+        Restart::WhereChanged => &[],
+    };
     let next = [("verify", "prove that the cluster is what it should be")];
     let info = CommandInfo { verb: &verb, notes, done: &[], next: &next };
     if !args.apply.yes {
@@ -103,7 +123,8 @@ fn finish(target: &Target, site: &Site<'_>, apply: &ApplyArgs) -> Result<()> {
 
 fn verb(args: &Args) -> String {
     let nodes: String = args.node.iter().map(|node| format!(" --node {node}")).collect();
-    format!("roll{nodes}{}", if args.restart { " --restart" } else { "" })
+    let reboot = if args.reboot { " --reboot" } else { "" };
+    format!("roll{nodes}{reboot}{}", if args.restart { " --restart" } else { "" })
 }
 
 /// The node that this run has given another release and that failed afterwards. One whose settings alone changed is no

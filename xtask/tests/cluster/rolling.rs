@@ -68,6 +68,8 @@ fn one_copy_is_scaled_to_three_and_a_roll_restarts_one_node_after_the_other_and_
     let (verdict, code) = cluster.verify();
     assert_eq!(code, Some(0), "{:?}", failures(&verdict));
 
+    let machines = verb(&cluster, "roll --reboot --yes");
+    assert!(machines.status.code() == Some(2) && said(&machines).contains("is for servers"), "{}", said(&machines));
     let again = succeeds(&verb(&cluster, "roll --yes"));
     assert!(again.contains("everything was so already: nothing was changed"), "{again}");
     assert_eq!(boots(&cluster), after);

@@ -280,7 +280,7 @@ impl Servers {
             .as_array()
             .unwrap()
             .iter()
-            .flat_map(|step| [&step["probe"]["command"], &step["command"]])
+            .flat_map(|step| [&step["probe"]["command"], &step["command"], &step["note"]])
             .chain(sessions);
         commands.filter(|command| command.is_array()).map(argv).collect()
     }

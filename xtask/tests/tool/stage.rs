@@ -62,7 +62,7 @@ fn wanted(plan: &Value, changed: impl Fn(&Value) -> bool) -> BTreeMap<String, Ve
         let steps: Vec<&Value> = plan["steps"].as_array().unwrap().iter().filter(mine).collect();
         let (locks, work): (Vec<&Value>, Vec<&Value>) =
             steps.into_iter().partition(|step| step["probe"]["kind"] == "in_the_effect");
-        let mut calls = vec![argv(&session["command"]), argv(&locks[0]["command"])];
+        let mut calls = vec![argv(&session["command"]), argv(&locks[0]["command"]), argv(&locks[0]["note"])];
         calls.extend(work.iter().map(|step| argv(&step["probe"]["command"])));
         let mut fresh = true;
         for step in work {
@@ -75,7 +75,7 @@ fn wanted(plan: &Value, changed: impl Fn(&Value) -> bool) -> BTreeMap<String, Ve
                 fresh = false;
             }
         }
-        calls.push(argv(&locks[1]["command"]));
+        calls.extend([argv(&locks[1]["note"]), argv(&locks[1]["command"])]);
         all.insert(format!("host-{}", session["node"].as_str().unwrap()), calls);
     }
     all
@@ -122,7 +122,7 @@ fn a_dry_run_prints_every_step_and_opens_no_connection() {
         " check-config --env-file cluster.env --env-file releases/0.1.0-",
         "file /etc/systemd/system/membershipd-cluster.service, root:root 0644",
         "       | WatchdogSignal=SIGKILL",
-        "  1. lock: take /run/unibus.lock for 'stage'\n",
+        "  1. lock: take /run/unibus.lock for 'stage'; noted in /opt/unibus/operations.jsonl\n",
         "when 2 of these 3 have granted the lock:\n",
         "in the end, also if something failed:\n",
         "  1. unlock: give /run/unibus.lock back\n",
@@ -420,7 +420,7 @@ fn one_node_may_be_staged_alone() {
     let done = run(&clone, "stage --yes --node c");
     assert_eq!(done.code, Some(0), "{done:?}");
     let seen = seen(&clone);
-    assert_eq!((seen["host-a"].len(), seen["host-b"].len()), (3, 3), "the lock is the whole cluster's: {seen:?}");
+    assert_eq!((seen["host-a"].len(), seen["host-b"].len()), (5, 5), "the lock is the whole cluster's: {seen:?}");
     assert!(seen["host-c"].len() > work(&steps).count() / 2);
     let done = run(&clone, "stage --node c");
     assert!(done.stdout.contains("next: cargo xtask stage --node c --yes"), "{done:?}");

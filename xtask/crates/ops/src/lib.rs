@@ -27,6 +27,7 @@ pub mod lock;
 pub mod machine_host;
 pub mod making;
 pub mod node_files;
+pub mod operations;
 pub mod overview;
 pub mod paths;
 pub mod pki;

@@ -3,11 +3,20 @@
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 
 use crate::exit::BadInput;
 use crate::lock::Lock;
+
+/// The clone that was found, for what is noted of this run.
+static FOUND: OnceLock<PathBuf> = OnceLock::new();
+
+/// The clone that this run works on, once it was looked for.
+pub(crate) fn found() -> Option<&'static Path> {
+    FOUND.get().map(PathBuf::as_path)
+}
 
 /// The files of one clone. The key material (`tls`, `secrets`, `out`) lies below a base directory of its own,
 /// so that `local` can keep its own apart from that of the servers.
@@ -31,6 +40,8 @@ impl Paths {
             None => find_upwards()?,
         };
         let base = root.join("deploy");
+        // One process works on one clone.
+        let _ = FOUND.set(root.clone());
         Ok(Self { root, base })
     }
 
@@ -80,7 +91,7 @@ impl Paths {
     }
 
     /// The directories that hold key material.
-    pub(crate) fn key_material(&self) -> [PathBuf; 3] {
+    pub fn key_material(&self) -> [PathBuf; 3] {
         ["tls", "secrets", "out"].map(|dir| self.base.join(dir))
     }
 

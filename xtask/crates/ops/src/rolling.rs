@@ -12,6 +12,8 @@ use crate::plan::{Effect, Explain, Purpose, Step, Unless, words};
 use crate::staging::{self, CURRENT, PREVIOUS, STAGED, UNIT};
 use crate::topology::Topology;
 
+mod boot;
+
 /// A started daemon has its engine at once, but the engine first reads its store.
 const ALIVE: u32 = 60;
 /// An election takes up to 9 s, the second may be needed, and routes are dialled every second or two.
@@ -24,6 +26,8 @@ const CURRENT_WITHIN: u32 = 120;
 const CAUGHT_UP: u32 = 900;
 /// TimeoutStopSec= and TimeoutStartSec= of the unit.
 const RESTARTED: u32 = 60 + 120;
+/// A server checks its memory and disks before it boots.
+const REBOOTED: u32 = 900;
 /// What `membershipd level raise` takes at most: a revocation that is waited out.
 const LEVEL_RAISED: u32 = 60;
 /// What `membershipd scale` takes at most.
@@ -94,6 +98,8 @@ pub enum Restart {
     WhereChanged,
     /// Everywhere.
     Always,
+    /// Everywhere, with the machine, as a new kernel needs it.
+    Machine,
 }
 
 /// Steps, wave after wave.
@@ -146,11 +152,18 @@ impl Site<'_> {
 
     /// Takes every node to its staged release and settings, one after the other in the order of the topology. Who leads is
     /// not known beforehand and need not be: a leader that is stopped hands over first.
+    /// Where machines reboot none may be down before: one that does not come back would be the second.
     pub fn roll(&self, only: &[String], restart: Restart) -> Vec<Step> {
         let mut waves = Waves::default();
         let chosen: Vec<&str> =
             self.nodes().filter(|node| only.is_empty() || only.iter().any(|name| name == node)).collect();
         waves.then(chosen.iter().map(|node| self.fits(node, STAGED)));
+        if restart == Restart::Machine {
+            // One that is ill is named to be mended.
+            let needed = self.nodes().filter(|node| !only.iter().any(|name| name == node));
+            waves.then(needed.map(|node| self.is_healthy(node)));
+            waves.then(chosen.iter().map(|node| Self::starts_at_boot(node)));
+        }
         for node in chosen {
             if only.is_empty() {
                 waves.then([self.until(node, Until::Current)]);
@@ -161,7 +174,10 @@ impl Site<'_> {
             if self.has_releases() {
                 waves.then(self.switch(node, "remember release", STAGED));
             }
-            waves.then([self.restart(node, restart)]);
+            match restart {
+                Restart::Machine => self.boot(&mut waves, node),
+                _ => waves.then([self.restart(node, restart)]),
+            }
             waves.then(self.well(node, Until::Current));
         }
         if self.has_releases() && only.is_empty() {
@@ -333,7 +349,7 @@ impl Site<'_> {
         };
         let unless = match restart {
             // Nothing makes it needless.
-            Restart::Always => Unless { argv: words(&["false"]), prints: None },
+            Restart::Always | Restart::Machine => Unless { argv: words(&["false"]), prints: None },
             // The socket is as old as the daemon; where there is none find fails, and so there is something to be done.
             Restart::WhereChanged => Unless { argv: self.newer_than_daemon(), prints: Some(String::new()) },
         };
@@ -343,6 +359,13 @@ impl Site<'_> {
             // The supervisor says itself why a node does not start.
             Service::Local { .. } => step,
         }
+    }
+
+    /// Fails where the node is not healthy now.
+    fn is_healthy(&self, node: &str) -> Step {
+        let argv = self.membershipd(&["wait", "--for", "healthy", "--within", "0"]);
+        let unless = Unless { argv: argv.clone(), prints: None };
+        Step::new("is healthy", node, Effect::Run { argv, unless }).with(Purpose::Require)
     }
 
     fn newer_than_daemon(&self) -> Vec<String> {

@@ -128,7 +128,15 @@ impl Target {
     /// The same steps under this cluster's lock.
     pub fn locked(&self, steps: Vec<Step>, verb: &str, flags: &LockFlags) -> Vec<Step> {
         // Beside the runtime directory, which comes and goes with the daemon.
-        plan::locked(steps, &self.nodes, &format!("{}.lock", self.runtime_dir), verb, flags)
+        let steps = plan::locked(steps, &self.nodes, &format!("{}.lock", self.runtime_dir), verb, flags);
+        let log = self.operations_log();
+        steps.into_iter().map(|step| step.noted_in(&log)).collect()
+    }
+
+    /// Where each node keeps what was done to it: beside what root alone may change.
+    pub fn operations_log(&self) -> String {
+        let file = "operations.jsonl";
+        self.install_dir().map_or_else(|| file.to_owned(), |dir| format!("{dir}/{file}"))
     }
 
     /// Asks every node for its posture.

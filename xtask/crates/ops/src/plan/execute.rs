@@ -10,7 +10,7 @@ use super::locking::{At, Lock};
 use super::operator::Operator;
 use super::outcome::Outcome;
 use super::peer::Peer;
-use super::{Effect, Probe, Purpose, State, Step};
+use super::{Effect, Ended, Probe, Purpose, State, Step};
 use crate::process::with_remedy;
 use crate::transport::Transport;
 use crate::ui::{Line, Progress, took};
@@ -19,6 +19,8 @@ use crate::ui::{Line, Progress, took};
 pub(super) const ASK_WITHIN: Duration = Duration::from_secs(30);
 /// Two programs of 30 MB over a slow line.
 const DO_WITHIN: Duration = Duration::from_secs(600);
+/// Between two questions to a machine that reboots.
+const RETURNS: Duration = Duration::from_secs(1);
 const NO_ANSWER: &str = "the node answered fewer questions than it was asked";
 
 /// What is wanted of the nodes.
@@ -76,16 +78,26 @@ pub(super) fn execute_as(
         peers.entry(step.node.clone()).or_insert_with(|| Peer::new(&step.node, transport));
     }
     let stop = AtomicBool::new(false);
-    let (mut lock, mut refused) = (None, None);
+    let (mut lock, mut refused): (Option<Lock>, _) = (None, None);
     let order: Vec<u32> = waves.keys().copied().collect();
     for number in order {
         if lock.is_some() && stop.load(Ordering::Relaxed) && gives_the_lock(waves.get(&number)) {
             rescue(&Outcome { steps: waves.values().flatten().flatten().cloned().collect(), refused: None });
         }
+        let mut ended = gives_the_lock(waves.get(&number)).then(|| Ended::of(waves.values().flatten().flatten()));
         let Some(nodes) = waves.get_mut(&number) else { continue };
         let mut ways: BTreeMap<&str, &mut Peer<'_>> =
             peers.iter_mut().map(|(node, peer)| (node.as_str(), peer)).collect();
         match nodes.first().and_then(|node| node.first()).map(|step| &step.effect) {
+            _ if lock.is_some() && stop.load(Ordering::Relaxed) && takes_the_lock(nodes) => {
+                nodes.iter_mut().flatten().for_each(|step| step.state = State::NotReached);
+            }
+            Some(Effect::TakeLock { .. }) if lock.is_some() => {
+                let mut forgetful = locks(nodes, &mut ways, &worked_on);
+                if !lock.as_mut().is_some_and(|lock| lock.take_again(me.pause, &mut forgetful)) {
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
             Some(Effect::TakeLock { .. }) => match Lock::take(me, &mut locks(nodes, &mut ways, &worked_on), progress) {
                 Ok(taken) => lock = Some(taken),
                 Err(why) => {
@@ -95,7 +107,7 @@ pub(super) fn execute_as(
             },
             Some(Effect::GiveLock { .. }) if lock.is_some() => {
                 if let Some(lock) = lock.take() {
-                    lock.give(&mut locks(nodes, &mut ways, &worked_on), progress);
+                    lock.give(&mut locks(nodes, &mut ways, &worked_on), progress, ended.take().unwrap_or_default());
                 }
             }
             _ if stop.load(Ordering::Relaxed) => {
@@ -113,6 +125,11 @@ pub(super) fn execute_as(
         }
     }
     Outcome { steps: waves.into_values().flatten().flatten().collect(), refused }
+}
+
+fn takes_the_lock(nodes: &Wave) -> bool {
+    let first = nodes.first().and_then(|node| node.first());
+    first.is_some_and(|step| matches!(step.effect, Effect::TakeLock { .. }))
 }
 
 fn gives_the_lock(nodes: Option<&Wave>) -> bool {
@@ -141,7 +158,8 @@ fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, 
     let begun = Instant::now();
     let total = steps.len();
     line.doing("asking");
-    let mut answers = Some(ask(steps, peer));
+    let returns = steps.iter().any(|step| step.purpose == Purpose::Return);
+    let mut answers = (!returns).then(|| ask(steps, peer));
     let (mut failed, mut different) = (None, 0_usize);
     for (at, step) in steps.iter_mut().enumerate() {
         if failed.is_some() || stop.load(Ordering::Relaxed) {
@@ -154,6 +172,8 @@ fn work(steps: &mut [Step], peer: &mut Peer<'_>, goal: Goal, stop: &AtomicBool, 
             say(line, &format!("{number}/{total} {}", step.id), step);
         }
         step.state = match (known, goal) {
+            (None, Goal::Do) if step.purpose == Purpose::Return => until_back(step, peer),
+            (None, Goal::Look) if returns => State::Planned,
             (Some(Some(Ok(true))), _) => State::AlreadySo,
             (Some(Some(Ok(false))), Goal::Look) if step.purpose != Purpose::Require => State::WouldChange,
             (Some(Some(Ok(false))), _) => carry_out(step, peer),
@@ -241,6 +261,23 @@ fn carry_out(step: &Step, peer: &mut Peer<'_>) -> State {
         Ok(output) if !output.ok() => State::Failed(explained(step, peer, &output.reason())),
         Ok(output) if is_sync(step) && output.stdout.is_empty() => State::AlreadySo,
         Ok(_) => State::Changed,
+    }
+}
+
+/// Asks a machine that reboots until it is back.
+fn until_back(step: &Step, peer: &mut Peer<'_>) -> State {
+    let (begun, within) = (Instant::now(), step.within.unwrap_or(DO_WITHIN));
+    loop {
+        let why = match ask(std::slice::from_ref(step), peer).pop() {
+            Some(Ok(true)) => return State::Done,
+            Some(Ok(false)) => "it answers, and has not rebooted".to_owned(),
+            Some(Err(why)) => why,
+            None => NO_ANSWER.to_owned(),
+        };
+        if begun.elapsed() >= within {
+            return State::Failed(format!("it is not back after {}: {why}", took(within)));
+        }
+        thread::sleep(RETURNS);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::execute::execute_as;
 use super::lock::tests::{record, text};
 use super::operator::Operator;
-use super::{Effect, Goal, LockFlags, Outcome, State, Step, Unless, locked, words};
+use super::{Effect, Goal, LockFlags, Outcome, Purpose, State, Step, Unless, locked, words};
 use crate::process::{Failure, Output};
 use crate::transport::{Call, Local, Transport};
 use crate::ui::Progress;
@@ -169,6 +169,39 @@ fn it_is_given_back_after_a_failure_too() {
     assert_eq!(outcome.failures().len(), 1);
     assert_eq!(mended, [(outcome.failures(), NODES.len())]);
     assert_eq!(on.files(), Vec::<String>::new());
+}
+
+#[test]
+fn machine_that_reboots_is_waited_for_and_gets_the_lock_again_before_anything_else() {
+    let reboot = |on: &Nodes, comes_back: bool| {
+        // What lies in its memory is gone; it is back a moment later.
+        let back = if comes_back { "touch back" } else { ":" };
+        let reboot = format!("rm run.lock; (sleep 0.3; {back}) > /dev/null 2>&1 < /dev/null &");
+        let is_back = Unless { argv: words(&["test", "-e", "back"]), prints: None };
+        let back = Effect::Run { argv: is_back.argv.clone(), unless: is_back };
+        let steps = vec![
+            run(&["sh", "-c", &reboot], "a"),
+            Step::new("until rebooted", "a", back).with(Purpose::Return).within(Duration::from_secs(2)).in_wave(1),
+            run(&["sh", "-c", "cp run.lock ../seen; cp ../b/run.lock ../seen-b"], "a").in_wave(2),
+        ];
+        let steps = locked(steps, &nodes(), LOCK, "roll --reboot", &LockFlags::default());
+        execute_as(&me(), steps, on, Goal::Do, &Progress::silent(), &mut |_| {})
+    };
+    let on = Nodes::new();
+    let outcome = reboot(&on, true);
+    assert_eq!(outcome.failures(), Vec::<String>::new());
+    assert_eq!(states(&outcome, "lock again"), [State::Done]);
+    let seen = |name: &str| fs::read_to_string(on.dir.path().join(name)).unwrap();
+    assert_eq!(seen("seen"), seen("seen-b"), "the same lock as on the others");
+    assert_eq!(on.files(), ["a/back"]);
+
+    // One that does not come back stops everything, and what was locked is given back.
+    let on = Nodes::new();
+    let outcome = reboot(&on, false);
+    let failures = outcome.failures();
+    assert!(failures.len() == 1 && failures[0].contains("it is not back after 2"), "{failures:?}");
+    assert_eq!(states(&outcome, "lock again"), [State::NotReached]);
+    assert!(!on.dir.path().join("seen").exists() && on.files().is_empty(), "{:?}", on.files());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::lock::{Answer, Held, Record, Verdict, judge, printable};
+use super::noting::{Ended, Note, note_call};
 use super::operator::Operator;
 use super::peer::Peer;
 use super::{Effect, State, Step, words};
@@ -15,6 +16,9 @@ use crate::ui::{Progress, took};
 
 /// A lock is one small file on a tmpfs; who takes longer is ill.
 pub(super) const WITHIN: Duration = Duration::from_secs(30);
+
+/// Times a machine that has rebooted is asked for the lock.
+const TAKEN_AGAIN: u32 = 10;
 
 /// Takes the path; reads the record, then the sha256 of what it may replace, or nothing. It prints the sha256 of what lies
 /// there in the end, and that: whoever it belongs to has the lock, also when an earlier answer was lost. `ln` never replaces
@@ -57,15 +61,18 @@ pub(super) struct Lock {
     started: fn(u32) -> Option<String>,
     /// Nodes that have granted it, or may have.
     nodes: Vec<String>,
+    /// Where the run is noted, and what is noted of its beginning.
+    noted: Option<(String, Note)>,
 }
 
 /// Does `work` while the lock is held that `steps`, a plan's steps of its lock, take and give back; for a run whose other steps
-/// come one after the other as it goes on. Where the lock is not granted nothing is done.
+/// come one after the other as it goes on; `judge` says what is noted of it. Where the lock is not granted nothing is done.
 pub fn under_lock<T>(
     steps: Vec<Step>,
     transport: &dyn Transport,
     progress: &Progress,
     work: impl FnOnce() -> T,
+    judge: impl FnOnce(&T) -> Ended,
 ) -> Result<T, String> {
     let (mut take, mut give): (Vec<Step>, Vec<Step>) =
         steps.into_iter().filter(Step::is_lock).partition(|step| matches!(step.effect, Effect::TakeLock { .. }));
@@ -78,9 +85,10 @@ pub fn under_lock<T>(
     let mut lock = None;
     with(&mut take, &mut |at| Lock::take(&Operator::this(), at, progress).map(|taken| lock = Some(taken)))?;
     let done = work();
+    let mut ended = Some(judge(&done));
     if let Some(lock) = lock {
         with(&mut give, &mut |at| {
-            lock.give(at, progress);
+            lock.give(at, progress, ended.take().unwrap_or_default());
             Ok(())
         })?;
     }
@@ -96,13 +104,14 @@ struct Asked {
 impl Lock {
     /// Takes the lock, or says why not; then nothing of it is left behind.
     pub(super) fn take(me: &Operator, nodes: &mut [At<'_, '_>], progress: &Progress) -> Result<Self, String> {
-        let Some(Effect::TakeLock { verb, wait_seconds, break_foreign, .. }) =
+        let Some(Effect::TakeLock { verb, wait_seconds, break_foreign, log, .. }) =
             nodes.first().map(|at| at.step.effect.clone())
         else {
             return Err("a plan takes its lock on no node".to_owned());
         };
         let record = me.record(&verb).map_err(|error| format!("{error:#}"))?;
-        let mut lock = Self { record, started: me.started, nodes: Vec::new() };
+        let noted = log.map(|log| (log, Note::begin(&record)));
+        let mut lock = Self { record, started: me.started, nodes: Vec::new(), noted };
         let (begun, wait) = (Instant::now(), Duration::from_secs(wait_seconds.unwrap_or_default()));
         let line = progress.line("lock");
         loop {
@@ -114,6 +123,7 @@ impl Lock {
                 Verdict::Granted => {
                     line.clear();
                     lock.granted(nodes, asked, progress);
+                    lock.note(nodes, None, progress);
                     return Ok(lock);
                 }
                 Verdict::Refused { held, why } => (held, why),
@@ -133,6 +143,38 @@ impl Lock {
             line.set(format!("held by {}; waiting up to {}", who.unwrap_or("somebody"), took(wait)));
             thread::sleep(jittered(me.pause).min(left));
         }
+    }
+
+    /// Takes the lock again where a machine has forgotten it; says whether it is ours there. What another operator has tried meanwhile is
+    /// given back at once, since a majority is ours all the time, so it is waited for.
+    pub(super) fn take_again(&mut self, pause: Duration, nodes: &mut [At<'_, '_>]) -> bool {
+        for node in nodes.iter_mut() {
+            let mut held = Held::Silent("it was not asked".to_owned());
+            for tried in 0..TAKEN_AGAIN {
+                if tried > 0 {
+                    thread::sleep(jittered(pause));
+                }
+                let which = [(0, String::new())];
+                held = match self.ask(std::slice::from_mut(node), &which).pop() {
+                    Some((_, asked)) => asked.held,
+                    None => continue,
+                };
+                if held == Held::Ours {
+                    break;
+                }
+            }
+            node.step.state = match held {
+                Held::Ours => {
+                    if !self.nodes.contains(&node.step.node) {
+                        self.nodes.push(node.step.node.clone());
+                    }
+                    State::Done
+                }
+                Held::Silent(why) => State::Failed(why),
+                Held::Foreign { who, .. } | Held::Over { who, .. } => State::Failed(format!("held by {who}")),
+            };
+        }
+        nodes.iter().all(|node| node.step.state == State::Done)
     }
 
     /// Asks every node once, and again where something may be replaced.
@@ -225,8 +267,29 @@ impl Lock {
         });
     }
 
-    /// Gives the lock back wherever it was granted. A node that cannot be reached is no failure of what was done.
-    pub(super) fn give(&self, nodes: &mut [At<'_, '_>], progress: &Progress) {
+    /// Notes the beginning of the run, or its end, wherever the lock was granted. A node that does not note it is no reason not to go on.
+    fn note(&self, nodes: &mut [At<'_, '_>], ended: Option<Ended>, progress: &Progress) {
+        let Some((log, begun)) = &self.noted else { return };
+        let line = ended.map_or_else(|| begun.clone(), |ended| begun.ended(ended)).line();
+        thread::scope(|scope| {
+            for node in nodes.iter_mut().filter(|node| self.nodes.contains(&node.step.node)) {
+                let call = note_call(log, line.clone());
+                scope.spawn(move || {
+                    let why = match node.peer.call(&call, WITHIN) {
+                        Ok(output) if output.ok() => return,
+                        Ok(output) => output.reason(),
+                        Err(failure) => failure.to_string(),
+                    };
+                    progress.say(&format!("{}: this run is not noted there: {why}", node.step.node));
+                });
+            }
+        });
+    }
+
+    /// Gives the lock back wherever it was granted, and notes there how the run ended. A node that cannot be reached is no failure of what
+    /// was done.
+    pub(super) fn give(&self, nodes: &mut [At<'_, '_>], progress: &Progress, ended: Ended) {
+        self.note(nodes, Some(ended), progress);
         thread::scope(|scope| {
             for node in nodes {
                 scope.spawn(move || {
@@ -303,6 +366,8 @@ fn jittered(pause: Duration) -> Duration {
 
 /// How many nodes a plan's lock needs, for people.
 pub(super) fn needs(steps: &[Step]) -> (usize, usize) {
-    let nodes = steps.iter().filter(|step| matches!(step.effect, Effect::TakeLock { .. })).count();
+    let first = steps.iter().map(|step| step.wave).min();
+    let takes = |step: &&Step| Some(step.wave) == first && matches!(step.effect, Effect::TakeLock { .. });
+    let nodes = steps.iter().filter(takes).count();
     (majority(nodes), nodes)
 }

@@ -14,6 +14,8 @@ use crate::transport::{Call, Files, Mode};
 pub use self::execute::{Goal, execute, execute_or};
 pub(crate) use self::explain::Explain;
 pub use self::locking::under_lock;
+pub use self::noting::{End, Ended, Note, read_notes};
+pub(crate) use self::noting::{PART_OF, commit_here};
 pub use self::outcome::Outcome;
 pub use self::print::{count, json, print, summary};
 
@@ -23,6 +25,7 @@ mod lock;
 #[cfg(test)]
 mod lock_tests;
 mod locking;
+mod noting;
 mod operator;
 mod outcome;
 mod peer;
@@ -61,6 +64,9 @@ pub enum Purpose {
     Require,
     /// It is what makes a node run another release from its next start.
     SwitchRelease,
+    /// It changes nothing, but waits for a machine that was told to reboot: until then no answer is no failure. What lay in the
+    /// machine's memory is gone then, the cluster's lock too, which is taken there again.
+    Return,
 }
 
 /// What a step does. Paths are absolute on a server; a relative one lies in the node's install directory.
@@ -80,10 +86,11 @@ pub enum Effect {
     MakeLink { path: String, to: String },
     /// A command as root, unless another one says that it is not needed.
     Run { argv: Vec<String>, unless: Unless },
-    /// Our lock on the node, which keeps two operators apart. A majority of the nodes is enough.
-    TakeLock { path: String, verb: String, wait_seconds: Option<u64>, break_foreign: bool },
+    /// Our lock on the node, which keeps two operators apart. A majority of the nodes is enough. In `log` it is noted that the run
+    /// began, and that it ended when the lock is given back.
+    TakeLock { path: String, verb: String, wait_seconds: Option<u64>, break_foreign: bool, log: Option<String> },
     /// Our lock gone again, whatever happened since it was taken.
-    GiveLock { path: String },
+    GiveLock { path: String, log: Option<String> },
 }
 
 /// A file to be sent.
@@ -210,8 +217,26 @@ impl Step {
             Effect::MakeLink { path, to } => Call::Run(words(&["ln", "-sfT", "--", to, path])),
             Effect::Run { argv, .. } => Call::Run(argv.clone()),
             Effect::TakeLock { path, .. } => locking::take_call(path, String::new()),
-            Effect::GiveLock { path } => locking::give_call(path, String::new()),
+            Effect::GiveLock { path, .. } => locking::give_call(path, String::new()),
         }
+    }
+
+    /// What notes the run, beside what carries the step out.
+    pub fn note(&self) -> Option<Call> {
+        match &self.effect {
+            Effect::TakeLock { log: Some(log), .. } | Effect::GiveLock { log: Some(log), .. } => {
+                Some(noting::note_call(log, String::new()))
+            }
+            _ => None,
+        }
+    }
+
+    /// The same step of a lock, whose run is noted in `log`.
+    pub fn noted_in(mut self, path: &str) -> Self {
+        if let Effect::TakeLock { log, .. } | Effect::GiveLock { log, .. } = &mut self.effect {
+            *log = Some(path.to_owned());
+        }
+        self
     }
 
     /// What tells whether the step has been carried out already.
@@ -260,7 +285,7 @@ impl Step {
         match &self.effect {
             Effect::MakeUser { name, .. } => name,
             Effect::MakeDirectory { path, .. } | Effect::PutFile { path, .. } | Effect::MakeLink { path, .. } => path,
-            Effect::TakeLock { path, .. } | Effect::GiveLock { path } => path,
+            Effect::TakeLock { path, .. } | Effect::GiveLock { path, .. } => path,
             Effect::SyncFiles { to, .. } => to,
             Effect::Run { argv, .. } => argv.first().map_or("", String::as_str),
         }
@@ -306,12 +331,23 @@ pub fn locked(steps: Vec<Step>, nodes: &[String], path: &str, verb: &str, flags:
         verb: verb.to_owned(),
         wait_seconds: flags.wait_lock,
         break_foreign: flags.break_lock,
+        log: None,
     };
-    let give = Effect::GiveLock { path: path.to_owned() };
+    let give = Effect::GiveLock { path: path.to_owned(), log: None };
     let taken = nodes.iter().map(|node| Step::new("lock", node, take.clone()));
-    let worked = steps.into_iter().map(|step| Step { wave: step.wave.saturating_add(1), ..step });
-    let given = nodes.iter().map(|node| Step::new("unlock", node, give.clone()).in_wave(last.saturating_add(2)));
-    taken.chain(worked).chain(given).collect()
+    let given = nodes.iter().map(|node| Step::new("unlock", node, give.clone()));
+    if !steps.iter().any(|step| step.purpose == Purpose::Return) {
+        let worked = steps.into_iter().map(|step| Step { wave: step.wave.saturating_add(1), ..step });
+        return taken.chain(worked).chain(given.map(|step| step.in_wave(last.saturating_add(2)))).collect();
+    }
+    // A wave is kept free behind each one.
+    let doubled = |wave: u32| wave.saturating_mul(2).saturating_add(1);
+    let worked = steps.into_iter().flat_map(|step| {
+        let wave = doubled(step.wave);
+        let again = (step.purpose == Purpose::Return).then(|| Step::new("lock again", &step.node, take.clone()));
+        std::iter::once(step.in_wave(wave)).chain(again.map(|again| again.in_wave(wave.saturating_add(1))))
+    });
+    taken.chain(worked).chain(given.map(|step| step.in_wave(doubled(last).saturating_add(2)))).collect()
 }
 
 /// What [`LOOK_AT_FILES`] prints about files with these hashes and paths.

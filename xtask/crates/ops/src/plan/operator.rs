@@ -4,12 +4,11 @@ use std::env;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use data_encoding::HEXLOWER;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::lock::{Process, Record};
+use super::noting;
 use crate::hash;
 use crate::random::{self, System};
 
@@ -50,8 +49,7 @@ impl Operator {
 
     /// A record for this run, with a token of its own.
     pub(super) fn record(&self, verb: &str) -> Result<Record> {
-        let now = OffsetDateTime::now_utc();
-        let since = now.replace_nanosecond(0).unwrap_or(now).format(&Rfc3339).context("writing the time")?;
+        let since = noting::now()?;
         let token = HEXLOWER.encode(&random::bytes::<TOKEN_BYTES>(&System::new())?);
         Ok(Record::new(self.holder.clone(), self.process.clone(), since, verb, token))
     }

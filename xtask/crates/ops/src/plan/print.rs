@@ -44,7 +44,9 @@ fn between(steps: &[Step], step: &Step) -> String {
     let before = steps.iter().filter(|other| other.wave < step.wave).max_by_key(|other| other.wave);
     if matches!(step.effect, Effect::GiveLock { .. }) {
         "in the end, also if something failed:".to_owned()
-    } else if before.is_some_and(Step::is_lock) {
+    } else if matches!(step.effect, Effect::TakeLock { .. }) {
+        "which has forgotten the lock by then:".to_owned()
+    } else if before.is_some_and(|before| before.is_lock() && before.id == "lock") {
         let (majority, nodes) = locking::needs(steps);
         format!("when {majority} of these {nodes} have granted the lock:")
     } else {
@@ -98,15 +100,16 @@ fn about(step: &Step) -> String {
         },
         Effect::MakeLink { path, to } => format!("link {path} to {to}"),
         Effect::Run { argv, .. } => format!("run {}", shell(argv)),
-        Effect::TakeLock { path, verb, wait_seconds, break_foreign } => {
+        Effect::TakeLock { path, verb, wait_seconds, break_foreign, log } => {
             let foreign = match (break_foreign, wait_seconds) {
                 (true, _) => "; that of another operator is broken".to_owned(),
                 (false, Some(seconds)) => format!("; that of another operator is waited for, {seconds} s at most"),
                 (false, None) => String::new(),
             };
-            format!("take {path} for '{verb}'{foreign}")
+            let noted = log.as_ref().map(|log| format!("; noted in {log}")).unwrap_or_default();
+            format!("take {path} for '{verb}'{foreign}{noted}")
         }
-        Effect::GiveLock { path } => format!("give {path} back"),
+        Effect::GiveLock { path, .. } => format!("give {path} back"),
     }
 }
 
@@ -169,6 +172,7 @@ fn of(step: &Step, transport: &dyn Transport) -> Result<Value, Failure> {
         "effect": step.effect,
         "probe": { "kind": kind, "command": transport.command(&step.node, &asks)?, "prints": prints },
         "command": transport.command(&step.node, &step.call())?,
+        "note": step.note().map(|note| transport.command(&step.node, &note)).transpose()?.flatten(),
         "state": state,
         "why": why,
     }))

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::RemoteWork;
 use super::proof::{Route, Shown, parse_routes};
+use crate::plan::PART_OF;
 use crate::posture::complaint;
 use crate::process::Output;
 use crate::target::Target;
@@ -42,6 +43,7 @@ impl Commands<'_> {
         outln!("running: {typed}");
         let mut command = Command::new(&self.program);
         command.args(&self.before).args(verb.split_whitespace()).args(&self.after).stdin(Stdio::null());
+        command.env(PART_OF, "cluster-certs --rotate");
         let status = command.status().with_context(|| format!("starting {typed}"))?;
         if !status.success() {
             bail!("{typed} ended with {status}; what it said is above");

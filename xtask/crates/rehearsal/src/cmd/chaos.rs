@@ -110,7 +110,11 @@ pub(crate) fn run(global: &Global, caller: &Caller, args: &Args) -> Result<()> {
         let load = start(args, &paths, state.as_ref(), &orders)?;
         Run::new(&target, load, rules, tolerated)?.break_it(injector.as_ref(), &planned)
     };
-    let verdict = plan::under_lock(locks, target.transport.as_ref(), &Progress::silent(), work);
+    let ended = |verdict: &Result<Verdict>| plan::Ended {
+        failed: verdict.as_ref().err().map(|error| format!("{error:#}")),
+        changed: planned.len(),
+    };
+    let verdict = plan::under_lock(locks, target.transport.as_ref(), &Progress::silent(), work, ended);
     conclude(args, &target, &verdict.map_err(|why| anyhow!(why))??)
 }
 

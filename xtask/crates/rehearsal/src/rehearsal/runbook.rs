@@ -95,6 +95,19 @@ pub(super) fn rotated() -> Vec<Chapter> {
                 Act::xtask("verify").says(ALL_HOLD),
             ],
         },
+        Chapter {
+            name: "a new kernel",
+            acts: vec![
+                Act::xtask("roll --reboot").says(NOTHING_DONE),
+                on("b", "systemctl stop {unit}"),
+                Act::xtask("roll --reboot --yes").exits(1).says("is healthy").says("nothing was changed"),
+                Act::xtask("up --yes"),
+                on("c", "cat /proc/sys/kernel/random/boot_id > /root/boot"),
+                Act::xtask("roll --reboot --yes").says("next: cargo xtask verify").within(600),
+                on("c", "cmp -s /proc/sys/kernel/random/boot_id /root/boot").exits(1),
+                Act::xtask("verify").says(ALL_HOLD),
+            ],
+        },
         Chapter { name: "a laptop lost", acts: laptop_lost() },
     ]
 }
@@ -337,7 +350,19 @@ pub(super) fn aftermath() -> Vec<Chapter> {
         ]
     };
     let acts = ["{a.host}", "{b.host}", "{c.host}"].into_iter().flat_map(nowhere).collect();
-    vec![Chapter { name: "no secret in a journal, none for everybody", acts }]
+    vec![
+        Chapter {
+            name: "what was done, and by whom",
+            acts: vec![
+                Act::xtask("operations").says("stage").says("@"),
+                Act::xtask("operations --last 1 --json").says("\"result\":\"done\""),
+                on("a", "stat -c %a:%U {install_dir}/operations.jsonl").says("600:root"),
+                Act::xtask("support-bundle --out support.txt").says("read it before you give it away"),
+                Act::tool("grep -c PRIVATE.KEY support.txt").exits(1),
+            ],
+        },
+        Chapter { name: "no secret in a journal, none for everybody", acts },
+    ]
 }
 
 #[cfg(test)]
@@ -377,6 +402,7 @@ mod tests {
             used(),
             mishaps::of_machines(),
             mishaps::of_releases(),
+            aftermath(),
             vec![upgrade::there_and_back()],
         ]
         .into_iter()
