@@ -25,6 +25,7 @@ pub(crate) mod seed_admin;
 pub(crate) mod setup;
 pub(crate) mod stage;
 pub(crate) mod status;
+pub(crate) mod support_bundle;
 pub(crate) mod test;
 pub(crate) mod up;
 pub(crate) mod verify;

@@ -74,6 +74,7 @@ enum Verb {
     Operations(cmd::operations::Args),
     /// Keep what an operator needs where the laptop is not; take it up on another; replace every key after a loss
     Operator(external::Args),
+    SupportBundle(cmd::support_bundle::Args),
     /// Seed the first admin
     SeedAdmin(cmd::seed_admin::Args),
     Setup(cmd::setup::Args),
@@ -125,6 +126,7 @@ fn main() -> ExitCode {
         Verb::Scale(args) => cmd::scale::run(global, &args),
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::Operations(args) => cmd::operations::run(global, &args),
+        Verb::SupportBundle(args) => cmd::support_bundle::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Setup(args) => cmd::setup::run(global, &args),
         Verb::Check(args) => cmd::check::run(global, &args),

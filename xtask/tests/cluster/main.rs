@@ -24,5 +24,6 @@ mod rolling;
 mod rotation;
 mod safeguards;
 mod scale;
+mod support;
 mod tls;
 mod verify;

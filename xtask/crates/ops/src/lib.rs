@@ -43,6 +43,7 @@ pub mod search_path;
 pub mod secrets;
 pub mod shell;
 pub mod staging;
+pub mod support;
 pub mod target;
 pub mod tools;
 pub mod topology;

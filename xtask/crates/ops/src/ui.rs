@@ -61,7 +61,6 @@ impl Style {
     }
 
     /// Never any colour.
-    #[cfg(test)]
     pub const fn plain() -> Self {
         Self { colour: false }
     }
