@@ -33,7 +33,8 @@ mod testing;
     name = "cargo xtask",
     bin_name = "cargo xtask",
     version,
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input (nothing was changed), 3 would change (--diff)."
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage or bad input (nothing was changed), 3 would change (--diff), \
+                  4 nothing proves that the bus works (status)."
 )]
 struct Cli {
     #[command(flatten)]
@@ -75,6 +76,8 @@ enum Verb {
     /// Keep what an operator needs where the laptop is not; take it up on another; replace every key after a loss
     Operator(external::Args),
     SupportBundle(cmd::support_bundle::Args),
+    /// Read the nodes' logs as one
+    Logs(cmd::logs::Args),
     /// Seed the first admin
     SeedAdmin(cmd::seed_admin::Args),
     Setup(cmd::setup::Args),
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
         Verb::Status(args) => cmd::status::run(global, &args),
         Verb::Operations(args) => cmd::operations::run(global, &args),
         Verb::SupportBundle(args) => cmd::support_bundle::run(global, &args),
+        Verb::Logs(args) => cmd::logs::run(global, &args),
         Verb::SeedAdmin(args) => cmd::seed_admin::run(global, &args),
         Verb::Setup(args) => cmd::setup::run(global, &args),
         Verb::Check(args) => cmd::check::run(global, &args),

@@ -57,15 +57,19 @@ enum What {
         /// Which
         node: String,
     },
-    /// Start a node that is down, and wait until it is ready
+    /// Start a node that is down, and wait until it is ready: the very next command works
     Start {
         /// Which
         node: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// End a node in good order, start it again, and wait until it is ready
     Restart {
         /// Which
         node: String,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// End a node with SIGKILL, as a power cut would; it is started again, as on a server
     Kill {
@@ -80,12 +84,22 @@ enum What {
         /// Which
         node: String,
     },
-    /// Let a frozen node run on
+    /// Let a frozen node run on, and wait until it is ready
     Thaw {
         /// Which
         node: String,
+        #[command(flatten)]
+        wait: Wait,
     },
-    /// Show the end of a node's log
+    /// Show whether the bus works, why not, and what every node says: as `cargo xtask status --local`
+    #[command(
+        after_help = "Exit codes: 0 healthy, 1 degraded: the bus works, 4 denied: nothing proves that any node serves."
+    )]
+    Status {
+        #[command(flatten)]
+        how: crate::cmd::status::How,
+    },
+    /// Show the end of a node's log; of all nodes, merged: `cargo xtask logs --local`
     Logs {
         /// Which
         node: String,
@@ -112,6 +126,14 @@ enum What {
     },
 }
 
+/// Whether the command waits.
+#[derive(clap::Args)]
+struct Wait {
+    /// Return once its daemon runs: it may not serve yet
+    #[arg(long)]
+    no_wait: bool,
+}
+
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn run(_global: &Global, _args: &Args) -> Result<()> {
     Err(BadInput::new(
@@ -126,15 +148,17 @@ pub(crate) use linux::run;
 mod linux {
     use super::{Args, BadInput, Global, PathBuf, Result, What};
     use crate::program::RUNNING_PROGRAM;
-    use anyhow::{Context, bail};
-    use unibus_local::cluster::{self, Options, control, word};
-    use unibus_local::supervisor::{NodeStatus, Phase, Request, last_lines};
+    use anyhow::Context;
+    use unibus_local::cluster::{self, Options, Started, await_ready, control, word};
+    use unibus_local::supervisor::{Control, NodeStatus, Phase, Request, last_lines};
     use unibus_ops::exit;
     use unibus_ops::install_dir::CLUSTER_ENV;
     use unibus_ops::local_state::State;
     use unibus_ops::paths::Paths;
+    use unibus_ops::target::Target;
     use unibus_ops::topology::Topology;
-    use unibus_ops::ui::{Cell, Style, Table};
+    use unibus_ops::ui::{Cell, Style, Table, next};
+    use unibus_ops::verify::headline;
 
     /// Brings the cluster up, takes it down, or does something to one of its nodes.
     pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
@@ -151,6 +175,7 @@ mod linux {
             }
             Some(What::Logs { node, lines }) => logs(&state, node, *lines),
             Some(What::Ps { json }) => ps(&state, *json),
+            Some(What::Status { how }) => crate::cmd::status::show(&Target::local(&state)?, how),
             Some(What::Bench { node, seconds, json }) => bench(&state, node.as_deref(), *seconds, *json),
             Some(what) => act(&state, what),
         }
@@ -186,20 +211,54 @@ mod linux {
     fn act(state: &State, what: &What) -> Result<()> {
         let request = match what {
             What::Stop { node } => Request::Stop { node: node.clone() },
-            What::Start { node } => Request::Start { node: node.clone() },
-            What::Restart { node } => Request::Restart { node: node.clone() },
+            What::Start { node, .. } => Request::Start { node: node.clone() },
+            What::Restart { node, .. } => Request::Restart { node: node.clone() },
             What::Kill { node, stay_down } => Request::Kill { node: node.clone(), stay_down: *stay_down },
             What::Freeze { node } => Request::Freeze { node: node.clone() },
-            What::Thaw { node } => Request::Thaw { node: node.clone() },
-            What::Logs { .. } | What::Ps { .. } | What::Bench { .. } => Request::Status,
+            What::Thaw { node, .. } => Request::Thaw { node: node.clone() },
+            What::Status { .. } | What::Logs { .. } | What::Ps { .. } | What::Bench { .. } => Request::Status,
         };
-        let node = control(state)?.carry_out(&request)?;
+        let control = control(state)?;
+        let node = control.carry_out(&request)?;
+        let (What::Start { wait, .. } | What::Restart { wait, .. } | What::Thaw { wait, .. }) = what else {
+            outln!("{}: {}", node.name, in_words(&node));
+            return Ok(());
+        };
+        if !wait.no_wait && node.phase != Phase::Failed {
+            return served(&Target::local(state)?, &control, &node.name);
+        }
         outln!("{}: {}", node.name, in_words(&node));
-        if node.phase == Phase::Failed {
-            let exit = node.last_exit.as_deref().unwrap_or("it ended");
-            bail!("{} refuses to start: {exit}{}", node.name, last_lines(&node));
+        if node.phase == Phase::Failed { Err(refused(&node)) } else { Ok(()) }
+    }
+
+    /// Says that a node is ready once the very next command works.
+    fn served(target: &Target, control: &Control, name: &str) -> Result<()> {
+        let diagnosis = match await_ready(target, control, name)? {
+            Started::Failed(node) => {
+                outln!("{}: {}", node.name, in_words(&node));
+                return Err(refused(&node));
+            }
+            Started::Alone(node, diagnosis) => {
+                outln!("{}", headline(&diagnosis, Style::stdout()));
+                outln!("{name}: {}; it serves once a majority of the nodes runs", in_words(&node));
+                diagnosis
+            }
+            Started::Ready(node, diagnosis) => {
+                outln!("{}", headline(&diagnosis, Style::stdout()));
+                let pid = node.pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+                outln!("{name}: ready{pid}");
+                diagnosis
+            }
+        };
+        if let Some(command) = diagnosis.next() {
+            out!("{}", next(&[(command, "")]));
         }
         Ok(())
+    }
+
+    fn refused(node: &NodeStatus) -> anyhow::Error {
+        let exit = node.last_exit.as_deref().unwrap_or("it ended");
+        anyhow::anyhow!("{} refuses to start: {exit}{}", node.name, last_lines(node))
     }
 
     fn in_words(node: &NodeStatus) -> String {

@@ -1,31 +1,45 @@
 //! `status`: one screen about the cluster.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
+use unibus_ops::exit::NotHealthy;
 use unibus_ops::global::Global;
 use unibus_ops::overview::overview;
 use unibus_ops::posture::Posture;
 use unibus_ops::stdio::is_stdout_closed;
 use unibus_ops::target::{Target, Which};
-use unibus_ops::ui::{Screen, Style};
-use unibus_ops::verify::Answer;
+use unibus_ops::ui::Style;
+use unibus_ops::verify::{Answer, State, unix_ms};
+use unibus_ops::watch::{self, Watch};
 
 const SCHEMA: u32 = 1;
 const EVERY: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(50);
 
-/// Shows what every node says about itself. Judging it, with remedies, is what `verify` does.
+/// Shows whether the bus works, why not, and what every node says about itself. Judging all of it is what `verify` does.
 #[derive(clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 healthy, 1 degraded: the bus works, 4 denied: nothing proves that any node serves."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
-    /// Go on until Ctrl-C
+    #[command(flatten)]
+    how: How,
+}
+
+/// How it is shown.
+#[derive(clap::Args)]
+pub(crate) struct How {
+    /// Go on until Ctrl-C; a node that hangs is shown as such while the others are asked on
     #[arg(long)]
     watch: bool,
-    /// Print JSON, one line each time: {schema, nodes: [{node, error, posture}]}
+    /// Print JSON, one line each time: {schema, headline, state, causes, nodes: [{node, error, posture}]}; state is healthy, degraded
+    /// or denied
     #[arg(long)]
     json: bool,
 }
@@ -33,44 +47,67 @@ pub(crate) struct Args {
 #[derive(Serialize)]
 struct Shown<'a> {
     schema: u32,
+    #[serde(flatten)]
+    diagnosis: &'a unibus_ops::verify::Diagnosis,
     nodes: Vec<ShownNode<'a>>,
 }
 
 #[derive(Serialize)]
 struct ShownNode<'a> {
     node: &'a str,
-    error: Option<&'a str>,
+    error: Option<String>,
     posture: Option<&'a Posture>,
 }
 
 /// Shows the cluster, once or until Ctrl-C.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
-    let target = args.which.open(global)?;
-    let mut screen = Screen::new();
-    loop {
-        let answers = target.ask();
-        show(&target, &answers, args.json, &mut screen)?;
-        if !args.watch || is_stdout_closed() {
-            if answers.iter().all(|answer| answer.posture.is_err()) {
-                bail!("no node answers; next: {}", target.verb("verify"));
-            }
-            return Ok(());
+    show(&args.which.open(global)?, &args.how)
+}
+
+/// The same of a cluster that is known.
+pub(crate) fn show(target: &Target, how: &How) -> Result<()> {
+    let state = match (how.watch, how.json) {
+        (true, false) => watch::show(target, || Ok(is_stdout_closed()))?,
+        (true, true) => watch_json(target)?,
+        (false, true) => print_json(target, &target.ask())?,
+        (false, false) => {
+            let view = overview(&target.expected, &target.ask(), unix_ms(), Style::stdout());
+            out!("{}", view.text);
+            view.state
         }
-        thread::sleep(EVERY);
+    };
+    match state {
+        State::Healthy => Ok(()),
+        State::Degraded => Err(NotHealthy::Degraded.into()),
+        State::Denied => Err(NotHealthy::Denied.into()),
     }
 }
 
-fn show(target: &Target, answers: &[Answer], json: bool, screen: &mut Screen) -> Result<()> {
-    if json {
-        let nodes = answers.iter().map(|answer| ShownNode {
-            node: &answer.node,
-            error: answer.posture.as_ref().err().map(String::as_str),
-            posture: answer.posture.as_ref().ok(),
-        });
-        let shown = Shown { schema: SCHEMA, nodes: nodes.collect() };
-        outln!("{}", serde_json::to_string(&shown).context("writing JSON")?);
-        return Ok(());
+fn watch_json(target: &Target) -> Result<State> {
+    let watch = Watch::start(target);
+    let mut state = State::Denied;
+    while !is_stdout_closed() {
+        let begun = Instant::now();
+        match watch.answers() {
+            Some(answers) => state = print_json(target, &answers)?,
+            None => {
+                thread::sleep(LOOK);
+                continue;
+            }
+        }
+        thread::sleep(EVERY.saturating_sub(begun.elapsed()));
     }
-    let view = overview(&target.expected, answers, Style::stdout());
-    screen.draw(&view.text, &view.gist).context("writing to the terminal")
+    Ok(state)
+}
+
+fn print_json(target: &Target, answers: &[Answer]) -> Result<State> {
+    let (_, diagnosis) = target.diagnose(answers);
+    let nodes = answers.iter().map(|answer| ShownNode {
+        node: &answer.node,
+        error: answer.posture.as_ref().err().map(ToString::to_string),
+        posture: answer.posture.as_ref().ok(),
+    });
+    let shown = Shown { schema: SCHEMA, diagnosis: &diagnosis, nodes: nodes.collect() };
+    outln!("{}", serde_json::to_string(&shown).context("writing JSON")?);
+    Ok(diagnosis.state)
 }

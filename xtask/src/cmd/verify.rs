@@ -5,14 +5,15 @@ use anyhow::{Context, Result, bail};
 use unibus_ops::global::Global;
 use unibus_ops::target::Which;
 use unibus_ops::ui::Style;
-use unibus_ops::verify::{all_hold, json, summary, table};
+use unibus_ops::verify::{all_hold, json, table};
 
-/// Asks every node for its posture and judges it; exit code 0 only when every check holds.
+/// Asks every node for its posture and judges it. The first line says whether the bus works; then come the causes of what does not hold,
+/// each with its consequences and the command to give next. Exit code 0 only when every check holds.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
-    /// Print the verdict as JSON: {schema, ok, checks, nodes}
+    /// Print the verdict as JSON: {schema, ok, headline, state, causes: [{cause, nodes, got, next, checks, consequences}], checks, nodes}
     #[arg(long)]
     json: bool,
 }
@@ -20,14 +21,15 @@ pub(crate) struct Args {
 /// Prints the verdict and fails if anything does not hold.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
     let target = args.which.open(global)?;
-    let (checks, answers) = target.verify();
+    let answers = target.ask();
+    let (checks, diagnosis) = target.diagnose(&answers);
     if args.json {
-        outln!("{}", json(&checks, &answers).context("writing JSON")?);
+        outln!("{}", json(&checks, &diagnosis, &answers).context("writing JSON")?);
     } else {
-        out!("{}", table(&checks, Style::stdout()));
+        out!("{}", table(&checks, &diagnosis, Style::stdout()));
     }
     if all_hold(&checks) {
         return Ok(());
     }
-    bail!("the cluster is not what it should be: {}", summary(&checks))
+    bail!("{}; next: {}", diagnosis.headline, diagnosis.next().unwrap_or_default())
 }

@@ -18,7 +18,10 @@ mod client;
 mod harness;
 mod judged;
 mod loss;
+mod operator;
 mod persistence;
+#[path = "../common/pty.rs"]
+mod pty;
 mod restarts;
 mod rolling;
 mod rotation;

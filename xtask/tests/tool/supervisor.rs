@@ -196,10 +196,10 @@ fn stop_start_and_restart_do_what_they_say() {
     all_gone(&before, Duration::from_secs(2));
     thread::sleep(Duration::from_secs(1));
     assert_eq!(phase(&cluster.status().unwrap(), "b"), "stopped", "what was stopped on purpose stays down");
-    assert_eq!(cluster.local("start b").code, Some(0));
+    assert_eq!(cluster.local("start b --no-wait").code, Some(0));
     let again = cluster.pids("b");
     assert_ne!(before, again);
-    assert_eq!(cluster.local("restart b").code, Some(0));
+    assert_eq!(cluster.local("restart b --no-wait").code, Some(0));
     assert_ne!(again, cluster.pids("b"));
     let done = cluster.local("stop nobody");
     assert_eq!(done.code, Some(1));
@@ -223,7 +223,7 @@ fn a_kill_takes_the_engine_along() {
     let before = cluster.pids("c");
     assert_eq!(cluster.local("kill c --stay-down").stdout, "c: stopped\n");
     all_gone(&before, Duration::from_secs(2));
-    assert_eq!(cluster.local("start c").code, Some(0));
+    assert_eq!(cluster.local("start c --no-wait").code, Some(0));
     let before = cluster.pids("c");
     assert_eq!(cluster.local("kill c").code, Some(0));
     all_gone(&before, Duration::from_secs(2));
@@ -252,7 +252,7 @@ fn a_frozen_node_stands_still_with_its_engine_until_thawed_or_watched() {
     let before = cluster.pids("b");
     assert!(cluster.local("freeze b").stdout.contains("frozen"));
     assert_eq!(before.map(state_of), ['T', 'T']);
-    assert_eq!(cluster.local("thaw b").code, Some(0));
+    assert_eq!(cluster.local("thaw b --no-wait").code, Some(0));
     thread::sleep(Duration::from_secs(1));
     assert!(!before.map(state_of).contains(&'T'));
     cluster.local("freeze b");
@@ -276,14 +276,14 @@ fn a_refused_configuration_is_reported_and_not_tried_again() {
     cluster.until("all have failed", |status| NODES.iter().all(|node| phase(status, node) == "failed"));
     thread::sleep(Duration::from_secs(1));
     assert_eq!(find(&cluster.status().unwrap(), "a")["starts"], 1);
-    let done = cluster.local("start a");
+    let done = cluster.local("start a --no-wait");
     assert_eq!(done.code, Some(1));
     assert!(done.stderr.contains("exit code 64") && done.stderr.contains("--bind: it is wrong"), "{done:?}");
     cluster.clone.write("state/nodes/a/cluster.env", "UNIBUS_NODE_NAME=a\nnonsense\n");
-    let done = cluster.local("start a");
+    let done = cluster.local("start a --no-wait");
     assert!(done.stderr.contains("cluster.env:2"), "{done:?}");
     cluster.clone.write("state/nodes/a/cluster.env", "UNIBUS_NODE_NAME=a\n");
-    assert_eq!(cluster.local("start a").code, Some(0));
+    assert_eq!(cluster.local("start a --no-wait").code, Some(0));
 }
 
 #[test]

@@ -1,8 +1,14 @@
 //! What a node or its programs say reaches the operator's terminal: nothing of it acts there, none of it passes for a line of the tool,
 //! and none of it has no end. An ssh that says so stands in the place of the real one.
 
-use std::process::Command;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::common::{Clone, Done};
@@ -104,4 +110,73 @@ fn a_node_that_never_ends_is_ended_and_named() {
     let done = run(&with_ssh("yes"), "up --yes");
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(format!("{}{}", done.stdout, done.stderr).contains("more than 1048576 bytes of a greeting"), "{done:?}");
+}
+
+/// An entry of a journal.
+fn entry(at: u64, message: &str) -> String {
+    json!({ "__REALTIME_TIMESTAMP": at.to_string(), "MESSAGE": message, "__CURSOR": "s=1" }).to_string()
+}
+
+#[test]
+fn logs_of_servers_are_one_and_harmless_and_a_server_that_is_not_reached_is_named() {
+    // The shell of a server may talk before.
+    let clone = with_ssh(
+        "echo \"$last\" > \"${0%/*}/asked.$host\"\n\
+         case $host in host-b) echo 'ssh: connect to host host-b port 22: Connection refused' >&2; exit 255 ;; esac\n\
+         echo Welcome; echo '{}'; echo 'unibus: log'; cat \"${0%/*}/$host\"",
+    );
+    let second = 1_795_997_647_000_000;
+    let of_a = [entry(second, "Started unibus."), entry(second + 9, "2026-11-30T00:14:10.5Z  INFO x: later")];
+    clone.write("bin/host-a", of_a.join("\n"));
+    let of_c =
+        [entry(second + 1_000_000, HARMFUL), entry(second + 2_000_000, "2026-11-30T00:14:08.5Z  WARN x: between")];
+    clone.write("bin/host-c", of_c.join("\n"));
+    let done = run(&clone, "logs --since 2026-11-30T00:00:00Z");
+    assert_harmless(&done);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("b: no log: ") && done.stderr.contains("Connection refused"), "{done:?}");
+    assert!(done.stderr.ends_with("error: no log of b\n"), "{done:?}");
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    let order = [("a  ", "Started unibus."), ("c  ", SHOWN), ("c  ", "WARN x: between"), ("a  ", "INFO x: later")];
+    assert_eq!(lines.len(), order.len(), "{done:?}");
+    for (line, (node, text)) in lines.iter().zip(order) {
+        assert!(line.starts_with(node) && line.contains(text), "{line}: {done:?}");
+    }
+    let asked = clone.read("bin/asked.host-a");
+    for word in ["journalctl --unit membershipd-cluster.service --output=json", "--lines=all --since=@1795996800"] {
+        assert!(asked.contains(word), "{asked}");
+    }
+    let done = run(&clone, "status");
+    assert_eq!(done.code, Some(4), "{done:?}");
+    assert!(done.stdout.starts_with("no node tells how it is, so nothing proves that the bus works"), "{done:?}");
+}
+
+#[test]
+fn ctrl_c_ends_what_follows_logs_and_all_that_it_started() {
+    let clone =
+        with_ssh("echo $$ > \"${0%/*}/pid.$host\"; echo 'unibus: log'; cat \"${0%/*}/entries\"; exec sleep 1000");
+    clone.write("bin/entries", entry(1_795_997_647_000_000, "Started unibus.") + "\n");
+    let path = format!("{}:{}", clone.path("bin").display(), std::env::var("PATH").unwrap());
+    let mut command = clone.command(["logs", "--follow"]);
+    let mut child = command.env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (begun, mut pids) = (Instant::now(), Vec::new());
+    while pids.len() < 3 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "not all are asked");
+        thread::sleep(Duration::from_millis(20));
+        let pid =
+            |host: &str| fs::read_to_string(clone.path(&format!("bin/pid.{host}"))).ok()?.trim().parse::<u32>().ok();
+        pids = ["host-a", "host-b", "host-c"].into_iter().filter_map(pid).collect();
+    }
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut shown = String::new();
+    for _ in 0..3 {
+        out.read_line(&mut shown).unwrap();
+    }
+    kill_process(Pid::from_raw(child.id().try_into().unwrap()).unwrap(), Signal::INT).unwrap();
+    let done = Done::from(child.wait_with_output().unwrap());
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
+    assert_eq!(shown.matches("Started unibus.").count(), 3, "{shown}");
+    for pid in pids {
+        assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} was left running");
+    }
 }

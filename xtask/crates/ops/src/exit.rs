@@ -38,6 +38,27 @@ impl fmt::Display for WouldChange {
 
 impl std::error::Error for WouldChange {}
 
+/// The bus is not what it should be, which is what was asked. What there is to say has been said.
+#[derive(Debug)]
+pub enum NotHealthy {
+    /// It works. Exit code 1.
+    Degraded,
+    /// Nothing proves that any node serves. Exit code 4.
+    Denied,
+}
+
+impl fmt::Display for NotHealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Degraded => "the bus works, and the cluster is not what it should be",
+            Self::Denied => "nothing proves that any node serves",
+        })
+    }
+}
+
+impl std::error::Error for NotHealthy {}
+
+const DENIED: u8 = 4;
 const WOULD_CHANGE: u8 = 3;
 /// Exit code for usage and bad input; clap uses it too.
 const USAGE: u8 = 2;
@@ -47,6 +68,11 @@ const FAILED: u8 = 1;
 pub fn code(error: &Error) -> u8 {
     if error.is::<WouldChange>() {
         return WOULD_CHANGE;
+    }
+    match error.downcast_ref() {
+        Some(NotHealthy::Degraded) => return FAILED,
+        Some(NotHealthy::Denied) => return DENIED,
+        None => {}
     }
     // A disk that takes no more counts as bad input: files are written all or none, so nothing changed.
     let refused = error.chain().any(|cause| {
@@ -72,8 +98,8 @@ pub fn is_refusal(error: &Error) -> bool {
 
 /// Prints an error with its causes and says how to end.
 pub fn report(error: &Error) -> ExitCode {
-    if error.is::<WouldChange>() {
-        return ExitCode::from(WOULD_CHANGE);
+    if error.is::<WouldChange>() || error.is::<NotHealthy>() {
+        return ExitCode::from(code(error));
     }
     errln!("error: {error}");
     for cause in error.chain().skip(1) {
@@ -93,6 +119,12 @@ mod tests {
         let error = Err::<(), _>(BadInput::new("no such node")).context("reading the topology").unwrap_err();
         assert_eq!(code(&error), USAGE);
         assert_eq!(code(&anyhow::anyhow!("a node did not answer")), FAILED);
+    }
+
+    #[test]
+    fn a_bus_that_works_and_one_that_denies_are_told_apart() {
+        assert_eq!(code(&Error::new(NotHealthy::Degraded)), FAILED);
+        assert_eq!(code(&Error::new(NotHealthy::Denied)), DENIED);
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub struct Posture {
     pub admins: Option<u64>,
     pub(crate) clients: Option<u64>,
     pub(crate) certificates: Vec<Certificate>,
+    /// The disk on which the engine's store lies; an older daemon does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<Disk>,
     pub(crate) unix_ms: i64,
     /// Whether a record of a first admin waits to be imported.
     pub bootstrap_pending: bool,
@@ -134,6 +137,26 @@ pub struct Lease {
     pub bound_ms: u64,
 }
 
+/// Room on a disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// What the daemon may still write.
+    pub(crate) free: u64,
+    pub(crate) size: u64,
+}
+
+impl Disk {
+    /// What has to be free at least: less of a small disk.
+    pub(crate) fn least(&self) -> u64 {
+        const LEAST: u64 = 2 << 30;
+        LEAST.min(self.size / 10)
+    }
+
+    pub(crate) fn is_nearly_full(&self) -> bool {
+        self.free < self.least()
+    }
+}
+
 /// A certificate that the node uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
@@ -177,9 +200,16 @@ struct Reported {
 
 #[derive(Debug, Deserialize)]
 struct ReportedError {
+    #[serde(default)]
+    code: String,
     message: String,
     #[serde(default)]
     remedy: Option<String>,
+}
+
+/// Whether a failed verb of membershipd says that no daemon runs there.
+pub(crate) fn says_not_running(stdout: &[u8]) -> bool {
+    answer::read(stdout).is_ok_and(|Reported { error }| error.code == "not_running")
 }
 
 /// What a failed verb of membershipd says, from whichever stream says it.
@@ -256,6 +286,7 @@ pub mod fixture {
             admins: Some(1),
             clients: Some(0),
             certificates: vec![certificate("server", "tls/server.crt"), certificate("route", "tls/route.crt")],
+            disk: Some(Disk { free: 50 << 30, size: 100 << 30 }),
             unix_ms: NOW_MS,
             bootstrap_pending: false,
             damaged: Vec::new(),
@@ -302,6 +333,8 @@ mod tests {
     fn a_failed_verb_is_quoted() {
         let json = br#"{"schema":1,"error":{"code":"no_daemon","message":"no daemon runs","remedy":"start it"}}"#;
         assert_eq!(complaint(json, "noise"), "no daemon runs (start it)");
+        assert!(says_not_running(br#"{"schema":1,"error":{"code":"not_running","message":"no"}}"#));
+        assert!(!says_not_running(json) && !says_not_running(b"noise"));
         assert_eq!(complaint(b"", "first\nlast\n\n"), "last");
         assert_eq!(complaint(b"", ""), "it gave no reason");
     }

@@ -344,7 +344,7 @@ impl Site<'_> {
             Service::Local { xtask, root, state } => {
                 let shown = [xtask, root, state].map(|path| path.display().to_string());
                 let [xtask, root, state] = shown.each_ref().map(String::as_str);
-                words(&[xtask, "--root", root, "local", "--state", state, "restart", node])
+                words(&[xtask, "--root", root, "local", "--state", state, "restart", "--no-wait", node])
             }
         };
         let unless = match restart {

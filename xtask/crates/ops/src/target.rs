@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -15,7 +16,7 @@ use crate::plan::{self, LockFlags, Step};
 use crate::rolling::Service;
 use crate::topology::{Node, Topology};
 use crate::transport::{self, Transport};
-use crate::verify::{Answer, Check, Expected, ExpectedEngine, Remedies, ask_all, checks};
+use crate::verify::{Answer, Check, Diagnosis, Expected, ExpectedEngine, Remedies, ask_all, checks, diagnose};
 
 /// The flags that choose the cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -33,7 +34,7 @@ pub struct Target {
     /// What the cluster should be.
     pub topology: Topology,
     /// The way to its nodes.
-    pub transport: Box<dyn Transport>,
+    pub transport: Arc<dyn Transport>,
     /// What `verify` compares with.
     pub expected: Expected,
     /// Where each node's control socket lies.
@@ -77,7 +78,7 @@ impl Target {
         let topology = Topology::load(&state.topology())?;
         let engine = ExpectedEngine { version: record.engine_version, sha256: record.engine_sha256 };
         let remedies = Remedies { flags: format!(" --local{}", state.flags_of_local()), hosts: None };
-        let transport = Box::new(transport::Local::new(state.nodes()));
+        let transport = Arc::new(transport::Local::new(state.nodes()));
         Ok(Self::new(topology, transport, RUNTIME_DIR, engine, remedies))
     }
 
@@ -87,13 +88,13 @@ impl Target {
             topology.nodes.iter().map(|node| (node.name.clone(), node.ssh.clone())).collect();
         let engine = ExpectedEngine { version: pin.version, sha256: pin.sha256 };
         let flags = topology_flag.map(|file| format!(" --topology {}", Paths::shown(file))).unwrap_or_default();
-        let transport = Box::new(transport::Ssh::new(hosts.clone(), topology.cluster.install_dir.clone()));
+        let transport = Arc::new(transport::Ssh::new(hosts.clone(), topology.cluster.install_dir.clone()));
         Self::new(topology, transport, SERVER_RUNTIME_DIR, engine, Remedies { flags, hosts: Some(hosts) })
     }
 
     fn new(
         topology: Topology,
-        transport: Box<dyn Transport>,
+        transport: Arc<dyn Transport>,
         runtime_dir: &str,
         engine: ExpectedEngine,
         remedies: Remedies,
@@ -148,6 +149,13 @@ impl Target {
     pub fn verify(&self) -> (Vec<Check>, Vec<Answer>) {
         let answers = self.ask();
         (checks(&self.expected, &answers), answers)
+    }
+
+    /// What the answers of the nodes come to, with the checks that they were judged by.
+    pub fn diagnose(&self, answers: &[Answer]) -> (Vec<Check>, Diagnosis) {
+        let checks = checks(&self.expected, answers);
+        let diagnosis = diagnose(&self.expected, answers, &checks);
+        (checks, diagnosis)
     }
 
     /// A verb for this cluster, as the operator types it.

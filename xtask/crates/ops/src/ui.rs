@@ -2,15 +2,16 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::tcgetwinsize;
 use unibus_names::printable::{one_line, printable};
-
-use crate::stdio::control_stdout;
+use unicode_width::UnicodeWidthStr;
 
 /// How a word is meant; shown as a colour where there is one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,30 +44,40 @@ impl Tone {
     }
 }
 
-/// Whether one output stream gets colour.
+/// What one output stream can show.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
     colour: bool,
+    /// The width of the terminal; none where it is no terminal.
+    columns: Option<usize>,
 }
 
 impl Style {
     /// For what goes to standard output.
     pub fn stdout() -> Self {
-        Self::decide(io::stdout().is_terminal())
+        Self::decide(&io::stdout())
     }
 
     /// For what goes to standard error.
     pub fn stderr() -> Self {
-        Self::decide(io::stderr().is_terminal())
+        Self::decide(&io::stderr())
     }
 
-    /// Never any colour.
+    /// Never any colour, and as wide as it takes.
     pub const fn plain() -> Self {
-        Self { colour: false }
+        Self { colour: false, columns: None }
     }
 
-    fn decide(terminal: bool) -> Self {
-        Self { colour: wants_colour(terminal, env::var_os("NO_COLOR").as_deref(), env::var_os("TERM").as_deref()) }
+    /// Never any colour, on a terminal of that width.
+    #[cfg(test)]
+    pub(crate) const fn of_width(columns: usize) -> Self {
+        Self { colour: false, columns: Some(columns) }
+    }
+
+    fn decide(stream: &(impl IsTerminal + AsFd)) -> Self {
+        let terminal = stream.is_terminal();
+        let colour = wants_colour(terminal, env::var_os("NO_COLOR").as_deref(), env::var_os("TERM").as_deref());
+        Self { colour, columns: size(stream).map(|(columns, _)| columns) }
     }
 
     /// `text` in the tone's colour, or as it is.
@@ -78,8 +89,14 @@ impl Style {
     }
 }
 
+/// Columns and rows of a terminal; none where the stream is none, or does not know its size.
+pub(crate) fn size(stream: &impl AsFd) -> Option<(usize, usize)> {
+    let size = tcgetwinsize(stream).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
+}
+
 /// Whether lines of this stream can be drawn again: it is a terminal that knows escapes. indicatif shows nothing on another one.
-fn can_be_drawn_on(stream: &impl IsTerminal) -> bool {
+pub(crate) fn can_be_drawn_on(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
@@ -134,21 +151,59 @@ impl Table {
 
     /// The table as lines, each ended.
     pub fn render(&self, style: Style) -> String {
+        let widths = self.widths();
+        self.part(style, &(0..widths.len()).collect::<Vec<_>>(), &widths)
+    }
+
+    /// The table below itself in as many parts as the width of the terminal asks for, each with the first column.
+    pub(crate) fn fitted(&self, style: Style) -> String {
+        let widths = self.widths();
+        let first = widths.first().copied().unwrap_or(0);
+        let most = style.columns.unwrap_or(usize::MAX);
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        let mut wide = usize::MAX;
+        for (column, own) in widths.iter().enumerate().skip(1) {
+            let with = wide.saturating_add(GAP).saturating_add(*own);
+            match parts.last_mut().filter(|_| with <= most) {
+                Some(part) => {
+                    part.push(column);
+                    wide = with;
+                }
+                None => {
+                    parts.push(vec![0, column]);
+                    wide = first.saturating_add(GAP).saturating_add(*own);
+                }
+            }
+        }
+        parts.iter().map(|part| self.part(style, part, &widths)).collect::<Vec<_>>().join("\n")
+    }
+
+    fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).chain([self.header.len()]).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|column| {
-                let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width(&cell.text));
-                cells.chain(self.header.get(column).map(|name| width(name))).max().unwrap_or(0)
-            })
-            .collect();
+        let of = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| width(&cell.text));
+            cells.chain(self.header.get(column).map(|name| width(name))).max().unwrap_or(0)
+        };
+        (0..columns).map(of).collect()
+    }
+
+    /// These columns. A row that has nothing in them but its first cell is left out where there is more than one part.
+    fn part(&self, style: Style, columns: &[usize], widths: &[usize]) -> String {
         let header: Vec<Cell> = self.header.iter().map(|name| Cell::toned(Tone::Dim, name.as_str())).collect();
         let mut out = String::new();
         for row in std::iter::once(&header).chain(&self.rows) {
-            let last = row.len().saturating_sub(1);
-            for (column, (cell, wide)) in row.iter().zip(&widths).enumerate() {
+            let cells: Vec<(&Cell, usize)> = columns
+                .iter()
+                .filter_map(|&column| Some((row.get(column)?, widths.get(column).copied().unwrap_or(0))))
+                .collect();
+            if cells.len() == 1 && row.len() > 1 {
+                continue;
+            }
+            let last = cells.len().saturating_sub(1);
+            for (index, (cell, wide)) in cells.into_iter().enumerate() {
                 out.push_str(&style.paint(cell.tone, &cell.text));
-                if column < last {
-                    let gap = wide.saturating_sub(width(&cell.text)) + 2;
+                if index < last {
+                    let gap = wide.saturating_sub(width(&cell.text)) + GAP;
                     out.extend(std::iter::repeat_n(' ', gap));
                 }
             }
@@ -161,8 +216,12 @@ impl Table {
     }
 }
 
-fn width(text: &str) -> usize {
-    text.chars().count()
+/// Between two columns.
+const GAP: usize = 2;
+
+/// The columns that a text takes on a terminal.
+pub(crate) fn width(text: &str) -> usize {
+    text.width()
 }
 
 /// The last lines of a verb: what to type now.
@@ -286,40 +345,6 @@ impl Line {
     }
 }
 
-/// A block of text that is drawn again in its place on a terminal, and only when it changed elsewhere.
-pub struct Screen {
-    terminal: bool,
-    drawn: String,
-}
-
-impl Default for Screen {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Screen {
-    /// A block on standard output.
-    pub fn new() -> Self {
-        Self { terminal: can_be_drawn_on(&io::stdout()), drawn: String::new() }
-    }
-
-    /// Shows `text` in place of what was shown before; `same` is what counts as a change without a terminal.
-    pub fn draw(&mut self, text: &str, same: &str) -> fmt::Result {
-        if self.terminal {
-            let up = self.drawn.lines().count();
-            let back = if up == 0 { String::new() } else { format!("\x1b[{up}A\r\x1b[J") };
-            // A line that were wrapped would count as two the next time: the terminal shall cut it off.
-            control_stdout(&format!("{back}\x1b[?7l{}\x1b[?7h", printable(text)));
-            text.clone_into(&mut self.drawn);
-        } else if self.drawn != same {
-            out!("{text}");
-            same.clone_into(&mut self.drawn);
-        }
-        io::Write::flush(&mut io::stdout()).map_err(|_| fmt::Error)
-    }
-}
-
 /// A length of time as people read it.
 pub fn took(time: Duration) -> String {
     let seconds = time.as_secs();
@@ -334,6 +359,8 @@ pub fn took(time: Duration) -> String {
 mod tests {
     use super::*;
 
+    const COLOURED: Style = Style { colour: true, columns: None };
+
     #[test]
     fn colour_needs_a_terminal_and_nobody_who_objects() {
         assert!(wants_colour(true, None, None));
@@ -341,7 +368,7 @@ mod tests {
         assert!(!wants_colour(false, None, None));
         assert!(!wants_colour(true, Some(OsStr::new("1")), None));
         assert!(!wants_colour(true, None, Some(OsStr::new("dumb"))));
-        assert_eq!(Style { colour: true }.paint(Tone::Bad, "no"), "\x1b[31mno\x1b[0m");
+        assert_eq!(COLOURED.paint(Tone::Bad, "no"), "\x1b[31mno\x1b[0m");
         assert_eq!(Style::plain().paint(Tone::Bad, "no"), "no");
     }
 
@@ -354,10 +381,33 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_is_too_wide_goes_on_below_with_its_first_column() {
+        let mut table = Table::new(&["node", "state", "leader", "version"]);
+        table.row(vec!["magnus".into(), "ok".into(), "homer".into(), "2.15.1".into()]);
+        table.row(vec!["homer".into(), "down".into()]);
+        table.row(vec!["日本".into(), "ok".into(), "homer".into(), "2.15.1".into()]);
+        let whole = table.fitted(Style::plain());
+        assert_eq!(whole, table.render(Style::plain()));
+        assert_eq!(whole, table.fitted(Style::of_width(30)));
+        let two = "node    state\nmagnus  ok\nhomer   down\n日本    ok\n\n\
+                   node    leader\nmagnus  homer\n日本    homer\n\n\
+                   node    version\nmagnus  2.15.1\n日本    2.15.1\n";
+        assert_eq!(table.fitted(Style::of_width(16)), two);
+        assert!(table.fitted(Style::of_width(29)).starts_with("node    state  leader\n"));
+        for columns in [15, 16, 21, 29, 30] {
+            let shown = table.fitted(Style::of_width(columns));
+            assert!(shown.lines().all(|line| width(line) <= columns), "{columns}: {shown}");
+            assert_eq!(shown.matches("2.15.1").count(), 2, "{shown}");
+        }
+        // Narrower than that it is right, and the terminal has to break it.
+        assert_eq!(table.fitted(Style::of_width(3)), table.fitted(Style::of_width(15)));
+    }
+
+    #[test]
     fn colour_does_not_move_columns() {
         let mut table = Table::new(&["a", "b"]);
         table.row(vec![Cell::judged(false, "x"), "y".into()]);
-        let coloured = table.render(Style { colour: true });
+        let coloured = table.render(COLOURED);
         assert!(coloured.contains("\x1b[31mx\x1b[0m  y"), "{coloured:?}");
     }
 

@@ -3,6 +3,7 @@
 mod build;
 mod live;
 mod preflight;
+mod ready;
 mod setup;
 mod sockets;
 
@@ -19,6 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 pub use build::chosen;
+pub use ready::{Started, await_ready};
 
 use crate::supervisor::{self, Control, Phase, Request, Status, last_lines};
 use unibus_ops::exit::BadInput;
@@ -86,7 +88,7 @@ pub fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> {
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listening to signals")?;
     let (control, mut supervisor) = supervisor::start(&options.program, state, target.nodes(), !options.detach)?;
     let interrupted = take_down_on(signals, control.clone());
-    let (checks, answers) = match prove(state, &target, &control, &admin, &progress, &interrupted) {
+    let answers = match prove(state, &target, &control, &admin, &progress, &interrupted) {
         Ok(proof) => proof,
         Err(error) => {
             // Half a cluster is of no use to anyone; its logs and stores stay.
@@ -97,10 +99,12 @@ pub fn up(paths: &Paths, state: &State, options: &Options) -> Result<()> {
         }
     };
     write_environment(paths, state, &target)?;
+    let (checks, diagnosis) = target.diagnose(&answers);
     if options.json {
-        outln!("{}", json(&checks, &answers).context("writing JSON")?);
+        outln!("{}", json(&checks, &diagnosis, &answers).context("writing JSON")?);
     } else {
-        out!("{}\n{}", table(&checks, Style::stdout()), endpoints(paths, state, &target, &admin, options.detach));
+        let shown = table(&checks, &diagnosis, Style::stdout());
+        out!("{shown}\n{}", endpoints(paths, state, &target, &admin, options.detach));
         outln!("up and proved after {}", took(begun.elapsed()));
     }
     if options.detach {
@@ -179,12 +183,12 @@ fn running(state: &State, status: &Status) -> anyhow::Error {
     )
 }
 
-/// A phase as it is shown.
+/// A phase as it is shown. That a node is ready to be used is more than its daemon's word for having started.
 pub const fn word(phase: Phase) -> &'static str {
     match phase {
         Phase::Stopped => "stopped",
         Phase::Starting => "starting",
-        Phase::Ready => "ready",
+        Phase::Ready => "running",
         Phase::Stopping => "stopping",
         Phase::Waiting => "ended, starts again",
         Phase::Failed => "failed",
@@ -199,7 +203,7 @@ fn prove(
     admin: &setup::Admin,
     progress: &Progress,
     interrupted: &AtomicBool,
-) -> Result<(Vec<Check>, Vec<Answer>)> {
+) -> Result<Vec<Answer>> {
     let lines: Vec<(&String, Line)> = target.nodes().iter().map(|node| (node, progress.line(node))).collect();
     for (_, line) in &lines {
         line.set("starting");
@@ -215,7 +219,8 @@ fn prove(
             continue;
         }
         refuse_failed(state, &status?)?;
-        let (checks, answers) = target.verify();
+        let answers = target.ask();
+        let (checks, diagnosis) = target.diagnose(&answers);
         // With the first admin comes the level of a new cluster, so the very next command works.
         let begins =
             answers.iter().any(|answer| answer.posture.as_ref().is_ok_and(|posture| posture.bootstrap_pending));
@@ -223,7 +228,7 @@ fn prove(
             for (_, line) in &lines {
                 line.done("");
             }
-            return Ok((checks, answers));
+            return Ok(answers);
         }
         if !seeded && lost_its_record(state, target, &answers)? {
             unibus_ops::first_admin::leave_record(target, &admin.handle, &admin.sign_pub)?;
@@ -236,7 +241,7 @@ fn prove(
             for (_, line) in &lines {
                 line.failed("");
             }
-            let found = table(&checks, Style::stderr());
+            let found = table(&checks, &diagnosis, Style::stderr());
             if begins {
                 bail!(
                     "the first admin was not imported within {}; why says the log of the seed:\n{found}",

@@ -79,7 +79,11 @@ impl RemoteWork for Commands<'_> {
             tried.into_iter().map(|one| one.join().unwrap_or_else(|_| lost())).collect()
         });
         let shown = answers.into_iter().zip(routes);
-        Ok(shown.map(|(answer, routes)| Shown { node: answer.node, posture: answer.posture, routes }).collect())
+        let shown = shown.map(|(answer, routes)| {
+            let posture = answer.posture.map_err(|why| why.to_string());
+            Shown { node: answer.node, posture, routes }
+        });
+        Ok(shown.collect())
     }
 
     fn commands(&self) -> Vec<String> {

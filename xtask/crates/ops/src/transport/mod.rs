@@ -42,7 +42,7 @@ pub struct Files {
 }
 
 /// Reaches the nodes of one cluster.
-pub trait Transport: Sync {
+pub trait Transport: Send + Sync {
     /// Runs a command in the install directory of `node`. Secrets belong in `stdin`, never in `argv`.
     fn run(&self, node: &str, argv: &[&str], stdin: &[u8], within: Duration) -> Result<Output, Failure>;
 

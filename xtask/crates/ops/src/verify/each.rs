@@ -1,15 +1,20 @@
 //! The checks that one node's answer decides alone.
 
-use super::{Answer, CERTIFICATE, CERTIFICATE_DAYS, Check, Expected, HA_REPLICAS, SKEW_MS, check};
-use crate::posture::Posture;
+use super::{
+    Answer, CERTIFICATE, CERTIFICATE_DAYS, Check, Expected, HA_REPLICAS, NoPosture, OLD_LEASE_MS, SKEW_MS, check,
+};
+use crate::local_time;
+use crate::posture::{Disk, Lease, Posture};
 
 /// The id of the check that a staged roll-out with one replica does not pass yet.
 pub(super) const HA: &str = "ha";
+/// The id of the check of the room on a node's disk.
+pub(super) const DISK: &str = "disk";
 
 /// The one check of a node that did not answer.
-pub(super) fn unreachable(expected: &Expected, node: &str, why: &str) -> Check {
+pub(super) fn unreachable(expected: &Expected, node: &str, why: &NoPosture) -> Check {
     let (restart, log) = (expected.remedies.restart(node), expected.remedies.log(node));
-    check("reachable", node, false, "answers".to_owned(), why.to_owned(), format!("{restart}; its log: {log}"))
+    check("reachable", node, false, "answers".to_owned(), why.to_string(), format!("{restart}; its log: {log}"))
 }
 
 /// All checks of a node that did.
@@ -23,6 +28,7 @@ pub(super) fn node(expected: &Expected, answer: &Answer, posture: &Posture) -> V
     ];
     found.extend(certificates(expected, answer, posture));
     found.push(clock(answer, posture));
+    found.extend(posture.disk.map(|room| disk(&posture.node, room)));
     found.push(ha(expected, posture));
     found
 }
@@ -105,14 +111,38 @@ fn lease(expected: &Expected, posture: &Posture) -> Check {
         return check("lease", &posture.node, false, want, got, remedy);
     }
     let age = lease.age_ms.map_or_else(|| "never renewed".to_owned(), |age| format!("{age} ms old"));
-    let got = format!("{}, {age}", if lease.valid { "valid" } else { "not valid" });
-    let want = format!("valid, at most {} ms old", lease.lease_ms);
+    // A lease that nothing renews is none in a moment.
+    let (is_old, is_lost) = (is_old(lease), !expected.has_majority(posture, &[]));
+    let ok = lease.valid && !is_old && !is_lost;
+    let mut got = format!("{}, {age}", if lease.valid { "valid" } else { "not valid" });
+    if lease.valid && is_lost {
+        got.push_str(", and there is no majority to renew it");
+    }
+    let want = format!("valid, at most {OLD_LEASE_MS} ms old, and renewed by a majority");
     let remedy = format!(
-        "{} denies everything until it can write to a majority: start the nodes that are down; its log: {}",
+        "{} denies everything {}: start the nodes that are down; its log: {}",
         posture.node,
+        if lease.valid {
+            format!("once its lease is {} ms old", lease.lease_ms)
+        } else {
+            "until it can write to a majority".to_owned()
+        },
         expected.remedies.log(&posture.node)
     );
-    check("lease", &posture.node, lease.valid, want, got, remedy)
+    check("lease", &posture.node, ok, want, got, remedy)
+}
+
+/// Whether a lease is not renewed as it should be.
+pub(crate) fn is_old(lease: &Lease) -> bool {
+    lease.age_ms.is_some_and(|age| age > OLD_LEASE_MS)
+}
+
+fn disk(node: &str, room: Disk) -> Check {
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let (want, got) =
+        (format!("at least {} free", mib(room.least())), format!("{} of {} free", mib(room.free), mib(room.size)));
+    let remedy = format!("make room on the disk of {node}: without any its engine can store nothing more");
+    check(DISK, node, !room.is_nearly_full(), want, got, remedy)
 }
 
 fn certificates(expected: &Expected, answer: &Answer, posture: &Posture) -> Vec<Check> {
@@ -130,7 +160,8 @@ fn certificates(expected: &Expected, answer: &Answer, posture: &Posture) -> Vec<
             let left = certificate.not_after_unix.saturating_sub(now);
             let ok = left >= CERTIFICATE_DAYS * 86_400;
             let state = if left <= 0 { "expired" } else { "until" };
-            let got = format!("{} {state} {}", certificate.file, certificate.not_after);
+            let end = local_time::date_and_time(certificate.not_after_unix.saturating_mul(1000));
+            let got = format!("{} {state} {end}", certificate.file);
             check(format!("{CERTIFICATE}.{}", certificate.name), node, ok, want.clone(), got, renew.clone())
         })
         .collect()

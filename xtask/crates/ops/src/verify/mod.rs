@@ -2,19 +2,24 @@
 
 mod across;
 mod ask;
+mod diagnosis;
 mod each;
+mod readiness;
 mod report;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub(crate) use ask::unix_ms;
-pub use ask::{Answer, ask_all};
-pub(crate) use each::skew;
-pub use report::{json, missing, summary, table};
+pub use ask::{Answer, NoPosture, ask_all, unix_ms};
+pub(crate) use ask::{Silence, ask};
+pub use diagnosis::{Cause, Diagnosis, Failed, State, diagnose};
+pub(crate) use each::{is_old, skew};
+pub use readiness::lacks;
+pub use report::{headline, json, missing, summary, table};
 
 use crate::posture::Posture;
+use crate::staging::UNIT;
 
 /// The node of a check that is about the cluster as a whole.
 pub const CLUSTER: &str = "*";
@@ -24,6 +29,8 @@ pub(crate) const CERTIFICATE: &str = "certificate";
 pub(crate) const CERTIFICATE_DAYS: i64 = 30;
 /// How far a node's clock may be from ours, beyond what the round trip explains.
 pub(crate) const SKEW_MS: i64 = 2_000;
+/// The proof behind a lease is renewed once a second; one that is older than this is not renewed as it should be.
+pub(crate) const OLD_LEASE_MS: u64 = 5_000;
 /// Fewer replicas than this do not survive the loss of a node.
 const HA_REPLICAS: u32 = 3;
 
@@ -85,14 +92,19 @@ impl Remedies {
         format!("cargo xtask {verb}{}", self.flags)
     }
 
+    /// Starts a node that is down.
+    fn start(&self, node: &str) -> String {
+        self.on(node, "start", &format!("systemctl start {UNIT}"))
+    }
+
     /// Starts a node again.
     fn restart(&self, node: &str) -> String {
-        self.on(node, "restart", "systemctl restart membershipd-cluster")
+        self.on(node, "restart", &format!("systemctl restart {UNIT}"))
     }
 
     /// Reads a node's log.
     pub fn log(&self, node: &str) -> String {
-        self.on(node, "logs", "journalctl -u membershipd-cluster -n 50")
+        self.verb(&format!("logs {node}"))
     }
 
     fn on(&self, node: &str, here: &str, there: &str) -> String {
@@ -104,6 +116,21 @@ impl Remedies {
 
     fn state(&self) -> &str {
         self.flags.strip_prefix(" --local").unwrap_or(&self.flags)
+    }
+}
+
+impl Expected {
+    /// As many nodes as decide together.
+    pub(crate) fn majority(&self) -> usize {
+        self.nodes.len() / 2 + 1
+    }
+
+    /// Whether the engine of a node has routes to so many nodes of the cluster that it makes a majority with them, `but` for those.
+    /// A node on its own is one.
+    pub(crate) fn has_majority(&self, posture: &Posture, but: &[&str]) -> bool {
+        let Some(cluster) = &posture.cluster else { return true };
+        let counts = |peer: &&String| self.nodes.contains(peer) && !but.contains(&peer.as_str());
+        cluster.peers.iter().filter(counts).count() + 1 >= self.majority()
     }
 }
 
@@ -132,10 +159,11 @@ pub fn all_hold(checks: &[Check]) -> bool {
 }
 
 /// Whether all that this topology asks for holds: one that asks for fewer replicas is what it should be for now,
-/// although `verify` rightly goes on to call it not HA.
+/// although `verify` rightly goes on to call it not HA. A disk that is nearly full keeps no cluster from being started.
 #[cfg(target_os = "linux")]
 pub fn as_asked(expected: &Expected, checks: &[Check]) -> bool {
-    let excused = |check: &Check| check.id == each::HA && expected.kv_replicas < HA_REPLICAS;
+    // Waiting makes no room on a disk.
+    let excused = |check: &Check| check.id == each::DISK || check.id == each::HA && expected.kv_replicas < HA_REPLICAS;
     !checks.is_empty() && checks.iter().all(|check| check.ok || excused(check))
 }
 

@@ -37,6 +37,19 @@ fn broken(breaking: impl Fn(&mut Posture)) -> Vec<Check> {
     failures(&expected(), &answers)
 }
 
+/// The table for people.
+fn shown(found: &[Check], answers: &[Answer]) -> String {
+    table(found, &diagnose(&expected(), answers, found), Style::plain())
+}
+
+fn as_json(found: &[Check], answers: &[Answer]) -> String {
+    json(found, &diagnose(&expected(), answers, found), answers).unwrap()
+}
+
+fn down(why: &str) -> NoPosture {
+    NoPosture::new(Silence::Down, why)
+}
+
 fn failures(expected: &Expected, answers: &[Answer]) -> Vec<Check> {
     let failed: Vec<Check> = checks(expected, answers).into_iter().filter(|check| !check.ok).collect();
     for check in &failed {
@@ -71,6 +84,7 @@ fn a_healthy_cluster_passes_and_every_check_is_there() {
         "certificate.server",
         "certificate.route",
         "clock",
+        "disk",
         "ha",
         "leader",
         "replicas.UNIBUS_members",
@@ -101,15 +115,15 @@ fn what_lies_in_rooms_is_told_and_turns_nothing_red() {
     posture.damaged.push(Damaged { room: "kitchen".to_owned(), why: "broken".to_owned() });
     let found = checks(&expected(), &answers);
     assert!(all_hold(&found), "{found:?}");
-    let said = table(&found, Style::plain());
+    let said = shown(&found, &answers);
     assert!(said.contains("WARNING history"), "{said}");
     assert!(said.contains("the history of 1 room is damaged: kitchen (broken)"), "{said}");
     assert!(said.contains("repair --room kitchen"), "{said}");
     assert!(said.contains("checks hold"), "{said}");
-    assert!(json(&found, &answers).unwrap().contains(r#""ok":true"#));
+    assert!(as_json(&found, &answers).contains(r#""ok":true"#));
     // A node names the first ones alone.
     answers[0].posture.as_mut().unwrap().damaged_more = std::num::NonZeroUsize::new(41);
-    let said = table(&checks(&expected(), &answers), Style::plain());
+    let said = shown(&checks(&expected(), &answers), &answers);
     assert!(said.contains("the history of 42 rooms are damaged: kitchen (broken) and 41 more"), "{said}");
 }
 
@@ -123,7 +137,7 @@ fn an_upgrade_that_is_not_finished_is_told_with_its_next_command_and_turns_nothi
         }
         let found = checks(&expected(), &answers);
         assert!(all_hold(&found), "{found:?}");
-        table(&found, Style::plain())
+        shown(&found, &answers)
     };
     let said = can([Some(2); 3], 1);
     assert!(said.contains("note upgrade") && said.contains("at feature level 1, and every node can do 2"), "{said}");
@@ -145,7 +159,7 @@ fn rooms_that_are_still_to_be_carried_over_are_counted() {
         }
         let found = checks(&expected(), &answers);
         assert!(all_hold(&found), "{found:?}");
-        table(&found, Style::plain())
+        shown(&found, &answers)
     };
     assert!(with(2, [290, 12, 290]).contains("12 rooms are still to be carried over"));
     for said in [with(2, [0, 12, 0]), with(1, [290; 3])] {
@@ -173,14 +187,14 @@ fn no_checks_prove_nothing() {
 #[test]
 fn a_silent_node_is_named_and_nothing_else_is_claimed_about_it() {
     let mut answers = answers();
-    answers[1].posture = Err("no daemon runs".to_owned());
+    answers[1].posture = Err(down("no daemon runs"));
     let found = checks(&expected(), &answers);
     let of_homer: Vec<&Check> = found.iter().filter(|check| check.node == "homer").collect();
     assert_eq!(of_homer.len(), 1);
     assert_eq!((of_homer[0].id.as_str(), of_homer[0].got.as_str()), ("reachable", "no daemon runs"));
     assert_eq!(
         of_homer[0].remedy,
-        "cargo xtask local --state x restart homer; its log: cargo xtask local --state x logs homer"
+        "cargo xtask local --state x restart homer; its log: cargo xtask logs homer --local --state x"
     );
     assert!(!all_hold(&found));
 }
@@ -189,7 +203,7 @@ fn a_silent_node_is_named_and_nothing_else_is_claimed_about_it() {
 fn when_nobody_answers_every_node_is_named() {
     let mut answers = answers();
     for answer in &mut answers {
-        answer.posture = Err("gone".to_owned());
+        answer.posture = Err(down("gone"));
     }
     let found = failures(&expected(), &answers);
     assert_eq!(found.iter().map(|check| check.node.as_str()).collect::<Vec<_>>(), ALL);
@@ -290,6 +304,11 @@ fn no_bucket_at_all_is_a_failure() {
 fn a_lease_must_be_valid() {
     let failed = broken(|posture| posture.lease.valid = false);
     assert_eq!(only(&failed, "lease").got, "not valid, 300 ms old");
+    let failed = broken(|posture| posture.lease.age_ms = Some(5_500));
+    let lease = only(&failed, "lease");
+    assert_eq!(lease.got, "valid, 5500 ms old");
+    assert!(lease.want.contains("at most 5000 ms old") && lease.remedy.contains("once its lease is 12000 ms old"));
+    assert!(broken(|posture| posture.lease.age_ms = Some(5_000)).is_empty());
 }
 
 #[test]
@@ -297,11 +316,11 @@ fn a_certificate_that_ends_soon_is_named_with_its_file() {
     let at = |days: i64| {
         move |posture: &mut Posture| {
             posture.certificates[0].not_after_unix = NOW_MS / 1000 + days * 86_400;
-            posture.certificates[0].not_after = "SOON".to_owned();
         }
     };
-    assert_eq!(only(&broken(at(29)), "certificate.server").got, "tls/server.crt until SOON");
-    assert_eq!(only(&broken(at(-1)), "certificate.server").got, "tls/server.crt expired SOON");
+    let end = |days: i64| crate::local_time::date_and_time(NOW_MS + days * 86_400_000);
+    assert_eq!(only(&broken(at(29)), "certificate.server").got, format!("tls/server.crt until {}", end(29)));
+    assert_eq!(only(&broken(at(-1)), "certificate.server").got, format!("tls/server.crt expired {}", end(-1)));
     assert!(broken(at(31)).is_empty());
 }
 
@@ -430,7 +449,7 @@ fn servers_get_remedies_for_servers() {
     let hosts = BTreeMap::from([("magnus".to_owned(), "admin@m".to_owned())]);
     let remedies = Remedies { flags: " --topology t.toml".to_owned(), hosts: Some(hosts) };
     let mut answers = answers();
-    answers[0].posture = Err("timeout".to_owned());
+    answers[0].posture = Err(NoPosture::new(Silence::Mute, "timeout"));
     let failed = failures(&Expected { remedies, ..expected() }, &answers);
     assert!(failed[0].remedy.starts_with("ssh admin@m sudo systemctl restart"), "{}", failed[0].remedy);
 }
@@ -438,11 +457,20 @@ fn servers_get_remedies_for_servers() {
 #[test]
 fn json_says_all_of_it() {
     let mut answers = answers();
-    answers[2].posture = Err("gone".to_owned());
-    let text = json(&checks(&expected(), &answers), &answers).unwrap();
+    answers[2].posture = Err(down("gone"));
+    let text = as_json(&checks(&expected(), &answers), &answers);
     let value: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(value["schema"], 1);
     assert_eq!(value["ok"], false);
+    assert_eq!(
+        (&value["headline"], &value["state"]),
+        (&"datardos is down; the bus works (2 of 3)".into(), &"degraded".into())
+    );
+    let cause = &value["causes"][0];
+    assert_eq!((&cause["cause"], &cause["nodes"][0]), (&"datardos is down".into(), &"datardos".into()));
+    assert_eq!(cause["checks"][0], serde_json::json!({ "id": "reachable", "node": "datardos" }));
+    assert_eq!(cause["next"], "cargo xtask local --state x start datardos");
+    assert!(cause["consequences"].is_array() && cause["got"][0] == "datardos: gone", "{cause}");
     assert_eq!(value["nodes"].as_array().unwrap().len(), 2);
     let failed = value["checks"].as_array().unwrap().iter().find(|check| check["ok"] == false).unwrap();
     for key in ["id", "node", "want", "got", "remedy"] {
@@ -451,16 +479,18 @@ fn json_says_all_of_it() {
 }
 
 #[test]
-fn the_table_ends_with_the_failures_and_their_remedies() {
+fn the_table_begins_with_what_is_the_matter() {
     let mut answers = answers();
     answers[1].posture.as_mut().unwrap().lease.valid = false;
-    let text = table(&checks(&expected(), &answers), Style::plain());
-    let (good, bad) = text.split_once("FAILED lease on homer").unwrap();
-    assert!(good.contains("lease") && good.contains("magnus datardos"), "{good}");
-    assert!(bad.contains("remedy  homer denies everything"), "{bad}");
-    assert!(bad.trim_end().ends_with("1 of 67 checks failed"), "{bad}");
-    let text = table(&checks(&expected(), &self::answers()), Style::plain());
-    assert!(text.trim_end().ends_with("all 67 checks hold"), "{text}");
+    let text = shown(&checks(&expected(), &answers), &answers);
+    let begins = "homer has no lease and denies everything; the bus works (2 of 3)\n\n\
+                  CAUSE homer has no lease and denies everything\n  failed  lease (homer)\n  got     homer: not valid, 300 ms old\n  \
+                  next    cargo xtask logs homer --local --state x\n\n";
+    let rest = text.strip_prefix(begins).unwrap_or_else(|| panic!("{text}"));
+    assert!(rest.contains("lease") && rest.contains("magnus datardos"), "{rest}");
+    assert!(rest.ends_with("\n1 of 70 checks failed\n"), "{rest}");
+    let text = shown(&checks(&expected(), &self::answers()), &self::answers());
+    assert!(text.starts_with("3 nodes healthy\n\ncheck ") && text.ends_with("\nall 70 checks hold\n"), "{text}");
 }
 
 #[test]
@@ -482,11 +512,12 @@ fn failures_that_say_the_same_are_told_once() {
         posture.replicas[0].current = Some(2);
         posture.replicas[1].current = Some(2);
     }
-    answers[2].posture = Err("gone".to_owned());
+    answers[2].posture = Err(down("gone"));
     let found = checks(&expected(), &answers);
-    let text = table(&found, Style::plain());
-    assert_eq!(text.matches("FAILED").count(), 2, "{text}");
-    assert!(text.contains("FAILED replicas on magnus, homer\n  of      UNIBUS_rooms, UNIBUS_users\n"), "{text}");
+    let text = shown(&found, &answers);
+    assert_eq!(text.matches("CAUSE").count(), 1, "{text}");
+    assert!(text.contains("CAUSE datardos is down\n  failed  reachable (datardos)\n"), "{text}");
+    assert!(text.contains("\n  so      replicas (magnus, homer)\n"), "{text}");
     assert_eq!(summary(&found), "replicas (magnus, homer), reachable (datardos)");
 }
 
@@ -508,4 +539,17 @@ fn one_replica_is_as_asked_only_where_it_was_asked_for() {
     assert!(one(1, |_| {}));
     assert!(!one(3, |_| {}));
     assert!(!one(1, |posture| posture.lease.valid = false), "nothing else is excused");
+    assert!(one(1, |posture| posture.disk.as_mut().unwrap().free = 0), "waiting makes no room on a disk");
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_fails() {
+    let with = |free: u64, size: u64| broken(move |posture| posture.disk = Some(crate::posture::Disk { free, size }));
+    let disk = only(&with(1 << 30, 100 << 30), "disk");
+    assert_eq!((disk.want.as_str(), disk.got.as_str()), ("at least 2048 MiB free", "1024 MiB of 102400 MiB free"));
+    assert!(with(1 << 30, 8 << 30).is_empty(), "a small disk needs less");
+    only(&with(700 << 20, 8 << 30), "disk");
+    let mut answers = answers();
+    answers[1].posture.as_mut().unwrap().disk = None;
+    assert!(failures(&expected(), &answers).is_empty(), "an older daemon does not tell");
 }

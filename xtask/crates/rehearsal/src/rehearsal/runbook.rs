@@ -40,7 +40,14 @@ pub(super) fn grown() -> Vec<Chapter> {
     grown.extend(bring_up());
     grown.extend([
         // One copy is a step, and verify says so.
-        Chapter { name: "verify", acts: vec![Act::xtask("verify").exits(1).says("scale 3"), Act::xtask("status")] },
+        Chapter {
+            name: "verify",
+            acts: vec![
+                Act::xtask("verify").exits(1).says("scale 3").says("the bus works (3 of 3)"),
+                Act::xtask("status").exits(1).says("the bus works (3 of 3)"),
+                Act::xtask("logs --since 1h").says("engine started").says("{a}").says("{b}").says("{c}"),
+            ],
+        },
         Chapter {
             name: "scale",
             acts: vec![
