@@ -1,6 +1,7 @@
 //! The posture of a node: what it is, what it enforces, and whether it can prove it.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -97,6 +98,9 @@ pub struct Posture {
     pub clients: usize,
     /// What ends when.
     pub certificates: Vec<Certificate>,
+    /// The disk on which the engine's store lies; none: it does not tell, or an older daemon does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
     /// The node's clock, milliseconds since 1970.
     pub unix_ms: i64,
     /// Whether the record of a first admin waits to be imported.
@@ -183,6 +187,24 @@ pub struct Certificate {
     pub not_after_unix: i64,
 }
 
+/// Room on a disk, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// What this process may still write.
+    pub free: u64,
+    /// All of it.
+    pub size: u64,
+}
+
+impl Disk {
+    /// That of a directory.
+    fn of(dir: &Path) -> Option<Self> {
+        let stat = rustix::fs::statvfs(dir).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Some(Self { free: bytes(stat.f_bavail), size: bytes(stat.f_blocks) })
+    }
+}
+
 /// What a posture is read from.
 #[derive(Debug, Clone)]
 pub struct Observer {
@@ -258,6 +280,7 @@ impl Observer {
             admins: lease_valid.then(|| self.gate.view(|view| view.admins())),
             clients: self.gate.admitted().len(),
             certificates: self.certificates(),
+            disk: Disk::of(&config.nats_store),
             unix_ms: clock::unix_ms(),
             bootstrap_pending: config.bootstrap.exists(),
             faults: Fault::names().into_iter().map(str::to_owned).collect(),
@@ -367,6 +390,13 @@ fn millis(value: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_tells_its_room_where_there_is_one() {
+        let disk = Disk::of(&std::env::temp_dir()).unwrap();
+        assert!(disk.free <= disk.size && disk.size > 0, "{disk:?}");
+        assert_eq!(Disk::of(Path::new("/nowhere")), None);
+    }
 
     #[test]
     fn of_many_damaged_rooms_the_first_are_named_and_the_rest_is_counted() {

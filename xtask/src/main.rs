@@ -69,14 +69,22 @@ enum Verb {
     Restore(cmd::restore::Args),
     Promote(cmd::restore::Promote),
     /// Prove that the cluster is what it should be
+    ///
+    /// The first line says whether the bus works. Then come the causes of what does not hold, what matters most first, each with the
+    /// failed checks that only follow from it and the command to give next. Exit code 0 only when every check holds.
     Verify(cmd::verify::Args),
     /// Show the cluster on one screen
+    ///
+    /// The first line says whether the bus works. Judging all of what the nodes say is what `verify` does.
     Status(cmd::status::Args),
     Operations(cmd::operations::Args),
     /// Keep what an operator needs where the laptop is not; take it up on another; replace every key after a loss
     Operator(external::Args),
     SupportBundle(cmd::support_bundle::Args),
     /// Read the nodes' logs as one
+    ///
+    /// Lines come in the order of their times, each with its node and in the time of this machine's zone. A node that does not answer is
+    /// named, and the others go on; the exit code is 1 then.
     Logs(cmd::logs::Args),
     /// Seed the first admin
     SeedAdmin(cmd::seed_admin::Args),

@@ -79,6 +79,9 @@ fn text(p: &Posture) -> String {
     }
     row("admins", p.admins.map_or("unknown without a lease".to_owned(), |n| n.to_string()));
     row("clients", p.clients.to_string());
+    if let Some(disk) = &p.disk {
+        row("disk", format!("{} of {} MiB free", disk.free >> 20, disk.size >> 20));
+    }
     for damaged in &p.damaged {
         let (room, why) = (&damaged.room, &damaged.why);
         row("damaged", format!("the history of room {room}: {why}; next: membershipd repair --room {room}"));

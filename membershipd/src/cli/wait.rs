@@ -220,6 +220,7 @@ mod tests {
             admins: Some(1),
             clients: 0,
             certificates: Vec::new(),
+            disk: None,
             unix_ms: 0,
             bootstrap_pending: false,
             faults: Vec::new(),

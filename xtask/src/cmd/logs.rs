@@ -6,8 +6,7 @@ use unibus_ops::global::Global;
 use unibus_ops::logs::{self, Since, Wanted};
 use unibus_ops::target::Which;
 
-/// Shows the logs of all nodes in the order of time, each line with its node and in the time of this machine's zone. A node that does not
-/// answer is named, and the others go on; exit code 1 then.
+/// What is asked of `logs`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only of these nodes [default: all]

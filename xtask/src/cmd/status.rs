@@ -20,7 +20,7 @@ const SCHEMA: u32 = 1;
 const EVERY: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Shows whether the bus works, why not, and what every node says about itself. Judging all of it is what `verify` does.
+/// What is asked of `status`.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit codes: 0 healthy, 1 degraded: the bus works, 4 denied: nothing proves that any node serves."

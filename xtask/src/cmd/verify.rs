@@ -7,8 +7,7 @@ use unibus_ops::target::Which;
 use unibus_ops::ui::Style;
 use unibus_ops::verify::{all_hold, json, table};
 
-/// Asks every node for its posture and judges it. The first line says whether the bus works; then come the causes of what does not hold,
-/// each with its consequences and the command to give next. Exit code 0 only when every check holds.
+/// What is asked of `verify`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
