@@ -8,12 +8,13 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use futures::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::engine::Engine;
+use crate::engine_list;
 use crate::gate::{ConnectionId, Gate};
 use unibus_core::bus;
 use unibus_core::domain::SignPub;
@@ -22,10 +23,6 @@ use unibus_store::link::Link;
 
 /// Kicks that are under way at once.
 const AT_ONCE: usize = 64;
-/// Connections in one page of the engine's list; its own default.
-const PAGE: usize = 1024;
-/// Attempts at reading a list of several pages in which nothing ends meanwhile.
-const READINGS: usize = 4;
 /// Users up to whom the engine is asked for each one's connections instead of all.
 const FEW: usize = 8;
 /// Pause before an attempt is repeated.
@@ -250,42 +247,17 @@ async fn listed_of(link: &Link, users: &BTreeSet<SignPub>, answered: impl Fn()) 
 }
 
 /// The connections that the engine lists, and their users where it was asked for them.
-///
-/// The list is in the order of the ids and comes in pages by number. What ends meanwhile moves the rest forward, past us: so each
-/// page begins with the last connection of the one before, or the reading begins anew.
-async fn list(link: &Link, mut query: Value, answered: &impl Fn()) -> Result<Vec<(ConnectionId, String)>> {
-    for _ in 0..READINGS {
-        let mut found: Vec<(ConnectionId, String)> = Vec::new();
-        loop {
-            let offset = found.len().saturating_sub(1);
-            if let Value::Object(map) = &mut query {
-                map.extend([("offset".to_owned(), json!(offset)), ("limit".to_owned(), json!(PAGE))]);
-            }
-            let answer = link.ask("CONNZ", query.clone()).await?;
-            answered();
-            let page = answer.pointer("/data/connections").and_then(Value::as_array);
-            let page = page.context("the engine's list of connections is not understood")?;
-            let entries = page.iter().map(|entry| {
-                let user = entry.get("authorized_user").and_then(Value::as_str).unwrap_or_default();
-                entry
-                    .get("cid")
-                    .and_then(Value::as_u64)
-                    .map(|id| (id, user.to_owned()))
-                    .context("a connection without id")
-            });
-            let mut entries = entries.collect::<Result<Vec<_>>>()?.into_iter();
-            if let Some(last) = found.last()
-                && entries.next().as_ref() != Some(last)
-            {
-                break;
-            }
-            found.extend(entries);
-            if page.len() < PAGE {
-                return Ok(found);
-            }
-        }
-    }
-    bail!("connections end faster than they can be listed")
+async fn list(link: &Link, query: Value, answered: &impl Fn()) -> Result<Vec<(ConnectionId, String)>> {
+    let ask = move |query| async move {
+        let answer = link.ask("CONNZ", query).await?;
+        answered();
+        Ok(answer)
+    };
+    let read = |entry: &Value| {
+        let user = entry.get("authorized_user").and_then(Value::as_str).unwrap_or_default();
+        Some((entry.get("cid")?.as_u64()?, user.to_owned()))
+    };
+    engine_list::list(ask, query, read).await
 }
 
 /// Ids of the members' connections of this engine, as they end.

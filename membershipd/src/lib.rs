@@ -14,6 +14,7 @@ pub mod control;
 pub mod copies;
 pub mod deadman;
 pub mod engine;
+mod engine_list;
 pub mod expiry;
 pub mod fence;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -25,6 +26,7 @@ pub mod invites;
 pub mod keeping;
 pub mod kick;
 pub mod level;
+pub mod peers;
 pub mod posture;
 pub mod presence;
 pub mod probe;

@@ -25,6 +25,14 @@ impl Presence {
         let there = heard.iter().filter(|(_, since)| now.saturating_duration_since(**since) < SILENT);
         there.map(|(node, _)| node.clone()).collect()
     }
+
+    /// All nodes that were heard of, the one that was heard of last first.
+    pub fn known(&self) -> Vec<String> {
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known: Vec<_> = heard.iter().map(|(node, since)| (*since, node.clone())).collect();
+        known.sort_by(|one, other| other.cmp(one));
+        known.into_iter().map(|(_, node)| node).collect()
+    }
 }
 
 #[cfg(test)]
@@ -41,5 +49,6 @@ mod tests {
         assert_eq!(there(SILENT), ["homer"]);
         presence.hear("magnus", now + SILENT);
         assert_eq!(there(SILENT), ["homer", "magnus"]);
+        assert_eq!(presence.known(), ["magnus", "homer"]);
     }
 }

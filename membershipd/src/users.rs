@@ -312,7 +312,8 @@ impl UserCommand {
         }
         let acts = |user: &User| user.role == Role::Admin && user.state == State::Active;
         if acts(user) && !acts(&changed) && view.admins() == 1 && !patch.last_admin {
-            let problem = format!("'{handle}' is the last admin; add another first, or say --last-admin");
+            let problem =
+                format!("'{handle}' is the last admin; make another one first, or as root on a node say --last-admin");
             return Err(UserError::Conflict(problem));
         }
         let step = earlier.step(view, Record::User(changed.clone()))?;

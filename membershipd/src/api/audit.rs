@@ -3,20 +3,19 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::call::{Call, Reply};
+use super::call::{ACTION, BEFORE, BY, Call, LAST, LIMIT, Parameter, ROOM, Reply, SINCE, UNTIL};
 use super::handler::Denied;
-use super::paging::{Paging, Part, cursor};
+use super::paging::{self, Paging, cursor};
 use super::problem::Problem;
 use super::shared::Shared;
 use super::target::{Bus, Named};
-use crate::commands::audit::{About, AuditEntry, AuditRecord, Decided, Stage};
+use crate::api::problem::Refuse as _;
+use crate::commands::audit::{About, AuditRecord, Decided, Stage};
+use crate::commands::audit_query::{AuditFilter, AuditQuery, Place};
 use unibus_api_types::bodies;
-use unibus_core::bus::{self, Bucket};
-use unibus_core::domain::Author;
-use unibus_store::{Operation, PageSize};
-
-/// Entries that are asked for at a time; each has a record at least.
-const AT_A_TIME: usize = 32;
+use unibus_api_types::problem::Kind;
+use unibus_core::bus;
+use unibus_core::domain::{Author, InvalidValue};
 
 /// A record of the entry with this number.
 pub(crate) fn audited(number: u64, record: AuditRecord) -> bodies::AuditRecord {
@@ -35,34 +34,40 @@ pub(crate) fn audited(number: u64, record: AuditRecord) -> bodies::AuditRecord {
     bodies::AuditRecord { number, id, at_ms, who, action, user, room, member, with, stage, decided, written, why }
 }
 
-/// Records of the audit log, oldest first.
+/// Which records a request asks for.
+fn filter<T>(call: &Call<T>) -> Result<AuditFilter, Problem> {
+    let bad = |error: InvalidValue| Kind::BAD_QUERY.because(error.to_string());
+    let moment = |parameter: Parameter| call.number(parameter).map(|ms| ms.and_then(|ms| i64::try_from(ms).ok()));
+    Ok(AuditFilter {
+        who: call.parameter(BY).map(str::parse).transpose().map_err(bad)?,
+        room: call.parameter(ROOM).map(str::parse).transpose().map_err(bad)?,
+        action: call.parameter(ACTION).map(str::to_owned),
+        since_ms: moment(SINCE)?,
+        until_ms: moment(UNTIL)?,
+    })
+}
+
+/// Records of the audit log, oldest first: after a place, or the last of them.
 pub(super) async fn list(shared: Arc<Shared>, call: Call<Bus>) -> Result<Reply, Problem> {
-    let Paging { after, size } = call.page::<Part>()?;
-    let _place = shared.lists.take_within(&call.parties(), 1, bus::ASK).await?;
-    let mut shown = after.unwrap_or_default();
-    let operation = Operation::on("read", Bucket::Audit);
-    let mut records = Vec::new();
-    let mut from = shown.before();
-    loop {
-        let page = shared.store.audit(from, PageSize::of(AT_A_TIME.min(size.get()))).await?;
-        for entry in &page.items {
-            let number = entry.revision.get();
-            let AuditEntry { schema: _, records: parts } = entry.json(&operation)?.value;
-            for (part, record) in (1..).zip(parts) {
-                if !shown.includes(number, part) {
-                    if records.len() == size.get() {
-                        return Reply::json(&bodies::Audit { records, next: Some(cursor(&shown)) });
-                    }
-                    shown = Part { number, part };
-                    records.push(audited(number, record));
-                }
-            }
-        }
-        match page.next {
-            Some(next) => from = next,
-            None => return Reply::json(&bodies::Audit { records, next: None }),
-        }
+    let (filter, last) = (filter(&call)?, call.number(LAST)?);
+    let Paging { after, size }: Paging<Place> = call.page()?;
+    let before: Option<Place> = call.parameter(BEFORE).map(paging::mark).transpose()?;
+    if last.is_some() && (after.is_some() || call.parameter(LIMIT).is_some()) {
+        return Err(Kind::BAD_QUERY.because("'last' stands in the place of 'after' and 'limit'"));
     }
+    if last.is_none() && before.is_some() {
+        return Err(Kind::BAD_QUERY.because("'before' is of the records that 'last' counts"));
+    }
+    let _place = shared.lists.take_within(&call.parties(), 1, bus::ASK).await?;
+    let query = AuditQuery::new(&shared.store, &filter);
+    let found = match last {
+        Some(count) => query.last(before, usize::try_from(count).unwrap_or(usize::MAX)).await?,
+        None => query.after(after, size.get()).await?,
+    };
+    let more = found.more.as_ref().map(cursor);
+    let (next, earlier) = if last.is_some() { (None, more) } else { (more, None) };
+    let records = found.records.into_iter().map(|(place, record)| audited(place.number, record)).collect();
+    Reply::json(&bodies::Audit { records, next, earlier })
 }
 
 /// Notes what a client at the address `from` wanted to do and may not, and why.

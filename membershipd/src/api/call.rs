@@ -51,26 +51,70 @@ impl Query {
     }
 }
 
+/// What a parameter of a query has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// What a list gave out.
+    Cursor,
+    /// A number from the first to the second.
+    Number(u64, u64),
+    /// The name of a user.
+    Handle,
+    /// The name of a user, or `root@` and a node.
+    Author,
+    /// The id of a room.
+    Room,
+    /// The name of a node.
+    Node,
+    /// An action, as the audit names it.
+    Action,
+}
+
 /// A parameter of a query, as routes take it and as it is described.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
     pub(super) what: &'static str,
-    /// Of a number from 1: the highest; none: it is a text.
-    pub(super) most: Option<usize>,
+    pub(super) form: Form,
 }
 
+const fn parameter(name: &'static str, form: Form, what: &'static str) -> Parameter {
+    Parameter { name, what, form }
+}
+
+/// The highest moment that is named, in milliseconds since 1970: what every program can read as a number.
+const MOMENT: u64 = (1 << 53) - 1;
+
 /// The two parameters of a list.
-pub(super) const AFTER: Parameter =
-    Parameter { name: "after", what: "Where the page begins: 'next' of the one before", most: None };
+pub(super) const AFTER: Parameter = parameter("after", Form::Cursor, "Where the page begins: 'next' of the one before");
 pub(super) const LIMIT: Parameter =
-    Parameter { name: "limit", what: "Most entries of the page", most: Some(PageSize::MOST) };
+    parameter("limit", Form::Number(1, PageSize::MOST as u64), "Most entries of the page");
 
 /// Those of the messages of a room.
 pub(super) const AFTER_MESSAGE: Parameter =
-    Parameter { name: "after", what: "Place of the message after which to begin: its 'seq', or 0", most: None };
+    parameter("after", Form::Number(0, u64::MAX), "Place of the message after which to begin: its 'seq', or 0");
 pub(super) const MESSAGES: Parameter =
-    Parameter { name: "limit", what: "Most messages of the answer", most: Some(limits::HISTORY_MOST) };
+    parameter("limit", Form::Number(1, limits::HISTORY_MOST as u64), "Most messages of the answer");
+
+/// Those of the connections to the bus.
+pub(super) const WHO: Parameter = parameter("who", Form::Handle, "Those of this user alone");
+pub(super) const NODE: Parameter = parameter("node", Form::Node, "Those to the engine of this node alone");
+
+/// Those of the audit log.
+pub(super) const BY: Parameter = parameter("who", Form::Author, "What this user did, or root on this node");
+pub(super) const ROOM: Parameter = parameter("room", Form::Room, "What was done about this room");
+pub(super) const ACTION: Parameter = parameter("action", Form::Action, "What was done in this way");
+pub(super) const SINCE: Parameter =
+    parameter("since", Form::Number(0, MOMENT), "What was done from this moment on: milliseconds since 1970");
+pub(super) const UNTIL: Parameter =
+    parameter("until", Form::Number(0, MOMENT), "What was done before this moment: milliseconds since 1970");
+pub(super) const LAST: Parameter = parameter(
+    "last",
+    Form::Number(1, PageSize::MOST as u64),
+    "The last so many records, in the place of a page; fewer where there are none, or where much was looked through: then there is 'earlier'",
+);
+pub(super) const BEFORE: Parameter =
+    parameter("before", Form::Cursor, "Before which record the last ones are counted: 'earlier' of those after them");
 
 /// A request of somebody who may do what it is for.
 #[derive(Debug)]
@@ -115,6 +159,16 @@ impl<T> Call<T> {
     /// A parameter of the query.
     pub(super) fn parameter(&self, parameter: Parameter) -> Option<&str> {
         self.query.get(parameter)
+    }
+
+    /// A parameter that is a number; none: it is not there.
+    pub(super) fn number(&self, parameter: Parameter) -> Result<Option<u64>, Problem> {
+        let Form::Number(least, most) = parameter.form else { return Ok(None) };
+        let Some(digits) = self.query.get(parameter) else { return Ok(None) };
+        let plain = digits == "0" || !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = digits.parse().ok().filter(|number| plain && (least..=most).contains(number));
+        let bad = || Kind::BAD_QUERY.because(format!("'{}' is a number from {least} to {most}", parameter.name));
+        number.ok_or_else(bad).map(Some)
     }
 
     /// The page that is asked for.

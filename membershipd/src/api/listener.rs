@@ -18,7 +18,7 @@ use crate::blobs::Blobs;
 use crate::commands::Commands;
 use crate::config::TlsFiles;
 use crate::history::Histories;
-use crate::posture::Observer;
+use crate::peers::Peers;
 use unibus_core::clock;
 
 /// Connections that may wait to be accepted; the system may have a lower bound.
@@ -35,8 +35,8 @@ pub struct Api {
 
 impl Api {
     /// Binds the API's address.
-    pub fn bind(observer: Observer, commands: Arc<Commands>, histories: Histories, blobs: Blobs) -> Result<Self> {
-        let config = observer.config.clone();
+    pub fn bind(peers: Peers, commands: Arc<Commands>, histories: Histories, blobs: Blobs) -> Result<Self> {
+        let config = peers.observer().config.clone();
         let address = SocketAddr::new(config.bind, config.ports.api);
         let listener =
             listen(address).with_context(|| format!("cannot listen on {address} for the API (--bind, --api-port)"))?;
@@ -47,7 +47,7 @@ impl Api {
             )),
             None => None,
         };
-        let shared = Arc::new(Shared::new(observer, commands, histories, blobs, Instant::now()));
+        let shared = Arc::new(Shared::new(peers, commands, histories, blobs, Instant::now()));
         Ok(Self { listener, tls, router: entrance::router(shared.clone()), shared })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! From the top down: `listener` binds, serves and renews the certificate; `entrance` is the one way in, in one order, for
 //! every request; `routes` is the one table of what there is, with the action that each route needs and the one place where
-//! a request is authorized; `target` is what its path is about, as a type for each `handler`; `users`, `invites`, `rooms`, `members`, `keys`, `history`, `blobs` and `audit` carry out, `open` answers without a signature; `document` describes the
+//! a request is authorized; `target` is what its path is about, as a type for each `handler`; `users`, `invites`, `rooms`, `members`, `keys`, `history`, `blobs`, `bus_connections`, `status` and `audit` carry out, `open` answers without a signature; `document` describes the
 //! table (OpenAPI). Below them are the parts: `outcome` and `refusals` of commands, `shared`, `call`, `body`, `problem`, `paging`, `precondition`, `names`, `origin`, `connections`, `keyed_limiter`,
 //! `metrics`, `limits`; `malformed` says in the form of all other refusals what the HTTP library refuses by itself.
 //!
@@ -14,6 +14,7 @@
 mod audit;
 mod blobs;
 mod body;
+mod bus_connections;
 mod call;
 mod connections;
 mod document;
@@ -41,6 +42,7 @@ mod refusals;
 mod rooms;
 mod routes;
 mod shared;
+mod status;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -12,9 +12,12 @@ use super::metrics::CONTENT_TYPE;
 use super::problem::Problem;
 use super::shared::Shared;
 
+/// Type of a text for people.
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
 /// Whether the daemon answers.
 pub(super) async fn livez() -> Result<Reply, Problem> {
-    Ok(Reply::text("text/plain; charset=utf-8", "ok\n"))
+    Ok(Reply::text(TEXT, "ok\n"))
 }
 
 /// Whether the node can prove that its view is current.

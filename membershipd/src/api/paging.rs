@@ -5,14 +5,14 @@ use data_encoding::BASE64URL_NOPAD;
 use super::problem::Problem;
 use super::problem::Refuse as _;
 use crate::blobs::BlobId;
+use crate::commands::audit_query::Place;
 use unibus_api_types::problem::Kind;
+use unibus_api_types::schema::CURSOR_CHARACTERS;
 use unibus_core::domain::{Handle, RoomId};
 use unibus_store::{PageSize, Position};
 
 /// Entries of a page where nobody says how many.
 const USUAL: usize = 100;
-/// Longest cursor, in characters: none of ours is longer.
-const CURSOR: usize = 128;
 
 /// What a list is in the order of, and so what a cursor into it holds. Clients get it in a form that they cannot be tempted
 /// to make themselves; it gives no right, so it is not signed.
@@ -96,26 +96,35 @@ impl Mark for BlobId {
     }
 }
 
-/// A record in the audit log: the number of its entry, and which one it is of those there, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) struct Part {
-    pub(super) number: u64,
-    pub(super) part: u32,
+/// A connection in the list of those to the engines of all nodes, which is by node and number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InEngine {
+    pub(super) node: String,
+    pub(super) id: u64,
 }
 
-impl Part {
-    /// Where to begin, so that the entry of this record comes first.
-    pub(super) fn before(self) -> Position {
-        Position(self.number.saturating_sub(1))
-    }
-
-    /// Whether a record is this one or comes before it.
-    pub(super) fn includes(self, number: u64, part: u32) -> bool {
-        Part { number, part } <= self
+impl InEngine {
+    /// Whether connection `id` to the engine of `node` comes after this one.
+    pub(super) fn is_before(&self, node: &str, id: u64) -> bool {
+        (self.node.as_str(), self.id) < (node, id)
     }
 }
 
-impl Mark for Part {
+impl Mark for InEngine {
+    const LIST: &'static str = "connections";
+
+    fn write(&self) -> String {
+        format!("{}.{}", self.node, self.id)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (node, id) = text.rsplit_once('.')?;
+        Some(Self { node: node.to_owned(), id: id.parse().ok()? })
+    }
+}
+
+/// A record in the audit log.
+impl Mark for Place {
     const LIST: &'static str = "audit";
 
     fn write(&self) -> String {
@@ -133,8 +142,13 @@ pub(super) fn cursor<M: Mark>(mark: &M) -> String {
     BASE64URL_NOPAD.encode(format!("{}:{}", M::LIST, mark.write()).as_bytes())
 }
 
+/// The place in a list that a parameter of the query names.
+pub(super) fn mark<M: Mark>(cursor: &str) -> Result<M, Problem> {
+    read_cursor(cursor).ok_or_else(|| Kind::BAD_QUERY.because("that is not a cursor which this list gave out"))
+}
+
 fn read_cursor<M: Mark>(cursor: &str) -> Option<M> {
-    if cursor.len() > CURSOR {
+    if cursor.len() > CURSOR_CHARACTERS {
         return None;
     }
     let text = String::from_utf8(BASE64URL_NOPAD.decode(cursor.as_bytes()).ok()?).ok()?;
@@ -183,11 +197,14 @@ mod tests {
         let text = cursor(&alice);
         assert!(!text.contains("alice"), "{text}");
         assert_eq!(read_cursor::<Handle>(&text), Some(alice));
-        assert_eq!(read_cursor::<Part>(&text), None);
+        assert_eq!(read_cursor::<Place>(&text), None);
         assert_eq!(read_cursor::<RoomId>(&text), None);
-        let part = Part { number: 7, part: 2 };
-        assert_eq!(read_cursor::<Part>(&cursor(&part)), Some(part));
-        assert!(part.includes(6, 9) && part.includes(7, 2) && !part.includes(7, 3) && !part.includes(8, 1));
+        let place = Place { number: 7, part: 2 };
+        assert_eq!(read_cursor::<Place>(&cursor(&place)), Some(place));
+        let connection = InEngine { node: "magnus".to_owned(), id: 9 };
+        assert_eq!(read_cursor::<InEngine>(&cursor(&connection)), Some(connection.clone()));
+        assert!(connection.is_before("magnus", 10) && connection.is_before("zeno", 1));
+        assert!(!connection.is_before("magnus", 9) && !connection.is_before("homer", 10));
     }
 
     #[test]
@@ -204,7 +221,7 @@ mod tests {
             &encoded("audit:7"),
             &"a".repeat(500),
         ] {
-            assert!(read_cursor::<Handle>(bad).is_none() && read_cursor::<Part>(bad).is_none(), "{bad}");
+            assert!(read_cursor::<Handle>(bad).is_none() && read_cursor::<Place>(bad).is_none(), "{bad}");
         }
         let page = |limit| Paging::<Handle>::parse(None, Some(limit)).map(|paging| paging.size.get());
         for bad in ["", "0", "-1", "+1", "01", "501", "1e2", "99999999999999999999999", " 1"] {

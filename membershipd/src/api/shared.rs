@@ -19,6 +19,7 @@ use crate::config::{ClearRooms, Share};
 use crate::gate::Gate;
 use crate::history::Histories;
 use crate::invites::Invites;
+use crate::peers::Peers;
 use crate::posture::Observer;
 use crate::rate::Rate;
 use crate::room_keys::RoomKeys;
@@ -32,6 +33,8 @@ use unibus_store::Store;
 pub(super) struct Shared {
     pub(super) gate: Arc<Gate>,
     pub(super) observer: Observer,
+    /// The other nodes.
+    pub(super) peers: Peers,
     pub(super) invites: Invites,
     pub(super) commands: Arc<Commands>,
     /// What is allowed on this bus.
@@ -71,12 +74,13 @@ pub(super) struct Shared {
 impl Shared {
     /// For one node, from `began`.
     pub(super) fn new(
-        observer: Observer,
+        peers: Peers,
         commands: Arc<Commands>,
         histories: Histories,
         blobs: Blobs,
         began: Instant,
     ) -> Self {
+        let observer = peers.observer().clone();
         let (a_second, bounds) = (observer.config.api_rate.get(), observer.config.bounds);
         let rate = |a_second| Rate::new(a_second, limits::BURST_S, limits::RATE_SLOTS, began, RandomState::new());
         let an_hour = |count| Rate::of(count, limits::HOUR, count, limits::RATE_SLOTS, began, RandomState::new());
@@ -116,6 +120,7 @@ impl Shared {
                 keeping: observer.config.keeping,
             },
             observer,
+            peers,
             keys: RoomKeys::new(commands.clone()),
             store: commands.store().clone(),
             commands,

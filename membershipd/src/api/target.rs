@@ -4,8 +4,10 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use super::problem::{self, Problem};
+use crate::api::problem::Refuse as _;
 use crate::blobs::BlobName;
-use unibus_core::domain::{Handle, InvalidValue, InviteId, Resource, RoomId, User};
+use unibus_api_types::problem::Kind;
+use unibus_core::domain::{Handle, InvalidValue, InviteId, NodeName, Resource, RoomId, User};
 use unibus_crypto::Epoch;
 
 /// The path of a request, and who asks.
@@ -28,6 +30,13 @@ impl Path<'_> {
 
     fn room(&self) -> Result<RoomId, Problem> {
         self.get("room")
+    }
+
+    fn connection(&self) -> Result<u64, Problem> {
+        let text = (self.part)("connection").unwrap_or_default();
+        // One spelling only.
+        let number = text.parse().ok().filter(|number: &u64| number.to_string() == text);
+        number.ok_or_else(|| Kind::BAD_PATH.because("a connection is named by its number"))
     }
 }
 
@@ -122,6 +131,19 @@ target!(ListedUser, |path| Self(path.handle()?), |_user| Resource::Bus, Named::u
 #[derive(Debug)]
 pub(super) struct OneInvite(pub(super) InviteId);
 target!(OneInvite, |path| Self(path.get("invite")?), |_invite| Resource::Bus, Named::default());
+
+/// The connection `{connection}` to the engine of the node `{node}`, which is a matter of the bus.
+#[derive(Debug)]
+pub(super) struct OneConnection {
+    pub(super) node: NodeName,
+    pub(super) id: u64,
+}
+target!(
+    OneConnection,
+    |path| Self { node: path.get("node")?, id: path.connection()? },
+    |_connection| Resource::Bus,
+    Named::default()
+);
 
 /// The room `{room}`.
 #[derive(Debug)]

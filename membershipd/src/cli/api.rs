@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::table::Table;
-use super::{Output, Problem};
+use super::{Daemon, Output, Problem};
 use crate::control::Failure;
 use unibus_client::api::{Changed, Client, ClientError, NodeUrl, Request};
 use unibus_client::identity::Identity;
@@ -34,6 +34,29 @@ pub(super) struct Api {
     ca: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
+}
+
+/// Who asks for what root on a node may do, and admins through the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signing {
+    /// A user, with an identity.
+    User,
+    /// Root, over the control socket.
+    Root,
+}
+
+/// The same problem; where no daemon of this machine answers, with the way that an admin has from anywhere.
+pub(super) fn or_as_admin(problem: Problem) -> Problem {
+    match problem {
+        Problem::Daemon { failure, json } if matches!(failure.code.as_str(), "not_running" | "forbidden") => {
+            let remedy = format!(
+                "as an admin, name your identity file with --identity FILE; as root on a node: {}",
+                failure.remedy
+            );
+            Problem::Daemon { failure: Failure { remedy, ..failure }, json }
+        }
+        other => other,
+    }
 }
 
 /// How messages are written. Hidden, since a bus whose members have different releases would have members who read nothing.
@@ -83,9 +106,15 @@ impl Api {
         self.ca.as_deref()
     }
 
-    /// Whether it is said who asks.
-    pub(super) fn is_somebody(&self) -> bool {
-        self.identity.is_some()
+    /// Whether a verb that root on a node may carry out as well is carried out as a user: where an identity is named, unless it is the
+    /// environment that names it and the command line a daemon of this machine.
+    pub(super) fn signing(&self, daemon: &Daemon) -> Signing {
+        let usual = || std::env::var_os("UNIBUS_IDENTITY").map(PathBuf::from);
+        match &self.identity {
+            Some(_) if daemon.is_named() && self.identity == usual() => Signing::Root,
+            Some(_) => Signing::User,
+            None => Signing::Root,
+        }
     }
 
     /// Who asks.

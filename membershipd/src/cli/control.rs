@@ -41,7 +41,7 @@ struct Answered {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    relay(std::io::stdin().lock(), &args.daemon.runtime_dir)?;
+    relay(std::io::stdin().lock(), &args.daemon.runtime_dir())?;
     Ok(DONE)
 }
 

@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let raises = args.what == Some(What::Raise) && !args.check;
     let request = if raises { Request::LevelRaise } else { Request::Level };
     let value =
-        control::ask(&args.daemon.runtime_dir, &request).map_err(|failure| Problem::Daemon { failure, json })?;
+        control::ask(&args.daemon.runtime_dir(), &request).map_err(|failure| Problem::Daemon { failure, json })?;
     let Answer { status, raised } = serde_json::from_value(value.clone()).map_err(anyhow::Error::from)?;
     let is_highest = status.level.number() == status.highest;
     if json {

@@ -9,7 +9,9 @@ mod audit;
 mod bench;
 mod blob;
 mod check_config;
+mod connections;
 mod control;
+mod daemon;
 mod export;
 mod hand_over;
 mod identity;
@@ -20,6 +22,7 @@ mod load;
 mod many_rooms;
 mod member;
 mod migrate_to_kv;
+mod moment;
 mod offline;
 mod other_end;
 mod probe_routes;
@@ -37,7 +40,6 @@ mod user;
 mod wait;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -45,6 +47,7 @@ use rustix::fs::Mode;
 use rustix::process::umask;
 use serde_json::json;
 
+use self::daemon::Daemon;
 use crate::config::{Config, ConfigErrors, LogFormat, Typed};
 use crate::control::Failure;
 use crate::posture::SCHEMA;
@@ -82,14 +85,6 @@ struct Serve {
     daemon: Daemon,
 }
 
-/// Where the daemon is.
-#[derive(Debug, Args)]
-struct Daemon {
-    /// Directory of the control socket and of the engine's rendered configuration
-    #[arg(long, env = "UNIBUS_RUNTIME_DIR", value_name = "DIR", default_value = "/run/unibus")]
-    runtime_dir: PathBuf,
-}
-
 /// How to answer.
 #[derive(Debug, Args)]
 struct Output {
@@ -102,14 +97,17 @@ struct Output {
 enum Verb {
     /// Serve: run the engine, admit connections, answer the API
     Serve(Box<Serve>),
-    /// Show the posture of the running daemon
-    Status(status::Args),
+    /// Show whether the nodes are well: to admins through the API, to root on a node without an identity
+    Status(Box<status::Args>),
     /// Check a configuration without starting; reports all mistakes at once
     CheckConfig(Box<check_config::Args>),
     /// Make or show an identity: the keys of a person or bot
     Identity(identity::Args),
-    /// Add, list, show, enable, disable or remove users: through the running daemon, or in a file that no daemon uses
-    User(user::Args),
+    /// List, show, add, enable, disable or remove users, or give them another role: as an admin through the API, as root through the
+    /// daemon of a node, or in a file that no daemon uses
+    User(Box<user::Args>),
+    /// List and close connections to the bus: for admins, through the API
+    Connections(Box<connections::Args>),
     /// Make links with which somebody new becomes a user, list them, take them back: for admins, through the API
     Invite(invite::Args),
     /// Become a user, with the link that an admin sent: makes the keys and says what comes next
@@ -130,7 +128,7 @@ enum Verb {
     Repair(repair::Args),
     /// Show who did what and when, how it was decided and what came of it: to admins through the API, to root on a node without an
     /// identity
-    Audit(audit::Args),
+    Audit(Box<audit::Args>),
     /// Copy everything that the running daemon's store holds into a new file: the backup, and the way back to a single node
     Export(export::Args),
     /// Carry a file of the sqlite store into an empty cluster: restores a backup, and promotes a single node
@@ -178,6 +176,7 @@ pub fn main() -> ExitCode {
         Some(Verb::CheckConfig(args)) => check_config::run(&args),
         Some(Verb::Identity(args)) => identity::run(&args),
         Some(Verb::User(args)) => user::run(&args),
+        Some(Verb::Connections(args)) => connections::run(&args),
         Some(Verb::Invite(args)) => invite::run(&args),
         Some(Verb::Register(args)) => register::run(&args),
         Some(Verb::Room(args)) => room::run(&args),
@@ -209,7 +208,7 @@ fn run_daemon(serve: Serve) -> Result<u8, Problem> {
     let config = Config::from_typed(serve.typed, clock::unix())?;
     log_to_stderr(config.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from)?;
-    let outcome = runtime.block_on(serve::run(config, serve.daemon.runtime_dir));
+    let outcome = runtime.block_on(serve::run(config, serve.daemon.own_runtime_dir()));
     // Whatever still waits for an answer of an engine that has stopped must not hold the process up.
     runtime.shutdown_background();
     outcome?;

@@ -7,6 +7,7 @@ use anyhow::Context;
 
 use super::{Problem, block_on};
 use crate::commands::{Commands, Pace, Patience, Real, Watched};
+use crate::config::make_default_directory;
 use crate::control::{self, Failure, Request};
 use unibus_core::clock;
 use unibus_store::{SqliteStore, Store};
@@ -18,7 +19,10 @@ const ROOT: &str = "root@offline";
 pub(super) fn ask(path: &Path, request: Request, json: bool) -> Result<serde_json::Value, Problem> {
     let clock = Arc::new(clock::unix_ms);
     let opened = match request {
-        Request::UserAdd { .. } => SqliteStore::open(path, clock),
+        Request::UserAdd { .. } => {
+            make_default_directory(path)?;
+            SqliteStore::open(path, clock)
+        }
         _ => SqliteStore::open_existing(path, clock),
     };
     let file = |error: String| Problem::Daemon { failure: Failure::new("file", &error, "nothing was changed"), json };

@@ -76,7 +76,7 @@ impl OtherEnd {
     /// The end that was named.
     pub(super) async fn open(&self) -> Result<Box<dyn End>, TransferError> {
         let (Some(url), Some(control), Some(bus)) = (&self.nats_url, &self.control_key, &self.bus_key) else {
-            return Ok(Box::new(OverSocket { runtime_dir: self.daemon.runtime_dir.clone() }));
+            return Ok(Box::new(OverSocket { runtime_dir: self.daemon.runtime_dir() }));
         };
         if self.ca.is_none() && !url.is_loopback() {
             let message = format!(
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_ca_nothing_is_sent_to_another_machine() {
-        let daemon = Daemon { runtime_dir: PathBuf::new() };
+        let daemon = Daemon::default();
         let elsewhere = Some(url("nats://192.0.2.1:4250").unwrap());
         let end = OtherEnd {
             nats_url: elsewhere,

@@ -22,7 +22,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         routes: Vec<Probed>,
     }
     let json = args.output.json;
-    let value = control::ask(&args.daemon.runtime_dir, &Request::ProbeRoutes)
+    let value = control::ask(&args.daemon.runtime_dir(), &Request::ProbeRoutes)
         .map_err(|failure| Problem::Daemon { failure, json })?;
     let text = value.to_string();
     let answer: Answer = serde_json::from_value(value).map_err(anyhow::Error::from)?;

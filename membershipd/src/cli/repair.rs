@@ -40,7 +40,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         let grace = Repair::<RevocationFence>::GRACE.as_secs();
         eprintln!("looking; a subject that no room uses is looked at twice, {grace} s apart");
     }
-    let answer = control::ask(&args.daemon.runtime_dir, &Request::Repair)
+    let answer = control::ask(&args.daemon.runtime_dir(), &Request::Repair)
         .map_err(|failure| Problem::Daemon { failure, json })?;
     if json {
         println!("{answer}");
@@ -58,7 +58,7 @@ fn mend(args: &Args, room: &RoomId) -> Result<u8, Problem> {
     }
     let json = args.output.json;
     let request = Request::Mend { room: room.clone(), without_unreadable: args.without_unreadable };
-    let answer = control::ask_for(&args.daemon.runtime_dir, &request, MENDING)
+    let answer = control::ask_for(&args.daemon.runtime_dir(), &request, MENDING)
         .map_err(|failure| Problem::Daemon { failure, json })?;
     if json {
         println!("{answer}");

@@ -81,7 +81,7 @@ fn raise(args: &Args) -> Result<Option<String>, Failure> {
         buckets: Vec<Raised>,
     }
     let request = Request::Scale { copies: args.copies };
-    let answer = match control::ask_for(&args.daemon.runtime_dir, &request, ANSWER) {
+    let answer = match control::ask_for(&args.daemon.runtime_dir(), &request, ANSWER) {
         Ok(answer) => answer,
         Err(failure) if matches!(failure.code.as_str(), "unavailable" | "unknown") => {
             return Ok(Some(failure.message));

@@ -32,10 +32,10 @@ impl Settings {
     /// The configuration that they amount to, and the runtime directory.
     pub(super) fn read(&self, json: bool) -> Result<(Config, PathBuf), Problem> {
         let (typed, runtime_dir) = match self.env_file.as_slice() {
-            [] => (self.serve.typed.clone(), self.serve.daemon.runtime_dir.clone()),
+            [] => (self.serve.typed.clone(), self.serve.daemon.runtime_dir()),
             files => {
                 let serve = from_files(files)?.serve;
-                (serve.typed, serve.daemon.runtime_dir)
+                (serve.typed, serve.daemon.runtime_dir())
             }
         };
         let config =

@@ -1,24 +1,36 @@
-//! `membershipd status`: the posture, for people and programs.
+//! `membershipd status`: whether the nodes are well, for people and programs.
 
+use super::api::{Api, Signing, or_as_admin};
 use super::table::Table;
-use super::{DONE, Daemon, Output, Problem};
+use super::wait::{Goal, missing};
+use super::{DONE, Daemon, FAILED, Problem};
 use crate::config::{Bounds, EngineBounds, Share};
 use crate::control::{self, Request};
 use crate::posture::Posture;
+use unibus_client::api::{self, Status};
+use unibus_names::printable::one_line;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "With --identity, or UNIBUS_IDENTITY, it is an admin who asks, and sees all nodes of the cluster, through the API of any of \
+                  them; ends with 1 where a node is not well. Without, or where --runtime-dir names a daemon, it is root on that machine, \
+                  who sees the posture of its daemon."
+)]
 pub(super) struct Args {
     #[command(flatten)]
-    daemon: Daemon,
+    api: Api,
     #[command(flatten)]
-    output: Output,
+    daemon: Daemon,
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    let json = args.output.json;
-    let value = control::ask(&args.daemon.runtime_dir, &Request::Status)
-        .map_err(|failure| Problem::Daemon { failure, json })?;
+    let json = args.api.json();
+    if args.api.signing(&args.daemon) == Signing::User {
+        return of_cluster(&args.api);
+    }
+    let value = control::ask(&args.daemon.runtime_dir(), &Request::Status)
+        .map_err(|failure| or_as_admin(Problem::Daemon { failure, json }))?;
     if json {
         println!("{value}");
         return Ok(DONE);
@@ -26,6 +38,92 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let posture: Posture = serde_json::from_value(value).map_err(anyhow::Error::from)?;
     print!("{}", text(&posture));
     Ok(DONE)
+}
+
+/// All nodes, as the one says that is asked.
+fn of_cluster(api: &Api) -> Result<u8, Problem> {
+    let value = api.run(async |client| client.ask(&api::Request::get("/v1/status")).await)?;
+    let status: Status = serde_json::from_value(value.clone()).map_err(anyhow::Error::from)?;
+    let nodes = serde_json::from_value(serde_json::Value::Array(status.nodes.clone()));
+    let nodes: Vec<Posture> = nodes.map_err(anyhow::Error::from)?;
+    let headline = Headline::of(&status, &nodes);
+    if api.json() {
+        println!("{value}");
+    } else {
+        println!("{}\n", one_line(&headline.text));
+        print!("{}", table(&status, &nodes));
+    }
+    Ok(if headline.well { DONE } else { FAILED })
+}
+
+/// What is the matter, in a line: the cause first.
+#[derive(Debug, PartialEq, Eq)]
+struct Headline {
+    text: String,
+    well: bool,
+}
+
+impl Headline {
+    /// A node that answers through the API has a lease: so the bus works. What other nodes say of one that does not answer is a
+    /// consequence.
+    fn of(status: &Status, nodes: &[Posture]) -> Self {
+        let denying: Vec<&str> = nodes.iter().filter(|of| !of.lease.valid).map(|of| of.node.as_str()).collect();
+        let working = nodes.len() - denying.len();
+        let unheard = status.expected.saturating_sub(nodes.len() + status.silent.len());
+        let mut causes = Vec::new();
+        if !status.silent.is_empty() {
+            causes.push(format!("no answer from {}", status.silent.join(", ")));
+        }
+        if unheard > 0 {
+            causes.push(format!("{unheard} of the nodes were never heard of"));
+        }
+        if !denying.is_empty() {
+            causes.push(format!("no lease, so everything is denied, on {}", denying.join(", ")));
+        }
+        if causes.is_empty() {
+            causes.extend(nodes.iter().find_map(|of| missing(Goal::Current, of)));
+        }
+        let well = causes.is_empty();
+        causes.push(format!("the bus works ({working} of {} nodes)", status.expected));
+        Self { text: causes.join("; "), well }
+    }
+}
+
+fn table(status: &Status, nodes: &[Posture]) -> Table {
+    let mut table = Table::new(&[
+        "node",
+        "lease",
+        "version",
+        "engine",
+        "level",
+        "clients",
+        "leader",
+        "first certificate ends",
+        "lacks",
+    ]);
+    let dash = || "-".to_owned();
+    for of in nodes {
+        let lease = match of.lease.age_ms {
+            Some(age) if of.lease.valid => format!("{age} ms old"),
+            _ => "NONE".to_owned(),
+        };
+        let first = of.certificates.iter().min_by_key(|of| of.not_after_unix);
+        table.row(vec![
+            of.node.clone(),
+            lease,
+            of.version.clone(),
+            of.engine.as_ref().map_or_else(|| "does not run".to_owned(), |engine| engine.version.clone()),
+            of.level.map_or_else(dash, |level| level.to_string()),
+            of.clients.to_string(),
+            of.cluster.as_ref().and_then(|cluster| cluster.leader.clone()).unwrap_or_else(dash),
+            first.map_or_else(dash, |of| format!("{} ({})", of.not_after, of.name)),
+            missing(Goal::Current, of).unwrap_or_default(),
+        ]);
+    }
+    for node in &status.silent {
+        table.row(vec![node.clone(), "no answer".to_owned()]);
+    }
+    table
 }
 
 fn text(p: &Posture) -> String {
@@ -117,4 +215,42 @@ fn text(p: &Posture) -> String {
 
 fn words(list: &[String]) -> String {
     if list.is_empty() { "nobody".to_owned() } else { list.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wait::healthy;
+    use super::*;
+
+    #[test]
+    fn the_first_line_names_the_cause_and_not_what_follows_from_it() {
+        let node = |name: &str| Posture { node: name.to_owned(), ..healthy() };
+        let status = |silent: &[&str]| {
+            let silent = silent.iter().map(|node| (*node).to_owned()).collect();
+            Status { node: "magnus".to_owned(), expected: 3, nodes: Vec::new(), silent }
+        };
+        let all = || ["datardos", "homer", "magnus"].map(node);
+        let headline = |silent: &[&str], nodes: &[Posture]| {
+            let Headline { text, well } = Headline::of(&status(silent), nodes);
+            (text, well)
+        };
+        assert_eq!(headline(&[], &all()), ("the bus works (3 of 3 nodes)".to_owned(), true));
+        let mut left = [node("datardos"), node("magnus")];
+        left[1].cluster.as_mut().unwrap().unrouted.push("homer".to_owned());
+        let down = "no answer from homer; the bus works (2 of 3 nodes)".to_owned();
+        assert_eq!(headline(&["homer"], &left), (down, false));
+        let mut cut = all();
+        cut[0].lease.valid = false;
+        let (text, well) = headline(&[], &cut);
+        assert!(
+            text.starts_with("no lease") && text.contains("datardos") && text.ends_with("(2 of 3 nodes)") && !well,
+            "{text}"
+        );
+        let (text, well) = headline(&[], &[node("magnus")]);
+        assert!(text.starts_with("2 of the nodes were never heard of") && !well, "{text}");
+        let mut unrouted = all();
+        unrouted[2].cluster.as_mut().unwrap().unrouted.push("homer".to_owned());
+        let (text, well) = headline(&[], &unrouted);
+        assert!(text.starts_with("magnus has no route to homer") && !well, "{text}");
+    }
 }

@@ -90,7 +90,7 @@ pub(super) fn until(
 
 /// The posture of the running daemon.
 pub(super) fn look(daemon: &Daemon, patience: Duration) -> Result<Posture, control::Failure> {
-    let value = control::ask_for(&daemon.runtime_dir, &Request::Status, patience)?;
+    let value = control::ask_for(&daemon.runtime_dir(), &Request::Status, patience)?;
     serde_json::from_value(value).map_err(|error| control::Failure {
         code: "version".to_owned(),
         message: format!("the daemon's posture is not understood: {error}"),
@@ -99,7 +99,7 @@ pub(super) fn look(daemon: &Daemon, patience: Duration) -> Result<Posture, contr
 }
 
 /// The first thing that is missing, if any.
-fn missing(goal: Goal, posture: &Posture) -> Option<String> {
+pub(super) fn missing(goal: Goal, posture: &Posture) -> Option<String> {
     let steps = [(Goal::Alive, engine(posture)), (Goal::Quorum, leader(posture)), (Goal::Healthy, lease(posture))];
     let basics = steps.into_iter().filter(|(of, _)| *of <= goal).find_map(|(_, missing)| missing);
     let all = || route(posture).or_else(|| copy(posture)).or_else(|| first_admin(posture));
@@ -162,70 +162,69 @@ pub(super) fn copy(posture: &Posture) -> Option<String> {
     })
 }
 
+/// The posture of a node that is well, one of three.
+#[cfg(test)]
+pub(super) fn healthy() -> Posture {
+    use crate::posture::{ClusterState, EngineState, LeaseState};
+    use unibus_store::Replicas;
+
+    let replica = |bucket: &str| Replicas {
+        bucket: bucket.to_owned(),
+        want: 3,
+        current: Some(3),
+        leader: Some("homer".to_owned()),
+        rooms: None,
+        space: None,
+    };
+    Posture {
+        schema: SCHEMA,
+        node: "magnus".to_owned(),
+        boot: String::new(),
+        version: String::new(),
+        store: "kv".to_owned(),
+        bus_auth: "enforce".to_owned(),
+        clear_rooms: "refuse".to_owned(),
+        rooms_by_user: Some(500),
+        persisting_rooms_by_user: Some(200),
+        removed_rooms_by_user: None,
+        bounds: None,
+        history_bytes: None,
+        history_days: None,
+        engine_bounds: None,
+        acl: true,
+        tls: true,
+        engine: Some(EngineState { version: String::new(), sha256: String::new(), server_id: String::new(), pid: 1 }),
+        cluster: Some(ClusterState {
+            name: "unibus".to_owned(),
+            id: String::new(),
+            size: Some(3),
+            leader: Some("homer".to_owned()),
+            peers: vec!["datardos".to_owned(), "homer".to_owned()],
+            unrouted: Vec::new(),
+        }),
+        kv_replicas: 3,
+        replicas: Bucket::ALL.into_iter().map(Bucket::name).map(replica).collect(),
+        damaged: Vec::new(),
+        damaged_more: None,
+        lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
+        level: Some(1),
+        highest_level: Some(1),
+        stays_out: None,
+        admins: Some(1),
+        clients: 0,
+        certificates: Vec::new(),
+        disk: None,
+        unix_ms: 0,
+        bootstrap_pending: false,
+        faults: Vec::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::history::Damaged;
-    use crate::posture::{ClusterState, EngineState, LeaseState};
     use unibus_store::Replicas;
-
-    fn healthy() -> Posture {
-        let replica = |bucket: &str| Replicas {
-            bucket: bucket.to_owned(),
-            want: 3,
-            current: Some(3),
-            leader: Some("homer".to_owned()),
-            rooms: None,
-            space: None,
-        };
-        Posture {
-            schema: SCHEMA,
-            node: "magnus".to_owned(),
-            boot: String::new(),
-            version: String::new(),
-            store: "kv".to_owned(),
-            bus_auth: "enforce".to_owned(),
-            clear_rooms: "refuse".to_owned(),
-            rooms_by_user: Some(500),
-            persisting_rooms_by_user: Some(200),
-            removed_rooms_by_user: None,
-            bounds: None,
-            history_bytes: None,
-            history_days: None,
-            engine_bounds: None,
-            acl: true,
-            tls: true,
-            engine: Some(EngineState {
-                version: String::new(),
-                sha256: String::new(),
-                server_id: String::new(),
-                pid: 1,
-            }),
-            cluster: Some(ClusterState {
-                name: "unibus".to_owned(),
-                id: String::new(),
-                size: Some(3),
-                leader: Some("homer".to_owned()),
-                peers: vec!["datardos".to_owned(), "homer".to_owned()],
-                unrouted: Vec::new(),
-            }),
-            kv_replicas: 3,
-            replicas: Bucket::ALL.into_iter().map(Bucket::name).map(replica).collect(),
-            damaged: Vec::new(),
-            damaged_more: None,
-            lease: LeaseState { valid: true, age_ms: Some(100), lease_ms: 12_000, bound_ms: 13_130 },
-            level: Some(1),
-            highest_level: Some(1),
-            stays_out: None,
-            admins: Some(1),
-            clients: 0,
-            certificates: Vec::new(),
-            disk: None,
-            unix_ms: 0,
-            bootstrap_pending: false,
-            faults: Vec::new(),
-        }
-    }
 
     const GOALS: [Goal; 4] = [Goal::Alive, Goal::Quorum, Goal::Healthy, Goal::Current];
 

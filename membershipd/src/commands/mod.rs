@@ -34,6 +34,7 @@
 //! of their own). `repair` finishes what others left, and `derived` does the part of that which a node does by itself.
 
 pub mod audit;
+pub mod audit_query;
 mod change;
 mod claiming;
 pub(crate) mod claims_move;

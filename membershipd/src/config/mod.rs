@@ -9,7 +9,7 @@ mod typed;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use bounds::{Bounds, Hourly, Share, TypedBounds};
 pub use engine_bounds::EngineBounds;
@@ -17,6 +17,7 @@ pub use errors::{ConfigError, ConfigErrors};
 pub use files::{Secrets, TlsFiles};
 pub use typed::Typed;
 
+use anyhow::{Context, Result};
 use secrecy::SecretString;
 use unibus_core::domain::{Keeping, Quota};
 use unibus_http_signature::Authority;
@@ -80,7 +81,18 @@ impl StoreKind {
 }
 
 /// The file where none is named: below the directory that the unit lets the daemon write.
-pub const DEFAULT_DB: &str = "local_files/unibus.db";
+const DEFAULT_DB: &str = "local_files/unibus.db";
+
+/// Makes the directory of `db` where that is the usual file. One that was named must be there: what is made below a disk that is not
+/// mounted would be another, empty store.
+pub fn make_default_directory(db: &Path) -> Result<()> {
+    match db.parent() {
+        Some(directory) if db == Path::new(DEFAULT_DB) => {
+            std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The word for JetStream.
 pub const KV: &str = "kv";

@@ -113,9 +113,11 @@ impl Service {
     async fn answer(&self, request: Request) -> Result<Value, Failure> {
         match request {
             Request::Status => Ok(json!(self.observer.posture().await)),
-            Request::UserList { .. } | Request::UserShow { .. } | Request::UserAdd { .. } | Request::UserSet { .. } => {
-                of_users(&self.commands, &self.repairing.by, request).await
-            }
+            Request::UserList { .. }
+            | Request::UserShow { .. }
+            | Request::UserAdd { .. }
+            | Request::UserSet { .. }
+            | Request::UserRole { .. } => of_users(&self.commands, &self.repairing.by, request).await,
             Request::Repair => self.repairing.run(&self.observer.copies.rooms().damaged).await,
             Request::Level | Request::LevelRaise => self.level(&request).await,
             Request::Mend { room, without_unreadable } => {
@@ -209,6 +211,9 @@ pub async fn of_users(commands: &Commands, root: &Author, request: Request) -> R
         }
         Request::UserSet { handle, state, last_admin } => {
             UserChange::Set(handle, UserPatch { state: Some(state), role: None, last_admin }, None)
+        }
+        Request::UserRole { handle, role, last_admin } => {
+            UserChange::Set(handle, UserPatch { state: None, role: Some(role), last_admin }, None)
         }
         _ => return Err(Failure::new("bad_request", "this is not about users", "ask the running daemon")),
     };

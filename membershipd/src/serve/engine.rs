@@ -20,6 +20,8 @@ use crate::fence;
 use crate::history::Histories;
 use crate::keeping::NodeKeeper;
 use crate::kick;
+use crate::peers;
+use crate::posture::Observer;
 use crate::sweeper;
 use crate::tell::{Events, Teller};
 use crate::usage;
@@ -43,6 +45,7 @@ pub(super) struct EngineSupervisor {
     pub(super) histories: Histories,
     pub(super) keeper: Arc<NodeKeeper>,
     pub(super) blobs: Blobs,
+    pub(super) observer: Observer,
     pub(super) engine_now: watch::Sender<Option<Engine>>,
     pub(super) link_now: watch::Sender<Option<Arc<Link>>>,
     pub(super) stop: CancellationToken,
@@ -155,6 +158,7 @@ impl EngineSupervisor {
             ended = self.forget_ended(link) => ended?,
             never = usage::keep(link, &self.view.gate, teller) => match never {},
             ended = fence::answer(link, &self.view.ledger) => ended?,
+            ended = peers::answer(link, &self.observer) => ended?,
             never = self.keeper.run(link, &engine, listener) => match never {},
             never = self.histories.keep(link, |now| teller.speaks(now)) => match never {},
             never = sweeper::keep(link, copies, &self.blobs, &self.view.gate, teller, self.view.backing.file()) => match never {},

@@ -7,6 +7,7 @@ mod engine;
 mod view_sync;
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::api::{Api, Renewal};
 use crate::blobs::Blobs;
 use crate::bootstrap::{self, Beginning};
 use crate::commands::{self, Commands, Fence, Gated, Pace, Patience, Real};
-use crate::config::{Config, DEFAULT_DB, StoreKind};
+use crate::config::{Config, StoreKind, make_default_directory};
 use crate::control::{self, Repairing};
 use crate::copies::Copies;
 use crate::deadman::DeadMan;
@@ -37,6 +38,7 @@ use crate::history::{Histories, Keeping};
 use crate::keeping::KeeperAccess;
 use crate::kick::Kicker;
 use crate::level::{self, RaiseLevel};
+use crate::peers::Peers;
 use crate::posture::Observer;
 use crate::presence::Presence;
 use crate::probe::Probes;
@@ -116,14 +118,15 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         link: link.clone(),
     };
 
-    let api = Api::bind(observer.clone(), commands.clone(), histories.clone(), blobs.clone())?;
+    let presence = Arc::new(Presence::default());
+    let peers = Peers::new(observer.clone(), presence.clone());
+    let api = Api::bind(peers, commands.clone(), histories.clone(), blobs.clone())?;
     let (renewal, certificates) = (api.renewal(), observer.certificates());
     let api_handle = Handle::new();
     let probes = Probes::new(gate.clone(), store.clone());
-    let control =
-        control::serve(&runtime_dir, observer, commands.clone(), blobs.clone(), probes, repairing, ledger.clone())?;
+    let (seen, given) = (observer.clone(), commands.clone());
+    let control = control::serve(&runtime_dir, seen, given, blobs.clone(), probes, repairing, ledger.clone())?;
     let stop = CancellationToken::new();
-    let presence = Arc::new(Presence::default());
     let keeper =
         Keeper::new(&config.node, KeeperAccess::new(gate.clone(), presence.clone(), histories.clone(), config.keeping));
     let beginning = Beginning {
@@ -153,6 +156,7 @@ pub async fn run(config: Config, runtime_dir: PathBuf) -> Result<()> {
         histories,
         keeper,
         blobs,
+        observer,
         engine_now,
         link_now,
         stop: stop.clone(),
@@ -239,10 +243,7 @@ fn open(config: &Config, link: watch::Receiver<Option<Arc<Link>>>) -> Result<Bac
         StoreKind::Kv => return Ok(Backing::Kv(KvStore::new(link))),
         StoreKind::Sqlite(path) => path,
     };
-    // One that was named must be there: what is made below a disk that is not mounted would be another, empty store.
-    if let (Some(directory), true) = (path.parent(), path == Path::new(DEFAULT_DB)) {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    }
+    make_default_directory(path)?;
     // A copy that `cargo xtask backup` made becomes the store.
     unpack_in_place(path)?;
     Ok(Backing::Sqlite(Arc::new(SqliteStore::open(path, Arc::new(clock::unix_ms))?)))
@@ -254,7 +255,15 @@ fn make_runtime_dir(path: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
-        .with_context(|| format!("cannot make the runtime directory {} (--runtime-dir)", path.display()))
+        .with_context(|| format!("cannot make the runtime directory {} (--runtime-dir)", path.display()))?;
+    // One that has another store: what it left behind when it ended does not answer.
+    let socket = control::socket(path);
+    ensure!(
+        UnixStream::connect(&socket).is_err(),
+        "another daemon answers at {}; remedy: stop it, or give this one a directory of its own with --runtime-dir",
+        socket.display()
+    );
+    Ok(())
 }
 
 // The engine would find out too, but only its log would say so, again and again.

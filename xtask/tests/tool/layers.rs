@@ -14,7 +14,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
     ("unibus-core", &["unibus-names"]),
     ("unibus-crypto", &["unibus-core"]),
     ("unibus-http-signature", &["unibus-core"]),
-    ("unibus-api-types", &["unibus-core", "unibus-crypto"]),
+    ("unibus-api-types", &["unibus-names", "unibus-core", "unibus-crypto"]),
     ("unibus-tls", &["unibus-names"]),
     // The clients.
     ("unibus-client", &["unibus-core", "unibus-crypto", "unibus-http-signature", "unibus-api-types", "unibus-tls"]),

@@ -11,5 +11,7 @@ pub mod control;
 pub mod limits;
 pub mod notice;
 pub mod problem;
+#[cfg(feature = "openapi")]
+pub mod schema;
 
 pub use blob_id::BlobId;

@@ -61,6 +61,10 @@ pub fn room_events(room: &str) -> String {
 
 /// Subject in the system account on which a node asks how far the others have come with what was revoked.
 pub const FENCE_SUBJECT: &str = "unibus.fence";
+/// Subject in the system account on which a node asks the daemons of the others what they are.
+pub const POSTURE_SUBJECT: &str = "unibus.posture";
+/// Time for the others to say it.
+pub const POSTURE_TIME: Duration = Duration::from_secs(4);
 /// Pause after which it asks again.
 pub const FENCE_AGAIN: Duration = Duration::from_millis(250);
 

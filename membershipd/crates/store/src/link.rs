@@ -119,11 +119,18 @@ impl Link {
         self.ask_at(format!("$SYS.REQ.SERVER.{}.{what}", self.server), what, body).await
     }
 
+    /// Ends a connection of a client of the engine with the id `server`, as [`Self::kick`].
+    pub async fn kick_at(&self, server: &str, connection: u64) -> Result<()> {
+        let body = serde_json::json!({ "cid": connection });
+        self.ask_at(format!("$SYS.REQ.SERVER.{server}.KICK"), "KICK", body).await.map(drop)
+    }
+
     /// Asks the engine of a node of the cluster by its name.
     pub async fn ask_node(&self, node: &str, what: &str, mut body: serde_json::Value) -> Result<serde_json::Value> {
         if let Some(map) = body.as_object_mut() {
             // Whoever has another name stays silent.
             map.insert("server_name".to_owned(), node.into());
+            map.insert("exact_match".to_owned(), true.into());
         }
         self.ask_at(format!("$SYS.REQ.SERVER.PING.{what}"), what, body).await
     }

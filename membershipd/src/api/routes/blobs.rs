@@ -20,6 +20,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/rooms/{room}/blobs",
+        id: "listBlobs",
         summary: "The attachments of a room, by sha256",
         access: Access::Signed(Signed {
             query: &[AFTER, LIMIT],
@@ -32,6 +33,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: BLOB,
+        id: "downloadBlob",
         summary: "An attachment, as it was added. Where the connection ends before Content-Length bytes came, it is damaged",
         access: Access::Download(Signed {
             query: &[],
@@ -44,6 +46,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: BLOB,
+        id: "uploadBlob",
         summary: "Adds an attachment of 16 MiB at most, sealed by the client; content-digest is the sha256 of the path. Again changes nothing",
         access: Access::Upload(Signed {
             query: &[],
@@ -59,6 +62,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::DELETE,
         template: BLOB,
+        id: "removeBlob",
         summary: "Removes an attachment: one's own, or for moderators and owners any; again changes nothing",
         access: Access::Signed(Signed {
             query: &[],

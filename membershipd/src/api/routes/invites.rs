@@ -19,6 +19,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/invites",
+        id: "listInvites",
         summary: "All invites, those included that nobody can use any more, in the order of their last changes",
         access: Access::Signed(Signed {
             query: &[AFTER, LIMIT],
@@ -31,6 +32,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: INVITE,
+        id: "makeInvite",
         summary: "Makes an invite of which only the SHA-256 of the token is said; again with the same body changes nothing. It counts \
                   once, for 7 days, and as long as who made it is an admin",
         access: Access::Signed(Signed {
@@ -47,6 +49,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::DELETE,
         template: INVITE,
+        id: "revokeInvite",
         summary: "Takes an invite back that nobody has used yet. Where somebody has begun to, handle and key are gone for good",
         access: Access::Signed(Signed {
             query: &[],
@@ -59,6 +62,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: "/v1/register",
+        id: "register",
         summary: "Makes a user with the token of an invite and the key that signs; again with the same key changes nothing",
         access: Access::Newcomer(Newcomer {
             body: schema_of::<bodies::Registration>,

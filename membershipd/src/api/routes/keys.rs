@@ -19,6 +19,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/directory/{handle}",
+        id: "showListedUser",
         summary: "The public keys of a user, also of one who is disabled or was removed: what he said stays his",
         access: Access::Signed(Signed {
             query: &[],
@@ -31,6 +32,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: "/v1/me/hpke",
+        id: "publishHpkeKey",
         summary: "Says which HPKE key is the caller's; again with the same key changes nothing, another one is refused for ever",
         access: Access::Signed(Signed {
             query: &[],
@@ -46,6 +48,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/rooms/{room}/keys",
+        id: "showNewestKey",
         summary: "Which key of a room is the newest, and whether it is sealed for those who are there now",
         access: Access::Signed(Signed {
             query: &[],
@@ -58,6 +61,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: EPOCH,
+        id: "showKey",
         summary: "A key of a room, sealed for the caller",
         access: Access::Signed(Signed {
             query: &[],
@@ -70,6 +74,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: EPOCH,
+        id: "beginEpoch",
         summary: "Begins an epoch: the one after the newest, with the key sealed for each recipient; again with the same key changes nothing",
         access: Access::Signed(Signed {
             query: &[],
@@ -82,6 +87,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/rooms/{room}/recipients",
+        id: "listRecipients",
         summary: "For whom a key of the room is to be sealed: who is there or invited, is admitted to the bus, and has an HPKE key; by handle",
         access: Access::Signed(Signed {
             query: &[AFTER, LIMIT],

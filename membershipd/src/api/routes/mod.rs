@@ -27,6 +27,8 @@ pub(super) struct Route {
     pub(super) method: Method,
     /// The path, with names of its variable parts.
     pub(super) template: &'static str,
+    /// What programs call it; it never changes.
+    pub(super) id: &'static str,
     /// What it does, in a sentence.
     pub(super) summary: &'static str,
     pub(super) access: Access,

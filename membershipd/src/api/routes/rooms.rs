@@ -21,6 +21,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/rooms",
+        id: "listRooms",
         summary: "The rooms in which the caller is or to which he is invited, by id; for admins all rooms, removed ones included",
         access: Access::Signed(Signed {
             query: &[AFTER, LIMIT],
@@ -33,6 +34,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: ROOM,
+        id: "showRoom",
         summary: "A room",
         access: Access::Signed(Signed {
             query: &[],
@@ -45,6 +47,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: ROOM,
+        id: "createRoom",
         summary: "Makes a room, whose owner the caller becomes; again with the same body changes nothing. An id is never used twice",
         access: Access::Signed(Signed {
             query: &[],
@@ -64,6 +67,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PATCH,
         template: ROOM,
+        id: "changeRoom",
         summary: "Gives a room another subject, another policy, another choice of what is kept, or several of these; what takes a right away answers when no node honours it",
         access: Access::Signed(Signed {
             query: &[],
@@ -80,6 +84,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::DELETE,
         template: ROOM,
+        id: "removeRoom",
         summary: "Removes a room for good; answers when no node honours anything in it",
         access: Access::Signed(Signed {
             query: &[],
@@ -96,6 +101,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/rooms/{room}/history",
+        id: "readHistory",
         summary: "What was said in a room that persists, oldest first: after a place, or the last of it; where the answer would be too long it ends early",
         access: Access::Signed(Signed {
             query: &[AFTER_MESSAGE, MESSAGES],
@@ -108,6 +114,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: "/v1/rooms/{room}/members",
+        id: "listMembers",
         summary: "Who is in a room, invited to it or banned from it, by handle",
         access: Access::Signed(Signed {
             query: &[AFTER, LIMIT],
@@ -120,6 +127,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::GET,
         template: MEMBER,
+        id: "showMember",
         summary: "How a user stands to a room",
         access: Access::Signed(Signed {
             query: &[],
@@ -132,6 +140,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: MEMBER,
+        id: "inviteMember",
         summary: "Invites a user with a role; again with the same role changes nothing, and another role is that of the invitation",
         access: Access::Signed(Signed {
             query: &[],
@@ -148,6 +157,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PATCH,
         template: MEMBER,
+        id: "setMemberRole",
         summary: "Gives a member another role; a lower one answers when no node honours the higher one",
         access: Access::Signed(Signed {
             query: &[],
@@ -164,6 +174,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::DELETE,
         template: MEMBER,
+        id: "removeMember",
         summary: "Removes a member, or takes an invitation back; for oneself, leaves the room or declines. Answers when no node honours the membership",
         access: Access::Signed(Signed {
             query: &[],
@@ -180,6 +191,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: "/v1/rooms/{room}/members/{handle}/acceptance",
+        id: "acceptInvitation",
         summary: "Accepts the invitation of the caller, and ends the caller's connections to the bus, which come back with the room; again changes nothing",
         access: Access::Signed(Signed {
             query: &[],
@@ -196,6 +208,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::PUT,
         template: BAN,
+        id: "banMember",
         summary: "Bans a user from a room, whether he was in it or not; answers when no node honours a membership",
         access: Access::Signed(Signed {
             query: &[],
@@ -212,6 +225,7 @@ pub(super) static ROUTES: &[Route] = &[
     Route {
         method: Method::DELETE,
         template: BAN,
+        id: "unbanMember",
         summary: "Lifts a ban; the user may be invited again",
         access: Access::Signed(Signed {
             query: &[],

@@ -32,6 +32,9 @@ const MAY: &[(&str, &str, [bool; 3])] = &[
     ("GET", "/v1/rooms", [true, true, true]),
     ("PUT", "/v1/rooms/{room}", [true, true, true]),
     ("GET", "/v1/audit", [true, false, false]),
+    ("GET", "/v1/status", [true, false, false]),
+    ("GET", "/v1/connections", [true, false, false]),
+    ("DELETE", "/v1/connections/{node}/{connection}", [true, false, false]),
 ];
 
 /// Who may use each route about the room `hall`, as in `rooms::HALL`, where the user of the path is somebody else (a reader; for
@@ -88,6 +91,7 @@ fn may(node: &Node, route: &Route, who: &str, on: &str) -> bool {
         "epoch" => Some("1".to_owned()),
         "invite" => Some(invite.to_string()),
         "sha256" => Some(blob.to_string()),
+        "connection" => Some("7".to_owned()),
         _ => Some(on.to_owned()),
     };
     let body: &[u8] = match (route.method.as_str(), route.template) {
@@ -157,6 +161,7 @@ async fn without_a_signature_nothing_but_the_list_is_answered() {
     for route in routes::all() {
         let target = route.template.replace("{handle}", "bob").replace("{room}", "hall");
         let target = target.replace("{epoch}", "1").replace("{invite}", "0").replace("{sha256}", &"a".repeat(64));
+        let target = target.replace("{node}", "magnus").replace("{connection}", "7");
         let answer = node.send(plain(route.method.as_str(), &target)).await;
         match route.access {
             Access::Open(_) => assert!(answer.status == 200, "{target} {answer:?}"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::entrance::router;
 use super::{JSON, Node, commands, identity, node, node_of, node_with, plain, shared, signed};
@@ -70,6 +70,46 @@ async fn who_may_is_answered() {
     }
     let last = node.ask("admin", "GET", "/v1/audit").await.json()["records"][2].clone();
     assert_eq!((&last["stage"], &last["written"][0]["revision"]), (&json!("done"), &json!(7)), "{last}");
+    // The last of them, and those before.
+    let ids = |page: &Value| -> Vec<String> {
+        page["records"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|record| record["id"].as_str().unwrap()[..1].to_owned())
+            .collect()
+    };
+    let last = node.ask("admin", "GET", "/v1/audit?last=2").await.json();
+    assert_eq!((ids(&last), last.get("next")), (vec!["b".to_owned(), "c".to_owned()], None), "{last}");
+    let earlier = last["earlier"].as_str().unwrap();
+    let before = node.ask("admin", "GET", &format!("/v1/audit?last=2&before={earlier}")).await.json();
+    assert_eq!((ids(&before), before.get("earlier")), (vec!["a".to_owned()], None), "{before}");
+    for (filter, count) in [
+        ("who=admin", 3),
+        ("who=root@homer", 0),
+        ("room=hall", 0),
+        ("action=user.add", 3),
+        ("since=2", 0),
+        ("until=2", 3),
+    ] {
+        for page in ["", "&last=9"] {
+            let found = node.ask("admin", "GET", &format!("/v1/audit?{filter}{page}")).await.json();
+            assert_eq!(ids(&found).len(), count, "{filter}{page}: {found}");
+        }
+    }
+    for bad in [
+        "last=0",
+        "last=501",
+        "last=1&limit=1",
+        &format!("before={earlier}"),
+        "last=1&before=x",
+        "since=-1",
+        "until=x",
+        "who=A",
+        "room=A",
+    ] {
+        assert_eq!(node.ask("admin", "GET", &format!("/v1/audit?{bad}")).await.slug(), "bad-query", "{bad}");
+    }
     let foreign = cursor_of_users();
     assert_eq!(node.ask("admin", "GET", &format!("/v1/audit?after={foreign}")).await.slug(), "bad-query");
 }

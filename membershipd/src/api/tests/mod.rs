@@ -29,7 +29,9 @@ use crate::copies::Copies;
 use crate::engine::Binary;
 use crate::gate::Gate;
 use crate::history::Histories;
+use crate::peers::Peers;
 use crate::posture::Observer;
+use crate::presence::Presence;
 use unibus_client::identity::Identity;
 use unibus_core::bus::{AUTHORIZATION_TIMEOUT, Bucket};
 use unibus_core::clock;
@@ -49,7 +51,7 @@ const PEOPLE: [(&str, Role, State); 4] = [
     ("gone", Role::User, State::Disabled),
 ];
 
-fn identity(handle: &str) -> Identity {
+pub(super) fn identity(handle: &str) -> Identity {
     let mut entropy = [9; 64];
     let (sign, hpke) = entropy.split_at_mut(32);
     for seed in [sign, hpke] {
@@ -113,7 +115,8 @@ fn node_of(typed: Typed) -> Node {
 fn shared(observer: Observer, commands: Arc<Commands>) -> Shared {
     let histories = Histories::new(observer.gate.clone(), observer.link.clone(), observer.copies.clone());
     let blobs = Blobs::new(observer.link.clone());
-    Shared::new(observer, commands, histories, blobs, Instant::now())
+    let peers = Peers::new(observer, Arc::new(Presence::default()));
+    Shared::new(peers, commands, histories, blobs, Instant::now())
 }
 
 /// Commands on the view of `gate`, with a fence of a moment.

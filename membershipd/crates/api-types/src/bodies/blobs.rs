@@ -10,12 +10,12 @@ use crate::BlobId;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Blob {
     /// What it is called: the sha256 of its bytes, 64 hexadecimal digits.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Sha256))]
     pub sha256: BlobId,
     /// How long it is.
     pub bytes: u64,
     /// Who added it: a handle.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Handle))]
     pub by: Handle,
     /// When: milliseconds since 1970.
     pub at_ms: i64,
@@ -28,6 +28,7 @@ pub struct Blobs {
     pub blobs: Vec<Blob>,
     /// `after` of the next page; none: this is the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Cursor>))]
     pub next: Option<String>,
 }
 

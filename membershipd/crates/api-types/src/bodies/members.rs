@@ -10,19 +10,19 @@ use super::Passed;
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Member {
     /// The room.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::RoomId))]
     pub room: RoomId,
     /// The user.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Handle))]
     pub handle: Handle,
     /// `owner`, `moderator`, `member` or `reader`; of who is not in the room, the role that he had.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::RoomRole))]
     pub role: RoomRole,
     /// `invited`, `joined`, `removed` or `banned`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::MemberState))]
     pub state: MemberState,
     /// Who made the last change: a handle, or `root@` and a node.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Author))]
     pub changed_by: Author,
     /// What If-Match names, in quotes, for a change of this very record.
     pub revision: u64,
@@ -35,6 +35,7 @@ pub struct Members {
     pub members: Vec<Member>,
     /// `after` of the next page; none: this is the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Cursor>))]
     pub next: Option<String>,
 }
 
@@ -44,7 +45,7 @@ pub struct Members {
 #[serde(deny_unknown_fields)]
 pub struct MemberRole {
     /// `owner`, `moderator`, `member` or `reader`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::RoomRole))]
     pub role: RoomRole,
 }
 

@@ -36,10 +36,10 @@ pub struct Keep {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OwnMembership {
     /// `owner`, `moderator`, `member` or `reader`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::RoomRole))]
     pub role: RoomRole,
     /// `invited`, `joined`, `removed` or `banned`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::MemberState))]
     pub state: MemberState,
 }
 
@@ -58,20 +58,20 @@ pub struct Keeper {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Room {
     /// Name for ever: 1 to 64 of a-z, 0-9, '_' and '-'.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::RoomId))]
     pub id: RoomId,
     /// Members publish and subscribe it and everything below it; where there is a `keeper`, they publish as that says.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Subject))]
     pub subject: Subject,
     pub policy: Policy,
     /// `active` or `removed`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::RoomState))]
     pub state: RoomState,
     /// Who made it: a handle, or `root@` and a node.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Author))]
     pub created_by: Author,
     /// Who made the last change.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Author))]
     pub changed_by: Author,
     /// What If-Match names, in quotes, for a change of this very record.
     pub revision: u64,
@@ -100,6 +100,7 @@ pub struct Rooms {
     pub rooms: Vec<Room>,
     /// `after` of the next page; none: this is the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Cursor>))]
     pub next: Option<String>,
 }
 
@@ -109,6 +110,7 @@ pub struct Rooms {
 #[serde(deny_unknown_fields)]
 pub struct NewRoom {
     /// `proc`, `rpc`, `room` or `agent` and 1 to 7 more tokens of a-z, 0-9, '_' and '-', separated by dots.
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Subject))]
     pub subject: String,
     /// Encrypted, kept and signed, where it is left out.
     pub policy: Option<Policy>,
@@ -120,6 +122,7 @@ pub struct NewRoom {
 #[serde(deny_unknown_fields)]
 pub struct RoomPatch {
     /// Another subject; whoever is connected hears nothing on the old one any more.
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Subject>))]
     pub subject: Option<String>,
     /// Another policy, the whole of it.
     pub policy: Option<Policy>,

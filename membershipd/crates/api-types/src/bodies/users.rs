@@ -10,16 +10,16 @@ use unibus_core::domain::{FeatureLevel, Handle, RevocationOutcome, Role, SignPub
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct User {
     /// Name: 1 to 32 of a-z, 0-9, '_' and '-'.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Handle))]
     pub handle: Handle,
     /// Public Ed25519 key, 64 hexadecimal digits.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::SignPub))]
     pub sign_pub: SignPub,
     /// `admin` or `user`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Role))]
     pub role: Role,
     /// `active`, `disabled` or `removed`.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::UserState))]
     pub state: State,
     /// What If-Match names, in quotes, for a change of this very record.
     pub revision: u64,
@@ -32,6 +32,7 @@ pub struct Users {
     pub users: Vec<User>,
     /// `after` of the next page; none: this is the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Cursor>))]
     pub next: Option<String>,
 }
 
@@ -40,10 +41,10 @@ pub struct Users {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DirectoryEntry {
     /// Name.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::Handle))]
     pub handle: Handle,
     /// Public Ed25519 key, 64 hexadecimal digits.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::SignPub))]
     pub sign_pub: SignPub,
 }
 
@@ -54,6 +55,7 @@ pub struct Directory {
     pub users: Vec<DirectoryEntry>,
     /// `after` of the next page; none: this is the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Cursor>))]
     pub next: Option<String>,
 }
 
@@ -83,10 +85,10 @@ fn first_level() -> u32 {
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     /// Public Ed25519 key, 64 hexadecimal digits, that no other user has or had.
-    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::SignPub))]
     pub sign_pub: SignPub,
     /// `admin` or `user`, which is the default.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Role>))]
     pub role: Option<Role>,
 }
 
@@ -96,10 +98,10 @@ pub struct NewUser {
 #[serde(deny_unknown_fields)]
 pub struct UserPatch {
     /// `active` or `disabled`.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::UserSwitch>))]
     pub state: Option<Switch>,
     /// `admin` or `user`.
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::Role>))]
     pub role: Option<Role>,
 }
 
@@ -123,6 +125,6 @@ pub struct ChangedUser {
     /// `acknowledged` where every node said so, `waited_out` where some did not and their time is over; none where nothing was
     /// taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::RevocationOutcome>))]
     pub fence: Option<RevocationOutcome>,
 }

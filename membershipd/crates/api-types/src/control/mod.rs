@@ -64,6 +64,15 @@ pub enum Request {
         /// Even if no admin is left.
         last_admin: bool,
     },
+    /// Another role of a user on the bus. Release 0.1.0 does not know it.
+    UserRole {
+        /// Whose.
+        handle: Handle,
+        /// Which.
+        role: Role,
+        /// Even if no admin is left.
+        last_admin: bool,
+    },
     /// A register set, if it still has the revision that is expected.
     ProbeWrite {
         /// Which.

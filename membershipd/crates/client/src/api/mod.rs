@@ -29,7 +29,9 @@ pub use answers::Changed;
 pub use error::{ClientError, Refused, Tried};
 pub use http::Method;
 pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
-pub use unibus_api_types::bodies::{AddedBlob, AuditRecord, Blob, Invite, Member, OwnMembership, Room, User};
+pub use unibus_api_types::bodies::{
+    AddedBlob, AuditRecord, Blob, ClosedConnection, Connection, Invite, Member, OwnMembership, Room, Status, User,
+};
 pub use url::NodeUrl;
 
 use crate::identity::Identity;
@@ -180,12 +182,13 @@ impl Client {
         serde_json::from_value(self.ask(request).await?).map_err(ClientError::Form)
     }
 
-    /// All entries of a list that comes in pages; `field` is where a page has them.
+    /// All entries of a list that comes in pages; `field` is where a page has them. The path may have a query.
     pub async fn list(&self, path: &str, field: &str) -> Result<Vec<Value>, ClientError> {
         let mut all = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let mut page = self.ask(&Request::get(format!("{path}?{}", next_page(after.as_deref())))).await?;
+            let joint = if path.contains('?') { '&' } else { '?' };
+            let mut page = self.ask(&Request::get(format!("{path}{joint}{}", next_page(after.as_deref())))).await?;
             let Some(Value::Array(entries)) = page.get_mut(field).map(Value::take) else {
                 return Err(ClientError::Form(serde::de::Error::custom(format!("a page without {field}"))));
             };

@@ -25,6 +25,12 @@ pub enum Action {
     CreateRoom,
     /// On the bus: see who did what.
     ReadAudit,
+    /// On the bus: see what the nodes are and whether they are well.
+    ReadStatus,
+    /// On the bus: see who is connected, from where.
+    ListConnections,
+    /// On the bus: end a connection, which its client may make again.
+    CloseConnection,
     /// On a user: see the record.
     ReadUser,
     /// On a user: enable, disable, or change the role on the bus.
@@ -89,7 +95,7 @@ pub enum Action {
 
 impl Action {
     /// All of them, those with a role once for each.
-    pub const ALL: [Action; 46] = [
+    pub const ALL: [Action; 49] = [
         Action::Connect,
         Action::ReadDirectory,
         Action::ListUsers,
@@ -100,6 +106,9 @@ impl Action {
         Action::ListRooms,
         Action::CreateRoom,
         Action::ReadAudit,
+        Action::ReadStatus,
+        Action::ListConnections,
+        Action::CloseConnection,
         Action::ReadUser,
         Action::ChangeUser,
         Action::RemoveUser,
@@ -151,6 +160,9 @@ impl Action {
             Action::ListRooms => "room.list",
             Action::CreateRoom => "room.create",
             Action::ReadAudit => "audit.read",
+            Action::ReadStatus => "status.read",
+            Action::ListConnections => "connection.list",
+            Action::CloseConnection => "connection.close",
             Action::ReadUser => "user.read",
             Action::ChangeUser => "user.change",
             Action::RemoveUser => "user.remove",

@@ -24,6 +24,13 @@ pub struct NodeName(String);
 
 const ROOT: &str = "root@";
 
+impl NodeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl FromStr for NodeName {
     type Err = InvalidValue;
 

@@ -151,7 +151,10 @@ fn on_bus(action: Action, admin: bool) -> Result<(), Denial> {
         | Action::InviteUser
         | Action::ListInvites
         | Action::RevokeInvite
-        | Action::ReadAudit => needs(admin, Denial::NotAdmin),
+        | Action::ReadAudit
+        | Action::ReadStatus
+        | Action::ListConnections
+        | Action::CloseConnection => needs(admin, Denial::NotAdmin),
         _ => Err(Denial::NotApplicable),
     }
 }

@@ -139,21 +139,14 @@ impl Heard {
     }
 }
 
-/// Measures, each thing for `each`. Makes two rooms, and removes them.
+/// Measures, each thing for `each`. Makes two rooms, which the crew removes when it leaves.
 pub(super) async fn measure(orders: &Orders, crew: &Crew, each: Duration) -> Result<Spoken> {
     let speaker = crew.hand(0)?;
     let id = |what: &str| format!("{}-{what}", speaker.room).parse::<RoomId>();
     let rooms = [id("live")?, id("kept")?];
+    rooms.iter().for_each(|room| crew.note_room(room));
     let [live, kept] = &rooms;
-    let measured = measure_in(orders, crew, [live, kept], each).await;
-    for room in &rooms {
-        let gone = speaker.api.ask(&Request::delete(room_path(room))).await;
-        // A room that was never made cannot be removed either.
-        if measured.is_ok() {
-            gone.with_context(|| format!("cannot remove the room {room}"))?;
-        }
-    }
-    measured
+    measure_in(orders, crew, [live, kept], each).await
 }
 
 async fn measure_in(orders: &Orders, crew: &Crew, [live, kept]: [&RoomId; 2], each: Duration) -> Result<Spoken> {

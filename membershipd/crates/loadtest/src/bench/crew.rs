@@ -12,11 +12,12 @@ use serde_json::json;
 
 use super::{Orders, raw};
 use unibus_api_types::control::Request as Control;
-use unibus_client::api::{Client, NodeUrl, Request, room_path};
+use unibus_api_types::problem::slug_of;
+use unibus_client::api::{Client, ClientError, NodeUrl, Request, room_path};
 use unibus_client::control;
 use unibus_client::identity::Identity;
 use unibus_core::bus;
-use unibus_core::domain::{Handle, Role, RoomId, State};
+use unibus_core::domain::{Denial, Handle, Role, RoomId, State};
 use unibus_core::random;
 
 /// Users that are made or removed at once.
@@ -50,6 +51,8 @@ pub(super) struct Hand {
 pub(super) struct Crew {
     /// Each.
     pub(super) hands: Vec<Hand>,
+    /// Rooms that the first of them may have made beside its own.
+    more_rooms: Mutex<Vec<RoomId>>,
     runtime_dir: PathBuf,
     bus: String,
     tls: Option<rustls::ClientConfig>,
@@ -78,10 +81,17 @@ impl Crew {
         };
         Ok(Self {
             hands: (0..size).map(hand).collect::<Result<_>>()?,
+            more_rooms: Mutex::default(),
             runtime_dir: orders.runtime_dir.clone(),
             bus: SocketAddr::new(address, node.client_port).to_string(),
             tls: ca.map(unibus_tls::trusting).transpose()?,
         })
+    }
+
+    /// What all their names begin with.
+    pub(super) fn prefix(&self) -> &str {
+        let first = self.hands.first().map_or("", |hand| hand.identity.handle.as_str());
+        first.strip_suffix('0').unwrap_or(first)
     }
 
     /// One of them, counted round and round.
@@ -95,11 +105,26 @@ impl Crew {
         made.try_collect::<()>().await
     }
 
+    /// Notes a room that the first of them is about to make.
+    pub(super) fn note_room(&self, room: &RoomId) {
+        self.more_rooms.lock().unwrap_or_else(PoisonError::into_inner).push(room.clone());
+    }
+
     /// Removes what is there. Says what may be left.
     pub(super) async fn leave(&self) -> Result<()> {
+        let more = std::mem::take(&mut *self.more_rooms.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut left = Vec::new();
+        for room in more {
+            match self.hand(0)?.api.ask(&Request::delete(room_path(&room))).await {
+                Ok(_) => {}
+                // It was told to stop before the room was made.
+                Err(ClientError::Refused(refused)) if refused.slug == slug_of(Denial::NoSuchRoom) => {}
+                Err(error) => left.push(format!("cannot remove the room {room}: {error}")),
+            }
+        }
         let gone = stream::iter(&self.hands).filter(|hand| std::future::ready(hand.made.load(Ordering::Relaxed)));
         let gone = gone.map(|hand| self.remove(hand)).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
-        let left: Vec<String> = gone.into_iter().filter_map(|gone| gone.err().map(|e| format!("{e:#}"))).collect();
+        left.extend(gone.into_iter().filter_map(|gone| gone.err().map(|error| format!("{error:#}"))));
         match left.first() {
             Some(first) => bail!("{} users or rooms may be left, the first because: {first}", left.len()),
             None => Ok(()),

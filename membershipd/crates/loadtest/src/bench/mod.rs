@@ -72,8 +72,8 @@ pub struct Orders {
     pub each: Duration,
 }
 
-/// Measures. Whatever it made for this is gone at the end, also where it failed or was told to stop; of the users the tombstones
-/// stay.
+/// Measures. Whatever it made for this is gone at the end, also where it failed or was told to stop. Of users and rooms the tombstones
+/// stay, as of any, and of what was done with them the records in the audit: nothing takes those away but a cluster that is thrown away.
 pub async fn run(orders: Orders) -> Result<Report> {
     let raw = Raw::open(&orders.node).await?;
     let crew = Crew::new(&orders, REQUESTS)?;
@@ -85,6 +85,10 @@ pub async fn run(orders: Orders) -> Result<Report> {
     };
     eprintln!("bench: cleaning up");
     let cleaned = crew.leave().await.and(raw.close().await);
+    eprintln!(
+        "bench: its users and rooms are removed; what stays are their tombstones, {}*, and the records of all that in the audit",
+        crew.prefix()
+    );
     match (measured, cleaned) {
         (Ok(report), cleaned) => {
             cleaned.context("measured, but not everything that was made for it could be removed")?;
