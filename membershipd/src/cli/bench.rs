@@ -17,7 +17,7 @@ use unibus_loadtest::rooms::{Order, Rooms};
 /// Arguments of `bench`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Run it on a node, as root or as the daemon's user, in the directory of its cluster.env. It makes 64 users with a room each, and removes them, also on Ctrl-C; what stays are their tombstones (bench-…) and some 10,000 records in the audit. It keeps the cluster busy: the conversations of others become slow while it runs."
+    after_help = "Run it on a node, as root or as the daemon's user, in the directory of its cluster.env. It makes 64 users with a room each, and removes them, also on Ctrl-C; what stays are their tombstones (bench-…) and some 10,000 records in the audit. On a cluster that is thrown away afterwards nothing stays: `cargo xtask local bench`. It keeps the cluster busy: the conversations of others become slow while it runs."
 )]
 pub(super) struct Args {
     /// Seconds for each thing that is measured

@@ -107,10 +107,17 @@ enum What {
         #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
         lines: usize,
     },
-    /// Measure what a node does in a second, next to what its bare engine does: `membershipd bench` on it
+    /// Measure what a node does in a second, next to what its bare engine does: on a cluster that is made for it and thrown away
+    /// afterwards, or on a node of the one that runs
     Bench {
-        /// Which [default: the seed]
+        /// On this node of the running cluster, where tombstones and records in the audit stay [default: on a cluster of its own]
         node: Option<String>,
+        /// The first node's loopback address in the cluster that is made for it
+        #[arg(long, value_name = "A", default_value = "127.0.0.91", conflicts_with = "node")]
+        own_address: Ipv4Addr,
+        /// Have that cluster run this membershipd instead of building this clone's
+        #[arg(long, value_name = "FILE", conflicts_with = "node")]
+        own_membershipd: Option<PathBuf>,
         /// Seconds for each thing that is measured
         #[arg(long, value_name = "N")]
         seconds: Option<u64>,
@@ -146,9 +153,16 @@ pub(crate) use linux::run;
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use std::net::Ipv4Addr;
+    use std::os::fd::AsFd;
+    use std::path::Path;
+    use std::process::Command;
+
     use super::{Args, BadInput, Global, PathBuf, Result, What};
-    use crate::program::RUNNING_PROGRAM;
-    use anyhow::Context;
+    use crate::program::{RUNNING_PROGRAM, this_program};
+    use anyhow::{Context, bail};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
     use unibus_local::cluster::{self, Options, Started, await_ready, control, word};
     use unibus_local::supervisor::{Control, NodeStatus, Phase, Request, last_lines};
     use unibus_ops::exit;
@@ -176,7 +190,11 @@ mod linux {
             Some(What::Logs { node, lines }) => logs(&state, node, *lines),
             Some(What::Ps { json }) => ps(&state, *json),
             Some(What::Status { how }) => crate::cmd::status::show(&Target::local(&state)?, how),
-            Some(What::Bench { node, seconds, json }) => bench(&state, node.as_deref(), *seconds, *json),
+            Some(What::Bench { node: Some(node), seconds, json, .. }) => bench_on(&state, node, *seconds, *json),
+            Some(What::Bench { node: None, own_address, own_membershipd, seconds, json }) => {
+                let cluster = ThrownAway::beside(&state)?;
+                cluster.bench(&paths, *own_address, own_membershipd.as_deref(), (*seconds, *json))
+            }
             Some(what) => act(&state, what),
         }
     }
@@ -286,17 +304,18 @@ mod linux {
     }
 
     /// Runs in the place of this process: what it shows and how it ends is the daemon's own.
-    fn bench(state: &State, node: Option<&str>, seconds: Option<u64>, json: bool) -> Result<()> {
+    fn bench_on(state: &State, node: &str, seconds: Option<u64>, json: bool) -> Result<()> {
         if !state.topology().exists() {
             return Err(state.absent());
         }
-        let topology = Topology::load(&state.topology())?;
-        let node = match node {
-            Some(name) => topology.node(name)?,
-            None => topology.seed()?,
-        };
-        let dir = state.node(&node.name);
-        let mut command = std::process::Command::new(dir.join(unibus_ops::build::FILE));
+        let node = Topology::load(&state.topology())?.node(node)?.name.clone();
+        let error = std::os::unix::process::CommandExt::exec(&mut bench_command(state, &node, seconds, json));
+        Err(error).with_context(|| format!("starting the membershipd of {node}"))
+    }
+
+    fn bench_command(state: &State, node: &str, seconds: Option<u64>, json: bool) -> Command {
+        let dir = state.node(node);
+        let mut command = Command::new(dir.join(unibus_ops::build::FILE));
         command.args(["bench", "--env-file", CLUSTER_ENV]).current_dir(&dir);
         if let Some(seconds) = seconds {
             command.arg("--seconds").arg(seconds.to_string());
@@ -304,8 +323,72 @@ mod linux {
         if json {
             command.arg("--json");
         }
-        let error = std::os::unix::process::CommandExt::exec(&mut command);
-        Err(error).with_context(|| format!("starting the membershipd of {}", node.name))
+        command
+    }
+
+    /// A cluster that is there for one bench: what that leaves goes with it.
+    struct ThrownAway(State);
+
+    impl ThrownAway {
+        /// In a directory beside that of the cluster of `state`, of which nothing is touched. What an earlier one left is gone then.
+        fn beside(state: &State) -> Result<Self> {
+            let mut dir = state.dir().as_os_str().to_owned();
+            dir.push(".bench");
+            let cluster = Self(State::at(Path::new(&dir)));
+            cluster.remove()?;
+            Ok(cluster)
+        }
+
+        /// Brings it up, measures on its seed, and removes it, also after a failure and Ctrl-C: that ends what is under way here, and
+        /// this goes on with what is to be removed.
+        fn bench(
+            &self,
+            paths: &Paths,
+            address: Ipv4Addr,
+            membershipd: Option<&Path>,
+            (seconds, json): (Option<u64>, bool),
+        ) -> Result<()> {
+            let _heard = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("listening to signals")?;
+            let measured = self.up(paths, address, membershipd).and_then(|()| {
+                let seed = Topology::load(&self.0.topology())?.seed()?.name.clone();
+                let status = bench_command(&self.0, &seed, seconds, json).status();
+                let status = status.with_context(|| format!("starting the membershipd of {seed}"))?;
+                if status.success() { Ok(()) } else { bail!("the bench ended with {status}") }
+            });
+            let removed = self.remove();
+            measured?;
+            removed?;
+            errln!("the cluster on which it was measured is gone, and nothing of it is left");
+            Ok(())
+        }
+
+        fn up(&self, paths: &Paths, address: Ipv4Addr, membershipd: Option<&Path>) -> Result<()> {
+            let mut command = Command::new(this_program()?);
+            command.arg("--root").arg(paths.root()).args(["local", "--detach", "--state"]).arg(self.0.dir());
+            command.arg("--base-address").arg(address.to_string());
+            if let Some(membershipd) = membershipd {
+                command.arg("--membershipd").arg(membershipd);
+            }
+            // What it shows is not what was asked for.
+            let status = command.stdout(std::io::stderr().as_fd().try_clone_to_owned()?).status();
+            let status = status.context("starting xtask")?;
+            if status.success() {
+                Ok(())
+            } else {
+                bail!("no cluster to measure on: `cargo xtask local` ended with {status}")
+            }
+        }
+
+        fn remove(&self) -> Result<()> {
+            let dir = self.0.dir();
+            if !dir.exists() {
+                return Ok(());
+            }
+            if let Some(control) = Control::find(&self.0)? {
+                control.down()?;
+            }
+            std::fs::remove_dir_all(dir).with_context(|| format!("removing {}", Paths::shown(dir)))
+        }
     }
 
     fn ps(state: &State, json: bool) -> Result<()> {
