@@ -99,7 +99,7 @@ async function say(room, options) {
     if (!policy.persist) return console.log(options.json ? JSON.stringify({ id }) : "said; the room keeps nothing");
     if (notices) {
       const { seq, refused, retry } = (await told(connection, frameId(room.id, publish, frame))) ?? {};
-      if (seq) return console.log(options.json ? JSON.stringify({ id, seq }) : `said, and kept as number ${seq}`);
+      if (seq) return console.log(options.json ? JSON.stringify({ id, seq }) : "said, and kept");
       if (refused && !retry) throw new Error(`${id} was not kept: ${refused}`);
       await sleep(500);
       continue;
@@ -108,7 +108,7 @@ async function say(room, options) {
       for (const kept of (await room.history(after, 1000)).messages) {
         after = kept.seq;
         if (!unb64(kept.frame).equals(frame)) continue;
-        return console.log(options.json ? JSON.stringify({ id, seq: after }) : `said, and kept as number ${after}`);
+        return console.log(options.json ? JSON.stringify({ id, seq: after }) : "said, and kept");
       }
     }
   }

@@ -83,7 +83,7 @@ async def say(room, options):
         if room.notices:
             notice = await told(connection, frame_id(room.id, room.publish, frame)) or {}
             if seq := notice.get("seq"):
-                return print(json.dumps({"id": id, "seq": seq}) if options.json else f"said, and kept as number {seq}")
+                return print(json.dumps({"id": id, "seq": seq}) if options.json else "said, and kept")
             if notice and not notice["retry"]:
                 raise SystemExit(f"{id} was not kept: {notice['refused']}")
             await asyncio.sleep(0.5)
@@ -93,7 +93,7 @@ async def say(room, options):
             for kept in room.history(after)["messages"]:
                 after = kept["seq"]
                 if kept["frame"] == b64(frame):
-                    return print(json.dumps({"id": id, "seq": after}) if options.json else f"said, and kept as number {after}")
+                    return print(json.dumps({"id": id, "seq": after}) if options.json else "said, and kept")
             await asyncio.sleep(0.05)
     raise SystemExit(f"{id} was sent, and nobody knows whether it was kept")
 

@@ -17,6 +17,7 @@ use http_body_util::BodyExt as _;
 use super::audit;
 use super::body::{self, Arriving, Memory, Received};
 use super::call::{Query, Reply};
+use super::ended;
 use super::handler::{Allowed, Refused, Rest};
 use super::invites;
 use super::keyed_limiter::Party;
@@ -230,12 +231,12 @@ async fn signed_request(
         Ok(allowed) => allowed,
         Err(Refused::Problem(problem)) => return Err(problem),
         Err(Refused::Denied(denied)) => {
-            let why = denied.why;
+            let problem = ended::explained(shared, &denied).await;
             // A client that tries to change what it may not is worth a record; one that looks for it is not.
             if !parts.method.is_safe() {
                 audit::denied(shared, *denied, note.peer).await;
             }
-            return Err(why.into());
+            return Err(problem);
         }
     };
     // Known before any of it is read: what is signed is not what the path names.

@@ -42,9 +42,9 @@ pub(super) async fn read(shared: Arc<Shared>, call: Call<OneRoom>) -> Result<Rep
     // A room has a share as well: its readers may all be slow to take their answers.
     let parties = [user, address, Party::Room(room.clone())];
     let share = shared.readings.take_within(&parties, 1, bus::ASK).await?;
-    let Page { messages, first, last, unreadable, .. } = shared.histories.read(room, after, limit).await?;
+    let Page { messages, first, last, unreadable, more, .. } = shared.histories.read(room, after, limit).await?;
     let messages = messages.into_iter().map(body_of).collect();
-    Ok(Reply::json(&bodies::History { messages, first, last, unreadable })?
+    Ok(Reply::json(&bodies::History { messages, first, last, more, unreadable })?
         .map_body(|body| Bytes::from_owner(Held { body, _share: share })))
 }
 

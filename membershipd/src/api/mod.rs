@@ -18,6 +18,7 @@ mod bus_connections;
 mod call;
 mod connections;
 mod document;
+mod ended;
 mod entrance;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzing;

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use crate::blobs::BlobError;
 use crate::users::UserError;
+use unibus_api_types::bodies::EndedMembership;
 use unibus_api_types::problem::{Kind, NOT_PERMITTED, of_denial};
 use unibus_core::domain::{Denial, InvalidValue};
 use unibus_core::lease::Closed;
@@ -28,7 +29,7 @@ pub(super) trait Refuse {
 
 impl Refuse for Kind {
     fn problem(self) -> Problem {
-        Problem { kind: self, detail: None, retry_after: None, allow: None, cause: None, store: false }
+        Problem { kind: self, detail: None, retry_after: None, allow: None, ended: None, cause: None, store: false }
     }
 
     fn because(self, detail: impl Into<Cow<'static, str>>) -> Problem {
@@ -55,6 +56,8 @@ pub(super) struct Problem {
     pub(super) retry_after: Option<Duration>,
     /// Methods that would do.
     pub(super) allow: Option<Box<str>>,
+    /// How the caller's own membership ended, where that is why.
+    pub(super) ended: Option<Box<EndedMembership>>,
     /// For the log alone.
     pub(super) cause: Option<Box<str>>,
     /// It is the store's.
@@ -89,6 +92,7 @@ impl Problem {
             status: self.kind.status.as_u16(),
             detail,
             instance: instance.to_owned(),
+            membership: self.ended.as_deref().cloned(),
         };
         // A struct of strings and a number: this cannot fail.
         serde_json::to_vec(&document).unwrap_or_default()
@@ -138,6 +142,9 @@ pub(super) struct ProblemDocument {
     detail: Option<String>,
     /// Id of the request, which the log of the node has too.
     instance: String,
+    /// How the caller's own membership of the room ended, where that is why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    membership: Option<EndedMembership>,
 }
 
 impl From<Refusal> for Problem {
@@ -161,7 +168,7 @@ fn of_signature(slug: &'static str) -> Kind {
         "digest-missing" | "digest-malformed" | "digest-algorithm" | "digest-mismatch" => {
             (StatusCode::BAD_REQUEST, "The body's digest is not right")
         }
-        "key-unknown" => (StatusCode::UNAUTHORIZED, "Nobody has this key"),
+        "key-unknown" => (StatusCode::UNAUTHORIZED, "No user has this key"),
         "user-disabled" => (StatusCode::FORBIDDEN, NOT_PERMITTED),
         "nonce-unknown" => (StatusCode::SERVICE_UNAVAILABLE, "The nonce could not be spent"),
         _ => (StatusCode::UNAUTHORIZED, "The request is not signed as it must be"),
@@ -179,7 +186,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let problem = match &error {
             StoreError::Conflict { .. } => {
-                Kind::CONFLICT.because("somebody else was faster; read again, and decide anew")
+                Kind::CONFLICT.because("another change was made first; read it again, and decide again")
             }
             StoreError::Unavailable { .. } => {
                 Kind::UNAVAILABLE.because("the store does not answer; nothing was changed").soon()
@@ -226,7 +233,7 @@ impl From<UserError> for Problem {
                 Self { cause, store: true, ..problem }
             }
             UserError::Write(StoreError::Conflict { .. }) => {
-                Kind::CONFLICT.because("others keep changing it; read again, and decide anew")
+                Kind::CONFLICT.because("it keeps being changed; read it again, and decide again")
             }
             UserError::Unknown { .. } | UserError::Write(StoreError::Unknown { .. }) => {
                 Self { cause, store: true, ..unknown_outcome() }

@@ -1,18 +1,23 @@
 //! What all verbs share that go through the API: who asks, whom, and how a refusal is said.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::marks::Marks;
 use super::table::Table;
-use super::{Daemon, Output, Problem};
+use super::{Daemon, Output, Problem, block_on, explain};
 use crate::control::Failure;
-use unibus_client::api::{Changed, Client, ClientError, NodeUrl, Request};
+use unibus_client::api::{Changed, Client, ClientError, NodeUrl, Patience, Refused, Request};
 use unibus_client::identity::Identity;
 use unibus_client::talk::{FrameVersion, Pins, RosterHead, Sender, TalkError};
 use unibus_core::domain::RevocationOutcome;
+use unibus_names::printable::one_line;
 
 /// Who asks, and whom.
 #[derive(Debug, clap::Args)]
@@ -33,7 +38,28 @@ pub(super) struct Api {
     #[arg(long, env = "UNIBUS_CA", value_name = "FILE")]
     ca: Option<PathBuf>,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     output: Output,
+    /// What all steps of a command share: it knows which node answers.
+    #[arg(skip)]
+    part: OnceCell<Part>,
+}
+
+/// How long nodes are waited for.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wait {
+    /// Wait for so long where no node answers, or none can do it now
+    #[arg(long, env = "UNIBUS_WAIT", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=3600))]
+    wait: u16,
+}
+
+impl Wait {
+    /// `client`, so patient.
+    pub(super) fn apply(&self, client: Client) -> Client {
+        let told = |why: &str| eprintln!("membershipd: {}", one_line(why));
+        client.patient(Patience { most: Duration::from_secs(self.wait.into()), told })
+    }
 }
 
 /// Who asks for what root on a node may do, and admins through the API.
@@ -78,16 +104,15 @@ impl Frames {
     }
 }
 
-/// Somebody in a conversation.
+/// A user in a conversation.
+#[derive(Debug, Clone)]
 pub(super) struct Part {
-    /// Who.
-    pub(super) identity: Identity,
-    /// What he has seen of others.
+    /// Who it is.
+    pub(super) identity: Arc<Identity>,
+    /// What the user has seen of others.
     pub(super) pins: Pins,
-    /// Whom he asks.
-    pub(super) nodes: Vec<NodeUrl>,
-    /// Whose certificates he trusts.
-    pub(super) ca: Option<PathBuf>,
+    /// Asks the nodes.
+    pub(super) client: Arc<Client>,
 }
 
 impl Api {
@@ -119,37 +144,81 @@ impl Api {
 
     /// Who asks.
     pub(super) fn identity(&self) -> anyhow::Result<Identity> {
-        let file =
-            self.identity.as_ref().context("nobody asks; remedy: name your identity file with --identity FILE")?;
+        let file = self
+            .identity
+            .as_ref()
+            .context("no identity given; remedy: name your identity file with --identity FILE")?;
         Identity::load(file)
     }
 
-    /// Who takes part in a conversation, and where.
+    /// What the user has seen of others.
+    pub(super) fn pins(&self) -> Pins {
+        Pins::beside(self.identity.as_deref().unwrap_or(Path::new("")))
+    }
+
+    /// What the user has read.
+    pub(super) fn marks(&self) -> Marks {
+        Marks::beside(self.identity.as_deref().unwrap_or(Path::new("")))
+    }
+
+    /// Who takes part in a conversation, and how.
     pub(super) fn part(&self) -> anyhow::Result<Part> {
+        if let Some(part) = self.part.get() {
+            return Ok(part.clone());
+        }
         let identity = self.identity()?;
-        let pins = Pins::beside(self.identity.as_deref().unwrap_or(Path::new("")));
-        Ok(Part { identity, pins, nodes: self.urls.clone(), ca: self.ca.clone() })
+        let client = self.wait.apply(Client::new(&identity, self.urls.clone(), self.ca())?);
+        let part = Part { identity: Arc::new(identity), pins: self.pins(), client: Arc::new(client) };
+        Ok(self.part.get_or_init(|| part).clone())
     }
 
     /// Has `work` done, whose errors are those of a conversation.
-    pub(super) fn talk<T>(&self, work: impl Future<Output = Result<T, TalkError>>) -> Result<T, Problem> {
-        super::block_on(work)?.map_err(|error| self.talk_failed(&error))
+    pub(super) fn talk<T>(&self, work: impl AsyncFnOnce(Part) -> Result<T, TalkError>) -> Result<T, Problem> {
+        let part = self.part()?;
+        let client = part.client.clone();
+        block_on(async {
+            match work(part).await {
+                Ok(done) => Ok(done),
+                Err(error) => Err(self.talk_failed(&client, &error).await),
+            }
+        })?
     }
 
     /// A conversation that does not go on, as it is told.
-    pub(super) fn talk_failed(&self, error: &TalkError) -> Problem {
+    pub(super) async fn talk_failed(&self, client: &Client, error: &TalkError) -> Problem {
+        let failure = Failure::new(error.code(), &error.to_string(), &error.remedy());
+        self.failed(client, error.refusal(), failure).await
+    }
+
+    /// What was seen of others is in the way.
+    pub(super) fn pins_failed(&self, error: &TalkError) -> Problem {
         Problem::Daemon { failure: Failure::new(error.code(), &error.to_string(), &error.remedy()), json: self.json() }
+    }
+
+    async fn failed(&self, client: &Client, refused: Option<&Refused>, failure: Failure) -> Problem {
+        let message = match refused {
+            Some(refused) if refused.is_no_such_room() => explain::refusal(client, refused).await,
+            _ => failure.message,
+        };
+        Problem::Daemon { failure: Failure { message, ..failure }, json: self.json() }
     }
 
     /// Has `work` done with a client.
     pub(super) fn run<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, ClientError>) -> Result<T, Problem> {
-        let client = Client::new(&self.identity()?, self.urls.clone(), self.ca.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context("starting the runtime")?;
-        runtime.block_on(work(&client)).map_err(|error| {
-            let failure = Failure { code: error.code().to_owned(), message: error.to_string(), remedy: error.remedy() };
-            Problem::Daemon { failure, json: self.json() }
-        })
+        let client = self.part()?.client;
+        block_on(async {
+            match work(&client).await {
+                Ok(done) => Ok(done),
+                Err(error) => Err(self.request_failed(&client, &error).await),
+            }
+        })?
+    }
+
+    /// A request that was not answered as hoped, as it is told.
+    pub(super) async fn request_failed(&self, client: &Client, error: &ClientError) -> Problem {
+        let failure = Failure::new(error.code(), &error.to_string(), &error.remedy());
+        let refused = if let ClientError::Refused(refused) = error { Some(&**refused) } else { None };
+        self.failed(client, refused, failure).await
     }
 
     /// Prints a list: as it is, or a table of it; `none` is said of an empty one.

@@ -14,10 +14,11 @@ use super::{DONE, Problem};
 use crate::blobs::BlobId;
 use crate::control::Failure;
 use unibus_client::api::{AddedBlob, Blob, Request, room_path};
-use unibus_client::talk::{Attachments, Sender, Sent, TalkError};
-use unibus_core::clock;
+use unibus_client::talk::{AttachmentName, Attachments, Sender, Sent};
+use unibus_client::words::{local, size};
 use unibus_core::domain::RoomId;
 use unibus_core::private_file;
+use unibus_names::printable::one_line;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -27,12 +28,15 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Seals a file for the members of a room and adds it, 16 MiB at most
+    /// Seals a file for the members of a room, adds it, 16 MiB at most, and tells the room of it
     Put {
         /// The room
         room: RoomId,
         /// The file
         file: PathBuf,
+        /// What the members are told that it is called; without it, what the file is called
+        #[arg(long)]
+        name: Option<AttachmentName>,
         #[command(flatten)]
         frames: Frames,
         #[command(flatten)]
@@ -71,7 +75,11 @@ enum What {
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
-        What::Put { room, file, frames, api } => put(room, file, frames, api)?,
+        What::Put { room, file, name, frames, api } => {
+            let own = || file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            let name = name.clone().unwrap_or_else(|| AttachmentName::like(&own()));
+            put(room, file, name, frames, api)?;
+        }
         What::Get { room, sha256, out, api } => get(room, *sha256, out, api)?,
         What::List { room, api } => {
             let none = format!("no attachments; next: membershipd blob put {room} FILE");
@@ -92,21 +100,20 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
-fn put(room: &RoomId, file: &Path, frames: &Frames, api: &Api) -> Result<(), Problem> {
+fn put(room: &RoomId, file: &Path, name: AttachmentName, frames: &Frames, api: &Api) -> Result<(), Problem> {
     let plain = read(file)?;
     let size = u64::try_from(plain.len()).unwrap_or(u64::MAX);
-    let Part { identity, pins, nodes, ca } = api.part()?;
-    let added = api.talk(async {
-        let mut attachments = Attachments::new(identity, pins, nodes, ca, room.clone()).await?;
+    let added = api.talk(async |Part { identity, pins, client }| {
+        let mut attachments = Attachments::over(client, identity, pins, room.clone()).await?;
         attachments.add(plain).await
     })?;
     let AddedBlob { blob: Blob { sha256, bytes, by, at_ms }, changed } = added;
     if !api.json() {
         // It is there, whatever becomes of the announcement.
         println!("{sha256}");
-        println!("whoever is in the room may have it: membershipd blob get {room} {sha256} --out FILE");
+        println!("members of the room get it: membershipd blob get {room} {sha256} --out FILE");
     }
-    let announced = announce(room, file, sha256, size, frames, api)?;
+    let announced = announce(room, name, sha256, size, frames, api)?;
     if api.json() {
         let blob = json!({ "sha256": sha256, "bytes": bytes, "by": by, "at_ms": at_ms });
         let mut answer = json!({ "blob": blob, "changed": changed });
@@ -121,23 +128,35 @@ fn put(room: &RoomId, file: &Path, frames: &Frames, api: &Api) -> Result<(), Pro
 /// Tells the room of an attachment that was added; none where the cluster's level has no way to say it.
 fn announce(
     room: &RoomId,
-    file: &Path,
+    name: AttachmentName,
     sha256: BlobId,
-    size: u64,
+    bytes: u64,
     frames: &Frames,
     api: &Api,
 ) -> Result<Option<Sent>, Problem> {
-    let Part { identity, pins, nodes, ca } = api.part()?;
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let Part { identity, pins, client } = api.part()?;
+    let shown = format!("{} ({})", one_line(name.as_str()), size(bytes));
     let said = super::block_on(async {
-        let mut sender = frames.set(Sender::new(identity, pins, nodes, ca, room.clone()).await?);
-        sender.announce(sha256, size, &name).await
+        let mut sender = frames.set(Sender::over(client, identity, pins, room.clone()).await?);
+        sender.announce(sha256, bytes, name).await
     })?;
-    said.map_err(|error: TalkError| {
-        let message = format!("{sha256} was added to {room}, but telling the room of it failed: {error}");
-        let remedy = format!("{}; or tell its members: membershipd say {room} {sha256}", error.remedy());
-        Problem::Daemon { failure: Failure::new(error.code(), &message, &remedy), json: api.json() }
-    })
+    match said {
+        Ok(Some(sent)) => {
+            if let (Some(seq), false) = (sent.seq, api.json()) {
+                api.marks().change(room, |mark| mark.say(seq));
+            }
+            if !api.json() {
+                println!("the room was told: {shown}");
+            }
+            Ok(Some(sent))
+        }
+        Ok(None) => Ok(None),
+        Err(error) => {
+            let message = format!("{sha256} was added to {room}, but telling the room of it failed: {error}");
+            let remedy = format!("{}; or tell its members: membershipd say {room} {sha256}", error.remedy());
+            Err(Problem::Daemon { failure: Failure::new(error.code(), &message, &remedy), json: api.json() })
+        }
+    }
 }
 
 /// All of a file, as far as it is no more than is taken.
@@ -147,7 +166,8 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut plain).with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(plain.len() <= most, "{} has more than the {most} bytes that an attachment may have", path.display());
+    let allowed = size(u64::try_from(most).unwrap_or(u64::MAX));
+    ensure!(plain.len() <= most, "{} has more than the {allowed} that an attachment may have", path.display());
     ensure!(!plain.is_empty(), "{} is empty", path.display());
     Ok(plain)
 }
@@ -161,25 +181,23 @@ fn get(room: &RoomId, sha256: BlobId, out: &Path, api: &Api) -> Result<(), Probl
         )
         .into());
     }
-    let Part { identity, pins, nodes, ca } = api.part()?;
-    let plain = api.talk(async {
-        let mut attachments = Attachments::new(identity, pins, nodes, ca, room.clone()).await?;
+    let plain = api.talk(async |Part { identity, pins, client }| {
+        let mut attachments = Attachments::over(client, identity, pins, room.clone()).await?;
         attachments.fetch(sha256).await
     })?;
     private_file::create(out, &plain).map_err(anyhow::Error::from)?;
     if api.json() {
         println!("{}", json!({ "file": out, "bytes": plain.len() }));
     } else {
-        println!("{} bytes are in {}", plain.len(), out.display());
+        println!("{} are in {}", size(u64::try_from(plain.len()).unwrap_or(u64::MAX)), out.display());
     }
     Ok(())
 }
 
 fn table(blobs: &[Blob]) -> anyhow::Result<Table> {
-    let mut table = Table::new(&["sha256", "bytes", "by", "at"]);
+    let mut table = Table::new(&["sha256", "size", "by", "at"]);
     for blob in blobs {
-        let at = clock::rfc3339(blob.at_ms.div_euclid(1000));
-        table.row(vec![blob.sha256.to_string(), blob.bytes.to_string(), blob.by.to_string(), at]);
+        table.row(vec![blob.sha256.to_string(), size(blob.bytes), blob.by.to_string(), local(blob.at_ms)]);
     }
     Ok(table)
 }

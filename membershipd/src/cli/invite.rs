@@ -13,7 +13,7 @@ use super::roles::UserRole;
 use super::table::{Table, word};
 use super::{DONE, Problem};
 use unibus_client::api::{Changed, Invite, InviteLink, NodeUrl, Request};
-use unibus_core::clock;
+use unibus_client::words::local;
 use unibus_core::domain::{Handle, Token};
 use unibus_core::random;
 use unibus_names::text::without_bom;
@@ -98,7 +98,7 @@ fn new(handle: &Handle, role: UserRole, api: &Api) -> Result<(), Problem> {
     }
     // The link alone is what another program may read.
     println!("{text}");
-    let until = clock::rfc3339(made.record.expires_at);
+    let until = local(made.record.expires_at.saturating_mul(1000));
     eprintln!(
         "\nThis link is a secret: whoever uses it first is {handle}. It counts once, until {until}, and only while you are an admin.\n\
          Send it to {handle}, and to nobody else, who saves it in a FILE and says, where membershipd is:\n\n    \
@@ -132,7 +132,7 @@ fn table(invites: &[Invite]) -> anyhow::Result<Table> {
             word(invite.role)?,
             invite.by.to_string(),
             invite.state.clone(),
-            clock::rfc3339(invite.expires_at),
+            local(invite.expires_at.saturating_mul(1000)),
         ]);
     }
     Ok(table)

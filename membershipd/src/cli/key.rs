@@ -1,15 +1,13 @@
 //! `membershipd key`: the keys of rooms, and what this user has seen of the keys of others.
 
-use std::sync::Arc;
-
 use clap::Subcommand;
 use serde_json::json;
 
 use super::api::{Api, Part};
 use super::table::Table;
 use super::{DONE, Problem};
-use unibus_client::api::{Client, Request, room_path};
-use unibus_client::talk::{Keyring, People, TalkError};
+use unibus_client::api::{Request, room_path};
+use unibus_client::talk::{Keyring, People, Pins};
 use unibus_core::domain::{Handle, RoomId};
 
 #[derive(Debug, clap::Args)]
@@ -83,12 +81,10 @@ fn show(room: &RoomId, api: &Api) -> Result<(), Problem> {
 }
 
 fn rotate(room: &RoomId, api: &Api) -> Result<(), Problem> {
-    let Part { identity, pins, nodes, ca } = api.part()?;
-    let epoch = api.talk(async {
-        let client = Arc::new(Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?);
+    let epoch = api.talk(async |Part { identity, pins, client }| {
         let mut people = People::new(client.clone(), pins);
         let own = people.introduce(&identity).await?;
-        Keyring::new(client, room.clone(), Arc::new(identity), own)?.rotate(&mut people).await
+        Keyring::new(client, room.clone(), identity, own)?.rotate(&mut people).await
     })?;
     if api.json() {
         println!("{}", json!({ "room": room, "epoch": epoch }));
@@ -98,8 +94,14 @@ fn rotate(room: &RoomId, api: &Api) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The pins of who is named, where it is known who that is. Needs no node.
+fn pins_of(api: &Api) -> anyhow::Result<Pins> {
+    api.identity()?;
+    Ok(api.pins())
+}
+
 fn pins(api: &Api) -> Result<(), Problem> {
-    let users = api.part()?.pins.users().map_err(|error| api.talk_failed(&error.into()))?;
+    let users = pins_of(api)?.users().map_err(|error| api.pins_failed(&error.into()))?;
     if api.json() {
         println!("{}", json!({ "users": users }));
     } else if users.is_empty() {
@@ -116,7 +118,7 @@ fn pins(api: &Api) -> Result<(), Problem> {
 }
 
 fn begin_anew(api: &Api) -> Result<(), Problem> {
-    let were_gone = api.part()?.pins.begin_anew().map_err(|error| api.talk_failed(&error.into()))?;
+    let were_gone = pins_of(api)?.begin_anew().map_err(|error| api.pins_failed(&error.into()))?;
     if api.json() {
         println!("{}", json!({ "were_gone": were_gone }));
     } else if were_gone {
@@ -130,7 +132,7 @@ fn begin_anew(api: &Api) -> Result<(), Problem> {
 }
 
 fn unseal(room: &RoomId, api: &Api) -> Result<(), Problem> {
-    let was = api.part()?.pins.unseal(room).map_err(|error| api.talk_failed(&error.into()))?;
+    let was = pins_of(api)?.unseal(room).map_err(|error| api.pins_failed(&error.into()))?;
     if api.json() {
         println!("{}", json!({ "room": room, "was_sealed": was }));
     } else if was {
@@ -142,7 +144,7 @@ fn unseal(room: &RoomId, api: &Api) -> Result<(), Problem> {
 }
 
 fn forget(handle: &Handle, api: &Api) -> Result<(), Problem> {
-    let was = api.part()?.pins.forget(handle).map_err(|error| api.talk_failed(&error.into()))?;
+    let was = pins_of(api)?.forget(handle).map_err(|error| api.pins_failed(&error.into()))?;
     if api.json() {
         println!("{}", json!({ "handle": handle, "forgotten": was }));
     } else if was {

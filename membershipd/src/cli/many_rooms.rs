@@ -1,7 +1,6 @@
 //! `membershipd many-rooms`: rooms of one user, made and compared with what they were; `cargo xtask rehearse --upgrade` runs it.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -37,8 +36,9 @@ enum What {
 }
 
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
-    let Part { identity, nodes, ca, .. } = args.api.part()?;
-    let owner = Owner { identity: Arc::new(identity), nodes, ca, record: args.record.clone() };
+    let Part { identity, client, .. } = args.api.part()?;
+    let nodes = client.nodes().into_iter().cloned().collect();
+    let owner = Owner { identity, nodes, ca: client.ca().map(Path::to_owned), record: args.record.clone() };
     let done = match args.what {
         What::Make => block_on(many_rooms::make(owner, args.count))?,
         What::Compare => block_on(many_rooms::compare(owner, args.say))?,

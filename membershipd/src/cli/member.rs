@@ -1,17 +1,16 @@
 //! `membershipd member`: who is in a room, through the API.
 
-use std::sync::Arc;
-
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::api::{Api, Part};
 use super::roles::MemberRole;
 use super::table::{Table, word};
-use super::{DONE, Problem};
-use unibus_client::api::{Client, Member, Request, room_path};
-use unibus_client::talk::{People, TalkError};
-use unibus_core::domain::{Handle, RoomId};
+use super::{DONE, FAILED, Problem};
+use unibus_client::api::{Changed, Client, ClientError, Member, Request, room_path};
+use unibus_client::talk::People;
+use unibus_core::domain::{Handle, MemberState, RoomId, RoomRole};
+use unibus_names::printable::continued;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -51,8 +50,19 @@ struct InRole {
 enum What {
     /// Lists who is in a room, invited to it or banned from it
     List(Oneself),
-    /// Invites a user, who is in the room once he accepts
-    Invite(InRole),
+    /// Invites users, each of whom is in the room once they accept
+    Invite {
+        /// The room
+        room: RoomId,
+        /// The users
+        #[arg(value_name = "HANDLE", required = true)]
+        handles: Vec<Handle>,
+        /// Role in the room
+        #[arg(long, value_enum, default_value = "member")]
+        role: MemberRole,
+        #[command(flatten)]
+        api: Api,
+    },
     /// Accepts the invitation to a room
     Accept(Oneself),
     /// Gives a member another role
@@ -80,11 +90,9 @@ fn ban(room: &RoomId, handle: &Handle) -> String {
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
         What::List(Oneself { room, api }) => {
-            api.print_list(&format!("{}/members", room_path(room)), "members", "nobody", table)?;
+            api.print_list(&format!("{}/members", room_path(room)), "members", "no members", table)?;
         }
-        What::Invite(InRole { whom: Whom { room, handle, api }, role }) => {
-            api.change(&Request::put(path(room, handle), Some(json!({ "role": role.0 }))), table)?;
-        }
+        What::Invite { room, handles, role, api } => return invite(room, handles, role.0, api),
         What::Accept(Oneself { room, api }) => {
             let answer = accept(room, api)?;
             api.print_change(answer, table)?;
@@ -107,15 +115,98 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
+fn invite(room: &RoomId, handles: &[Handle], role: RoomRole, api: &Api) -> Result<u8, Problem> {
+    if let ([handle], true) = (handles, api.json()) {
+        api.change(&Request::put(path(room, handle), Some(json!({ "role": role }))), table)?;
+        return Ok(DONE);
+    }
+    let invited = api.run(async |client| Ok(Invitations::make(client, room, handles, role, api).await))?;
+    if api.json() {
+        println!("{}", json!({ "invited": invited.answers }));
+    }
+    Ok(invited.code())
+}
+
+/// What came of inviting several users to a room.
+pub(super) struct Invitations {
+    /// An answer for each, in their order: that of the node, or the handle and an error.
+    pub(super) answers: Vec<Value>,
+    failed: bool,
+}
+
+impl Invitations {
+    /// Invites `handles` one after the other, and says of each what came of it. A user who cannot be invited stands in the way of no
+    /// other one; where no node answers, the rest is not tried.
+    pub(super) async fn make(client: &Client, room: &RoomId, handles: &[Handle], role: RoomRole, api: &Api) -> Self {
+        let mut made = Self { answers: Vec::new(), failed: false };
+        let mut first = None;
+        for (at, handle) in handles.iter().enumerate() {
+            let request = Request::put(path(room, handle), Some(json!({ "role": role })));
+            let invited = match client.ask(&request).await {
+                Ok(answer) => serde_json::from_value::<Changed<Member>>(answer.clone())
+                    .map(|changed| (answer, changed))
+                    .map_err(ClientError::Form),
+                Err(error) => Err(error),
+            };
+            match invited {
+                Ok((answer, Changed { record, changed, .. })) => {
+                    if record.state == MemberState::Invited {
+                        first = first.or(Some(handle));
+                    }
+                    if !api.json() {
+                        println!("{}", told(&record, changed));
+                    }
+                    made.answers.push(answer);
+                }
+                Err(error) => {
+                    let passes = matches!(error, ClientError::Refused(_));
+                    made.note(handle, api.request_failed(client, &error).await);
+                    if !passes && at + 1 < handles.len() {
+                        let rest: Vec<String> = handles.iter().skip(at + 1).map(ToString::to_string).collect();
+                        eprintln!("membershipd: not tried: {}", rest.join(", "));
+                        break;
+                    }
+                }
+            }
+        }
+        if let (Some(first), false) = (first, api.json()) {
+            println!("next, as {first}: membershipd tail {room} --accept");
+        }
+        made
+    }
+
+    fn note(&mut self, handle: &Handle, problem: Problem) {
+        self.failed = true;
+        let Problem::Daemon { failure, json } = problem else { return };
+        if json {
+            self.answers.push(json!({ "handle": handle, "error": failure }));
+        } else {
+            let (message, remedy) = (continued(&failure.message), continued(&failure.remedy));
+            eprintln!("membershipd: {handle} was not invited: {message}\n  remedy: {remedy}");
+        }
+    }
+
+    /// 0: all are invited.
+    pub(super) fn code(&self) -> u8 {
+        if self.failed { FAILED } else { DONE }
+    }
+}
+
+/// What an invitation came to, as people are told.
+fn told(Member { room, handle, role, state, .. }: &Member, changed: bool) -> String {
+    let role = word(role).unwrap_or_default();
+    match (state, changed) {
+        (MemberState::Joined, _) => format!("{handle} is in {room} already, as {role}"),
+        (_, true) => format!("{handle} is invited to {room} as {role}"),
+        (_, false) => format!("{handle} was invited to {room} before, as {role}"),
+    }
+}
+
 /// Accepts the invitation to a room, and lets the servers know our HPKE key, so that whoever speaks next seals for us, too.
 pub(super) fn accept(room: &RoomId, api: &Api) -> Result<Value, Problem> {
     let own = path(room, &api.identity()?.handle);
     let answer = api.run(async |client| client.ask(&Request::put(format!("{own}/acceptance"), None)).await)?;
-    let Part { identity, pins, nodes, ca } = api.part()?;
-    api.talk(async {
-        let client = Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?;
-        People::new(Arc::new(client), pins).introduce(&identity).await.map(drop)
-    })?;
+    api.talk(async |Part { identity, pins, client }| People::new(client, pins).introduce(&identity).await.map(drop))?;
     Ok(answer)
 }
 

@@ -12,6 +12,7 @@ mod check_config;
 mod connections;
 mod control;
 mod daemon;
+mod explain;
 mod export;
 mod hand_over;
 mod identity;
@@ -20,6 +21,7 @@ mod key;
 mod level;
 mod load;
 mod many_rooms;
+mod marks;
 mod member;
 mod migrate_to_kv;
 mod moment;
@@ -32,6 +34,7 @@ mod roles;
 mod room;
 mod scale;
 mod settings;
+mod since;
 mod status;
 mod table;
 mod tail;
@@ -201,7 +204,14 @@ pub fn main() -> ExitCode {
             engine::run_child(parent, &command).map_err(Problem::from).map(|()| DONE)
         }
     };
-    ExitCode::from(outcome.unwrap_or_else(|problem| problem.report()))
+    let code = outcome.unwrap_or_else(|problem| problem.report());
+    match say::lost() {
+        Some(why) => {
+            eprintln!("membershipd: cannot write to standard output: {}", continued(why));
+            ExitCode::from(if code == DONE { FAILED } else { code })
+        }
+        None => ExitCode::from(code),
+    }
 }
 
 fn run_daemon(serve: Serve) -> Result<u8, Problem> {

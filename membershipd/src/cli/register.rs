@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail, ensure};
 use serde_json::json;
 
+use super::api::Wait;
 use super::{DONE, Output, Problem, block_on};
 use crate::control::Failure;
 use crate::posture::SCHEMA;
@@ -25,6 +26,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -35,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     let link = link(&args.link)?;
     let files = Files::of(&args.out, &link);
     let identity = files.make(&link)?;
-    let client = Arc::new(Client::new(&identity, link.urls.clone(), files.ca.as_deref())?);
+    let client = Arc::new(args.wait.apply(Client::new(&identity, link.urls.clone(), files.ca.as_deref())?));
     let register = Request::put(REGISTER, Some(json!({ "token": link.token.reveal() })));
     let mut people = People::new(client.clone(), Pins::beside(&files.identity));
     let answer = block_on(async {

@@ -1,14 +1,27 @@
 //! `membershipd room`: rooms, through the API.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use clap::{ArgGroup, Subcommand};
-use serde_json::json;
+use futures::StreamExt;
+use serde_json::{Value, json};
 
 use super::api::Api;
+use super::marks::Mark;
+use super::member::Invitations;
 use super::table::{Table, word};
-use super::{DONE, Problem, member};
-use unibus_client::api::{Request, Room, room_path};
-use unibus_core::domain::{Handle, Keep, Policy, RoomId, RoomRole, Subject};
+use super::{DONE, Problem};
+use unibus_client::api::{Changed, Client, ClientError, Request, Room, room_path};
+use unibus_client::talk::Ahead;
+use unibus_client::words::size;
+use unibus_core::domain::{Handle, Keep, MemberState, Policy, RoomId, RoomRole, RoomState, Subject};
 use unibus_names::printable::one_line;
+
+/// Rooms that are counted at once: as many readings as a node allows a user.
+const AT_ONCE: usize = 4;
+/// Time for counting what is new in a room.
+const COUNTING: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -87,10 +100,7 @@ enum What {
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     match &args.what {
-        What::List(api) => {
-            let none = "no rooms; next: membershipd room create ROOM --subject room.NAME";
-            api.print_list("/v1/rooms", "rooms", none, table)?;
-        }
+        What::List(api) => list(api)?,
         What::Show { room, api } => {
             let value = api.run(async |client| client.ask(&Request::get(room_path(room))).await)?;
             if api.json() {
@@ -99,8 +109,12 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
                 let room: Room = serde_json::from_value(value).map_err(anyhow::Error::from)?;
                 print!("{}", table(std::slice::from_ref(&room))?);
                 if let Some(Keep { bytes: Some(bytes), days }) = room.keeps.map(Keep::from) {
-                    let days = days.map_or_else(|| "without end".to_owned(), |days| format!("for {days} days"));
-                    println!("kept: up to {bytes} bytes, {days}");
+                    let days = match days {
+                        None => String::new(),
+                        Some(1) => ", for a day".to_owned(),
+                        Some(days) => format!(", for {days} days"),
+                    };
+                    println!("of what is said the last {} are kept{days}", size(bytes));
                 }
                 if let Some(advice) = room.advice {
                     println!("note: {}", one_line(&advice));
@@ -110,18 +124,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         What::Create { room, subject, encrypt, persist, sign, invited, api } => {
             let policy = Policy { encrypt: *encrypt, persist: *persist, sign: *sign };
             let body = json!({ "subject": subject, "policy": policy });
-            let answer = api.run(async |client| {
-                let made = client.ask(&Request::put(room_path(room), Some(body))).await?;
-                for handle in invited {
-                    let role = json!({ "role": RoomRole::Member });
-                    client.ask(&Request::put(member::path(room, handle), Some(role))).await?;
-                }
-                Ok(made)
-            })?;
-            api.print_change(answer, table)?;
-            if let (Some(first), false) = (invited.first(), api.json()) {
-                println!("next, as {first}: membershipd tail {room} --accept");
-            }
+            return create(room, body, invited, api);
         }
         What::Set { room, subject, encrypt, persist, sign, keep_bytes, keep_days, api } => {
             let answer = api.run(async |client| {
@@ -150,23 +153,114 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
-fn table(rooms: &[Room]) -> anyhow::Result<Table> {
-    let mut table = Table::new(&["room", "subject", "messages", "state", "you"]);
-    for room in rooms {
-        let Policy { encrypt, persist, sign } = room.policy.into();
-        let words = [(encrypt, "encrypted"), (persist, "kept"), (sign, "signed")];
-        let words: Vec<&str> = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
-        let own = match &room.own {
-            Some(own) => format!("{} {}", word(own.state)?, word(own.role)?),
-            None => "-".to_owned(),
+/// Makes a room, and invites users to it: steps of which each says what came of it.
+fn create(room: &RoomId, body: Value, invited: &[Handle], api: &Api) -> Result<u8, Problem> {
+    let mut answer = api.run(async |client| client.ask(&Request::put(room_path(room), Some(body))).await)?;
+    let is_new = answer.get("changed") != Some(&Value::Bool(false));
+    if !api.json() {
+        let made: Changed<Room> = serde_json::from_value(answer.clone()).map_err(anyhow::Error::from)?;
+        print!("{}", table(&[made.record])?);
+        match (is_new, invited.is_empty()) {
+            (true, _) => {}
+            (false, true) => println!("nothing to do: it was so already"),
+            (false, false) => println!("the room was there already"),
+        }
+    }
+    if invited.is_empty() {
+        if api.json() {
+            println!("{answer}");
+        }
+        return Ok(DONE);
+    }
+    let made = api.run(async |client| Ok(Invitations::make(client, room, invited, RoomRole::Member, api).await))?;
+    if api.json() {
+        if let Some(answer) = answer.as_object_mut() {
+            answer.insert("invited".to_owned(), json!(made.answers));
+        }
+        println!("{answer}");
+    }
+    Ok(made.code())
+}
+
+/// Lists rooms, and for people how much is new in those that they are in.
+fn list(api: &Api) -> Result<(), Problem> {
+    let none = "no rooms; next: membershipd room create ROOM --subject room.NAME";
+    if api.json() {
+        return api.print_list("/v1/rooms", "rooms", none, table);
+    }
+    let marks = api.marks().all();
+    let (rooms, new) = api.run(async |client| {
+        let rooms = client.list("/v1/rooms", "rooms").await?.into_iter().map(serde_json::from_value::<Room>);
+        let rooms = rooms.collect::<Result<Vec<_>, _>>().map_err(ClientError::Form)?;
+        let counted = rooms.iter().filter(|room| is_read(room));
+        let count = |room: &Room| {
+            let (id, mark) = (room.id.clone(), marks.get(&room.id));
+            async move { (id.clone(), new(client, &id, mark).await) }
         };
-        table.row(vec![
-            room.id.to_string(),
-            room.subject.to_string(),
-            if words.is_empty() { "plain".to_owned() } else { words.join(" ") },
-            word(room.state)?,
-            own,
-        ]);
+        let counts = counted.map(count);
+        let new: BTreeMap<_, _> = futures::stream::iter(counts).buffer_unordered(AT_ONCE).collect().await;
+        Ok((rooms, new))
+    })?;
+    if rooms.is_empty() {
+        println!("{none}");
+        return Ok(());
+    }
+    print!("{}", table_with(&rooms, Some(&new))?);
+    Ok(())
+}
+
+/// Whether there may be something in it that the user has not read.
+fn is_read(room: &Room) -> bool {
+    room.state == RoomState::Active
+        && room.policy.persist
+        && room.own.as_ref().is_some_and(|own| own.state == MemberState::Joined)
+}
+
+/// How many messages of a room are new to the user, as people are told.
+async fn new(client: &Client, room: &RoomId, mark: Option<&Mark>) -> String {
+    let read = mark.and_then(|mark| mark.read).unwrap_or_default();
+    match tokio::time::timeout(COUNTING, Ahead::of(client, room, read)).await {
+        // Where the history ends before the mark, it was restored from an older copy.
+        Ok(Ok(Ahead { last, count: Some(count) })) if last >= read => {
+            match mark.map_or(count, |mark| mark.unread(count)) {
+                0 => "-".to_owned(),
+                new => new.to_string(),
+            }
+        }
+        _ => "?".to_owned(),
+    }
+}
+
+fn table(rooms: &[Room]) -> anyhow::Result<Table> {
+    table_with(rooms, None)
+}
+
+/// The rooms, where `new` is given with what is new in them.
+fn table_with(rooms: &[Room], new: Option<&BTreeMap<RoomId, String>>) -> anyhow::Result<Table> {
+    let mut head = vec!["room", "subject", "messages", "state", "you"];
+    head.extend(new.map(|_| "new"));
+    let mut table = Table::new(&head);
+    for room in rooms {
+        let mut cells = row(room)?;
+        cells.extend(new.map(|new| new.get(&room.id).cloned().unwrap_or_else(|| "-".to_owned())));
+        table.row(cells);
     }
     Ok(table)
+}
+
+fn row(room: &Room) -> anyhow::Result<Vec<String>> {
+    let Policy { encrypt, persist, sign } = room.policy.into();
+    let words = [(encrypt, "encrypted"), (persist, "kept"), (sign, "signed")];
+    let words: Vec<&str> = words.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
+    let own = match &room.own {
+        Some(own) => format!("{} {}", word(own.state)?, word(own.role)?),
+        None => "-".to_owned(),
+    };
+    Ok(vec![
+        room.id.to_string(),
+        room.subject.to_string(),
+        if words.is_empty() { "plain".to_owned() } else { words.join(" ") },
+        word(room.state)?,
+        own,
+    ])
 }

@@ -1,4 +1,4 @@
-//! `membershipd say`: somebody says something in a room.
+//! `membershipd say`: a user says something in a room.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -36,10 +36,9 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     if args.accept {
         member::accept(&args.room, &args.api)?;
     }
-    let Part { identity, pins, nodes, ca } = args.api.part()?;
     let room = args.room.clone();
-    args.api.talk(async {
-        let mut sender = args.frames.set(Sender::new(identity, pins, nodes, ca, room).await?);
+    args.api.talk(async |Part { identity, pins, client }| {
+        let mut sender = args.frames.set(Sender::over(client, identity, pins, room).await?);
         if !args.text.is_empty() {
             return tell(args, sender.say(&[args.text.join(" ")]).await?, 1);
         }
@@ -61,18 +60,21 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
     Ok(DONE)
 }
 
-/// Says what became of it. A person sees his own line; that it went well needs no word.
+/// Says what became of it. A person sees their own line; that it went well needs no word. Where it is kept in the history is for
+/// programs; what one has said oneself is not new.
 fn tell(args: &Args, sent: Sent, messages: usize) -> Result<(), TalkError> {
     if args.api.json() {
         println!(
             "{}",
             json!({ "id": sent.id.to_string(), "epoch": sent.epoch, "seq": sent.seq, "messages": messages })
         );
-    } else if !args.text.is_empty() {
-        match sent.seq {
-            Some(seq) => println!("said, and kept as number {seq}"),
-            None => println!("said; the room keeps nothing"),
-        }
+        return Ok(());
+    }
+    if let Some(seq) = sent.seq {
+        args.api.marks().change(&args.room, |mark| mark.say(seq));
+    }
+    if !args.text.is_empty() {
+        println!("{}", if sent.seq.is_some() { "said, and kept" } else { "said; the room keeps nothing" });
     }
     Ok(())
 }

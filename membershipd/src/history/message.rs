@@ -20,6 +20,8 @@ pub struct Page {
     pub unreadable: Vec<u64>,
     /// All up to this sequence are in the page, or are unreadable, or are gone.
     pub reached: u64,
+    /// How many there are after that, at most: in a stream that captures them some of these may be gone.
+    pub more: u64,
 }
 
 /// What could be read of a room for a copy, from one sequence on.

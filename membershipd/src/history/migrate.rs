@@ -53,7 +53,8 @@ impl Histories {
         let full =
             read.messages.len() >= limit || read.messages.iter().map(Message::bytes).sum::<usize>() >= PAGE_BYTES;
         let reached = read.messages.last().filter(|_| full).map_or(read.last, |last| last.sequence);
-        Ok(Page { messages: read.messages, first: read.first, last: read.last, unreadable: Vec::new(), reached })
+        let (first, last, more) = (read.first, read.last, read.more);
+        Ok(Page { messages: read.messages, first, last, unreadable: Vec::new(), reached, more })
     }
 
     /// Carries what the stream of `room` has, where there is one, into the shard of the room, and removes it; of a room that was

@@ -192,7 +192,7 @@ async fn page(
         }
     }
     let Reading { messages, unreadable, reached, .. } = reading;
-    Ok(Page { messages, first, last, unreadable, reached })
+    Ok(Page { messages, first, last, unreadable, reached, more: last.saturating_sub(reached) })
 }
 
 /// Messages of a room from one sequence on to another.

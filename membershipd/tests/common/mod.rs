@@ -141,10 +141,10 @@ pub fn program() -> PathBuf {
     told.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_membershipd")), PathBuf::from)
 }
 
-/// The binary under test with a clean environment, in `dir`.
+/// The binary under test with a clean environment, in `dir`. It waits for no node, unless a test says so: many ask one that is not there.
 pub fn membershipd(dir: &Path) -> Command {
     let mut command = Command::new(program());
-    command.env_clear().env("PATH", "/usr/bin:/bin").current_dir(dir).stdin(Stdio::null());
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("UNIBUS_WAIT", "0").current_dir(dir).stdin(Stdio::null());
     command
 }
 

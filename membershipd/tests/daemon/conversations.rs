@@ -16,8 +16,8 @@ use unibus_core::domain::{Handle, RoomId};
 use unibus_crypto::{Content, Envelope, Epoch, FrameVersion, KeyId, MessageId, RoomKey, RosterHead, Sealer, Sealing};
 
 /// A node on which people have a room.
-struct Place {
-    daemon: Daemon,
+pub(crate) struct Place {
+    pub(crate) daemon: Daemon,
 }
 
 /// Somebody's `tail`, while it runs.
@@ -54,7 +54,7 @@ impl Tail {
 
 impl Place {
     /// With these people, all of whom are in the room `kitchen`, the first one as its owner.
-    fn new(people: &[&str]) -> Self {
+    pub(crate) fn new(people: &[&str]) -> Self {
         let daemon = Daemon::start(&[]);
         let raised = daemon.ask(&["level", "raise"]);
         assert!(raised.status.success(), "{}", said(&raised));
@@ -78,23 +78,23 @@ impl Place {
         place
     }
 
-    fn join(&self, owner: &str, who: &str) {
+    pub(crate) fn join(&self, owner: &str, who: &str) {
         self.good(owner, &["member", "invite", "kitchen", who, "--role", "member"]);
         self.good(who, &["member", "accept", "kitchen"]);
     }
 
-    fn command(&self, who: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, who: &str, arguments: &[&str]) -> Command {
         let mut command = membershipd(self.daemon.dir.path());
         let url = format!("http://{}:8470", self.daemon.address);
         command.args(arguments).args(["--identity", &format!("{who}.toml"), "--url", &url]);
         command
     }
 
-    fn run(&self, who: &str, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, who: &str, arguments: &[&str]) -> Output {
         self.command(who, arguments).output().unwrap()
     }
 
-    fn good(&self, who: &str, arguments: &[&str]) -> String {
+    pub(crate) fn good(&self, who: &str, arguments: &[&str]) -> String {
         let output = self.run(who, arguments);
         assert!(output.status.success(), "{arguments:?}: {}\n{}", said(&output), self.daemon.log());
         String::from_utf8(output.stdout).unwrap()
@@ -107,7 +107,7 @@ impl Place {
         answer["error"]["code"].as_str().unwrap().to_owned()
     }
 
-    fn say(&self, who: &str, text: &str) {
+    pub(crate) fn say(&self, who: &str, text: &str) {
         self.good(who, &["say", "kitchen", text]);
     }
 
@@ -121,7 +121,7 @@ impl Place {
         Tail { child, lines }
     }
 
-    fn texts(&self, who: &str) -> Vec<String> {
+    pub(crate) fn texts(&self, who: &str) -> Vec<String> {
         let read = self.good(who, &["tail", "kitchen", "--no-follow", "--json"]);
         let lines = read.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter_map(|line| Some(line["text"].as_str()?.to_owned())).collect()

@@ -41,3 +41,4 @@ mod store_model;
 mod store_suite;
 mod stores;
 mod strays;
+mod tail;

@@ -21,6 +21,7 @@ mod kept_copies;
 mod large;
 mod levels;
 mod nodes;
+mod patience;
 mod silent;
 mod stock;
 mod stock_proof;

@@ -31,8 +31,8 @@ macro_rules! kinds {
 
 kinds! {
     NO_REQUEST: BAD_REQUEST "no-request" "That is no HTTP request",
-    NOT_FOUND: NOT_FOUND "not-found" "There is no such thing",
-    METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED "method-not-allowed" "That cannot be done to it",
+    NOT_FOUND: NOT_FOUND "not-found" "Resource not found",
+    METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED "method-not-allowed" "Method not allowed",
     BAD_PATH: BAD_REQUEST "bad-path" "A part of the path is not valid",
     BAD_QUERY: BAD_REQUEST "bad-query" "The query is not valid",
     BAD_JSON: BAD_REQUEST "bad-json" "The body is not the JSON that is expected",
@@ -48,9 +48,9 @@ kinds! {
     FORWARDED: BAD_REQUEST "forwarded-malformed" "The proxy does not say whose request it is",
     RATE_LIMITED: TOO_MANY_REQUESTS "rate-limited" "Too many requests",
     OVERLOADED: SERVICE_UNAVAILABLE "overloaded" "This node has too much to do",
-    UNAVAILABLE: SERVICE_UNAVAILABLE "unavailable" "This node cannot do that now",
-    UNKNOWN_OUTCOME: SERVICE_UNAVAILABLE "unknown-outcome" "Nobody knows whether it was done",
-    CONFLICT: CONFLICT "conflict" "It contradicts what is there",
+    UNAVAILABLE: SERVICE_UNAVAILABLE "unavailable" "Temporarily unavailable",
+    UNKNOWN_OUTCOME: SERVICE_UNAVAILABLE "unknown-outcome" "Outcome unknown",
+    CONFLICT: CONFLICT "conflict" "Conflicts with current state",
     BAD_SUBJECT: BAD_REQUEST "bad-subject" "That is no subject for a room",
     SUBJECT_WILDCARD: BAD_REQUEST "subject-wildcard" "A room has one subject, and no wildcard in it",
     SUBJECT_RESERVED: BAD_REQUEST "subject-reserved" "The subject is not for rooms",
@@ -77,17 +77,17 @@ kinds! {
     NOT_VOUCHED: BAD_REQUEST "not-vouched" "The key is not signed by whose it is to be",
     NO_SUCH_EPOCH: NOT_FOUND "no-such-epoch" "The room has no such key",
     NOT_SEALED: FORBIDDEN "not-sealed" "The key is not sealed for the caller",
-    EPOCH_TAKEN: CONFLICT "epoch-taken" "The epoch was begun by somebody else",
+    EPOCH_TAKEN: CONFLICT "epoch-taken" "Another member has begun the epoch",
     EPOCH_NOT_NEXT: CONFLICT "epoch-not-next" "There is no epoch before it",
     RECIPIENTS: CONFLICT "recipients-changed" "The key is not sealed for those who are in the room",
     TOO_MANY_PERSISTED: CONFLICT "too-many-persisted" "As many rooms keep messages as are allowed",
-    INVITE_REFUSED: FORBIDDEN "invite-refused" "Nobody can register with that",
+    INVITE_REFUSED: FORBIDDEN "invite-refused" "No user can be registered with that",
     INVITE_EXISTS: CONFLICT "invite-exists" "The token is that of another invite",
-    INVITE_USED: CONFLICT "invite-used" "Somebody has registered with the invite",
+    INVITE_USED: CONFLICT "invite-used" "The invite was used",
     HANDLE_TAKEN: CONFLICT "handle-taken" "There is or was a user of this name",
-    KEY_TAKEN: CONFLICT "key-taken" "The key is or was somebody's",
-    OVERTAKEN: CONFLICT "overtaken" "Somebody else took a right away meanwhile",
-    CONTENDED: SERVICE_UNAVAILABLE "contended" "Others were always faster",
+    KEY_TAKEN: CONFLICT "key-taken" "The key is or was a user's",
+    OVERTAKEN: CONFLICT "overtaken" "A right was taken away meanwhile",
+    CONTENDED: SERVICE_UNAVAILABLE "contended" "Too many concurrent updates",
     PRECONDITION_MALFORMED: BAD_REQUEST "precondition-malformed" "The precondition is not valid",
     PRECONDITION_UNSUPPORTED: BAD_REQUEST "precondition-unsupported" "The request takes no such precondition",
     PRECONDITION_FAILED: PRECONDITION_FAILED "precondition-failed" "It was changed in the meantime",
@@ -119,11 +119,19 @@ macro_rules! denials {
                 $(Denial::$denial => Kind { slug: $slug, status: StatusCode::$status, title: $title },)+
             }
         }
+
+        /// The denial of the type with this slug; none: it is another type.
+        pub fn denial_of(slug: &str) -> Option<Denial> {
+            match slug {
+                $($slug => Some(Denial::$denial),)+
+                _ => None,
+            }
+        }
     };
 }
 
 denials! {
-    UnknownKey: UNAUTHORIZED "key-unknown" "Nobody has this key",
+    UnknownKey: UNAUTHORIZED "key-unknown" "No user has this key",
     Disabled: FORBIDDEN "user-disabled" NOT_PERMITTED,
     Removed: FORBIDDEN "user-removed" NOT_PERMITTED,
     NotAdmin: FORBIDDEN "not-admin" NOT_PERMITTED,

@@ -3,7 +3,7 @@
 //! [`identity`] is the file that says who a user is; [`api`] asks the nodes for rooms, members and users, and changes them;
 //! [`talk`] sends and receives in rooms, sealed and signed.
 //!
-//! [`control`] asks the daemon of the same machine as root.
+//! [`control`] asks the daemon of the same machine as root; [`words`] are sizes and local times as people read them.
 //!
 //! A program that says something in a room:
 //!
@@ -30,5 +30,6 @@ pub mod api;
 pub mod control;
 pub mod identity;
 pub mod talk;
+pub mod words;
 
 pub use unibus_core::domain::{Handle, RoomId};

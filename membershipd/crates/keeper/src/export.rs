@@ -71,7 +71,7 @@ pub async fn export(link: &Link, room: &RoomId, after: u64, bytes: usize) -> Res
         let why = match streams::has_majority(link, Shard::of(room)).await {
             Ok(true) => return read::page(link, room, Some(after), PAGE, bytes, deadline).await,
             Ok(false) => UNPROVEN.to_owned(),
-            Err(Asked::Missing) => return Ok(Read { messages: Vec::new(), first: 0, last: 0 }),
+            Err(Asked::Missing) => return Ok(Read { messages: Vec::new(), first: 0, last: 0, more: 0 }),
             Err(asked @ Asked::Refused(_)) => return Err(asked.about(room)),
             Err(asked) => asked.to_string(),
         };

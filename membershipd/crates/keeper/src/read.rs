@@ -53,6 +53,8 @@ pub struct Read {
     pub first: u64,
     /// Sequence of the newest; 0: none.
     pub last: u64,
+    /// How many there are after those that were read.
+    pub more: u64,
 }
 
 /// Messages of `room` after the sequence `after`, oldest first; without it the last ones. At most `limit`, and about `bytes`: where
@@ -92,7 +94,7 @@ async fn once(
     };
     let (first, last, all) = futures::try_join!(streams::next(link, room, 0), streams::newest(link, room), all)?;
     let (Some(first), Some(last)) = (first, last) else {
-        return Ok(Read { messages: Vec::new(), first: 0, last: 0 });
+        return Ok(Read { messages: Vec::new(), first: 0, last: 0, more: 0 });
     };
     let (first, last) = (first.sequence, last.sequence);
     let from = match (after, all) {
@@ -126,7 +128,8 @@ async fn once(
             messages.push(message);
         }
     }
-    Ok(Read { messages, first, last })
+    let more = if from > last { 0 } else { count_from(link, room, from).await?.map_or(0, |(_, count)| count) };
+    Ok(Read { messages, first, last, more })
 }
 
 /// Messages from a sequence on, that one included: the sequence of the first of them, and how many there are.

@@ -129,6 +129,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The entry `key` of `bucket`, if there is one.
     fn get<'a>(&'a self, bucket: Records, key: &'a Key) -> Answer<'a, Option<Entry>>;
 
+    /// When the entry `key` was written as it is, milliseconds since 1970, by the clock of the engine that led its stream then; none:
+    /// there is no such entry, or the store keeps no times. After a restore it is the time of that.
+    fn written_at<'a>(&'a self, bucket: Records, key: &'a Key) -> Answer<'a, Option<i64>>;
+
     /// Writes an entry that never was; a tombstone is one that was.
     fn create<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision>;
 

@@ -185,6 +185,10 @@ impl Store for FaultyStore {
         .boxed()
     }
 
+    fn written_at<'a>(&'a self, bucket: Records, key: &'a Key) -> Answer<'a, Option<i64>> {
+        self.inner.written_at(bucket, key)
+    }
+
     fn create<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision> {
         async move {
             let call = Operation::at(CREATE, bucket.bucket(), key);

@@ -116,6 +116,17 @@ impl Store for KvStore {
         .boxed()
     }
 
+    fn written_at<'a>(&'a self, bucket: Records, key: &'a Key) -> Answer<'a, Option<i64>> {
+        async move {
+            let operation = Operation::at("read", bucket.bucket(), key);
+            let link = self.link(&operation)?;
+            let unavailable = |error: WriteError| failed(&operation, &error);
+            let found = write::look(&link, bucket.bucket(), key.as_str()).await.map_err(unavailable)?;
+            Ok(found.map(|message| message.time.unix_timestamp().saturating_mul(1000)))
+        }
+        .boxed()
+    }
+
     fn create<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision> {
         self.put(Operation::at("create", bucket.bucket(), key), bucket, key, value, 0).boxed()
     }

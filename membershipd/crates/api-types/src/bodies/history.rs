@@ -25,6 +25,9 @@ pub struct History {
     pub first: u64,
     /// Place of the newest message; 0: there never was one.
     pub last: u64,
+    /// How many messages there are after those of the page. Nodes of an older release do not tell.
+    #[serde(default)]
+    pub more: u64,
     /// Places of messages that are kept and cannot be read; they lie between those of the page, or before its first or after its
     /// last. Absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -39,6 +39,25 @@ pub struct Members {
     pub next: Option<String>,
 }
 
+/// How the caller's own membership of a room ended, in the problem that says that the caller is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct EndedMembership {
+    /// The room.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub room: RoomId,
+    /// `removed` or `banned`.
+    #[cfg_attr(feature = "openapi", schema(value_type = String))]
+    pub state: MemberState,
+    /// Who ended it: a handle, or `root@` and a node; absent: the caller left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub by: Option<Author>,
+    /// When that was written, milliseconds since 1970; absent: the node does not know. After a restore it is when that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<i64>,
+}
+
 /// A role in a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -23,7 +23,7 @@ pub use invites::{ChangedInvite, Invite, Invites, NewInvite, Registration};
 #[cfg(feature = "openapi")]
 pub use keys::EnvelopeSchema;
 pub use keys::{Begun, Hpke, Listed, NewEpoch, NewestKey, Recipients, SealedKey};
-pub use members::{Acceptance, ChangedMember, Member, MemberRole, Members};
+pub use members::{Acceptance, ChangedMember, EndedMembership, Member, MemberRole, Members};
 pub use outcome::Passed;
 pub use rooms::{ChangedRoom, Keeper, NewRoom, OwnMembership, Policy, Room, RoomPatch, Rooms};
 pub use status::Status;

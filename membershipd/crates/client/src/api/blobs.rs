@@ -19,7 +19,7 @@ pub(crate) fn path(room: &RoomId) -> String {
 }
 
 impl Client {
-    /// Adds `sealed`, 1 byte to 16 MiB, to the attachments of `room`, and says what it is called there. Repeating is safe.
+    /// Adds `sealed`, 1 to [`BLOB_BYTES`] bytes, to the attachments of `room`, and says what it is called there. Repeating is safe.
     pub async fn put_blob(&self, room: &RoomId, sealed: Bytes) -> Result<AddedBlob, ClientError> {
         let target = format!("{}/{}", path(room), BlobId::of(&sealed));
         let request = Wire {
@@ -32,7 +32,7 @@ impl Client {
             patience: PATIENCE,
         };
         let read = |body: Bytes| serde_json::from_slice(&body).map_err(|error| format!("an odd answer: {error}"));
-        self.ask_by(&self.nodes, &request, read).await
+        self.ask_by(&request, read).await
     }
 
     /// The attachment of `room` that is called `id`, as it was added. From a node that has something else in its place the next
@@ -44,6 +44,6 @@ impl Client {
         let whole = |body: Bytes| {
             if BlobId::of(&body) == id { Ok(body) } else { Err("what it sent is not what was asked for".to_owned()) }
         };
-        self.ask_by(&self.nodes, &request, whole).await
+        self.ask_by(&request, whole).await
     }
 }

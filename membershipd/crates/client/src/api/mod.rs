@@ -1,23 +1,27 @@
 //! The API from the outside: signed requests, to whichever node answers.
 //!
-//! Every request may be repeated: changes are PUT and DELETE of what the client names, or name the revision that they are for.
-//! So a node that does not answer, or that cannot say, is followed by the next. Only if all of them leave it open is the outcome
-//! unknown, and that is said.
+//! What only reads is asked of a second node beside the first where that has been silent for a second. A change is sent to one node at
+//! a time, which has just answered: one that is frozen would take it and say nothing. Every change may be repeated: changes are PUT and
+//! DELETE of what the client names, or name the revision that they are for. So a node that breaks off, or that cannot say, is followed by
+//! the next. Only if all of them leave it open is the outcome unknown, and that is said.
 
 mod answers;
+mod asking;
 mod blobs;
 mod error;
 mod explain;
 mod invite_link;
+mod race;
 mod url;
 
 use std::net::IpAddr;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -29,6 +33,7 @@ pub use answers::Changed;
 pub use error::{ClientError, Refused, Tried};
 pub use http::Method;
 pub use invite_link::{BadLink, InviteLink, LINK_BYTES};
+pub(crate) use race::Race;
 pub use unibus_api_types::bodies::{
     AddedBlob, AuditRecord, Blob, ClosedConnection, Connection, Invite, Member, OwnMembership, Room, Status, User,
 };
@@ -47,6 +52,10 @@ const ANSWER: Duration = Duration::from_secs(40);
 const _: () = assert!(ANSWER.as_secs() > 2 * bus::STORE_BUDGET.as_secs() + bus::LEASE.as_secs());
 /// Largest answer that is read, bytes: a full page of the longest records is smaller.
 const ANSWER_BYTES: usize = 4 << 20;
+/// Silence of all nodes after which a patient client says that it waits.
+const QUIET: Duration = Duration::from_secs(2);
+/// Pause before the nodes are asked again.
+const AGAIN: Duration = Duration::from_millis(250);
 /// Entries of a page that is asked for.
 const PAGE: usize = 500;
 
@@ -103,12 +112,31 @@ fn next_page(after: Option<&str>) -> String {
 
 type Http = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
+/// How patient a client is where no node can do what is asked, and certainly nothing was changed.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long the nodes are asked again.
+    pub most: Duration,
+    /// Is told of it once for each request: what the nodes say, and how long the client goes on.
+    pub told: fn(&str),
+}
+
 /// A client.
 #[derive(Debug)]
 pub struct Client {
     http: Http,
     nodes: Vec<NodeUrl>,
+    ca: Option<PathBuf>,
     signer: Signer,
+    patience: Option<Patience>,
+    answered: Mutex<Option<Answered>>,
+}
+
+/// The node that answered last.
+#[derive(Debug)]
+struct Answered {
+    node: NodeUrl,
+    at: Instant,
 }
 
 impl Client {
@@ -134,47 +162,73 @@ impl Client {
                 unibus_tls::trusting_none()?
             }
         };
-        Ok(Self { http: http(tls, from), nodes, signer: Signer::new(identity.key_pair()?)? })
+        let signer = Signer::new(identity.key_pair()?)?;
+        let (ca, patience, answered) = (ca.map(Path::to_owned), None, Mutex::new(None));
+        Ok(Self { http: http(tls, from), nodes, ca, signer, patience, answered })
+    }
+
+    /// The same, which asks again where no node can do it. Without this it says so at once.
+    pub fn patient(self, patience: Patience) -> Self {
+        Self { patience: Some(patience), ..self }
+    }
+
+    /// The nodes, the one that answered last before the others.
+    pub fn nodes(&self) -> Vec<&NodeUrl> {
+        let answered = self.answered();
+        let is_first = |node: &&NodeUrl| answered.as_ref().is_some_and(|answered| answered.node == **node);
+        let (first, others): (Vec<_>, Vec<_>) = self.nodes.iter().partition(is_first);
+        [first, others].concat()
+    }
+
+    /// The CA that the certificates of the nodes are of.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
     }
 
     /// Asks, and returns the body of the answer.
     pub async fn ask(&self, request: &Request) -> Result<Value, ClientError> {
         let odd =
             |body: &Bytes| serde_json::from_slice(body).map_err(|error| format!("an answer that is no JSON: {error}"));
-        self.ask_by(&self.nodes, &Wire::of(request), |body| odd(&body)).await
+        self.ask_by(&Wire::of(request), |body| odd(&body)).await
     }
 
-    /// Asks this node alone, for an answer of a known form.
+    /// Asks this node alone, and once, for an answer of a known form.
     pub async fn ask_one<T: DeserializeOwned>(&self, node: &NodeUrl, request: &Request) -> Result<T, ClientError> {
         let read = |body: Bytes| {
             serde_json::from_slice(&body).map_err(|error| format!("an answer that is not what was asked for: {error}"))
         };
-        self.ask_by(std::slice::from_ref(node), &Wire::of(request), read).await
+        self.ask_once(vec![node], &Wire::of(request), &read).await
     }
 
-    /// Asks one of `nodes` after the other, until `read` understands an answer.
-    async fn ask_by<T>(
-        &self,
-        nodes: &[NodeUrl],
-        request: &Wire<'_>,
-        read: impl Fn(Bytes) -> Result<T, String>,
-    ) -> Result<T, ClientError> {
-        let mut tried = Tried::default();
-        for node in nodes {
-            match self.ask_node(node, request, &read).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(refused)) if refused.elsewhere() => {
-                    tried.note(node, refused.leaves_open() && request.changes(), refused.to_string());
+    /// Asks the nodes until `read` understands an answer, and again while there is patience and certainly nothing was changed.
+    async fn ask_by<T>(&self, request: &Wire<'_>, read: impl Fn(Bytes) -> Result<T, String>) -> Result<T, ClientError> {
+        let Some(Patience { most, told }) = self.patience else {
+            return self.ask_once(self.nodes(), request, &read).await;
+        };
+        let begun = Instant::now();
+        let mut told = Some(told);
+        loop {
+            let mut asked = std::pin::pin!(self.ask_once(self.nodes(), request, &read));
+            let outcome = tokio::select! {
+                outcome = &mut asked => outcome,
+                () = tokio::time::sleep(QUIET), if told.is_some() => {
+                    let is_answered = self.answered().as_ref().is_some_and(|answered| answered.at > begun);
+                    if let Some(told) = told.take_if(|_| !is_answered) {
+                        told("no node has answered yet; waiting");
+                    }
+                    asked.await
                 }
-                // It may be our own change that is in the way.
-                Ok(Err(refused)) if tried.open && refused.is_stale() => {
-                    tried.note(node, true, refused.to_string());
+            };
+            match outcome {
+                Err(ClientError::Nobody(tried)) if tried.passes && begun.elapsed() + AGAIN < most => {
+                    if let Some(told) = told.take() {
+                        told(&format!("no node can do it now ({tried}); asking again for up to {} s", most.as_secs()));
+                    }
+                    tokio::time::sleep(AGAIN).await;
                 }
-                Ok(Err(refused)) => return Err(ClientError::Refused(Box::new(refused))),
-                Err(failed) => tried.note(node, failed.sent && request.changes(), failed.why),
+                outcome => return outcome,
             }
         }
-        Err(if tried.open { ClientError::Unknown(tried) } else { ClientError::Nobody(tried) })
     }
 
     /// Asks for an answer of a known form.
@@ -210,33 +264,8 @@ impl Client {
         Ok(alive)
     }
 
-    async fn ask_node<T>(
-        &self,
-        node: &NodeUrl,
-        request: &Wire<'_>,
-        read: impl Fn(Bytes) -> Result<T, String>,
-    ) -> Result<Result<T, Refused>, Failed> {
-        let unsent = |why: String| Failed { sent: false, why };
-        let message = self.message(node, request).map_err(|error| unsent(format!("{error:#}")))?;
-        let late = || Failed { sent: true, why: format!("no answer within {} s", request.patience.as_secs()) };
-        let answer = tokio::time::timeout(request.patience, async {
-            let response = self
-                .http
-                .request(message)
-                .await
-                .map_err(|error| Failed { sent: !error.is_connect(), why: chain(&error) })?;
-            let (status, fields) = (response.status(), response.headers().clone());
-            let body = Limited::new(response.into_body(), request.most).collect().await;
-            let body = body.map_err(|error| Failed { sent: true, why: format!("the answer broke off: {error}") })?;
-            Ok((status, fields, body.to_bytes()))
-        });
-        let (status, fields, body) = answer.await.map_err(|_| late())??;
-        if status.is_success() {
-            return read(body).map(Ok).map_err(|why| Failed { sent: true, why });
-        }
-        let refused = Refused::read(node, status, serde_json::from_slice(&body).unwrap_or_default());
-        let explanation = explain::explain(&refused.slug, node, &fields, clock::unix());
-        Ok(Err(refused.explained(explanation)))
+    fn answered(&self) -> MutexGuard<'_, Option<Answered>> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn message(&self, node: &NodeUrl, request: &Wire<'_>) -> anyhow::Result<http::Request<Full<Bytes>>> {
@@ -306,13 +335,6 @@ impl<'a> Wire<'a> {
     }
 }
 
-/// Why there is no answer.
-struct Failed {
-    /// Whether the node may have got the request.
-    sent: bool,
-    why: String,
-}
-
 /// Connections with `tls`, from the address `from`.
 fn http(tls: ClientConfig, from: Option<IpAddr>) -> Http {
     let mut connector = HttpConnector::new();
@@ -323,10 +345,4 @@ fn http(tls: ClientConfig, from: Option<IpAddr>) -> Http {
     let connector =
         HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(connector);
     hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector)
-}
-
-/// An error with its causes; the first alone only says that there was one.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -11,7 +11,7 @@ use super::sending::{Sender, Sent, record};
 use crate::api::{AddedBlob, Client, NodeUrl, Room};
 use crate::identity::Identity;
 use unibus_api_types::BlobId;
-use unibus_api_types::limits::BLOB_BYTES;
+use unibus_api_types::limits::{ATTACHMENT_BYTES, BLOB_BYTES};
 use unibus_core::domain::RoomId;
 use unibus_core::random;
 use unibus_crypto::{Attachment, AttachmentName, Content, FrameVersion, Untrue, blob};
@@ -35,7 +35,18 @@ impl Attachments {
         room: RoomId,
     ) -> Result<Self, TalkError> {
         let identity = identity.into();
-        let api = Arc::new(Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?);
+        let api = Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?;
+        Self::over(Arc::new(api), identity, pins, room).await
+    }
+
+    /// The same, which asks through `api`, the client of the same user.
+    pub async fn over(
+        api: Arc<Client>,
+        identity: impl Into<Arc<Identity>>,
+        pins: Pins,
+        room: RoomId,
+    ) -> Result<Self, TalkError> {
+        let identity = identity.into();
         let mut people = People::new(api.clone(), pins);
         let own = people.introduce(&identity).await?;
         let record = record(&api, people.pins(), &room, &identity).await?;
@@ -45,7 +56,8 @@ impl Attachments {
 
     /// Most bytes that an attachment may have before it is sealed.
     pub fn most() -> usize {
-        usize::try_from(BLOB_BYTES).unwrap_or(usize::MAX).saturating_sub(blob::OVERHEAD)
+        const { assert!(blob::OVERHEAD as u64 <= BLOB_BYTES - ATTACHMENT_BYTES) };
+        usize::try_from(ATTACHMENT_BYTES).unwrap_or(usize::MAX)
     }
 
     /// Adds an attachment, sealed with the key of those who are there now. In a room whose messages are in clear it is, too. Says
@@ -82,13 +94,13 @@ impl Attachments {
 }
 
 impl Sender {
-    /// Tells the room of an attachment that was added as `id`: `bytes` is what it has when it is opened, `file` what its file is
+    /// Tells the room of an attachment that was added as `id`: `bytes` is what it has when it is opened, `name` what it is
     /// called. Only version 2 of frames can say it: none where that is not written.
-    pub async fn announce(&mut self, id: BlobId, bytes: u64, file: &str) -> Result<Option<Sent>, TalkError> {
+    pub async fn announce(&mut self, id: BlobId, bytes: u64, name: AttachmentName) -> Result<Option<Sent>, TalkError> {
         if self.frames().await? == FrameVersion::V1 {
             return Ok(None);
         }
-        let attachment = Attachment { sha256: id.sha256(), size: bytes, name: AttachmentName::like(file) };
+        let attachment = Attachment { sha256: id.sha256(), size: bytes, name };
         self.say_contents(&[Content::Attachment(attachment)]).await.map(Some)
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_nats::{Client as Connection, ConnectOptions, Event, HeaderMap, ServerError, Subscriber};
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::error::TalkError;
-use crate::api::{Client, NodeUrl, Request};
+use crate::api::{Client, Race, Request};
 use crate::identity::Identity;
 use unibus_api_types::bodies;
 use unibus_core::bus;
@@ -31,18 +31,16 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Connects as `identity` to the first of `nodes` that takes it.
-    pub async fn connect(
-        api: &Client,
-        identity: &Identity,
-        nodes: &[NodeUrl],
-        ca: Option<&Path>,
-    ) -> Result<Self, TalkError> {
+    /// Connects as `identity` to the first node of `api` that takes it; where one is silent the next one is tried beside it.
+    pub async fn connect(api: &Client, identity: &Identity) -> Result<Self, TalkError> {
         let bodies::Bus { port, tls, level, .. } =
             api.ask_for(&Request::get("/v1/bus")).await.map_err(TalkError::api("ask where the bus is"))?;
-        let (mut why, mut met) = (Vec::new(), None);
-        for node in nodes {
-            match Self::to(identity, &format!("{}:{port}", node.host()), tls, ca).await {
+        let attempts = api.nodes().into_iter().map(|node| {
+            async move { (node, Self::to(identity, &format!("{}:{port}", node.host()), tls, api.ca()).await) }.boxed()
+        });
+        let (mut race, mut why, mut met) = (Race::of(attempts), Vec::new(), None);
+        while let Some((node, connected)) = race.next().await {
+            match connected {
                 Ok(bus) => return Ok(Self { level, ..bus }),
                 Err(error) => {
                     why.push(format!("{}: {error:#}", node.host()));

@@ -1,6 +1,6 @@
 //! Why a conversation does not go on.
 
-use crate::api::ClientError;
+use crate::api::{ClientError, Refused};
 use unibus_api_types::BlobId;
 use unibus_api_types::bound::BoundMet;
 use unibus_api_types::notice::Reason;
@@ -8,12 +8,13 @@ use unibus_core::domain::{Handle, RoomId};
 use unibus_crypto::{Epoch, MessageId, Untrue};
 
 use super::pins::PinsError;
+use crate::words;
 
 /// Why something could not be said or heard.
 #[derive(Debug, thiserror::Error)]
 pub enum TalkError {
     /// The API did not do it.
-    #[error("cannot {doing}: {error}")]
+    #[error("{}", not_done(doing, error))]
     Api {
         /// What was attempted.
         doing: &'static str,
@@ -23,7 +24,7 @@ pub enum TalkError {
     /// What the pins say, or that they cannot be kept.
     #[error(transparent)]
     Pins(#[from] PinsError),
-    /// A user's HPKE key is not signed by him.
+    /// A user's HPKE key is not signed by that user.
     #[error("the servers name an HPKE key of '{0}' that '{0}' has not signed: {1}")]
     NotVouched(Handle, Untrue),
     /// Our own HPKE key is not the one that the servers name.
@@ -48,7 +49,7 @@ pub enum TalkError {
     #[error("others began epochs of '{0}' faster than this user could, again and again")]
     Contended(RoomId),
     /// The user is not in the room.
-    #[error("'{1}' is not in the room '{0}'")]
+    #[error("you are not in {0}")]
     NotMember(RoomId, Handle),
     /// No node lets us onto the bus.
     #[error("no node's bus can be reached: {0}")]
@@ -63,7 +64,7 @@ pub enum TalkError {
     #[error("cannot seal the message: {0}")]
     Seal(Untrue),
     /// The message is larger than the bus takes.
-    #[error("the message has {bytes} bytes, and the bus takes {most} with all that is around it")]
+    #[error("the message has {}, and the bus takes {} with all that is around it", size(*bytes), size(*most))]
     TooLarge {
         /// Its bytes.
         bytes: usize,
@@ -71,7 +72,7 @@ pub enum TalkError {
         most: usize,
     },
     /// The attachment is larger than what is taken.
-    #[error("the attachment has {bytes} bytes, and may have {most} at most")]
+    #[error("the attachment has {bytes} bytes, and may have {most} at most ({})", size(*most))]
     AttachmentTooLarge {
         /// Its bytes.
         bytes: usize,
@@ -87,7 +88,9 @@ pub enum TalkError {
         why: Untrue,
     },
     /// It was sealed when we were not there.
-    #[error("it is sealed with the key of epoch {epoch} of '{room}', which this user does not have")]
+    #[error(
+        "it was added before you joined {room}, or while you were not in it: its key (epoch {epoch}) is not sealed for you"
+    )]
     NotSealed {
         /// The room.
         room: RoomId,
@@ -102,15 +105,35 @@ pub enum TalkError {
         /// Whether saying it again may help.
         retry: bool,
     },
-    /// It was said, and nobody knows whether it was kept.
-    #[error("message {0} was sent, and nobody knows whether it was kept")]
+    /// It was said, and it is not known whether it was kept.
+    #[error("message {0} was sent, and it is not known whether it was kept")]
     Unknown(MessageId),
     /// The identity is not usable.
     #[error("the identity cannot be used: {0:#}")]
     Identity(anyhow::Error),
 }
 
+fn size(bytes: usize) -> String {
+    words::size(u64::try_from(bytes).unwrap_or(u64::MAX))
+}
+
+/// What people are told where the API did not do it: a refusal in words of its own needs no other ones.
+fn not_done(doing: &str, error: &ClientError) -> String {
+    match error {
+        ClientError::Refused(refused) if refused.words().is_some() => refused.to_string(),
+        _ => format!("cannot {doing}: {error}"),
+    }
+}
+
 impl TalkError {
+    /// The refusal of a node, where that is why.
+    pub fn refusal(&self) -> Option<&Refused> {
+        match self {
+            TalkError::Api { error: ClientError::Refused(refused), .. } => Some(refused),
+            _ => None,
+        }
+    }
+
     /// Names what was attempted with the API.
     pub(super) fn api(doing: &'static str) -> impl Fn(ClientError) -> Self {
         move |error| TalkError::Api { doing, error }
@@ -156,9 +179,9 @@ impl TalkError {
             TalkError::Stale(room) => format!("ask a member of '{room}' to say something, or: membershipd key rotate"),
             TalkError::Contended(_) => "try again".to_owned(),
             TalkError::NotMember(room, _) => format!(
-                "if you are invited: membershipd member accept {room}; if not, ask somebody who is in it to invite you"
+                "if you are invited: membershipd member accept {room}; if not, ask one of its moderators or owners to invite you"
             ),
-            TalkError::Bus(_) => "see 'cargo xtask verify'; name more nodes with --url".to_owned(),
+            TalkError::Bus(_) => "name more nodes with --url; if it stays so, tell your operator".to_owned(),
             TalkError::Bound(met) => met.remedy().to_owned(),
             TalkError::NotPermitted(_) => "see your role with 'membershipd room show'".to_owned(),
             TalkError::NotKept { retry: true, .. } => "say it again in a moment".to_owned(),

@@ -32,11 +32,32 @@ pub struct Page {
     pub messages: Vec<Kept>,
     /// Number of the newest that is kept.
     pub last: u64,
+    /// How many there are after those of the page; none: a node of an older release, which does not tell.
+    #[serde(default)]
+    pub more: Option<u64>,
 }
 
 fn base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(deserializer)?;
     BASE64.decode(text.as_bytes()).map_err(serde::de::Error::custom)
+}
+
+/// What lies ahead of a reader of a room's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Number of the newest message; 0: there is none.
+    pub last: u64,
+    /// How many there are; none: the node is of an older release, which does not tell.
+    pub count: Option<u64>,
+}
+
+impl Ahead {
+    /// What `room` has kept after number `after`. Reads one message at most.
+    pub async fn of(api: &Client, room: &RoomId, after: u64) -> Result<Self, TalkError> {
+        let Page { messages, last, more } = page(api, room, Some(after), 1).await?;
+        let read = u64::try_from(messages.len()).unwrap_or(u64::MAX);
+        Ok(Self { last, count: more.map(|more| more.saturating_add(read)) })
+    }
 }
 
 /// The `limit` frames after number `after`; without that, the last ones.

@@ -58,7 +58,12 @@ pub enum Heard {
     /// A message that was told when it came is not in the history, and is no longer on its way there.
     NotKept(Message),
     /// All that was kept has been told, and what is told from now on is new.
-    CaughtUp,
+    CaughtUp {
+        /// Number up to which the history was read; none: the room keeps nothing.
+        read: Option<u64>,
+        /// What was told when it came, and is not in the history so far, by id and sender.
+        awaited: Vec<(MessageId, Handle)>,
+    },
     /// The connection is lost, and made again.
     Lost(String),
 }
@@ -68,12 +73,12 @@ pub enum Heard {
 pub struct Listener {
     api: Arc<Client>,
     identity: Arc<Identity>,
-    nodes: Vec<NodeUrl>,
-    ca: Option<PathBuf>,
     people: People,
     reader: Reader,
     room: RoomId,
     from: From,
+    /// Whether what comes is kept.
+    keeps: bool,
     /// Whether what comes and is not kept is told.
     marks: bool,
     shown: Shown,
@@ -100,6 +105,10 @@ impl Shown {
         self.0.retain(|(_, message)| (message.id, &message.sender) != (id, sender));
     }
 
+    fn awaited(&self) -> Vec<(MessageId, Handle)> {
+        self.0.iter().map(|(_, message)| (message.id, message.sender.clone())).collect()
+    }
+
     /// What came too long before `now`, at which the whole history had been read.
     fn given_up(&mut self, now: Instant) -> Vec<Message> {
         let old = self.0.iter().take_while(|(at, _)| now.duration_since(*at) > Self::GIVEN_UP).count();
@@ -121,13 +130,25 @@ impl Listener {
         from: From,
     ) -> Result<Self, TalkError> {
         let identity = identity.into();
-        let api = Arc::new(Client::new(&identity, nodes.clone(), ca.as_deref()).map_err(TalkError::Identity)?);
+        let api = Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?;
+        Self::over(Arc::new(api), identity, pins, room, from).await
+    }
+
+    /// The same, which asks through `api`, the client of the same user.
+    pub async fn over(
+        api: Arc<Client>,
+        identity: impl Into<Arc<Identity>>,
+        pins: Pins,
+        room: RoomId,
+        from: From,
+    ) -> Result<Self, TalkError> {
+        let identity = identity.into();
         let mut people = People::new(api.clone(), pins);
         let own = people.introduce(&identity).await?;
         let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
         let record = record(&api, people.pins(), &room, &identity).await?;
         let reader = Reader::new(room.clone(), record.policy.into(), keyring);
-        Ok(Self { api, identity, nodes, ca, people, reader, room, from, marks: false, shown: Shown::default() })
+        Ok(Self { api, identity, people, reader, room, from, keeps: false, marks: false, shown: Shown::default() })
     }
 
     /// Listens until `hear` has enough, or until there is nothing more to be heard: the user was removed, or a server lies.
@@ -150,23 +171,36 @@ impl Listener {
 
     /// Tells what was kept, and nothing that comes. Needs no bus.
     pub async fn read_kept(mut self, mut hear: impl FnMut(Heard) -> Next) -> Result<(), TalkError> {
-        self.catch_up(&mut hear).await.map(|_| ())
+        if self.catch_up(&mut hear).await?.is_continue() {
+            let _ = hear(self.caught_up(true));
+        }
+        Ok(())
+    }
+
+    /// How far the history was read, of a room that `keeps` messages.
+    fn caught_up(&self, keeps: bool) -> Heard {
+        let read = match self.from {
+            From::After(seq) if keeps => Some(seq),
+            _ => None,
+        };
+        Heard::CaughtUp { read, awaited: self.shown.awaited() }
     }
 
     /// Listens until the connection is lost.
     async fn session(&mut self, hear: &mut impl FnMut(Heard) -> Next, pause: &mut Duration) -> Result<Next, TalkError> {
         let Room { subject, policy, .. } = record(&self.api, self.people.pins(), &self.room, &self.identity).await?;
         self.reader.hold_to(policy.into());
-        let bus = Bus::connect(&self.api, &self.identity, &self.nodes, self.ca.as_deref()).await?;
+        let bus = Bus::connect(&self.api, &self.identity).await?;
         let own = bus.subscribe(&subject.to_string()).await?;
         let below = bus.subscribe(&format!("{subject}.>")).await?;
         bus.settle().await.map_err(|error| TalkError::Bus(format!("{error:#}")))?;
         let mut live = futures::stream::select(own, below);
         // From here on nothing that is said is missed; what was said before is in the history.
-        if policy.persist && self.catch_up(hear).await?.is_break() || hear(Heard::CaughtUp).is_break() {
+        if policy.persist && self.catch_up(hear).await?.is_break() || hear(self.caught_up(policy.persist)).is_break() {
             return Ok(Next::Break(()));
         }
         *pause = PAUSE;
+        self.keeps = policy.persist;
         self.marks = policy.persist && bus.daemons_keep();
         let mut look = Box::pin(tokio::time::sleep(FIRST_LOOK));
         loop {
@@ -180,7 +214,8 @@ impl Listener {
                     }
                 }
                 () = &mut look => {
-                    if policy.persist && self.catch_up(hear).await?.is_break() || hear(Heard::CaughtUp).is_break() {
+                    let caught_up = !policy.persist || self.catch_up(hear).await?.is_continue();
+                    if !caught_up || hear(self.caught_up(policy.persist)).is_break() {
                         return Ok(Next::Break(()));
                     }
                     look = Box::pin(tokio::time::sleep(LOOK));
@@ -202,7 +237,8 @@ impl Listener {
             let page = history::page(&self.api, &self.room, after, limit).await?;
             // Whoever asks for the last ones goes on after the newest, even if there was none.
             let last = page.messages.last().map_or(after.unwrap_or(page.last), |kept| kept.seq);
-            let full = !page.messages.is_empty();
+            // A page ends early where its messages are long, also one of the last messages.
+            let is_end = page.messages.is_empty() || last >= page.last;
             for kept in page.messages.iter().filter(|_| wanted) {
                 let (subject, frame) = (kept.subject.as_str(), &kept.frame[..]);
                 let source = Source::History { seq: kept.seq };
@@ -211,8 +247,8 @@ impl Listener {
                 }
             }
             self.from = From::After(last);
-            if !full || after.is_none() {
-                let lost = self.shown.given_up(asked).into_iter().map(Heard::NotKept);
+            if is_end {
+                let lost = self.shown.given_up(asked).into_iter().filter(|_| self.marks).map(Heard::NotKept);
                 return Ok(lost.map(hear).find(Next::is_break).unwrap_or(Next::Continue(())));
             }
         }
@@ -228,7 +264,7 @@ impl Listener {
         }
         Ok(match self.reader.read(arrived, &mut self.people).await? {
             Ok(Some(message)) => {
-                if self.marks && seq.is_none() {
+                if self.keeps && seq.is_none() {
                     self.shown.note(Instant::now(), &message);
                 }
                 hear(Heard::Message(message))

@@ -22,7 +22,7 @@ mod sending;
 pub use attaching::Attachments;
 pub use bus::Bus;
 pub use error::TalkError;
-pub use history::{Kept, Page};
+pub use history::{Ahead, Kept, Page};
 pub use keyring::Keyring;
 pub use listening::{From, Heard, Listener};
 pub use people::{People, Person};

@@ -141,7 +141,7 @@ impl PinsError {
 }
 
 /// The pins of one user. Several programs may use them at once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Pins {
     path: PathBuf,
 }

@@ -50,8 +50,6 @@ pub struct Sent {
 pub struct Sender {
     api: Arc<Client>,
     identity: Arc<Identity>,
-    nodes: Vec<NodeUrl>,
-    ca: Option<PathBuf>,
     people: People,
     keyring: Keyring,
     room: Room,
@@ -89,13 +87,23 @@ impl Sender {
         room: RoomId,
     ) -> Result<Self, TalkError> {
         let identity = identity.into();
-        let api = Client::new(&identity, nodes.clone(), ca.as_deref()).map_err(TalkError::Identity)?;
-        let api = Arc::new(api);
+        let api = Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?;
+        Self::over(Arc::new(api), identity, pins, room).await
+    }
+
+    /// The same, which asks through `api`, the client of the same user.
+    pub async fn over(
+        api: Arc<Client>,
+        identity: impl Into<Arc<Identity>>,
+        pins: Pins,
+        room: RoomId,
+    ) -> Result<Self, TalkError> {
+        let identity = identity.into();
         let mut people = People::new(api.clone(), pins);
         let own = people.introduce(&identity).await?;
         let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
         let room = record(&api, people.pins(), &room, &identity).await?;
-        Ok(Self { api, identity, nodes, ca, people, keyring, room, version: None, open: None })
+        Ok(Self { api, identity, people, keyring, room, version: None, open: None })
     }
 
     /// The same, which writes `version`. Without this it is what the level of the cluster asks for: release 0.1.0 reads the first
@@ -252,7 +260,7 @@ impl Sender {
         let (bus, events) = match kept {
             Some(open) => (open.bus, open.events),
             None => {
-                let bus = Bus::connect(&self.api, &self.identity, &self.nodes, self.ca.as_deref()).await?;
+                let bus = Bus::connect(&self.api, &self.identity).await?;
                 let events = bus.subscribe(&bus::room_events(self.room.id.as_str())).await?;
                 (bus, events)
             }
@@ -330,7 +338,7 @@ mod tests {
             sealer.seal("room.kitchen", id, &["x"]).unwrap()
         };
         let kept = |seq, who| Kept { seq, at_ms: 1, subject: "room.kitchen".to_owned(), frame: said(who) };
-        let page = |messages: Vec<Kept>| Page { last: 9, messages };
+        let page = |messages: Vec<Kept>| Page { last: 9, more: None, messages };
         assert_eq!(kept_as(&page(vec![kept(7, "mallory")]), &said("alice")), None);
         assert_eq!(kept_as(&page(vec![kept(7, "mallory"), kept(8, "alice")]), &said("alice")), Some(8));
     }

@@ -18,7 +18,7 @@ pub enum Refusal {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// The id is another room's.
-    #[error("room '{0}' exists already, made by somebody else or with another subject or policy")]
+    #[error("room '{0}' exists already, made by another user or with another subject or policy")]
     RoomExists(RoomId),
     /// The id was a room's.
     #[error("room '{0}' was removed; its id is never given again")]

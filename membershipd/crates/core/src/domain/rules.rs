@@ -48,10 +48,10 @@ pub enum Denial {
     #[error("needs a higher role than the one that is concerned")]
     Outranked,
     /// Only the one concerned may.
-    #[error("nobody can do that for another")]
+    #[error("only the user concerned can do that")]
     NotOneself,
     /// Oneself is the one concerned.
-    #[error("nobody does that to himself; leave the room instead")]
+    #[error("this is not for oneself; leave the room instead")]
     Oneself,
     /// The room does not have this subject.
     #[error("the subject is not the room's")]

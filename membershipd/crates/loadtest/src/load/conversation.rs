@@ -230,7 +230,7 @@ impl Talker {
                     found.push(Found { seq, what });
                 }
                 // None of these is told of what was kept.
-                Heard::NotKept(_) | Heard::CaughtUp | Heard::Lost(_) => {}
+                Heard::NotKept(_) | Heard::CaughtUp { .. } | Heard::Lost(_) => {}
             }
             std::ops::ControlFlow::Continue(())
         };

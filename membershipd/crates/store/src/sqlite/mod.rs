@@ -137,6 +137,10 @@ impl Store for SqliteStore {
         .boxed()
     }
 
+    fn written_at<'a>(&'a self, _: Records, _: &'a Key) -> Answer<'a, Option<i64>> {
+        std::future::ready(Ok(None)).boxed()
+    }
+
     fn create<'a>(&'a self, bucket: Records, key: &'a Key, value: &'a [u8]) -> Answer<'a, Revision> {
         self.put(Operation::at("create", bucket.bucket(), key), bucket, key, value, None).boxed()
     }

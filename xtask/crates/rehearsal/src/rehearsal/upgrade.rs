@@ -154,8 +154,8 @@ fn used(words: &'static str, said: &[&'static str], reader: &str) -> Vec<Act> {
     let read = |act: Act| said.iter().fold(act, |act, words| act.says(words)).says(words);
     vec![
         by("root", "b", &format!("say kitchen {words}")),
-        read(by("root", "c", "tail kitchen --no-follow")),
-        read(by("alice", "a", "tail kitchen --no-follow").with(reader)),
+        read(by("root", "c", "tail kitchen --no-follow --last 200")),
+        read(by("alice", "a", "tail kitchen --no-follow --last 200").with(reader)),
         by("root", "a", &format!("blob get kitchen {{blob}} --out {copy}")),
         Act::tool(&format!("cmp deploy/nodes.toml {copy}")),
     ]
