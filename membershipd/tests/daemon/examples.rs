@@ -99,7 +99,7 @@ fn both_languages_verify_the_published_logs_and_the_same_long_one() {
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/roster-vectors.json");
     let (dir, log) = (Dir::new(), LongLog::new(1_000));
     let stranger = Person::new(5_000);
-    let invites = |actor: &Person| RosterAction::Invite {
+    let invites = || RosterAction::Invite {
         target: Person::new(6_000).handle,
         keys: Person::new(6_000).keys,
         role: RoomRole::Member,
@@ -109,8 +109,8 @@ fn both_languages_verify_the_published_logs_and_the_same_long_one() {
     *hurt.last_mut().unwrap() ^= 1;
     let forged = [
         (500, hurt, "signature"),
-        (1_000, up_to(999).next(&stranger, invites(&stranger)).unwrap().bytes().to_vec(), "denied"),
-        (1_000, up_to(998).next(&log.owner, invites(&log.owner)).unwrap().bytes().to_vec(), "fork"),
+        (1_000, up_to(999).next(&stranger, invites()).unwrap().bytes().to_vec(), "denied"),
+        (1_000, up_to(998).next(&log.owner, invites()).unwrap().bytes().to_vec(), "fork"),
         (700, log.entries[701].bytes().to_vec(), "gap"),
         (2, log.entries[1].bytes()[1..].to_vec(), "malformed"),
     ];

@@ -22,7 +22,7 @@ impl Person {
     pub(crate) fn new(number: u32) -> Self {
         let secret = |kind: u8| {
             let mut secret = [kind; 32];
-            secret[..4].copy_from_slice(&number.to_be_bytes());
+            secret.iter_mut().zip(number.to_be_bytes()).for_each(|(to, from)| *to = from);
             secret
         };
         let pair = KeyPair::new_from_raw(KeyPairType::User, secret(1)).unwrap();

@@ -144,7 +144,7 @@ fn the_published_examples_are_what_this_code_makes_and_reads() {
     let forged = logs.iter().filter(|log| log["refused"].is_string()).count();
     assert!(forged >= 40 && logs.len() - forged >= 6, "{forged} forged logs of {}", logs.len());
     // Every reason has an example, but those that take a log of 8,000 entries, 2,000 members, or 300 kB.
-    let all = RosterRefusalCodes::all();
+    let all = all_codes();
     let missing: Vec<_> = all.iter().filter(|code| !refused.contains(*code)).collect();
     assert_eq!(missing, [&"full", &"too-large", &"too-many-members"]);
     let names: std::collections::BTreeSet<_> = cases.iter().map(|case| case.what).collect();
@@ -163,50 +163,46 @@ fn the_published_examples_are_what_this_code_makes_and_reads() {
     assert!(now == text, "the log is not what {FILE} shows. If that is meant: UNIBUS_BLESS=1, and a new version");
 }
 
-/// All reasons, in the order in which `RosterRefusal` has them.
-struct RosterRefusalCodes;
-
-impl RosterRefusalCodes {
-    fn all() -> Vec<&'static str> {
-        use RosterRefusal::*;
-        let (who, id) = (|| handle("alice"), || room("kitchen"));
-        let all = [
-            Malformed(""),
-            TooLarge(0),
-            ForeignRoom { expected: id(), found: id() },
-            Gap { expected: 1, found: 1 },
-            Applied(1),
-            Fork(1),
-            StepBack { seen: 1, found: 1 },
-            OtherCreator,
-            OtherLink,
-            Signature(who()),
-            InviteSignature(who()),
-            OtherKey(who()),
-            ReplacedKey(who()),
-            Denied(unibus_core::domain::Denial::NotMember),
-            Unchanged,
-            Present(who()),
-            NotPresent(who()),
-            Banned(who()),
-            NotBanned(who()),
-            LastOwner(who()),
-            TooManyMembers,
-            Full,
-            KeyInUse(who()),
-            KeyChanged(who()),
-            WeakKey(who()),
-            OtherHpkeKey(who()),
-            NoSuchLink,
-            LinkUsed,
-            LinkRevoked,
-            LinkMakerGone(who()),
-        ];
-        let mut codes: Vec<_> = all.iter().map(RosterRefusal::code).collect();
-        let number = codes.len();
-        codes.sort_unstable();
-        codes.dedup();
-        assert_eq!(codes.len(), number, "each has a word of its own");
-        codes
-    }
+/// The words for all reasons.
+fn all_codes() -> Vec<&'static str> {
+    use RosterRefusal::*;
+    let (who, id) = (|| handle("alice"), || room("kitchen"));
+    let all = [
+        Malformed(""),
+        TooLarge(0),
+        ForeignRoom { expected: id(), found: id() },
+        Gap { expected: 1, found: 1 },
+        Applied(1),
+        Fork(1),
+        StepBack { seen: 1, found: 1 },
+        OtherCreator,
+        OtherLink,
+        Signature(who()),
+        InviteSignature(who()),
+        OtherKey(who()),
+        ReplacedKey(who()),
+        Denied(unibus_core::domain::Denial::NotMember),
+        Unchanged,
+        Present(who()),
+        NotPresent(who()),
+        Banned(who()),
+        NotBanned(who()),
+        LastOwner(who()),
+        TooManyMembers,
+        Full,
+        KeyInUse(who()),
+        KeyChanged(who()),
+        WeakKey(who()),
+        OtherHpkeKey(who()),
+        NoSuchLink,
+        LinkUsed,
+        LinkRevoked,
+        LinkMakerGone(who()),
+    ];
+    let mut codes: Vec<_> = all.iter().map(RosterRefusal::code).collect();
+    let number = codes.len();
+    codes.sort_unstable();
+    codes.dedup();
+    assert_eq!(codes.len(), number, "each has a word of its own");
+    codes
 }
