@@ -11,8 +11,8 @@ pub(crate) mod cluster_certs;
 pub(crate) mod doctor;
 pub(crate) mod engine;
 pub(crate) mod local;
-pub(crate) mod operations;
 pub(crate) mod logs;
+pub(crate) mod operations;
 pub(crate) mod previous;
 #[cfg(target_os = "linux")]
 pub(crate) mod prove;
