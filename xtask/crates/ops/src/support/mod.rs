@@ -23,7 +23,7 @@ use crate::paths::Paths;
 use crate::staging::UNIT;
 use crate::target::Target;
 use crate::ui::Style;
-use crate::verify::Answer;
+use crate::verify::{Answer, unix_ms};
 
 /// What is in it, in the order in which it comes: shown before anything is written.
 pub const CONTENTS: [(&str, &str); 8] = [
@@ -77,14 +77,14 @@ pub fn text(target: &Target, paths: &Paths, topology: &Path, plan: &str) -> Resu
     let screen = if answers.iter().flat_map(|answer| &answer.posture).any(|posture| !posture.damaged.is_empty()) {
         format!("{LEFT_OUT} (it names rooms whose history is damaged; their number is below)")
     } else {
-        overview(&target.expected, &answers, Style::plain()).text
+        overview(&target.expected, &answers, unix_ms(), Style::plain()).text
     };
     section("status", &screen);
     let judged = json!({
         "checks": checks.iter().map(redact::check).collect::<Vec<_>>(),
         "nodes": answers.iter().map(|answer| match &answer.posture {
             Ok(posture) => redact::posture(posture),
-            Err(why) => json!({ "node": answer.node, "error": why }),
+            Err(why) => json!({ "node": answer.node, "error": why.to_string() }),
         }).collect::<Vec<_>>(),
     });
     section("verify", &serde_json::to_string_pretty(&judged).context("writing JSON")?);
