@@ -99,7 +99,9 @@ impl Program {
 
     /// What all of them have said.
     pub(super) fn logs(node: &Node) -> String {
-        LANGUAGES.map(|language| std::fs::read_to_string(Self::log(node, language)).unwrap_or_default()).concat()
+        let said = LANGUAGES.map(|language| std::fs::read_to_string(Self::log(node, language)).unwrap_or_default());
+        // The one in Rust is a test, of which the harness says how long it has been running.
+        said.iter().flat_map(|said| said.lines()).filter(|line| !line.contains("has been running for over")).collect()
     }
 }
 
