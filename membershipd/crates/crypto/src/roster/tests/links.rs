@@ -84,6 +84,12 @@ fn a_link_ends_with_its_maker_s_right_to_make_it() {
         let bobs = pen.refusal(&bob, accept_link(7, &bob));
         assert!(["link-maker-gone", "present"].contains(&bobs), "{bobs}");
     }
+    // Nor once the maker is a moderator again, with new keys: the thief of the old ones may know the seed.
+    let mut replaced = pen.clone();
+    replaced.add(&alice, replace(&who("bob2")));
+    replaced.add(&who("bob2"), accept(&who("bob2")));
+    assert_eq!(replaced.standing("bob"), joined(Moderator));
+    assert_eq!(replaced.refusal(&carol, accept_link(7, &carol)), "link-maker-gone");
     let revoke = || RosterAction::RevokeLink { invite_pub: invite_key(7).public() };
     for actor in [&alice, &bob] {
         let mut pen = pen.clone();

@@ -185,6 +185,9 @@ fn links() -> Vec<(&'static str, Case)> {
     revoked.add(&alice, RosterAction::RevokeLink { invite_pub: invite_key(7).public() });
     gone.add(&alice, remove("bob"));
     lowered.add(&alice, role("bob", Member));
+    let mut replaced = pen.clone();
+    replaced.add(&alice, replace(&who("bob2")));
+    replaced.add(&who("bob2"), accept(&who("bob2")));
     left.add(&dave, accept_link(7, &dave));
     left.add(&dave, RosterAction::Leave);
     left.add(&alice, link(8, Member));
@@ -213,6 +216,7 @@ fn links() -> Vec<(&'static str, Case)> {
             "link-maker-gone",
             more("the link of one who may not invite any more", &lowered, &dave, accept_link(7, &dave)),
         ),
+        ("link-maker-gone", more("the link of a moderator with new keys", &replaced, &dave, accept_link(7, &dave))),
         ("no-such-link", more("a link that the log does not have", &pen, &dave, accept_link(8, &dave))),
         (
             "invite-signature",
