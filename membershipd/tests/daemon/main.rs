@@ -13,6 +13,7 @@
 mod common;
 
 mod access;
+mod admin;
 mod api;
 mod bad_input;
 mod blobs;
@@ -32,6 +33,7 @@ mod kept_limits;
 mod kept_mended;
 mod levels;
 mod operations;
+mod ordinary_user;
 mod proxies;
 mod rights;
 mod rooms;
