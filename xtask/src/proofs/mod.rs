@@ -1,5 +1,6 @@
 //! Proofs that take too long for CI: each is named, runs alone, and can be repeated by anyone.
 
+mod api;
 mod backup;
 mod bare;
 mod builds;
@@ -26,6 +27,8 @@ use unibus_ops::ui::Progress;
 pub(crate) enum Proof {
     /// A backup of 1 GiB of attachments with at most 200 MB of memory at both ends, restored and compared (ten minutes)
     Backup,
+    /// A generator of requests that knows the description of the API alone finds nothing in a daemon on its own (ten minutes)
+    Api,
     /// README's two commands on a Debian 12 that has nothing but Rust, git, a C compiler and pip (half an hour, root)
     Bare,
     /// How long this clone takes to build, next to the previous release (twenty minutes, on a quiet machine)
@@ -48,6 +51,7 @@ impl Proof {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Backup => "backup",
+            Self::Api => "api",
             Self::Bare => "bare",
             Self::Builds => "builds",
             Self::Chaos => "chaos",
@@ -62,6 +66,7 @@ impl Proof {
     pub(crate) fn shows(self) -> &'static str {
         match self {
             Self::Backup => "a backup of 1 GiB takes at most 200 MB of memory at both ends; ten minutes",
+            Self::Api => "the API answers generated requests as its description says; ten minutes",
             Self::Bare => "README's two commands on a bare Debian 12; half an hour, as root",
             Self::Builds => "how long this clone takes to build, next to the previous release; twenty minutes",
             Self::Chaos => "ten chaos runs on a local cluster, each with another seed; half an hour",
@@ -78,6 +83,7 @@ impl Proof {
     pub(crate) fn run(self, paths: &Paths, progress: &Progress) -> Result<()> {
         match self {
             Self::Backup => backup::run(paths),
+            Self::Api => api::run(paths, progress),
             Self::Bare => bare::run(paths, progress),
             Self::Builds => builds::run(paths, progress),
             Self::Chaos => chaos::run(paths),

@@ -22,6 +22,7 @@ const PYTHON: &str = "examples/python/requirements.txt";
 const JS: &str = "examples/javascript";
 const JS_FILES: [&str; 2] = ["package.json", "package-lock.json"];
 const NODE: &str = "deploy/pins/node.txt";
+const SCHEMATHESIS: &str = "deploy/pins/schemathesis.txt";
 const ZIG: &str = "deploy/pins/zig.txt";
 /// Without a network pip would try for a minute.
 pub(crate) const PIP_PATIENCE: [&str; 4] = ["--retries", "1", "--timeout", "15"];
@@ -37,6 +38,8 @@ pub enum Tool {
     Node,
     /// The packages of examples/javascript.
     JsClients,
+    /// Asks an API whatever its description allows and forbids.
+    Schemathesis,
     /// A linker for static programs, with cargo-zigbuild.
     Zig,
     /// Judges dependencies.
@@ -57,6 +60,7 @@ impl Tool {
             Self::PythonClients => python_place(paths),
             Self::Node => pip_place(paths, "node", NODE),
             Self::JsClients => js_place(paths),
+            Self::Schemathesis => pip_place(paths, "schemathesis", SCHEMATHESIS),
             Self::Zig => pip_place(paths, "zig", ZIG),
         };
         place.ok().filter(|place| place.is_dir())
@@ -73,6 +77,10 @@ impl Tool {
             Self::Node => {
                 let place = pip_place(paths, "node", NODE)?;
                 pip(paths, &place, NODE, line).context("Node.js was not installed")
+            }
+            Self::Schemathesis => {
+                let place = pip_place(paths, "schemathesis", SCHEMATHESIS)?;
+                pip(paths, &place, SCHEMATHESIS, line).context("schemathesis was not installed")
             }
             Self::Zig => {
                 let place = pip_place(paths, "zig", ZIG)?;
