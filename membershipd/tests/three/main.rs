@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod admin;
 mod at_once;
 mod cable;
 mod damaged;

@@ -1,11 +1,14 @@
 //! `cargo xtask local` from nothing to proven and back, as the README promises it.
 
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
 
 use super::harness::{Build, Cluster, NODES, Work, alive, failures, said, signal, wait, xtask};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 const BUCKETS: [&str; 10] = [
     "UNIBUS_users",
@@ -99,6 +102,33 @@ fn measures_and_leaves_nothing(cluster: &Cluster) {
     assert_eq!(left, ["root"]);
     let nobody = cluster.local(&["bench", "nobody"]);
     assert!(!nobody.status.success() && said(&nobody).contains("no node"), "{}", said(&nobody));
+}
+
+#[test]
+fn a_bench_on_a_cluster_of_its_own_leaves_nothing_also_on_ctrl_c() {
+    let place = Cluster::reserve(Work::Waits);
+    let (state, daemon) = (place.state.to_str().unwrap(), Build::Real.path());
+    let shown = place.state.join("shown");
+    let mut bench = xtask();
+    bench.args(["local", "--state", state, "bench", "--seconds", "60", "--own-address", &place.base.to_string()]);
+    bench.arg("--own-membershipd").arg(&daemon);
+    // A group of its own, to which Ctrl-C goes as from a terminal.
+    bench.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&shown).unwrap());
+    let mut bench = bench.spawn().unwrap();
+    wait("a bench that measures", 120, || {
+        let shown = std::fs::read_to_string(&shown).unwrap();
+        if shown.contains("turn 1 of 4") { Ok(()) } else { Err(shown) }
+    });
+    let made = PathBuf::from(format!("{state}.bench"));
+    assert!(made.join("nodes.toml").exists());
+    let group = Pid::from_raw(bench.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process_group(group, Signal::INT).unwrap();
+    let status = bench.wait().unwrap();
+    let shown = std::fs::read_to_string(&shown).unwrap();
+    assert_eq!(status.code(), Some(1), "{shown}");
+    assert!(shown.contains("told to stop") && shown.contains("its users and rooms are removed"), "{shown}");
+    assert!(!made.exists(), "something is left: {shown}");
+    assert!(TcpListener::bind((place.base, 4250)).is_ok(), "its engine runs: {shown}");
 }
 
 fn the_foreground_takes_everything_with_it(cluster: &Cluster, flags: &[&str], how: Signal) {
