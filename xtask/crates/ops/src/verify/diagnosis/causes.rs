@@ -123,7 +123,7 @@ impl Root<'_> {
     }
 }
 
-fn peers<'a>(posture: &'a Posture) -> &'a [String] {
+fn peers(posture: &Posture) -> &[String] {
     posture.cluster.as_ref().map_or(&[], |cluster| &cluster.peers)
 }
 
