@@ -459,7 +459,7 @@ fn a_cluster_of_one_node() {
     posture.cluster.as_mut().unwrap().leader = Some("magnus".to_owned());
     let answer = Answer { node: "magnus".to_owned(), posture: Ok(posture), sent_ms: NOW_MS, received_ms: NOW_MS };
     let say = |answers: &[Answer]| diagnose(&alone, answers, &checks(&alone, answers)).headline;
-    assert_eq!(say(&[answer.clone()]), "1 node healthy");
+    assert_eq!(say(std::slice::from_ref(&answer)), "1 node healthy");
     let down = Answer { posture: Err(NoPosture::new(Silence::Down, "no daemon answers")), ..answer };
-    assert_eq!(say(&[down]), "magnus is down: everything is denied");
+    assert_eq!(say(std::slice::from_ref(&down)), "magnus is down: everything is denied");
 }
