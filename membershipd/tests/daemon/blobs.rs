@@ -16,6 +16,7 @@ use membershipd::blobs::{BlobError, BlobId, BlobName, Blobs, Swept, Upload, swee
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use unibus_api_types::limits::BLOB_BYTES;
 use unibus_client::identity::Identity;
 
 /// More than a chunk, and no multiple of one.
@@ -202,7 +203,8 @@ fn what_does_not_end_well_leaves_nothing() {
     let named_otherwise = upload(&daemon, &alice, &target("hall", b"other"), &long);
     let head = named_otherwise.len() - LONG;
     assert_eq!(slug(&read(&exchange(&daemon, &named_otherwise[..head])).1), "other-digest");
-    let fields = [("Content-Type", "application/octet-stream"), ("Content-Length", "16777217")];
+    let more = (BLOB_BYTES + 1).to_string();
+    let fields = [("Content-Type", "application/octet-stream"), ("Content-Length", more.as_str())];
     let large = exchange(&daemon, &signed(&daemon, &alice, "PUT", &place, b"", &fields));
     assert_eq!((read(&large).0, slug(&read(&large).1)), (413, "too-large"), "before any of it was sent");
     let fields = [("Content-Type", "application/octet-stream"), ("Transfer-Encoding", "chunked")];
