@@ -52,8 +52,8 @@ pub(super) struct Problem {
     pub(super) kind: Kind,
     /// For the client: nothing secret, and of the request only what its sender knows.
     pub(super) detail: Option<Cow<'static, str>>,
-    /// How long to wait before it is worth trying again.
-    pub(super) retry_after: Option<Duration>,
+    /// How long to wait before it is worth trying again, in whole seconds (RFC 9110 section 10.2.3).
+    pub(super) retry_after: Option<u32>,
     /// Methods that would do.
     pub(super) allow: Option<Box<str>>,
     /// How the caller's own membership ended, where that is why.
@@ -72,7 +72,8 @@ const SOON: Duration = Duration::from_secs(1);
 impl Problem {
     /// The same, to be tried again after `pause`.
     pub(super) fn retry_after(self, pause: Duration) -> Self {
-        Self { retry_after: Some(pause), ..self }
+        let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+        Self { retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)), ..self }
     }
 
     /// The same, to be tried again soon.
@@ -106,9 +107,7 @@ impl Problem {
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(pause) = self.retry_after {
-            // Whole seconds, rounded up (RFC 9110 section 10.2.3).
-            let seconds = pause.as_secs() + u64::from(pause.subsec_nanos() > 0);
+        if let Some(seconds) = self.retry_after {
             fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(allow) = self.allow.and_then(|methods| HeaderValue::from_str(&methods).ok()) {

@@ -25,7 +25,7 @@ fn main() {
     for length in [100, 1_000, 7_900] {
         let log = LongLog::new(length);
         let raw: Vec<Vec<u8>> = log.entries.iter().map(|entry| entry.bytes().to_vec()).collect();
-        let (read, _) = best(|| raw.iter().map(|bytes| SignedEntry::decode(bytes).unwrap()).count());
+        let (read, _) = best(|| raw.iter().map(|bytes| SignedEntry::decode(bytes).unwrap()).collect::<Vec<_>>().len());
         let (verified, state) = best(|| log.verify());
         // What a client keeps, so that it verifies only what is new the next time.
         let kept = serde_json::to_string(&state).unwrap();

@@ -55,10 +55,13 @@ pub(crate) struct NonceLog {
     entries: OnceCell<Entries>,
 }
 
+/// The tokens of those whose nonces are noted.
+type Noted = Result<Arc<HashSet<Token>>, Failed>;
+
 #[derive(Debug)]
 struct OneLane {
     key: String,
-    group: GroupCommit<(Id, Token), Result<Arc<HashSet<Token>>, Failed>>,
+    group: GroupCommit<(Id, Token), Noted>,
     lane: tokio::sync::Mutex<Lane>,
 }
 
@@ -173,7 +176,7 @@ impl OneLane {
     }
 
     /// Notes those of the items that are new to this lane, and returns the tokens of all that were noted first by their caller.
-    async fn write(&self, link: &Link, items: &[(Id, Token)]) -> Result<Arc<HashSet<Token>>, Failed> {
+    async fn write(&self, link: &Link, items: &[(Id, Token)]) -> Noted {
         let mut lane = self.lane.lock().await;
         for _ in 0..OVERTAKEN {
             let now = Instant::now();

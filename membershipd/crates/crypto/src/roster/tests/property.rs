@@ -352,8 +352,8 @@ impl Both {
 
     /// An honest client seals for those alone whom a signed entry let in.
     fn check_recipients(&self) {
-        for left_out in 0..PEOPLE.len() {
-            let out = who(PEOPLE[left_out]);
+        for left_out in PEOPLE {
+            let out = who(left_out);
             let takings = Takings::from_iter([(out.handle.clone(), out.keys.sign_pub)]);
             for person in self.client.state.recipients(&takings) {
                 let (standing, keys) = self.naive.now(&person.handle).expect("the log knows all recipients");

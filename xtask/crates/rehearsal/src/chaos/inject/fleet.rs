@@ -37,7 +37,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn of_one(&self, fault: Fault, half: Half, node: &str) -> Vec<Deed> {
-        let steps = |step: Step| vec![Deed::Step(step)];
+        let steps = |step: Step| vec![Deed::Step(Box::new(step))];
         match (fault, half) {
             (Fault::Stop | Fault::Quorum, Half::Inject) => steps(systemd::stop(node)),
             (Fault::Stop | Fault::Quorum, Half::Heal) => steps(systemd::start(node)),
@@ -45,7 +45,9 @@ impl<'a> Fleet<'a> {
             (Fault::Kill, Half::Heal) => Vec::new(),
             (Fault::PowerCut, Half::Inject) => vec![self.machine(&["kill", node])],
             // A machine that boots starts what is enabled on it; what is not is started here.
-            (Fault::PowerCut, Half::Heal) => vec![self.machine(&["boot", node]), Deed::Step(systemd::start(node))],
+            (Fault::PowerCut, Half::Heal) => {
+                vec![self.machine(&["boot", node]), Deed::Step(Box::new(systemd::start(node)))]
+            }
             (Fault::Freeze, Half::Inject) => vec![self.machine(&["freeze", node])],
             (Fault::Freeze, Half::Heal) => vec![self.machine(&["thaw", node])],
             (Fault::CutOff, Half::Inject) => vec![self.machine(&["cut", node])],
@@ -77,7 +79,7 @@ impl Injector for Fleet<'_> {
         let mut steps = Vec::new();
         for deed in deeds {
             match deed {
-                Deed::Step(step) => steps.push(step),
+                Deed::Step(step) => steps.push(*step),
                 Deed::Command(words) => {
                     systemd::run(self.transport, std::mem::take(&mut steps))?;
                     command(&words)?;

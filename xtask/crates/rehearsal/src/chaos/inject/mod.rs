@@ -35,7 +35,7 @@ pub(crate) enum Deed {
     #[cfg(target_os = "linux")]
     Ask(unibus_local::supervisor::Request),
     /// A step on a node.
-    Step(Step),
+    Step(Box<Step>),
     /// A command on this machine.
     Command(Vec<String>),
 }

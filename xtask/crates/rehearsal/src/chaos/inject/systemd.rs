@@ -35,15 +35,19 @@ impl Injector for Systemd<'_> {
 
     fn deeds(&self, fault: Fault, half: Half, nodes: &[String]) -> Vec<Deed> {
         match (fault, half) {
-            (Fault::Stop | Fault::Quorum, Half::Inject) => nodes.iter().map(|node| Deed::Step(stop(node))).collect(),
-            (Fault::Stop | Fault::Quorum, Half::Heal) => nodes.iter().map(|node| Deed::Step(start(node))).collect(),
+            (Fault::Stop | Fault::Quorum, Half::Inject) => {
+                nodes.iter().map(|node| Deed::Step(Box::new(stop(node)))).collect()
+            }
+            (Fault::Stop | Fault::Quorum, Half::Heal) => {
+                nodes.iter().map(|node| Deed::Step(Box::new(start(node)))).collect()
+            }
             _ => Vec::new(),
         }
     }
 
     fn carry_out(&self, deeds: Vec<Deed>) -> Result<()> {
         let steps = deeds.into_iter().map(|deed| match deed {
-            Deed::Step(step) => Ok(step),
+            Deed::Step(step) => Ok(*step),
             other => bail!("systemd cannot do {other:?}"),
         });
         run(self.transport, steps.collect::<Result<_>>()?)
