@@ -78,9 +78,10 @@ fn a_disk_that_takes_nothing_more_ends_all_access_until_it_does() {
 #[test]
 fn users_in_a_file_are_changed_without_a_daemon_and_with_one_only_through_it() {
     let dir = Dir::new();
-    let user = |arguments: &[&str]| {
-        membershipd(dir.path()).arg("user").args(arguments).args(["--db", "local_files/unibus.db"]).output().unwrap()
+    let user_in = |db: &str, arguments: &[&str]| {
+        membershipd(dir.path()).arg("user").args(arguments).args(["--db", db]).output().unwrap()
     };
+    let user = |arguments: &[&str]| user_in("local_files/unibus.db", arguments);
     let none = user(&["list"]);
     assert!(said(&none).contains("there is no store local_files/unibus.db"), "{}", said(&none));
     let key = |handle: &str| {
@@ -89,9 +90,9 @@ fn users_in_a_file_are_changed_without_a_daemon_and_with_one_only_through_it() {
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["sign_pub"].as_str().unwrap().to_owned()
     };
     let (root, bob) = (key("root"), key("bob"));
-    let nowhere = user(&["add", "--handle", "root", "--sign-pub", &root]);
-    assert!(said(&nowhere).contains("there is no directory local_files"), "{}", said(&nowhere));
-    fs::create_dir(dir.path().join("local_files")).unwrap();
+    // The usual directory is made; another one may be a disk that is not mounted.
+    let nowhere = user_in("disk/unibus.db", &["add", "--handle", "root", "--sign-pub", &root]);
+    assert!(said(&nowhere).contains("there is no directory disk"), "{}", said(&nowhere));
     let added = user(&["add", "--handle", "root", "--sign-pub", &root, "--role", "admin"]);
     assert!(added.status.success(), "{}", said(&added));
     assert!(user(&["add", "--handle", "bob", "--sign-pub", &bob]).status.success());

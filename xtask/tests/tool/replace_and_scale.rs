@@ -124,7 +124,8 @@ fn no_machine_is_replaced_while_another_one_is_ill() {
     assert_eq!(done.code, Some(1), "{done:?}");
     assert!(done.stderr.contains("b: step 'until healthy' (./membershipd): host-b is not healthy"), "{done:?}");
     let new = fs::read_dir(servers.clone.path("hosts/host-d/opt/unibus")).unwrap();
-    assert_eq!(new.count(), 0, "the new machine was touched");
+    let new: Vec<_> = new.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(new.iter().all(|name| name == "operations.jsonl"), "the new machine has more than a note of this: {new:?}");
     assert_eq!(servers.starts(), Vec::<String>::new());
     // A machine that dies meanwhile stops it, and the next run goes on.
     servers.clone.write("ill", "");

@@ -123,7 +123,7 @@ fn logs_of_servers_are_one_and_harmless_and_a_server_that_is_not_reached_is_name
     let clone = with_ssh(
         "echo \"$last\" > \"${0%/*}/asked.$host\"\n\
          case $host in host-b) echo 'ssh: connect to host host-b port 22: Connection refused' >&2; exit 255 ;; esac\n\
-         echo Welcome; echo '{}'; echo 'unibus: log'; cat \"${0%/*}/$host\"",
+         echo Welcome; echo '{}'; echo 'unibus: ready'; echo 'unibus: log'; cat \"${0%/*}/$host\"",
     );
     let second = 1_795_997_647_000_000;
     let of_a = [entry(second, "Started unibus."), entry(second + 9, "2026-11-30T00:14:10.5Z  INFO x: later")];
@@ -153,8 +153,9 @@ fn logs_of_servers_are_one_and_harmless_and_a_server_that_is_not_reached_is_name
 
 #[test]
 fn ctrl_c_ends_what_follows_logs_and_all_that_it_started() {
-    let clone =
-        with_ssh("echo $$ > \"${0%/*}/pid.$host\"; echo 'unibus: log'; cat \"${0%/*}/entries\"; exec sleep 1000");
+    let clone = with_ssh(
+        "echo $$ > \"${0%/*}/pid.$host\"; echo 'unibus: ready'; echo 'unibus: log'; cat \"${0%/*}/entries\"; exec sleep 1000",
+    );
     clone.write("bin/entries", entry(1_795_997_647_000_000, "Started unibus.") + "\n");
     let path = format!("{}:{}", clone.path("bin").display(), std::env::var("PATH").unwrap());
     let mut command = clone.command(["logs", "--follow"]);
