@@ -136,11 +136,13 @@ fn first_admin(posture: &Posture) -> Option<String> {
     posture.bootstrap_pending.then(|| why.to_owned())
 }
 
-/// The names of the buckets, and of the shards, where the daemon tells of any: they are the system's own. The streams of rooms are none of
-/// them: what members say decides nothing.
+/// The names of the buckets, and of the shards: they are the system's own. What a daemon of release 0.1.0 knows nothing of counts where the
+/// daemon tells of it. The streams of rooms are none of them: what members say decides nothing.
 pub(super) fn stored(posture: &Posture) -> impl Iterator<Item = &'static str> {
-    let shards = posture.replicas.iter().any(|replica| replica.bucket == bus::KEPT).then_some(bus::KEPT);
-    Bucket::ALL.into_iter().map(Bucket::name).chain(shards)
+    let told = |name: &str| posture.replicas.iter().any(|replica| replica.bucket == name);
+    let newer = [Bucket::NonceLog.name(), bus::KEPT];
+    let names = Bucket::ALL.into_iter().map(Bucket::name).chain([bus::KEPT]);
+    names.filter(move |name| !newer.contains(name) || told(name))
 }
 
 /// A bucket whose copies are not all there.
@@ -274,6 +276,15 @@ mod tests {
 
     fn posture_of(posture: &Posture) -> Posture {
         Posture { damaged: posture.damaged.clone(), damaged_more: posture.damaged_more, ..healthy() }
+    }
+
+    #[test]
+    fn a_daemon_of_before_needs_no_bucket_that_it_knows_nothing_of() {
+        let mut before = healthy();
+        before.replicas.retain(|replica| replica.bucket != Bucket::NonceLog.name());
+        assert!(GOALS.iter().all(|goal| missing(*goal, &before).is_none()));
+        before.replicas.retain(|replica| replica.bucket != Bucket::Nonces.name());
+        assert!(missing(Goal::Current, &before).is_some_and(|why| why.contains("does not exist yet")));
     }
 
     #[test]
