@@ -247,7 +247,8 @@ fn users(users: &[User]) -> anyhow::Result<Table> {
 
 fn print(plan: &Plan) -> anyhow::Result<()> {
     let Plan { from, state, rooms, invites, .. } = plan;
-    println!("{from} is {}, and is in {} rooms", word(*state)?, rooms.len());
+    let rooms = if rooms.len() == 1 { "1 room".to_owned() } else { format!("{} rooms", rooms.len()) };
+    println!("{from} is {}, and is in {rooms}", word(*state)?);
     print_rooms(plan);
     if !invites.is_empty() {
         println!("open invitations by {from} end, make them again: {}", invites.join(", "));

@@ -206,7 +206,7 @@ fn rooms() -> Vec<Act> {
         by("root", "b", "audit").says("member.remove"),
         // She leaves; what she alone owns goes to a member of it.
         by("alice", "a", "room create nook --subject room.nook --invite root"),
-        by("root", "b", "user hand-over --from alice --to root").says("will have no owner"),
+        by("root", "b", "user hand-over --from alice --to root").says("alice is alone in it"),
         by("root", "b", "user hand-over --from alice --to root --yes").exits(1).says("nothing was changed"),
         by("root", "c", "member accept nook").says("joined"),
         by("root", "b", "user hand-over --from alice --to root").says("root becomes its owner"),
