@@ -362,7 +362,7 @@ pub(super) fn aftermath() -> Vec<Chapter> {
             name: "what was done, and by whom",
             acts: vec![
                 Act::xtask("operations").says("stage").says("@"),
-                Act::xtask("operations --last 1 --json").says("\"result\":\"done\""),
+                Act::xtask("operations --last 20 --json").says("\"result\":\"done\""),
                 on("a", "stat -c %a:%U {install_dir}/operations.jsonl").says("600:root"),
                 Act::xtask("support-bundle --out support.txt").says("read it before you give it away"),
                 Act::tool("grep -c PRIVATE.KEY support.txt").exits(1),
