@@ -60,7 +60,7 @@ impl Belonging {
         let path = Path::new(&self.path);
         let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
         let known = self.path == TOPOLOGY || DIRS.iter().any(|dir| path.starts_with(dir) && path != Path::new(dir));
-        if !(plain && known) || ![PRIVATE, PUBLIC].contains(&self.mode) {
+        if !(plain && known && [PRIVATE, PUBLIC].contains(&self.mode)) {
             bail!("{:?} with mode {:o} is nothing that an export has: the file is not one", self.path, self.mode);
         }
         Ok((deploy.join(path), self.mode))
