@@ -2,6 +2,10 @@
 // roster.mjs says what a log of them comes to. What is not proven is Refused.
 import { createHash, createPublicKey, verify } from "node:crypto";
 
+import { context } from "./context.mjs";
+
+export { context };
+
 const FIRST_ENTRY = 288 * 1024; // most bytes of an entry: the first may have a whole room in it
 // Points of small order, without the bit for the sign: a signature by one proves nothing, and one with such an R is not its key's alone.
 // Node.js takes both, so they are looked for here.
@@ -38,18 +42,6 @@ export const need = (holds, word) => {
 };
 export const sha256 = (bytes) => createHash("sha256").update(bytes).digest();
 export const unhex = (text) => Buffer.from(text, "hex");
-
-const number = (value) => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-};
-
-// What a signature covers: every part with its length before it. A number is four bytes.
-export function context(label, ...parts) {
-  const bytes = [label, ...parts].map((part) => (typeof part === "number" ? number(part) : Buffer.from(part)));
-  return Buffer.concat(bytes.flatMap((part) => [number(part.length), part]));
-}
 
 // Keys and hashes are hexadecimal here.
 export const withoutSign = (point) => point.slice(0, 62) + (parseInt(point.slice(62), 16) & 0x7f).toString(16).padStart(2, "0");

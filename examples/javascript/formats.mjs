@@ -7,6 +7,10 @@ import { readFileSync } from "node:fs";
 import { Chacha20Poly1305 } from "@hpke/chacha20poly1305";
 import { CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
 
+import { context, number } from "./context.mjs";
+
+export { context };
+
 const hpke = new CipherSuite({ kem: new DhkemX25519HkdfSha256(), kdf: new HkdfSha256(), aead: new Chacha20Poly1305() });
 const INFO = Buffer.from("unibus.envelope.1");
 const SEALED = 1, SIGNED = 2, SEVERAL = 4; // flags of a frame
@@ -26,18 +30,6 @@ export class Refused extends Error {
 export const hex = (text) => Buffer.from(text, "hex");
 export const unb64 = (text) => Buffer.from(text, "base64");
 export const uuid = (id) => id.toString("hex").replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
-const number = (value) => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-};
-
-// What a signature or a seal covers: every part with its length before it. A number is four bytes.
-export function context(label, ...parts) {
-  const bytes = [label, ...parts].map((part) => (typeof part === "number" ? number(part) : Buffer.from(part)));
-  return Buffer.concat(bytes.flatMap((part) => [number(part.length), part]));
-}
-
 // Keys as Node.js wants them: their bytes behind what says which kind of key they are (RFC 8410).
 const secretOf = (oid, raw) => {
   const der = Buffer.concat([hex(`302e020100300506032b65${oid}04220420`), raw]);

@@ -8,6 +8,8 @@ from collections import namedtuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from context import context
+
 FIRST_ENTRY = 288 * 1024  # most bytes of an entry: the first may have a whole room in it
 ROLES = ("reader", "member", "moderator", "owner")  # the lowest first
 NONE = bytes(32)
@@ -44,13 +46,6 @@ class Refused(Exception):
 def need(holds, word):
     if not holds:
         raise Refused(word)
-
-
-def context(label, *parts):
-    """What a signature covers: every part with its length before it. A number is four bytes."""
-    def as_bytes(part):
-        return part.encode() if isinstance(part, str) else part.to_bytes(4) if isinstance(part, int) else part
-    return b"".join(len(part).to_bytes(4) + part for part in map(as_bytes, (label, *parts)))
 
 
 def without_sign(point):

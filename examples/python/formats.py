@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pyhpke import AEADId, CipherSuite, KDFId, KEMId
 from pyhpke.exceptions import PyHPKEError
 
+from context import context
+
 HPKE = CipherSuite.new(KEMId.DHKEM_X25519_HKDF_SHA256, KDFId.HKDF_SHA256, AEADId.CHACHA20_POLY1305)
 INFO = b"unibus.envelope.1"
 SEALED, SIGNED, SEVERAL = 1, 2, 4  # flags of a frame
@@ -46,13 +48,6 @@ class Identity:
         with open(path, "rb") as file:
             document = tomllib.load(file)
         return cls(document["handle"], document["sign"], document["hpke"])
-
-
-def context(label, *parts):
-    """What a signature or a seal covers: every part with its length before it. A number is four bytes."""
-    def as_bytes(part):
-        return part.encode() if isinstance(part, str) else part.to_bytes(4) if isinstance(part, int) else part
-    return b"".join(len(part).to_bytes(4) + part for part in map(as_bytes, (label, *parts)))
 
 
 def derive(key, length, *parts):

@@ -11,7 +11,7 @@ const READINGS: usize = 4;
 /// What `read` makes of each connection that fits `query`, by the answers to `ask`.
 ///
 /// The list is in the order of the ids and comes in pages by number. What ends meanwhile moves the rest forward, past us: so each
-/// page begins with the last connection of the one before, or the reading begins anew.
+/// page begins with the last connection of the one before, or the reading begins again.
 pub(crate) async fn list<T: PartialEq, A: Future<Output = Result<Value>>>(
     ask: impl Fn(Value) -> A,
     mut query: Value,

@@ -68,7 +68,7 @@ fn an_admin_manages_users_through_the_api_as_root_does_over_the_socket() {
     assert!(!alice.is_connected(), "a disabled user is connected after the answer\n{}", daemon.log());
     assert_eq!(json(&daemon, "root", "user enable alice")["user"]["state"], "active");
 
-    // Whoever is the only admin stays one.
+    // The only admin stays one.
     for line in ["user disable root", "user role root user", "user remove root"] {
         assert_eq!(refused(&daemon, "root", line), "conflict", "{line}");
     }

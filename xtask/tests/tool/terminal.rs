@@ -177,7 +177,7 @@ fn ctrl_c_ends_what_follows_logs_and_all_that_it_started() {
     assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{done:?}");
     assert_eq!(shown.matches("Started unibus.").count(), 3, "{shown}");
     for pid in pids {
-        // Whoever took over what is left of a process may need a moment to reap it.
+        // The process that takes over what is left of another may need a moment to reap it.
         let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let is_gone = || stat().rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('Z'));
         let begun = Instant::now();

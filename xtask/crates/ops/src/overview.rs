@@ -75,7 +75,7 @@ pub fn overview(expected: &Expected, answers: &[Answer], now_ms: i64, style: Sty
     Overview { text, gist, state: diagnosis.state }
 }
 
-/// A cause in three lines at most: the column of a table that is always there is read by nobody.
+/// A cause in three lines at most: an operator does not read a column of a table that is always there.
 fn told(cause: &Cause, style: Style) -> String {
     let found = cause.got.iter().take(3).cloned().collect::<Vec<_>>().join("; ");
     let found = if found.is_empty() { String::new() } else { format!("  {found}\n") };
@@ -142,32 +142,10 @@ fn row(expected: &Expected, answer: &Answer, posture: &Posture, state: Cell) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posture::fixture::{NOW_MS, healthy};
+    use crate::posture::fixture::NOW_MS;
     use crate::ui::width;
-    use crate::verify::{NoPosture, Remedies, Silence};
-
-    const ALL: [&str; 3] = ["magnus", "homer", "datardos"];
-
-    fn expected() -> Expected {
-        Expected {
-            cluster: "unibus".to_owned(),
-            nodes: ALL.map(str::to_owned).to_vec(),
-            kv_replicas: 3,
-            engine: None,
-            test_build: true,
-            remedies: Remedies { flags: " --local".to_owned(), hosts: None },
-        }
-    }
-
-    fn answers() -> Vec<Answer> {
-        let answer = |node: &str| Answer {
-            node: node.to_owned(),
-            posture: Ok(healthy(node, &ALL)),
-            sent_ms: NOW_MS,
-            received_ms: NOW_MS,
-        };
-        ALL.map(answer).to_vec()
-    }
+    use crate::verify::fixture::{answers, expected};
+    use crate::verify::{NoPosture, Silence};
 
     fn shown(answers: &[Answer], style: Style) -> Overview {
         overview(&expected(), answers, NOW_MS, style)

@@ -22,7 +22,7 @@ impl<'a, T> Race<'a, T> {
         Self { under_way: FuturesUnordered::new(), rest: attempts.into_iter().collect() }
     }
 
-    /// What the next attempt comes to; none: all of them were told. Begins another attempt first: whoever asks again was not content
+    /// What the next attempt comes to; none: all of them were told. Begins another attempt first: a caller that asks again was not content
     /// with the last one. Those that are under way when this is dropped are given up.
     pub(crate) async fn next(&mut self) -> Option<T> {
         self.begin();

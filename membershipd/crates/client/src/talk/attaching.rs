@@ -1,14 +1,14 @@
 //! Attachments of a room: sealed before they leave this machine, opened when they are here.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::TalkError;
 use super::keyring::Keyring;
+use super::part::Part;
 use super::people::People;
 use super::pins::Pins;
-use super::sending::{Sender, Sent, record};
-use crate::api::{AddedBlob, Client, NodeUrl, Room};
+use super::sending::{Sender, Sent};
+use crate::api::{AddedBlob, Client, Room};
 use crate::identity::Identity;
 use unibus_api_types::BlobId;
 use unibus_api_types::limits::{ATTACHMENT_BYTES, BLOB_BYTES};
@@ -26,20 +26,7 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// Those of `room`, for somebody who is in it.
-    pub async fn new(
-        identity: impl Into<Arc<Identity>>,
-        pins: Pins,
-        nodes: Vec<NodeUrl>,
-        ca: Option<PathBuf>,
-        room: RoomId,
-    ) -> Result<Self, TalkError> {
-        let identity = identity.into();
-        let api = Client::new(&identity, nodes, ca.as_deref()).map_err(TalkError::Identity)?;
-        Self::over(Arc::new(api), identity, pins, room).await
-    }
-
-    /// The same, which asks through `api`, the client of the same user.
+    /// Those of `room`, for a member, who asks through `api`.
     pub async fn over(
         api: Arc<Client>,
         identity: impl Into<Arc<Identity>>,
@@ -47,11 +34,8 @@ impl Attachments {
         room: RoomId,
     ) -> Result<Self, TalkError> {
         let identity = identity.into();
-        let mut people = People::new(api.clone(), pins);
-        let own = people.introduce(&identity).await?;
-        let record = record(&api, people.pins(), &room, &identity).await?;
-        let keyring = Keyring::new(api.clone(), room, identity, own)?;
-        Ok(Self { api, room: record, keyring, people })
+        let Part { people, keyring, room } = Part::take(&api, &identity, pins, &room).await?;
+        Ok(Self { api, room, keyring, people })
     }
 
     /// Most bytes that an attachment may have before it is sealed.

@@ -11,11 +11,10 @@ use futures::StreamExt;
 use super::bus::Bus;
 use super::error::TalkError;
 use super::history::{self, PAGE};
-use super::keyring::Keyring;
+use super::part::{Part, record};
 use super::people::People;
 use super::pins::Pins;
 use super::reading::{Arrived, Message, Reader};
-use super::sending::record;
 use crate::api::{Client, NodeUrl, Room};
 use crate::identity::Identity;
 use unibus_core::bus;
@@ -143,10 +142,7 @@ impl Listener {
         from: From,
     ) -> Result<Self, TalkError> {
         let identity = identity.into();
-        let mut people = People::new(api.clone(), pins);
-        let own = people.introduce(&identity).await?;
-        let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
-        let record = record(&api, people.pins(), &room, &identity).await?;
+        let Part { people, keyring, room: record } = Part::take(&api, &identity, pins, &room).await?;
         let reader = Reader::new(room.clone(), record.policy.into(), keyring);
         Ok(Self { api, identity, people, reader, room, from, keeps: false, marks: false, shown: Shown::default() })
     }

@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: `error`; `pins`, what this user has once seen of others and does not take back; `people`, who is who, by the
 //! directory and the pins; `keyring`, the keys of a room, fetched, checked and made anew when they are stale; `reading`, from a
-//! frame to what somebody said; `history`, what was kept; `bus`, a connection to any of the nodes; `sending` and `listening`, the
+//! frame to what somebody said; `history`, what was kept; `part`, what a member needs in a room; `bus`, a connection to any of the nodes; `sending` and `listening`, the
 //! two things that one does, and `attaching`, for what is too large to be said.
 //!
 //! No server is trusted with what is said, nor with who says it: a key that is not vouched for, one that was swapped, a frame that
@@ -14,6 +14,7 @@ mod error;
 mod history;
 mod keyring;
 mod listening;
+mod part;
 mod people;
 mod pins;
 mod reading;

@@ -12,12 +12,13 @@ use super::bus::Bus;
 use super::error::TalkError;
 use super::history::{self, PAGE, Page};
 use super::keyring::Keyring;
+use super::part::{Part, record};
 use super::people::People;
 use super::pins::Pins;
-use crate::api::{Client, NodeUrl, Request, Room, room_path};
+use crate::api::{Client, NodeUrl, Room};
 use crate::identity::Identity;
 use unibus_api_types::notice::{Notice, Outcome};
-use unibus_core::domain::{MemberState, RoomId};
+use unibus_core::domain::RoomId;
 use unibus_core::faults::Fault;
 use unibus_core::{bus, clock, random};
 use unibus_crypto::{Content, Epoch, FrameId, FrameVersion, MessageId, Sealer};
@@ -99,10 +100,7 @@ impl Sender {
         room: RoomId,
     ) -> Result<Self, TalkError> {
         let identity = identity.into();
-        let mut people = People::new(api.clone(), pins);
-        let own = people.introduce(&identity).await?;
-        let keyring = Keyring::new(api.clone(), room.clone(), identity.clone(), own)?;
-        let room = record(&api, people.pins(), &room, &identity).await?;
+        let Part { people, keyring, room } = Part::take(&api, &identity, pins, &room).await?;
         Ok(Self { api, identity, people, keyring, room, version: None, open: None })
     }
 
@@ -310,18 +308,6 @@ fn end(error: TalkError, id: MessageId, in_doubt: bool, sent: bool, over: bool) 
         // What stands in the way of looking for it does not take it back.
         _ if sent => Some(TalkError::Unknown(id)),
         _ => Some(error),
-    }
-}
-
-/// The room, for somebody who is in it. That its messages are sealed is not for a server to take back: it would be told the next one.
-pub(super) async fn record(api: &Client, pins: &Pins, room: &RoomId, identity: &Identity) -> Result<Room, TalkError> {
-    let record: Room = api.ask_for(&Request::get(room_path(room))).await.map_err(TalkError::api("read the room"))?;
-    match &record.own {
-        Some(own) if own.state == MemberState::Joined => {
-            pins.hold(room, record.policy.encrypt)?;
-            Ok(record)
-        }
-        _ => Err(TalkError::NotMember(room.clone(), identity.handle.clone())),
     }
 }
 

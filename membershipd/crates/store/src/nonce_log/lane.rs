@@ -89,7 +89,7 @@ impl Lane {
         Some(last)
     }
 
-    /// The tokens of those items that were noted by their own request, and the items that nobody has noted so far. Of one nonce that
+    /// The tokens of those items that were noted by their own request, and the items that no process has noted so far. Of one nonce that
     /// comes twice at once the first one counts.
     pub(super) fn judge(&self, items: &[(Id, Token)]) -> (HashSet<Token>, Vec<(Id, Token)>) {
         let (mut noted, mut fresh, mut now) = (HashSet::new(), Vec::new(), HashSet::new());

@@ -23,14 +23,14 @@ const MOST_LINE: u64 = 1 << 20;
 const MOST_COMPLAINTS: u64 = 64 << 10;
 /// How often a file is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// What a server says first, whatever its shell says before.
+/// What a server says once its journal is read: one that follows it may have no entry for long.
 const BEGINS: &[u8] = b"unibus: log";
 
 /// A program that reads a journal.
 pub(super) struct Source(Arc<Mutex<Child>>);
 
 impl Source {
-    /// Ends it, and with it what it runs on the node: that notices that nobody listens.
+    /// Ends it, and with it what it runs on the node: that notices that its reader is gone.
     pub(super) fn end(&self) {
         let mut child = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(child.try_wait(), Ok(None)) {

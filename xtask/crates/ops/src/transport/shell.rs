@@ -9,8 +9,16 @@ use std::time::{Duration, Instant};
 use super::quote;
 use crate::process::{self, Failure, MOST_COMPLAINTS, MOST_OUTPUT, Output, end_group};
 
+/// [`READY`], also within the text of a script.
+macro_rules! ready {
+    () => {
+        "unibus: ready"
+    };
+}
+pub(super) use ready;
+
 /// What the shell says once it listens. Whatever a login prints comes before it.
-pub(super) const READY: &str = "unibus: ready";
+pub(super) const READY: &str = ready!();
 /// Bytes that a login may print before the shell listens, and a line that begins an answer may have.
 const MOST_GREETING: u64 = 1 << 20;
 /// How long a shell may take to end once nobody talks to it any more.

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::connections::{self, Connections};
-use super::shell::{self, READY, Shell};
+use super::shell::{self, READY, Shell, ready};
 use super::{Call, Files, Login, Opening, Session, Transport};
 use crate::process::{Failure, Output, bounded, bounded_into, not_begun, refused_session};
 
@@ -29,14 +29,17 @@ const RUN: &str =
     "cd -- \"$1\" && shift || exit; export LC_ALL=C; [ \"$(id -u)\" = 0 ] || set -- sudo -n -- \"$@\"; exec \"$@\"";
 
 /// Says the line [`READY`], before anything that is wanted.
-const SAY_READY: &str = "echo \"unibus: ready\"";
+const SAY_READY: &str = concat!("echo \"", ready!(), "\"");
 
 /// Runs ssh with the words that follow, on this machine, and passes on what comes after the line [`READY`]: a login shell there may have
 /// printed something first, a thousand lines at most. Ends with ssh's exit code. No single quote is in it: rsync, which starts it too, has
 /// it between two.
-const AFTER_GREETING: &str = "exec 3>&1; code=$({ { ssh \"$@\" 3>&- 4>&-; echo $? >&4; } | { ulimit -v 200000 2>/dev/null; n=0; \
-    while [ $n -lt 1000 ] && IFS= read -r line && [ \"$line\" != \"unibus: ready\" ]; do n=$((n+1)); done; \
-    exec cat >&3 4>&-; }; } 4>&1); exit \"$code\"";
+const AFTER_GREETING: &str = concat!(
+    "exec 3>&1; code=$({ { ssh \"$@\" 3>&- 4>&-; echo $? >&4; } | { ulimit -v 200000 2>/dev/null; n=0; ",
+    "while [ $n -lt 1000 ] && IFS= read -r line && [ \"$line\" != \"",
+    ready!(),
+    "\" ]; do n=$((n+1)); done; exec cat >&3 4>&-; }; } 4>&1); exit \"$code\"",
+);
 /// Longest part of a greeting that is kept, in bytes.
 const GREETING: usize = 1000;
 

@@ -185,4 +185,6 @@ fn notice(id: impl Into<String>, want: String, got: String, next: String) -> Che
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

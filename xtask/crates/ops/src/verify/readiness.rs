@@ -52,29 +52,13 @@ fn copies(posture: &Posture, reached: &[&Posture]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posture::fixture::{NOW_MS, healthy};
-    use crate::verify::{Expected, NoPosture, Remedies, Silence, checks, diagnose};
-
-    const ALL: [&str; 3] = ["magnus", "homer", "datardos"];
+    use crate::posture::fixture::NOW_MS;
+    use crate::verify::{NoPosture, Silence, checks, diagnose, fixture};
 
     /// What homer lacks after `breaking` was done to what magnus, homer and datardos say.
     fn lacking(breaking: impl Fn(&mut [Answer])) -> Option<String> {
-        let answer = |node: &str| Answer {
-            node: node.to_owned(),
-            posture: Ok(healthy(node, &ALL)),
-            sent_ms: NOW_MS,
-            received_ms: NOW_MS,
-        };
-        let mut answers = ALL.map(answer).to_vec();
+        let (expected, mut answers) = (fixture::expected(), fixture::answers());
         breaking(&mut answers);
-        let expected = Expected {
-            cluster: "unibus".to_owned(),
-            nodes: ALL.map(str::to_owned).to_vec(),
-            kv_replicas: 3,
-            engine: None,
-            test_build: true,
-            remedies: Remedies { flags: " --local".to_owned(), hosts: None },
-        };
         let diagnosis = diagnose(&expected, &answers, &checks(&expected, &answers));
         lacks("homer", &answers, &diagnosis)
     }

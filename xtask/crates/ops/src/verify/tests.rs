@@ -2,21 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::fixture::ALL;
 use super::*;
 use crate::posture::fixture::{NOW_MS, healthy};
 use crate::posture::{Damaged, ROOMS, Replica};
 use crate::ui::Style;
 
-const ALL: [&str; 3] = ["magnus", "homer", "datardos"];
-
+/// Of servers, with an engine that is known.
 fn expected() -> Expected {
     Expected {
-        cluster: "unibus".to_owned(),
-        nodes: ALL.map(str::to_owned).to_vec(),
-        kv_replicas: 3,
         engine: Some(ExpectedEngine { version: "2.15.1".to_owned(), sha256: "dd9b".repeat(16) }),
         test_build: false,
         remedies: Remedies { flags: " --local --state x".to_owned(), hosts: None },
+        ..fixture::expected()
     }
 }
 

@@ -40,7 +40,7 @@ fn for_terminals() -> Vec<Act> {
     acts
 }
 
-/// A shell that greets whoever comes, programs too.
+/// A shell that greets every login, also that of a program.
 fn shell_that_talks() -> Vec<Act> {
     let mut acts = sent_again();
     acts.extend(everywhere("cp .bashrc usual && sed -i '1iecho Welcome to this server' .bashrc"));

@@ -17,7 +17,7 @@ pub(super) enum Root<'a> {
     StaysOut(Vec<&'a str>),
     /// Pairs of nodes that run and have no route to each other.
     Cut(Vec<(&'a str, &'a str)>),
-    /// Nobody leads, although enough are there.
+    /// No node leads, although enough are there.
     NoLeader,
     /// These have no lease, although others have, or nothing else explains it.
     NoLease(Vec<&'a str>),
@@ -156,7 +156,7 @@ fn roots<'a>(scene: &Scene<'a>) -> Vec<Root<'a>> {
     if no_leader {
         roots.push(Root::NoLeader);
     }
-    // Without a majority nobody has a lease; with one, who has none is alone with that.
+    // Without a majority no node has a lease; with one, a node without is alone with that.
     let explained = |node: &&str| roots.iter().any(|root| root.is_about(node));
     let (mut none, mut old) = (Vec::new(), Vec::new());
     if scene.works || !lost && !no_leader {

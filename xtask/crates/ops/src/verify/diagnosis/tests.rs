@@ -3,33 +3,15 @@
 use super::*;
 use crate::posture::Damaged;
 use crate::posture::fixture::{NOW_MS, healthy};
-use crate::verify::{Remedies, checks};
-
-const ALL: [&str; 3] = ["magnus", "homer", "datardos"];
-
-fn expected() -> Expected {
-    Expected {
-        cluster: "unibus".to_owned(),
-        nodes: ALL.map(str::to_owned).to_vec(),
-        kv_replicas: 3,
-        engine: None,
-        test_build: true,
-        remedies: Remedies { flags: " --local".to_owned(), hosts: None },
-    }
-}
+use crate::verify::checks;
+use crate::verify::fixture::{ALL, answers, expected};
 
 /// The answers of three healthy nodes, to be broken.
 struct Nodes(Vec<Answer>);
 
 impl Nodes {
     fn healthy() -> Self {
-        let answer = |node: &str| Answer {
-            node: node.to_owned(),
-            posture: Ok(healthy(node, &ALL)),
-            sent_ms: NOW_MS,
-            received_ms: NOW_MS,
-        };
-        Self(ALL.map(answer).to_vec())
+        Self(answers())
     }
 
     fn with(mut self, node: &str, breaking: impl FnOnce(&mut Posture)) -> Self {
