@@ -3,12 +3,13 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::local_files;
 use crate::control::socket;
 
 /// The runtime directory of a server, which systemd makes for the daemon's user.
 const SERVER: &str = "/run/unibus";
 /// Where a user who has no runtime directory runs a node: beside its store, so that a verb in the same directory finds it.
-const BESIDE_THE_STORE: &str = "local_files/run";
+const BESIDE_THE_STORE: &str = local_files!("run");
 /// Permission bits of the group and of others.
 const OTHERS: u32 = 0o077;
 

@@ -11,6 +11,7 @@ use super::bounds::Bounds;
 use super::engine_bounds::EngineBounds;
 use super::errors::ConfigErrors;
 use super::files::{Secrets, TlsFiles, TlsPurpose, read_route_password};
+use super::local_files;
 use super::typed::Typed;
 use super::{
     BusAuth, ClearRooms, Cluster, Config, DEFAULT_API_PORT, DEFAULT_DB, KV, LogFormat, Ports, SQLITE, StoreKind,
@@ -133,7 +134,7 @@ pub(super) fn of(typed: Typed, now_unix: i64) -> Result<Config, ConfigErrors> {
             cluster,
             store,
             begin_at_lowest_level: typed.begin_at_lowest_level,
-            nats_store: typed.nats_store.unwrap_or_else(|| PathBuf::from("local_files/jetstream")),
+            nats_store: typed.nats_store.unwrap_or_else(|| PathBuf::from(local_files!("jetstream"))),
             tls,
             secrets,
             kv_replicas,

@@ -80,8 +80,16 @@ impl StoreKind {
     }
 }
 
-/// The file where none is named: below the directory that the unit lets the daemon write.
-const DEFAULT_DB: &str = "local_files/unibus.db";
+/// A path in the directory that the unit lets the daemon write, beside its program.
+macro_rules! local_files {
+    ($name:literal) => {
+        concat!("local_files/", $name)
+    };
+}
+pub(crate) use local_files;
+
+/// The file where none is named.
+const DEFAULT_DB: &str = local_files!("unibus.db");
 
 /// Makes the directory of `db` where that is the usual file. One that was named must be there: what is made below a disk that is not
 /// mounted would be another, empty store.

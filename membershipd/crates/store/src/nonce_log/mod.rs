@@ -67,7 +67,7 @@ struct OneLane {
 
 /// Nonces that were noted as entries, and when that was read.
 #[derive(Debug)]
-struct Entries(Instant, HashSet<Id>);
+struct Entries(Instant, Mutex<HashSet<Id>>);
 
 /// Why nothing is known to be noted.
 #[derive(Debug, Clone)]
@@ -146,7 +146,7 @@ impl NonceLog {
                 Ok(())
             });
             match tokio::time::timeout(bus::STORE_BUDGET, load).await {
-                Ok(Ok(_)) => Ok(Entries(Instant::now(), found)),
+                Ok(Ok(_)) => Ok(Entries(Instant::now(), Mutex::new(found))),
                 Ok(Err(error)) => Err(Failed::Unavailable(format!("{error:#}"))),
                 Err(_) => Err(Failed::Unavailable("what was noted before is not told".to_owned())),
             }
@@ -163,9 +163,13 @@ impl NonceLog {
 }
 
 impl Entries {
-    /// As long as such a request may be valid.
+    /// As long as such a request may be valid; then they take no memory any more.
     fn has(&self, id: Id) -> bool {
-        self.0.elapsed() < Bucket::Nonces.max_age() && self.1.contains(&id)
+        let mut entries = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.elapsed() >= Bucket::Nonces.max_age() && !entries.is_empty() {
+            *entries = HashSet::new();
+        }
+        entries.contains(&id)
     }
 }
 
