@@ -71,9 +71,11 @@ pub(super) enum Signing {
     Root,
 }
 
-/// The same problem; where no daemon of this machine answers, with the way that an admin has from anywhere.
-pub(super) fn or_as_admin(problem: Problem) -> Problem {
+/// The same problem; where no daemon of this machine answers, with the way that an admin has from anywhere. A command line that names the
+/// directory of a daemon means that one.
+pub(super) fn or_as_admin(problem: Problem, daemon: &Daemon) -> Problem {
     match problem {
+        _ if daemon.is_named() => problem,
         Problem::Daemon { failure, json } if matches!(failure.code.as_str(), "not_running" | "forbidden") => {
             let remedy = format!(
                 "as an admin, name your identity file with --identity FILE; as root on a node: {}",

@@ -66,7 +66,8 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         Signing::User => args.api.run(async |client| asked(client, &filter, last).await)?,
         Signing::Root => {
             let from = OverSocket { runtime_dir: args.daemon.runtime_dir() };
-            let items = block_on(all(&from))?.map_err(|error| or_as_admin(failed_copy(&error, args.api.json())))?;
+            let items = block_on(all(&from))?
+                .map_err(|error| or_as_admin(failed_copy(&error, args.api.json()), &args.daemon))?;
             let mut records = Vec::new();
             for item in items {
                 records.extend(shown(&item, &filter)?);

@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args) -> Result<u8, Problem> {
         return of_cluster(&args.api);
     }
     let value = control::ask(&args.daemon.runtime_dir(), &Request::Status)
-        .map_err(|failure| or_as_admin(Problem::Daemon { failure, json }))?;
+        .map_err(|failure| or_as_admin(Problem::Daemon { failure, json }, &args.daemon))?;
     if json {
         println!("{value}");
         return Ok(DONE);

@@ -203,8 +203,8 @@ fn asked(common: &Common, mut request: Request) -> Result<Value, Problem> {
     let runtime_dir = common.daemon.runtime_dir();
     let mut earlier = Vec::new();
     loop {
-        let mut answer =
-            control::ask(&runtime_dir, &request).map_err(|failure| or_as_admin(Problem::Daemon { failure, json }))?;
+        let mut answer = control::ask(&runtime_dir, &request)
+            .map_err(|failure| or_as_admin(Problem::Daemon { failure, json }, &common.daemon))?;
         let next = answer.as_object_mut().and_then(|answer| answer.remove("next"));
         let next: Option<Handle> = next.map(serde_json::from_value).transpose().map_err(anyhow::Error::from)?.flatten();
         let Some(Value::Array(users)) = answer.get_mut("users") else { return Ok(answer) };

@@ -94,6 +94,7 @@ fn the_cause_comes_first_and_the_exit_code_says_whether_the_bus_works() {
         text.contains(&format!("next    {next}")) && text.contains(&format!("error: {down}; next: {next}")),
         "{text}"
     );
+    assert!(!text.contains("--identity"), "the operator asked no node as a user: {text}");
     let (verdict, _) = cluster.verify();
     assert_eq!(
         (&verdict["schema"], &verdict["state"], &verdict["headline"]),
