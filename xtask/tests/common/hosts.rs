@@ -333,6 +333,12 @@ impl Servers {
     }
 }
 
+/// A step of a plan in short.
+pub(crate) fn short(step: &Value) -> (u64, String) {
+    let text = |key: &str| step[key].as_str().unwrap().to_owned();
+    (step["wave"].as_u64().unwrap(), format!("{} {}", text("node"), text("id")))
+}
+
 /// The steps of a plan.
 pub(crate) fn steps(done: &Done) -> Vec<Value> {
     let said: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|error| panic!("{error}: {done:?}"));

@@ -13,6 +13,7 @@ mod clones;
 mod doctor;
 mod engine;
 mod files;
+mod finishing;
 mod layers;
 mod one_feature_set;
 mod operations;
