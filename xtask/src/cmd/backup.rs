@@ -1,7 +1,7 @@
 //! `backup`: all that the cluster holds, as one file on this machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +12,12 @@ use serde_json::{Value, json};
 
 use unibus_ops::backup_stream;
 use unibus_ops::build;
-use unibus_ops::exit::BadInput;
 use unibus_ops::global::Global;
 use unibus_ops::paths::Paths;
 use unibus_ops::process::Output;
 use unibus_ops::target::{Target, Which};
 use unibus_ops::ui::{Progress, next};
-use unibus_ops::unfinished_file::UnfinishedFile;
+use unibus_ops::unfinished_file::{UnfinishedFile, check_free};
 
 /// clap's exit code for what it does not know.
 const USAGE: i32 = 2;
@@ -80,9 +79,7 @@ impl Exported {
 
 /// Asks the nodes in turn.
 pub(crate) fn run(global: &Global, args: &Args) -> Result<()> {
-    if fs::symlink_metadata(&args.file).is_ok() {
-        return Err(BadInput::new(format!("{} is there already: name another file", Paths::shown(&args.file))));
-    }
+    check_free(&args.file)?;
     let target = args.which.open(global)?;
     let nodes = match &args.node {
         Some(name) => vec![target.topology.node(name)?.name.clone()],

@@ -28,9 +28,7 @@ pub struct UnfinishedFile {
 impl UnfinishedFile {
     /// Begins a file that is to be at `path`, where nothing may be yet.
     pub fn create(path: &Path) -> Result<Self> {
-        if fs::symlink_metadata(path).is_ok() {
-            return Err(taken(path));
-        }
+        check_free(path)?;
         let path = path.to_path_buf();
         if let Some(file) = unnamed(&path) {
             return Ok(Self { path, file, named: None });
@@ -74,7 +72,11 @@ impl Drop for UnfinishedFile {
     }
 }
 
-/// Refuses a file that is there.
+/// Refuses a path at which something is.
+pub fn check_free(path: &Path) -> Result<()> {
+    if fs::symlink_metadata(path).is_ok() { Err(taken(path)) } else { Ok(()) }
+}
+
 fn taken(path: &Path) -> anyhow::Error {
     BadInput::new(format!("{} is there already: name another file", Paths::shown(path)))
 }
