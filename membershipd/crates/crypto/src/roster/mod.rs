@@ -7,6 +7,8 @@
 //!
 //! The same in prose, for programs in other languages, is `membershipd/docs/roster.md`.
 //!
+//! No server carries a log yet, and nothing but tests uses this.
+//!
 //! Pure, as all of this crate: time comes in as a value, and what to do about a refusal is the caller's to say.
 
 mod encoding;
